@@ -1,0 +1,1 @@
+"""What crosses between machines, and what both sides must compute alike."""

@@ -1,0 +1,146 @@
+"""The adapter file: what learned things travel in (docs/adapter.md). safetensors with our metadata; never pickle.
+
+One door in each direction: `to_bytes` and `read_adapter`. A file may hold LoRA factors, biases, a head, and
+head statistics, in any combination.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import safetensors
+import safetensors.numpy
+from numpy.typing import NDArray
+
+from console.errors import BadData, join
+from wire.kinds import bias, head, lora
+from wire.kinds.head import Head, Statistics
+from wire.kinds.lora import Lora
+
+FORMAT, SCHEMA = "edgequilt-adapter", "1"
+HEADER_LIMIT_BYTES = 4 << 20
+
+
+@dataclass(frozen=True)
+class Adapter:
+    """What one file holds. `model` and `version` name what it belongs to; `version` is the digest it started from."""
+
+    model: str
+    version: str = ""
+    lora: dict[str, Lora] = field(default_factory=dict)
+    bias: dict[str, NDArray[np.float32]] = field(default_factory=dict)
+    head: Head | None = None
+    statistics: Statistics | None = None
+    metadata: dict[str, str] = field(default_factory=dict)
+
+
+def to_bytes(adapter: Adapter) -> bytes:
+    """The bytes of an adapter file; the same adapter gives the same bytes."""
+    tensors: dict[str, NDArray[Any]] = {}
+    for slot, factors in adapter.lora.items():
+        a, b, scale = lora.names(slot)
+        tensors[a], tensors[b] = _f32(factors.a), _f32(factors.b)
+        tensors[scale] = np.asarray(factors.scale, np.float32)
+    for slot, delta in adapter.bias.items():
+        tensors[bias.name(slot)] = _f32(delta)
+    if adapter.head is not None:
+        tensors[head.WEIGHT], tensors[head.BIAS] = _f32(adapter.head.weight), _f32(adapter.head.bias)
+    if adapter.statistics is not None:
+        s = adapter.statistics
+        tensors[head.COUNT], tensors[head.SUM] = np.ascontiguousarray(s.count), np.ascontiguousarray(s.sum)
+        tensors[head.GRAM] = np.ascontiguousarray(head.triangle(s.gram))
+    metadata = {**adapter.metadata, "format": FORMAT, "schema": SCHEMA, "model": adapter.model, "version": adapter.version}
+    return _ordered(tensors, metadata)
+
+
+def read_adapter(data: bytes, where: str) -> Adapter:
+    """Read an adapter file.
+
+    Raises:
+        BadData: it is not one, or a tensor has another shape or type than its kind says, or is not finite.
+    """
+    metadata = _metadata(data, where)
+    try:
+        tensors = safetensors.numpy.load(data)
+    except (safetensors.SafetensorError, ValueError, KeyError, TypeError) as error:
+        raise BadData(f"expected an adapter file in {where}, found something else ({error}); send it again") from error
+    problems = [f"{name} is not finite" for name, value in tensors.items() if value.dtype.kind == "f" and not np.isfinite(value).all()]
+    known: set[str] = set()
+    factors = _read_lora(tensors, known, problems)
+    biases = {n.removesuffix("/bias/delta"): v for n, v in tensors.items() if n.endswith("/bias/delta")}
+    known |= {bias.name(slot) for slot in biases}
+    trained, statistics = _read_head(tensors, known, problems), _read_statistics(tensors, known, problems)
+    problems += [f"{name} belongs to no kind" for name in tensors if name not in known]
+    if problems:
+        raise BadData(f"{where} is not an adapter of schema {SCHEMA}: {join(problems)}")
+    own = {k: v for k, v in metadata.items() if k not in ("format", "schema", "model", "version")}
+    return Adapter(metadata["model"], metadata.get("version", ""), factors, biases, trained, statistics, own)
+
+
+def _f32(value: NDArray[Any]) -> NDArray[np.float32]:
+    return np.ascontiguousarray(value, dtype=np.float32)
+
+
+def _ordered(tensors: dict[str, NDArray[Any]], metadata: dict[str, str]) -> bytes:
+    """safetensors, with the metadata in one order: the library writes its header from an unordered map."""
+    raw = safetensors.numpy.save(tensors, metadata=None)
+    size = int.from_bytes(raw[:8], "little")
+    header = {"__metadata__": dict(sorted(metadata.items())), **json.loads(raw[8 : 8 + size])}
+    text = json.dumps(header, separators=(",", ":")).encode()
+    text += b" " * (-len(text) % 8)
+    return len(text).to_bytes(8, "little") + text + raw[8 + size :]
+
+
+def _metadata(data: bytes, where: str) -> dict[str, str]:
+    try:
+        size = int.from_bytes(data[:8], "little")
+        if not 0 < size <= min(HEADER_LIMIT_BYTES, len(data) - 8):
+            raise ValueError("header length")
+        metadata = json.loads(data[8 : 8 + size])["__metadata__"]
+        if metadata["format"] != FORMAT or metadata["schema"] != SCHEMA or not isinstance(metadata["model"], str):
+            raise ValueError(f"format {metadata.get('format')} schema {metadata.get('schema')}")
+    except (ValueError, KeyError, TypeError) as error:
+        raise BadData(f"expected an {FORMAT} file of schema {SCHEMA} in {where}, found something else ({error}); send it again") from error
+    return {str(k): str(v) for k, v in metadata.items()}
+
+
+def _read_lora(tensors: dict[str, NDArray[Any]], known: set[str], problems: list[str]) -> dict[str, Lora]:
+    factors = {}
+    for slot in sorted(n.removesuffix("/lora/A") for n in tensors if n.endswith("/lora/A")):
+        a, b, scale = (tensors.get(n) for n in lora.names(slot))
+        if a is None or b is None or scale is None or a.ndim != 2 or b.ndim != 2 or scale.shape != () or a.shape[1] != b.shape[0]:
+            problems.append(f"{slot} needs A [in, r], B [r, out] and scale []")
+            continue
+        known.update(lora.names(slot))
+        factors[slot] = Lora(_f32(a), _f32(b), float(scale))
+    return factors
+
+
+def _read_head(tensors: dict[str, NDArray[Any]], known: set[str], problems: list[str]) -> Head | None:
+    weight, offset = tensors.get(head.WEIGHT), tensors.get(head.BIAS)
+    if weight is None and offset is None:
+        return None
+    known.update((head.WEIGHT, head.BIAS))
+    if weight is None or offset is None or weight.ndim != 2 or offset.shape != (weight.shape[1],):
+        problems.append("the head needs weight [features, classes] and bias [classes]")
+        return None
+    return Head(_f32(weight), _f32(offset))
+
+
+def _read_statistics(tensors: dict[str, NDArray[Any]], known: set[str], problems: list[str]) -> Statistics | None:
+    count, total, upper = (tensors.get(n) for n in (head.COUNT, head.SUM, head.GRAM))
+    if count is None and total is None and upper is None:
+        return None
+    known.update((head.COUNT, head.SUM, head.GRAM))
+    ok = count is not None and total is not None and upper is not None and total.ndim == 2
+    if not ok or count.shape != total.shape[:1] or upper.shape != (total.shape[1] * (total.shape[1] + 1) // 2,):  # type: ignore[union-attr]  # checked by `ok`
+        problems.append("statistics need count [classes], sum [classes, D] and gram [D (D + 1) / 2]")
+        return None
+    assert count is not None and total is not None and upper is not None
+    if (count < 0).any():
+        problems.append("head/count is negative")
+    features = total.shape[1]
+    return Statistics(count.astype(np.float64), total.astype(np.float64), head.square(upper.astype(np.float64), features))

@@ -1,0 +1,151 @@
+"""Ed25519 keys (RFC 8032) with one role each, as files.
+
+A private key is PKCS#8 PEM, readable by its owner only. A public key is one line of text:
+`edgequilt-ROLE ed25519 BASE64 NAME`. The key id is the first 16 hexadecimal digits of the SHA-256 of the raw key.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import hashlib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal, get_args
+
+from cryptography.exceptions import UnsupportedAlgorithm
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
+
+from console.errors import SignatureError, StorageError, UsageError
+from wire.files import read_bytes, write_atomic
+
+Role = Literal["publisher", "hub", "device"]
+ROLES: tuple[str, ...] = get_args(Role)
+KEY_FILE_LIMIT_BYTES = 4096
+
+
+@dataclass(frozen=True)
+class PublicKey:
+    """Whom to believe, and about what."""
+
+    role: str
+    raw: bytes
+    name: str
+
+    @property
+    def id(self) -> str:
+        """16 hexadecimal digits."""
+        return hashlib.sha256(self.raw).hexdigest()[:16]
+
+    @property
+    def line(self) -> str:
+        """The one line of its file."""
+        return f"edgequilt-{self.role} ed25519 {base64.b64encode(self.raw).decode()} {self.name}"
+
+
+@dataclass(frozen=True)
+class PrivateKey:
+    """A key that signs; its secret never appears in a repr."""
+
+    public: PublicKey
+    _secret: Ed25519PrivateKey
+
+    def __repr__(self) -> str:
+        return f"PrivateKey({self.public.role} {self.public.name} {self.public.id})"
+
+    def sign_raw(self, data: bytes) -> bytes:
+        """64 bytes of Ed25519 signature over exactly these bytes."""
+        return self._secret.sign(data)
+
+
+def new_key(role: str, name: str) -> PrivateKey:
+    """Make a key for a role.
+
+    Raises:
+        UsageError: the role is not one of ours, or the name has blanks.
+    """
+    if role not in ROLES:
+        raise UsageError(f"expected a role among {', '.join(ROLES)}, found {role!r}")
+    if not name or name != "".join(name.split()):
+        raise UsageError(f"expected a key name without blanks, found {name!r}")
+    return _private(Ed25519PrivateKey.generate(), role, name)
+
+
+def write_key(key: PrivateKey, folder: Path) -> tuple[Path, Path]:
+    """Write `NAME.key` (mode 0600) and `NAME.pub`; refuse to replace a key that is there.
+
+    Raises:
+        StorageError: a file of that name exists, or the folder cannot be written.
+    """
+    secret_path, public_path = folder / f"{key.public.name}.key", folder / f"{key.public.name}.pub"
+    for path in (secret_path, public_path):
+        if path.exists():
+            raise StorageError(f"expected no file at {path}, found one; a key is never overwritten: move it away or choose another name")
+    pem = key._secret.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
+    write_atomic(secret_path, b"edgequilt-" + key.public.role.encode() + b" " + key.public.name.encode() + b"\n" + pem, mode=0o600)
+    write_atomic(public_path, key.public.line.encode() + b"\n")
+    return secret_path, public_path
+
+
+def read_private_key(path: Path) -> PrivateKey:
+    """Read a private key file.
+
+    Raises:
+        StorageError: it cannot be read.
+        SignatureError: it is not a key of ours.
+    """
+    head, _, pem = read_bytes(path, "a private key", KEY_FILE_LIMIT_BYTES).partition(b"\n")
+    try:
+        label, name = head.decode().split(" ")
+        secret = serialization.load_pem_private_key(pem, password=None)
+        if not isinstance(secret, Ed25519PrivateKey) or label.removeprefix("edgequilt-") not in ROLES:
+            raise ValueError
+    except (ValueError, TypeError, UnsupportedAlgorithm) as error:
+        raise SignatureError(f"expected an edgequilt private key in {path}, found something else; make one with `edgequilt key new`") from error
+    return _private(secret, label.removeprefix("edgequilt-"), name)
+
+
+def read_public_key(path: Path, role: str) -> PublicKey:
+    """Read a public key file that must have the given role.
+
+    Raises:
+        StorageError: it cannot be read.
+        SignatureError: it is not a public key, or its role is another.
+    """
+    return parse_public_key(read_bytes(path, "a public key", KEY_FILE_LIMIT_BYTES).decode(errors="replace"), role, str(path))
+
+
+def parse_public_key(line: str, role: str, where: str) -> PublicKey:
+    """Read the one line of a public key.
+
+    Raises:
+        SignatureError: it is not a public key of that role.
+    """
+    try:
+        label, algorithm, encoded, name = line.split()
+        raw = base64.b64decode(encoded, validate=True)
+        found = label.removeprefix("edgequilt-")
+        if algorithm != "ed25519" or len(raw) != 32 or found not in ROLES or "PRIVATE" in line:
+            raise ValueError
+    except (ValueError, binascii.Error) as error:
+        raise SignatureError(f"expected the public key of a {role} in {where}, found something else; take the .pub file that `edgequilt key new` wrote") from error
+    if found != role:
+        raise SignatureError(f"expected the public key of a {role} in {where}, found one of a {found}; take the other .pub file")
+    return PublicKey(found, raw, name)
+
+
+def verify_raw(key: PublicKey, signature: bytes, data: bytes) -> bool:
+    """Whether this key made this signature over exactly these bytes."""
+    from cryptography.exceptions import InvalidSignature
+
+    try:
+        Ed25519PublicKey.from_public_bytes(key.raw).verify(signature, data)
+    except (InvalidSignature, ValueError):
+        return False
+    return True
+
+
+def _private(secret: Ed25519PrivateKey, role: str, name: str) -> PrivateKey:
+    raw = secret.public_key().public_bytes(serialization.Encoding.Raw, serialization.PublicFormat.Raw)
+    return PrivateKey(PublicKey(role, raw, name), secret)

@@ -1,0 +1,248 @@
+"""The manifest of a bundle: everything that a board, a hub or a person must know about it (docs/bundle.md)."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from console.errors import BadData
+from wire.record import DIGEST, NAME, at_least, matching, plain, read_record
+
+SCHEMA = 1
+LIMIT_BYTES = 16 << 20
+
+
+@dataclass(frozen=True)
+class File:
+    """A blob of the bundle."""
+
+    path: str
+    bytes: int = field(metadata=at_least(0))
+    sha256: str = field(metadata=matching(DIGEST))
+    extra: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Tensor:
+    """A named, typed value that enters, leaves or crosses. A text dimension is symbolic."""
+
+    name: str
+    dtype: str
+    shape: tuple[Any, ...]
+    extra: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Bucket:
+    """A fixed batch, and for text a fixed sequence length in tokens."""
+
+    name: str
+    batch: int = field(metadata=at_least(1))
+    sequence: int | None = None
+    extra: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Options:
+    """Session options of one graph; they belong to the graph, since they make its memory and its numbers."""
+
+    graph_optimization: Literal["disable", "basic", "extended", "all"]
+    execution_order: Literal["default", "priority"]
+    memory_pattern: bool
+    cpu_arena: bool
+    config: dict[str, str] = field(default_factory=dict)
+    extra: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Measured:
+    """Peak memory of a fresh process with this graph: predicted, and measured where `machine` says."""
+
+    predicted_bytes: int
+    measured_bytes: int | None = None
+    base_bytes: int | None = None  # the same process with the runtime imported and no session
+    step_s: float | None = None
+    machine: str = ""
+    extra: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Graph:
+    """One ONNX file of a segment."""
+
+    kind: Literal["forward", "backward"]
+    bucket: str
+    file: str
+    inputs: tuple[Tensor, ...]
+    outputs: tuple[Tensor, ...]
+    options: Options
+    memory: Measured
+    extra: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Segment:
+    """A piece of the model. Its first graph inputs are the boundary from the segment before."""
+
+    name: str
+    inputs: tuple[str, ...]  # boundary tensors and model inputs that it reads
+    outputs: tuple[str, ...]  # boundary tensors that it makes, or features and logits
+    differentiable: tuple[str, ...]  # those of `inputs` whose gradient the backward graph returns
+    slots: tuple[str, ...]
+    graphs: tuple[Graph, ...]
+    weights: tuple[str, ...]  # external data files shared by its graphs
+    extra: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Slot:
+    """A place for an adapter: beside `module`, y = x W + scale ((x A) B), A [in, r], B [r, out]."""
+
+    name: str
+    module: str
+    kind: Literal["lora"]
+    features_in: int = field(metadata=at_least(1))
+    features_out: int = field(metadata=at_least(1))
+    segment: str
+    a: str
+    b: str
+    scale: str
+    extra: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Head:
+    """logits = features W + b, with W [features, classes] and b [classes] as graph inputs."""
+
+    features: int = field(metadata=at_least(1))
+    weight: str
+    bias: str
+    features_output: str
+    logits_output: str
+    segment: str
+    pooling: str
+    extra: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Preprocess:
+    """How text or pictures become input tensors on the board."""
+
+    kind: Literal["text", "image"]
+    files: tuple[str, ...] = ()
+    parameters: dict[str, Any] = field(default_factory=dict)
+    extra: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Golden:
+    """Input and output of the chain, as the exporter computed them, in one safetensors file."""
+
+    file: str
+    bucket: str
+    relative_tolerance: float = field(metadata=at_least(0))
+    extra: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Model:
+    """What was exported, the same for every board of a fleet."""
+
+    id: str = field(metadata=matching(NAME))
+    name: str
+    task: str
+    source_sha256: str = field(metadata=matching(DIGEST))
+    extra: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What was decided for this board (docs/plan.md)."""
+
+    device: str
+    mode: Literal["train", "serve", "train-forward"]
+    quant: str
+    rank: int = field(metadata=at_least(0))
+    micro_batch: int = field(metadata=at_least(1))
+    cuts: tuple[int, ...]
+    budget_bytes: int = field(metadata=at_least(0))
+    predicted_bytes: int = field(metadata=at_least(0))
+    extra: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """A bundle. Read it with `parse_manifest`; constructors trust."""
+
+    schema: int
+    edgequilt: str
+    model: Model
+    plan: Plan
+    files: tuple[File, ...]
+    inputs: tuple[Tensor, ...]
+    buckets: tuple[Bucket, ...]
+    segments: tuple[Segment, ...]
+    slots: tuple[Slot, ...]
+    head: Head | None
+    labels: tuple[str, ...]
+    preprocess: Preprocess
+    golden: Golden
+    quantization: tuple[dict[str, Any], ...] = ()
+    extra: dict[str, Any] = field(default_factory=dict)
+
+    def slot(self, name: str) -> Slot:
+        """The slot of that name."""
+        return next(s for s in self.slots if s.name == name)
+
+    def graph(self, segment: Segment, kind: str, bucket: str) -> Graph:
+        """The graph of a segment for a bucket.
+
+        Raises:
+            BadData: this bundle has none of that kind.
+        """
+        for graph in segment.graphs:
+            if graph.kind == kind and graph.bucket == bucket:
+                return graph
+        raise BadData(f"expected a {kind} graph for bucket {bucket} in {segment.name}, found none; export with --mode train")
+
+
+def to_bytes(manifest: Manifest) -> bytes:
+    """The JSON that is written and signed."""
+    return json.dumps(plain(manifest), indent=1, ensure_ascii=False).encode() + b"\n"
+
+
+def parse_manifest(data: bytes, where: str = "the manifest") -> Manifest:
+    """Read a manifest; unknown fields are kept.
+
+    Raises:
+        BadData: every field that is absent or wrong, and every name that points nowhere.
+    """
+    try:
+        decoded = json.loads(data)
+    except ValueError as error:
+        raise BadData(f"expected JSON in {where}, found something else ({error}); export the bundle again") from error
+    if isinstance(decoded, dict) and decoded.get("schema") != SCHEMA:
+        raise BadData(f"expected {where} of schema {SCHEMA}, found {decoded.get('schema')!r}; update edgequilt or export again")
+    manifest = read_record(Manifest, decoded, where)
+    problems = _dangling(manifest)
+    if problems:
+        raise BadData(f"{where} contradicts itself: {'; '.join(problems)}")
+    return manifest
+
+
+def _dangling(m: Manifest) -> list[str]:
+    files, buckets = {f.path for f in m.files}, {b.name for b in m.buckets}
+    segments, slots = {s.name for s in m.segments}, {s.name for s in m.slots}
+    used = [(g.file, f"{s.name}.{g.kind}") for s in m.segments for g in s.graphs]
+    used += [(w, f"{s.name}.weights") for s in m.segments for w in s.weights]
+    used += [(f, "preprocess") for f in m.preprocess.files] + [(m.golden.file, "golden")]
+    problems = [f"{where} names file {name!r}, which is not listed" for name, where in used if name not in files]
+    problems += [f"{s.name} has a graph for unknown bucket {g.bucket!r}" for s in m.segments for g in s.graphs if g.bucket not in buckets]
+    problems += [f"{s.name} names unknown slot {n!r}" for s in m.segments for n in s.slots if n not in slots]
+    problems += [f"slot {s.name} is in unknown segment {s.segment!r}" for s in m.slots if s.segment not in segments]
+    if len(files) != len(m.files):
+        problems.append("a file is listed twice")
+    if m.head is not None and m.head.segment not in segments:
+        problems.append(f"the head is in unknown segment {m.head.segment!r}")
+    return problems
