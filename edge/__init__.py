@@ -1,0 +1,1 @@
+"""The agent of a board: a core that talks and a worker that computes."""

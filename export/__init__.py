@@ -1,0 +1,1 @@
+"""Model in, bundles out: capture, slots, cost, cut, quantize, differentiate, verify, write."""

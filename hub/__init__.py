@@ -1,0 +1,1 @@
+"""The server: enrolment, rounds, aggregation, journal."""

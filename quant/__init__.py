@@ -1,0 +1,1 @@
+"""Number formats: choose scales, quantize, pack, measure the loss."""

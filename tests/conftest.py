@@ -1,0 +1,50 @@
+"""Seeds, the oldest runtime, and a header line that says what these tests ran with."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import os
+import random
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+REPORTED = ("numpy", "onnxruntime", "torch", "onnx", "onnx-ir", "transformers", "paho-mqtt", "amqtt")
+SEED = 20_261_120
+
+
+def pytest_report_header() -> str:
+    """The versions that decide most of what these tests see."""
+    return "with " + ", ".join(f"{name} {_version(name)}" for name in REPORTED)
+
+
+def _version(distribution: str) -> str:
+    try:
+        return importlib.metadata.version(distribution)
+    except importlib.metadata.PackageNotFoundError:
+        return "absent"
+
+
+@pytest.fixture(autouse=True)
+def _seeded() -> None:
+    """Every test starts from the same random state; torch's too, but only where a test has loaded it."""
+    random.seed(SEED)
+    # libraries under test may use the global state, whatever we do ourselves
+    np.random.seed(SEED)  # noqa: NPY002
+    if "torch" in sys.modules:
+        sys.modules["torch"].manual_seed(SEED)
+
+
+@pytest.fixture(scope="session")
+def floor_python() -> Path:
+    """An interpreter with the oldest onnxruntime that boards have; `make floor` builds it."""
+    named = os.environ.get("EDGEQUILT_FLOOR_PYTHON")
+    python = Path(named) if named else ROOT / ".venv-floor" / "bin" / "python"
+    if not python.exists():
+        if named:
+            pytest.fail(f"EDGEQUILT_FLOOR_PYTHON names {named}, which is not there")
+        pytest.skip("no .venv-floor; run make floor")
+    return python
