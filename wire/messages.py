@@ -1,0 +1,236 @@
+"""What hub and devices say to each other (docs/messages.md): frozen records, one per type, schema 1.
+
+Every message but a chunk travels in a signature envelope. Chunks need none: they are believed only as parts of
+bytes whose SHA-256 a signed message has named. No wall clocks: order is (boot, sequence).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any, ClassVar, Literal, TypeVar
+
+from console.errors import BadData
+from wire.pack import pack, unpack
+from wire.record import DIGEST, NAME, at_least, matching, plain, read_record
+
+SCHEMA = 1
+CHUNK_BYTES = 65536
+UPDATE_LIMIT_BYTES = 64 << 20
+
+UpdateKind = Literal["adapter", "statistics", "scores"]
+JobKind = Literal["train", "statistics", "evaluate"]
+
+
+@dataclass(frozen=True)
+class Sender:
+    """Who speaks, since which start of the program, and the how many-th message since then."""
+
+    device: str = field(metadata=matching(NAME))
+    boot: str
+    sequence: int = field(metadata=at_least(0))
+    extra: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Hello:
+    """Device: I am here, this is what I run and hold. Sent at every connect."""
+
+    TYPE: ClassVar[str] = "hello"
+    sender: Sender
+    agent: str
+    profile: str
+    bundle: str  # SHA-256 of the manifest that it serves
+    rank: int = field(metadata=at_least(0))
+    jobs: tuple[str, ...]  # job kinds that it can do
+    samples: int = field(metadata=at_least(0))
+    released: int = field(default=-1)  # the version that it serves; -1 is none
+    memory_available_bytes: int | None = None
+    runtime: str = ""
+    extra: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Presence:
+    """Device, or the broker on its behalf (last will): online or gone."""
+
+    TYPE: ClassVar[str] = "presence"
+    sender: Sender
+    state: Literal["online", "offline"]
+    extra: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Begin:
+    """Device: an update of `bytes` bytes follows in chunks; `update` is its SHA-256."""
+
+    TYPE: ClassVar[str] = "begin"
+    sender: Sender
+    update: str = field(metadata=matching(DIGEST))
+    kind: UpdateKind
+    job: str
+    round: int = field(metadata=at_least(0))
+    base: str = field(metadata=matching(DIGEST))  # digest of the version that it started from
+    bytes: int = field(metadata=at_least(1, UPDATE_LIMIT_BYTES))
+    samples: int = field(metadata=at_least(0))
+    chunk_bytes: int = field(default=CHUNK_BYTES, metadata=at_least(1024, 1 << 20))
+    metrics: dict[str, Any] = field(default_factory=dict)
+    extra: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Commit:
+    """Device: all chunks of the update are sent; receipt it or say what is missing."""
+
+    TYPE: ClassVar[str] = "commit"
+    sender: Sender
+    update: str = field(metadata=matching(DIGEST))
+    extra: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Fetch:
+    """Device: send me these chunks of a blob that a signed version names; no indexes means all."""
+
+    TYPE: ClassVar[str] = "fetch"
+    sender: Sender
+    blob: str = field(metadata=matching(DIGEST))
+    indexes: tuple[int, ...] = ()
+    extra: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Failed:
+    """Device: a job could not be done, and why."""
+
+    TYPE: ClassVar[str] = "failed"
+    sender: Sender
+    job: str
+    reason: str
+    extra: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Job:
+    """Hub: do this. The same job may be sent again; it is done once."""
+
+    TYPE: ClassVar[str] = "job"
+    device: str = field(metadata=matching(NAME))
+    job: str
+    kind: JobKind
+    round: int = field(metadata=at_least(0))
+    versions: tuple[str, ...]  # digests; the one to start from, or those to evaluate
+    settings: dict[str, Any] = field(default_factory=dict)
+    extra: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Cancel:
+    """Hub: the round no longer waits for this job."""
+
+    TYPE: ClassVar[str] = "cancel"
+    device: str = field(metadata=matching(NAME))
+    job: str
+    extra: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Receipt:
+    """Hub: the update is journalled on disk and counts once (or never will, and why). The device may forget it."""
+
+    TYPE: ClassVar[str] = "receipt"
+    device: str = field(metadata=matching(NAME))
+    update: str = field(metadata=matching(DIGEST))
+    status: Literal["accepted", "duplicate", "refused"]
+    reason: str = ""
+    extra: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Missing:
+    """Hub: of this update I lack these chunks (or, with `begin`, even its beginning)."""
+
+    TYPE: ClassVar[str] = "missing"
+    device: str = field(metadata=matching(NAME))
+    update: str = field(metadata=matching(DIGEST))
+    indexes: tuple[int, ...] = ()
+    begin: bool = False
+    extra: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Rung:
+    """One piece of a ladder, directions low to high - 1, as an adapter file."""
+
+    low: int = field(metadata=at_least(0))
+    high: int = field(metadata=at_least(1))
+    blob: str = field(metadata=matching(DIGEST))
+    bytes: int = field(metadata=at_least(1))
+    extra: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Version:
+    """Hub: one published state of an adapter. Its digest is the SHA-256 of the body bytes of this message."""
+
+    TYPE: ClassVar[str] = "version"
+    model: str = field(metadata=matching(NAME))
+    version: int = field(metadata=at_least(0))
+    parent: str  # digest of the parent, empty for version 0
+    rank: int = field(metadata=at_least(0))
+    scale: float
+    rungs: tuple[Rung, ...]
+    labels: tuple[str, ...]
+    head: str = ""  # blob of the head's adapter file; empty while no class is known
+    head_bytes: int = 0
+    round: int = 0
+    extra: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Release:
+    """Hub: serve this version (it passed the gate, or somebody rolled back to it). A higher `sequence` wins."""
+
+    TYPE: ClassVar[str] = "release"
+    model: str = field(metadata=matching(NAME))
+    sequence: int = field(metadata=at_least(0))
+    version: int = field(metadata=at_least(0))
+    digest: str = field(metadata=matching(DIGEST))
+    extra: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Chunk:
+    """Either side: bytes `index * chunk_bytes` and on of an update or blob. Not signed: the whole is checked."""
+
+    TYPE: ClassVar[str] = "chunk"
+    blob: str = field(metadata=matching(DIGEST))
+    index: int = field(metadata=at_least(0, 1 << 16))
+    total: int = field(metadata=at_least(1, 1 << 16))
+    data: bytes
+    extra: dict[str, Any] = field(default_factory=dict)
+
+
+MESSAGES: dict[str, Any] = {
+    m.TYPE: m for m in (Hello, Presence, Begin, Commit, Fetch, Failed, Job, Cancel, Receipt, Missing, Version, Release, Chunk)
+}
+Message = TypeVar("Message")
+
+
+def encode(message: Any) -> bytes:
+    """The body bytes of a message."""
+    return pack({"type": message.TYPE, "schema": SCHEMA, **plain(message)})
+
+
+def decode(body: bytes, kind: type[Message]) -> Message:
+    """Read a message of the type that its topic promises.
+
+    Raises:
+        BadData: another type or schema, or fields that are absent or wrong, all named.
+    """
+    name = kind.TYPE  # type: ignore[attr-defined]  # every message has one
+    fields = unpack(body, f"a {name} message")
+    if not isinstance(fields, dict) or fields.get("type") != name:
+        raise BadData(f"expected a {name} message, found {fields.get('type') if isinstance(fields, dict) else type(fields).__name__!r}; it was ignored")
+    if fields.get("schema") != SCHEMA:
+        raise BadData(f"expected a {name} message of schema {SCHEMA}, found {fields.get('schema')!r}; update the older side")
+    return read_record(kind, {k: v for k, v in fields.items() if k not in ("type", "schema")}, f"a {name} message")

@@ -1,0 +1,96 @@
+"""Every topic of the fleet in one table; the only place where a topic string is written.
+
+`edgequilt/1/FLEET/MODEL/up/DEVICE/TYPE`, `.../down/DEVICE/TYPE`, `.../all/TYPE`. A device may publish below its own
+`up/` and subscribe to its own `down/` and to `all/`: an access list needs one pattern per direction.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import Any
+
+from console.errors import UsageError
+from wire import messages as m
+from wire.record import NAME
+
+PREFIX = "edgequilt/1"
+
+
+@dataclass(frozen=True)
+class Topic:
+    """How one message type travels."""
+
+    message: Any
+    direction: str  # up, down, all
+    qos: int
+    retain: bool
+    signer: str  # role; empty for chunks
+
+
+TABLE: tuple[Topic, ...] = (
+    Topic(m.Hello, "up", 1, False, "device"),
+    Topic(m.Presence, "up", 1, False, "device"),
+    Topic(m.Begin, "up", 1, False, "device"),
+    Topic(m.Chunk, "up", 1, False, ""),
+    Topic(m.Commit, "up", 1, False, "device"),
+    Topic(m.Fetch, "up", 1, False, "device"),
+    Topic(m.Failed, "up", 1, False, "device"),
+    Topic(m.Job, "down", 1, False, "hub"),
+    Topic(m.Cancel, "down", 1, False, "hub"),
+    Topic(m.Receipt, "down", 1, False, "hub"),
+    Topic(m.Missing, "down", 1, False, "hub"),
+    Topic(m.Chunk, "down", 1, False, ""),
+    Topic(m.Version, "all", 1, True, "hub"),
+    Topic(m.Release, "all", 1, True, "hub"),
+)
+_BY_NAME = {(t.direction, t.message.TYPE): t for t in TABLE}
+_PATTERN = re.compile(rf"{PREFIX}/({NAME})/({NAME})/(?:(up|down)/({NAME})|(all))/([a-z]+)")
+
+
+@dataclass(frozen=True)
+class Address:
+    """A topic, taken apart."""
+
+    fleet: str
+    model: str
+    device: str  # empty for `all`
+    topic: Topic
+
+
+def topic_of(fleet: str, model: str, direction: str, message_type: str, device: str = "") -> str:
+    """Write a topic.
+
+    >>> topic_of("farm", "minilm", "up", "hello", "barn-1")
+    'edgequilt/1/farm/minilm/up/barn-1/hello'
+    """
+    for name in (fleet, model, *([device] if direction != "all" else [])):
+        if not re.fullmatch(NAME, name):
+            raise UsageError(f"expected a name of small letters, digits, '.', '_' or '-' (at most 63), found {name!r}")
+    where = direction if direction == "all" else f"{direction}/{device}"
+    return f"{PREFIX}/{fleet}/{model}/{where}/{message_type}"
+
+
+def parse_topic(topic: str) -> Address | None:
+    """Read a topic; None if it is not one of ours (brokers may deliver what nobody asked for)."""
+    found = _PATTERN.fullmatch(topic)
+    if found is None:
+        return None
+    fleet, model, direction, device, everyone, kind = found.groups()
+    entry = _BY_NAME.get((direction or everyone, kind))
+    return None if entry is None else Address(fleet, model, device or "", entry)
+
+
+def entry_of(direction: str, message_type: str) -> Topic:
+    """The row of the table."""
+    return _BY_NAME[direction, message_type]
+
+
+def hub_subscriptions(fleet: str, model: str) -> list[str]:
+    """What the hub listens to."""
+    return [f"{PREFIX}/{fleet}/{model}/up/+/+"]
+
+
+def device_subscriptions(fleet: str, model: str, device: str) -> list[str]:
+    """What a device listens to."""
+    return [f"{PREFIX}/{fleet}/{model}/down/{device}/+", f"{PREFIX}/{fleet}/{model}/all/+"]
