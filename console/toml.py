@@ -22,8 +22,11 @@ def read_toml(path: Path) -> dict[str, Any]:
         BadData: it is not TOML.
     """
     try:
-        return tomllib.loads(path.read_text(encoding="utf-8"))
+        tables: dict[str, Any] = tomllib.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
-        raise StorageError(f"expected a TOML file at {path}, found none that can be read ({error.strerror}); check the path") from error
+        raise StorageError(
+            f"expected a TOML file at {path}, found none that can be read ({error.strerror}); check the path"
+        ) from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise BadData(f"expected TOML in {path}, found something else ({error}); mend that line") from error
+    return tables

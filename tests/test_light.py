@@ -10,6 +10,7 @@ import json
 import pkgutil
 import subprocess
 import sys
+from typing import NamedTuple
 
 import pytest
 
@@ -45,8 +46,15 @@ def modules(room: str) -> list[str]:
     return [room, *(name for name in walked if not name.endswith("__main__") and name not in DOORS)]
 
 
-def probe(names: list[str]) -> dict[str, list[str]]:
-    """Import the names in a fresh interpreter; which top-level modules it then holds."""
+class Seen(NamedTuple):
+    """What a fresh interpreter holds after some imports."""
+
+    loaded: set[str]  # top-level modules
+    absent: list[tuple[str, str]]  # (the module that was asked for, the one that it lacks)
+
+
+def probe(names: list[str]) -> Seen:
+    """Import the names in a fresh interpreter."""
     done = subprocess.run(
         [sys.executable, "-c", PROBE, json.dumps(names)],
         cwd=ROOT,
@@ -55,28 +63,28 @@ def probe(names: list[str]) -> dict[str, list[str]]:
         check=False,
     )
     assert done.returncode == 0, done.stderr
-    answer: dict[str, list[str]] = json.loads(done.stdout.splitlines()[-1])
-    return answer
+    answer = json.loads(done.stdout.splitlines()[-1])
+    return Seen(set(answer["loaded"]), [(name, lost) for name, lost in answer["absent"]])
 
 
 @pytest.mark.parametrize("room", NEVER)
 def test_a_light_room_never_loads_a_framework(room: str) -> None:
     """Importing every module of a light room loads none of the libraries that are forbidden to it."""
-    answer = probe(modules(room))
+    seen = probe(modules(room))
 
     # an extra that is not installed may be missing here; a module of our own may not
-    assert not [(name, lost) for name, lost in answer["absent"] if lost.partition(".")[0] in NEVER]
-    assert sorted(set(answer["loaded"]) & set(NEVER[room])) == []
+    assert not [(name, lost) for name, lost in seen.absent if lost.partition(".")[0] in NEVER]
+    assert sorted(seen.loaded & set(NEVER[room])) == []
 
 
 def test_the_command_loads_nothing_heavy() -> None:
     """`edgequilt --help` must answer at once, so importing the command loads not even numpy."""
-    loaded = probe(["edgequilt"])["loaded"]
+    loaded = probe(["edgequilt"]).loaded
 
-    assert sorted(set(loaded) & {*FRAMEWORKS, "onnxruntime", "numpy", "rich", "paho"}) == []
+    assert sorted(loaded & {*FRAMEWORKS, "onnxruntime", "numpy", "rich", "paho"}) == []
     assert "console" in loaded
 
 
 def test_the_probe_sees_a_framework_that_is_loaded() -> None:
     """The probe reports what was loaded: numpy, when it is asked to import numpy."""
-    assert "numpy" in probe(["numpy"])["loaded"]
+    assert "numpy" in probe(["numpy"]).loaded
