@@ -89,6 +89,9 @@ class MqttTransport:
         self._client.on_connect = self._connect
         self._client.on_disconnect = self._disconnect
         self._client.on_message = self._message
+        # With no thread of its own, paho would write to the socket from whichever thread publishes, and two
+        # writers interleave their bytes; this callback makes publishers only wake the loop.
+        self._client.on_socket_register_write = lambda client, data, socket: None
 
     def start(self, on_message: OnMessage, on_connection: OnConnection) -> None:
         """Start the network thread; it connects, and reconnects until `close`."""

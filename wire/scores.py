@@ -1,0 +1,77 @@
+"""What a board found when it evaluated versions on data it kept back: counts per class, nothing else.
+
+An update of kind `scores` is JSON: `{"schema": 1, "scores": [{version, rank, count, correct}, ...]}`.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, field
+from typing import Any
+
+from console.errors import BadData
+from wire.record import DIGEST, at_least, matching, plain, read_record
+
+SCHEMA = 1
+
+
+@dataclass(frozen=True)
+class Score:
+    """One version at one rank: rows seen and rows right, per class."""
+
+    version: str = field(metadata=matching(DIGEST))
+    rank: int = field(metadata=at_least(0))
+    count: tuple[int, ...] = field(metadata=at_least(0))
+    correct: tuple[int, ...] = field(metadata=at_least(0))
+    extra: dict[str, Any] = field(default_factory=dict)
+
+    def __add__(self, other: Score) -> Score:
+        count = tuple(a + b for a, b in zip(self.count, other.count, strict=True))
+        return Score(self.version, self.rank, count, tuple(a + b for a, b in zip(self.correct, other.correct, strict=True)))
+
+    @property
+    def accuracy(self) -> float:
+        """Share of all rows that are right; 0 without rows."""
+        return sum(self.correct) / max(1, sum(self.count))
+
+    @property
+    def macro_accuracy(self) -> float:
+        """Mean over the classes that were seen of the share that is right.
+
+        >>> Score("0" * 64, 2, (4, 0, 2), (2, 0, 2)).macro_accuracy
+        0.75
+        """
+        seen = [(n, c) for n, c in zip(self.count, self.correct, strict=True) if n]
+        return sum(c / n for n, c in seen) / max(1, len(seen))
+
+
+@dataclass(frozen=True)
+class Scores:
+    """The payload of an update of kind `scores`."""
+
+    schema: int
+    scores: tuple[Score, ...]
+    extra: dict[str, Any] = field(default_factory=dict)
+
+
+def to_bytes(scores: list[Score]) -> bytes:
+    """JSON bytes."""
+    return json.dumps(plain(Scores(SCHEMA, tuple(scores)))).encode()
+
+
+def read_scores(data: bytes, classes: int, where: str) -> list[Score]:
+    """Read scores over a known number of classes.
+
+    Raises:
+        BadData: not JSON, another schema, or counts that contradict each other.
+    """
+    try:
+        decoded = json.loads(data)
+    except ValueError as error:
+        raise BadData(f"expected scores as JSON in {where}, found something else ({error}); they were ignored") from error
+    found = read_record(Scores, decoded, where).scores
+    for score in found:
+        lengths = (len(score.count), len(score.correct)) == (classes, classes)
+        if not lengths or any(c > n for n, c in zip(score.count, score.correct, strict=True)):
+            raise BadData(f"expected counts of {classes} classes, none above its total, in {where}; found others")
+    return list(found)
