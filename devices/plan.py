@@ -1,0 +1,246 @@
+"""Where to cut a model for one board: fewest segments, exactly, by dynamic programming (docs/plan.md).
+
+Plain numbers in, a decision out. The objective, in this order: fewest segments, largest micro-batch, fewest
+boundary bytes; the constraint: every segment's predicted peak is within the budget. Micro-batches come before
+cuts because a smaller one costs at most a third of the time and a cut runs every boundary through memory.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+
+from console.errors import DoesNotFit
+from console.table import mib
+from devices.memory import MIB, Need, adapter_bytes, stored_bytes
+
+MICRO_BATCHES = (8, 4, 2, 1)
+STEP_ITEMS = 16  # items whose boundary tensors wait between segments: a trainer's batch
+RANKS = ((300 * MIB, 2), (2048 * MIB, 8))
+LARGEST_RANK = 16
+PRECISION_BYTES = 64 * 1024  # of the smallest budget that a refusal names
+
+
+@dataclass(frozen=True)
+class Unit:
+    """One stretch of the model between two neighbouring legal cuts.
+
+    Attributes:
+        name: where it begins, for messages.
+        weight_bytes: of its weights, by format.
+        kept_bytes_per_item: activations of one item that the backward pass needs.
+        transient_bytes_per_item: most bytes of one item alive inside it beyond those.
+        boundary_bytes_per_item: what crosses the cut at its end.
+        adapter_values_per_rank: sum of in + out over its slots; 0 without slots.
+        dequantized_bytes: sizes of its quantized weights as float32, each transient.
+    """
+
+    name: str
+    weight_bytes: Mapping[str, int]
+    kept_bytes_per_item: int
+    transient_bytes_per_item: int
+    boundary_bytes_per_item: int
+    adapter_values_per_rank: int = 0
+    dequantized_bytes: tuple[int, ...] = ()
+
+    @property
+    def has_slots(self) -> bool:
+        """Whether an adapter can sit here."""
+        return self.adapter_values_per_rank > 0
+
+
+@dataclass(frozen=True)
+class Board:
+    """What is planned for. `rank` None means: by memory."""
+
+    name: str
+    budget_bytes: int
+    mode: str = "train"
+    quant: str = "int8"
+    rank: int | None = None
+
+
+@dataclass(frozen=True)
+class Decision:
+    """Cut c lies before unit c; one predicted peak per segment; the reasons, as sentences."""
+
+    cuts: tuple[int, ...]
+    micro_batch: int
+    rank: int
+    predicted_bytes: tuple[int, ...]
+    reasons: tuple[str, ...] = ()
+
+
+@dataclass
+class _Stretch:
+    """Sums over neighbouring units, extended one unit at a time."""
+
+    quant: str
+    micro_batch: int
+    weights: int = 0
+    kept: int = 0
+    transient: int = 0
+    spare: set[int] = field(default_factory=set)
+
+    def add(self, unit: Unit) -> None:
+        self.weights += unit.weight_bytes[self.quant]
+        self.kept += unit.kept_bytes_per_item
+        self.transient = max(self.transient, unit.transient_bytes_per_item)
+        if self.quant != "fp32":
+            # the runtime keeps one freed buffer per shape for the next weight of that shape
+            self.spare.update(unit.dequantized_bytes)
+
+    @property
+    def live(self) -> int:
+        return self.micro_batch * (self.kept + self.transient) + sum(self.spare)
+
+
+def plan(
+    units: Sequence[Unit],
+    board: Board,
+    micro_batches: Sequence[int] = MICRO_BATCHES,
+    step_items: int = STEP_ITEMS,
+) -> Decision:
+    """Decide cuts, micro-batch and rank for a board.
+
+    Args:
+        units: the model, in order; legal cuts lie between neighbours.
+        board: budget, mode, format, and rank if it is given.
+        micro_batches: allowed ones, largest first.
+        step_items: items whose boundary tensors wait between segments.
+
+    Raises:
+        DoesNotFit: no cut fits at any micro-batch.
+    """
+    rank = rank_for(board.budget_bytes) if board.rank is None else board.rank
+    ranked = replace(board, rank=rank)
+    found: tuple[int, int, tuple[int, ...]] | None = None
+    tried: list[str] = []
+    for micro_batch in micro_batches:
+        cuts = fewest_cuts(units, ranked, micro_batch, step_items)
+        if cuts is None:
+            tried.append(f"micro-batch {micro_batch}: no cut fits")
+            continue
+        tried.append(f"micro-batch {micro_batch}: {_segments(len(cuts) + 1)}")
+        if found is None or len(cuts) < found[0]:
+            found = (len(cuts), micro_batch, cuts)
+        if not cuts:
+            break
+    if found is None:
+        raise DoesNotFit(_refusal(units, ranked, micro_batches[-1], step_items))
+    _, micro_batch, cuts = found
+    predicted = tuple(n.total for n in needs(units, ranked, cuts, micro_batch, step_items))
+    return Decision(cuts, micro_batch, rank, predicted, (*_reasons(ranked, board.rank, max(predicted)), *tried))
+
+
+def rank_for(budget_bytes: int) -> int:
+    """The adapter rank of a board whose rank is not given.
+
+    >>> rank_for(200 * MIB), rank_for(1024 * MIB), rank_for(6144 * MIB)
+    (2, 8, 16)
+    """
+    return next((rank for limit, rank in RANKS if budget_bytes < limit), LARGEST_RANK)
+
+
+def needs(
+    units: Sequence[Unit], board: Board, cuts: Sequence[int], micro_batch: int, step_items: int = STEP_ITEMS
+) -> list[Need]:
+    """What each segment of a given cut needs; `board.rank` must be set."""
+    edges = [0, *cuts, len(units)]
+    out, waiting = [], 0
+    for start, end in itertools.pairwise(edges):
+        stretch = _Stretch(board.quant, micro_batch)
+        for unit in units[start:end]:
+            stretch.add(unit)
+        entering, leaving = _boundary(units, start) * step_items, _boundary(units, end) * step_items
+        waiting += entering
+        stored = stored_bytes(board.mode, waiting, entering, leaving)
+        out.append(Need(stretch.weights, stretch.live, _adapters(units, board), stored))
+    return out
+
+
+def fewest_cuts(
+    units: Sequence[Unit], board: Board, micro_batch: int, step_items: int = STEP_ITEMS
+) -> tuple[int, ...] | None:
+    """Fewest cuts, then fewest boundary bytes, such that every segment fits; None if nothing does.
+
+    `best[k][j]` is the least sum of boundary bytes over all ways to cover the first j units with k fitting
+    segments. Only that least sum matters for what follows, because boundary tensors of earlier cuts only add
+    to what a later segment needs: so the recurrence is exact.
+    """
+    count = len(units)
+    ends = _fitting(units, board, micro_batch)
+    best: dict[int, tuple[int, tuple[int, ...]]] = {0: (0, ())}
+    for _ in range(count):
+        reached: dict[int, tuple[int, tuple[int, ...]]] = {}
+        for start, (waiting, cuts) in best.items():
+            entering = _boundary(units, start) * step_items
+            for end, need in ends[start]:
+                leaving = _boundary(units, end) * step_items
+                if need + stored_bytes(board.mode, waiting, entering, leaving) > board.budget_bytes:
+                    continue
+                candidate = (waiting + leaving, (*cuts, end) if end < count else cuts)
+                if end not in reached or candidate < reached[end]:
+                    reached[end] = candidate
+        if count in reached:
+            return reached[count][1]
+        best = reached
+    return None
+
+
+def _fitting(units: Sequence[Unit], board: Board, micro_batch: int) -> list[list[tuple[int, int]]]:
+    """For every start the ends that can fit, with the need without boundary tensors."""
+    adapters = _adapters(units, board)
+    out: list[list[tuple[int, int]]] = []
+    for start in range(len(units)):
+        stretch, row = _Stretch(board.quant, micro_batch), []
+        for end in range(start + 1, len(units) + 1):
+            stretch.add(units[end - 1])
+            need = Need(stretch.weights, stretch.live, adapters).total
+            if need > board.budget_bytes:
+                break  # a longer stretch never needs less
+            row.append((end, need))
+        out.append(row)
+    return out
+
+
+def _boundary(units: Sequence[Unit], position: int) -> int:
+    return units[position - 1].boundary_bytes_per_item if 0 < position < len(units) else 0
+
+
+def _adapters(units: Sequence[Unit], board: Board) -> int:
+    return adapter_bytes(sum(u.adapter_values_per_rank for u in units), board.rank or 0, board.mode)
+
+
+def _smallest_need(units: Sequence[Unit], board: Board, micro_batch: int, step_items: int) -> tuple[int, str]:
+    """The smallest budget that some cut fits in, and the first unit of its largest segment."""
+    low, high = 0, needs(units, board, (), micro_batch, step_items)[0].total
+    while high - low > PRECISION_BYTES:
+        middle = (low + high) // 2
+        fits = fewest_cuts(units, replace(board, budget_bytes=middle), micro_batch, step_items) is not None
+        low, high = (low, middle) if fits else (middle, high)
+    cuts = fewest_cuts(units, replace(board, budget_bytes=high), micro_batch, step_items) or ()
+    totals = [n.total for n in needs(units, board, cuts, micro_batch, step_items)]
+    return high, units[[0, *cuts][totals.index(max(totals))]].name
+
+
+def _refusal(units: Sequence[Unit], board: Board, micro_batch: int, step_items: int) -> str:
+    smallest, where = _smallest_need(units, board, micro_batch, step_items)
+    ways = [f"a --budget of {smallest} bytes or more", "a smaller --sequence"]
+    ways += ["--quant int8"] if board.quant == "fp32" else []
+    ways += ["--mode serve"] if board.mode != "serve" else []
+    return (
+        f"expected {board.name} to run this model within its budget of {mib(board.budget_bytes)}, but the "
+        f"smallest predicted need over all cuts is {mib(smallest)} at micro-batch {micro_batch} "
+        f"(in the piece at {where}); try {', '.join(ways[:-1])} or {ways[-1]}"
+    )
+
+
+def _reasons(board: Board, given: int | None, largest: int) -> tuple[str, ...]:
+    why = "as given" if given is not None else f"for a budget of {mib(board.budget_bytes)}"
+    return (f"rank {board.rank} {why}", f"largest segment {mib(largest)} of {mib(board.budget_bytes)}")
+
+
+def _segments(count: int) -> str:
+    return "one segment fits" if count == 1 else f"{count} segments at least"
