@@ -76,7 +76,12 @@ def _bar(title: str, total: float | None, unit: str) -> Iterator[Progress]:
     from rich.progress import Progress as RichProgress
 
     counter = DownloadColumn() if unit == "bytes" else MofNCompleteColumn()
-    columns = (TextColumn("{task.description}"), BarColumn(), counter, TimeRemainingColumn(elapsed_when_finished=True))
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        counter,
+        TimeRemainingColumn(elapsed_when_finished=True),
+    )
     with RichProgress(*columns, console=Console(stderr=True), transient=False) as bars:
         task = bars.add_task(title, total=total)
 

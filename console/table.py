@@ -38,7 +38,10 @@ def table(header: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
     """
     cells = [[str(c) for c in row] for row in rows]
     widths = [max(len(str(h)), *(len(row[i]) for row in cells)) if cells else len(str(h)) for i, h in enumerate(header)]
-    right = [bool(cells) and all(row[i][:1].isdigit() or row[i] in ("-", "") or row[i][:1] == "-" for row in cells) for i in range(len(header))]
+    right = [
+        bool(cells) and all(row[i][:1].isdigit() or row[i] in ("-", "") or row[i][:1] == "-" for row in cells)
+        for i in range(len(header))
+    ]
 
     def line(row: Sequence[str]) -> str:
         return "  ".join(c.rjust(w) if r else c.ljust(w) for c, w, r in zip(row, widths, right, strict=True)).rstrip()

@@ -52,7 +52,13 @@ def to_bytes(adapter: Adapter) -> bytes:
         s = adapter.statistics
         tensors[head.COUNT], tensors[head.SUM] = np.ascontiguousarray(s.count), np.ascontiguousarray(s.sum)
         tensors[head.GRAM] = np.ascontiguousarray(head.triangle(s.gram))
-    metadata = {**adapter.metadata, "format": FORMAT, "schema": SCHEMA, "model": adapter.model, "version": adapter.version}
+    metadata = {
+        **adapter.metadata,
+        "format": FORMAT,
+        "schema": SCHEMA,
+        "model": adapter.model,
+        "version": adapter.version,
+    }
     return _ordered(tensors, metadata)
 
 
@@ -67,7 +73,11 @@ def read_adapter(data: bytes, where: str) -> Adapter:
         tensors = safetensors.numpy.load(data)
     except (safetensors.SafetensorError, ValueError, KeyError, TypeError) as error:
         raise BadData(f"expected an adapter file in {where}, found something else ({error}); send it again") from error
-    problems = [f"{name} is not finite" for name, value in tensors.items() if value.dtype.kind == "f" and not np.isfinite(value).all()]
+    problems = [
+        f"{name} is not finite"
+        for name, value in tensors.items()
+        if value.dtype.kind == "f" and not np.isfinite(value).all()
+    ]
     known: set[str] = set()
     factors = _read_lora(tensors, known, problems)
     biases = {n.removesuffix("/bias/delta"): v for n, v in tensors.items() if n.endswith("/bias/delta")}
@@ -103,7 +113,9 @@ def _metadata(data: bytes, where: str) -> dict[str, str]:
         if metadata["format"] != FORMAT or metadata["schema"] != SCHEMA or not isinstance(metadata["model"], str):
             raise ValueError(f"format {metadata.get('format')} schema {metadata.get('schema')}")
     except (ValueError, KeyError, TypeError) as error:
-        raise BadData(f"expected an {FORMAT} file of schema {SCHEMA} in {where}, found something else ({error}); send it again") from error
+        raise BadData(
+            f"expected an {FORMAT} file of schema {SCHEMA} in {where}, found something else ({error}); send it again"
+        ) from error
     return {str(k): str(v) for k, v in metadata.items()}
 
 
@@ -111,7 +123,15 @@ def _read_lora(tensors: dict[str, NDArray[Any]], known: set[str], problems: list
     factors = {}
     for slot in sorted(n.removesuffix("/lora/A") for n in tensors if n.endswith("/lora/A")):
         a, b, scale = (tensors.get(n) for n in lora.names(slot))
-        if a is None or b is None or scale is None or a.ndim != 2 or b.ndim != 2 or scale.shape != () or a.shape[1] != b.shape[0]:
+        if (
+            a is None
+            or b is None
+            or scale is None
+            or a.ndim != 2
+            or b.ndim != 2
+            or scale.shape != ()
+            or a.shape[1] != b.shape[0]
+        ):
             problems.append(f"{slot} needs A [in, r], B [r, out] and scale []")
             continue
         known.update(lora.names(slot))
@@ -131,16 +151,20 @@ def _read_head(tensors: dict[str, NDArray[Any]], known: set[str], problems: list
 
 
 def _read_statistics(tensors: dict[str, NDArray[Any]], known: set[str], problems: list[str]) -> Statistics | None:
-    count, total, upper = (tensors.get(n) for n in (head.COUNT, head.SUM, head.GRAM))
-    if count is None and total is None and upper is None:
+    names = (head.COUNT, head.SUM, head.GRAM)
+    present = [tensors[n].astype(np.float64) for n in names if n in tensors]
+    if not present:
         return None
-    known.update((head.COUNT, head.SUM, head.GRAM))
-    ok = count is not None and total is not None and upper is not None and total.ndim == 2
-    if not ok or count.shape != total.shape[:1] or upper.shape != (total.shape[1] * (total.shape[1] + 1) // 2,):  # type: ignore[union-attr]  # checked by `ok`
-        problems.append("statistics need count [classes], sum [classes, D] and gram [D (D + 1) / 2]")
+    known.update(names)
+    if len(present) < 3 or not _statistics_agree(*present):
+        problems.append("statistics need count [classes] >= 0, sum [classes, D] and gram [D (D + 1) / 2]")
         return None
-    assert count is not None and total is not None and upper is not None
-    if (count < 0).any():
-        problems.append("head/count is negative")
+    count, total, upper = present
+    return Statistics(count, total, head.square(upper, total.shape[1]))
+
+
+def _statistics_agree(count: NDArray[Any], total: NDArray[Any], upper: NDArray[Any]) -> bool:
+    if total.ndim != 2 or count.shape != total.shape[:1]:
+        return False
     features = total.shape[1]
-    return Statistics(count.astype(np.float64), total.astype(np.float64), head.square(upper.astype(np.float64), features))
+    return upper.shape == (features * (features + 1) // 2,) and bool((count >= 0).all())

@@ -51,8 +51,17 @@ def open_bundle(folder: Path, trust: Trust | None, advance: Callable[[int], None
     signer = None
     if trust is not None:
         if not (folder / SIGNATURE).exists():
-            raise SignatureError(f"expected a signature at {folder / SIGNATURE}, found none; export with --key, or fetch the bundle again")
-        signer = check_detached(read_bytes(folder / SIGNATURE, "a signature", 4096), body, "publisher", trust, f"bundle {folder.name}")
+            raise SignatureError(
+                f"expected a signature at {folder / SIGNATURE}, found none; export with --key, or fetch "
+                f"the bundle again"
+            )
+        signer = check_detached(
+            read_bytes(folder / SIGNATURE, "a signature", 4096),
+            body,
+            "publisher",
+            trust,
+            f"bundle {folder.name}",
+        )
     manifest = parse_manifest(body, str(folder / MANIFEST))
     check_files(folder, manifest, advance)
     return Bundle(folder, manifest, digest(body), signer)
@@ -74,4 +83,7 @@ def check_files(folder: Path, manifest: Manifest, advance: Callable[[int], None]
         elif file_digest(path, advance) != file.sha256:
             problems.append(f"{file.path} has another SHA-256")
     if problems:
-        raise IntegrityError(f"expected the files that {folder / MANIFEST} lists, but {'; '.join(problems)}; fetch or export the bundle again")
+        raise IntegrityError(
+            f"expected the files that {folder / MANIFEST} lists, but {'; '.join(problems)}; fetch or "
+            f"export the bundle again"
+        )

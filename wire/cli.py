@@ -13,7 +13,9 @@ def key(argv: list[str]) -> int:
     """`edgequilt key new NAME --role publisher|hub|device [--out DIR]`."""
     parser = Arguments(prog="edgequilt key", description="Make the keys that publishers, hubs and devices sign with.")
     verbs = parser.add_subparsers(dest="verb", required=True)
-    new = verbs.add_parser("new", help="make a key pair: NAME.key stays secret, NAME.pub is given to those who should believe it")
+    new = verbs.add_parser(
+        "new", help="make a key pair: NAME.key stays secret, NAME.pub is given to those who should believe it"
+    )
     new.add_argument("name")
     new.add_argument("--role", choices=ROLES, required=True)
     new.add_argument("--out", type=Path, default=Path(), help="folder for the two files (default: here)")

@@ -1,6 +1,6 @@
-"""The one signature envelope: exact bytes, key id, signature.
+r"""The one signature envelope: exact bytes, key id, signature.
 
-What is signed is `b"edgequilt/1/" + role + b"\\0" + body`: a signature made in one role is worth nothing in
+What is signed is `b"edgequilt/1/" + role + b"\0" + body`: a signature made in one role is worth nothing in
 another. Messages carry the envelope as MessagePack; a bundle keeps body and envelope in two files, so that
 the body stays readable.
 """
@@ -38,9 +38,14 @@ class Trust:
         """
         key = self._keys.get((role, key_id))
         if key is None:
-            raise SignatureError(f"expected {what} signed by a trusted {role} key, found key {key_id or '(none)'}; add its .pub file to the trusted keys if you know it")
+            raise SignatureError(
+                f"expected {what} signed by a trusted {role} key, found key {key_id or '(none)'}; add "
+                f"its .pub file to the trusted keys if you know it"
+            )
         if not verify_raw(key, signature, _signed(role, body)):
-            raise SignatureError(f"expected {what} as {key.name} signed it, found other bytes; fetch it again and do not use it")
+            raise SignatureError(
+                f"expected {what} as {key.name} signed it, found other bytes; fetch it again and do not use it"
+            )
         return key
 
 
@@ -67,7 +72,12 @@ def unseal(data: bytes, role: str, trust: Trust, what: str) -> tuple[bytes, Publ
 
 def detached(key: PrivateKey, body: bytes) -> bytes:
     """The envelope of a file whose bytes are kept beside it, as JSON."""
-    record = {"v": SCHEMA, "role": key.public.role, "key": key.public.id, "sig": base64.b64encode(sign(key, body)).decode()}
+    record = {
+        "v": SCHEMA,
+        "role": key.public.role,
+        "key": key.public.id,
+        "sig": base64.b64encode(sign(key, body)).decode(),
+    }
     return json.dumps(record, indent=1).encode() + b"\n"
 
 
@@ -83,7 +93,9 @@ def check_detached(envelope: bytes, body: bytes, role: str, trust: Trust, what: 
         if record["v"] != SCHEMA:
             raise ValueError
     except (ValueError, KeyError, TypeError) as error:
-        raise SignatureError(f"expected a version {SCHEMA} signature of {what}, found something else; fetch it again") from error
+        raise SignatureError(
+            f"expected a version {SCHEMA} signature of {what}, found something else; fetch it again"
+        ) from error
     return trust.check(role, key_id, signature, body, what)
 
 

@@ -42,7 +42,9 @@ def write_atomic(path: Path, data: bytes, mode: int = 0o644) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         handle, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
     except OSError as error:
-        raise StorageError(f"expected to write {path}, but {path.parent} cannot be written ({error.strerror}); choose another place") from error
+        raise StorageError(
+            f"expected to write {path}, but {path.parent} cannot be written ({error.strerror}); choose another place"
+        ) from error
     try:
         with os.fdopen(handle, "wb") as file:
             os.fchmod(file.fileno(), mode)
@@ -53,7 +55,9 @@ def write_atomic(path: Path, data: bytes, mode: int = 0o644) -> None:
         sync_folder(path.parent)
     except OSError as error:
         Path(name).unlink(missing_ok=True)
-        raise StorageError(f"expected to write {len(data)} bytes to {path}, stopped ({error.strerror}); free some space") from error
+        raise StorageError(
+            f"expected to write {len(data)} bytes to {path}, stopped ({error.strerror}); free some space"
+        ) from error
 
 
 def sync_folder(folder: Path) -> None:
@@ -77,7 +81,9 @@ def read_bytes(path: Path, what: str, limit_bytes: int = 1 << 31) -> bytes:
             raise StorageError(f"expected {what} of at most {limit_bytes} bytes at {path}, found {size}")
         return path.read_bytes()
     except OSError as error:
-        raise StorageError(f"expected {what} at {path}, found none that can be read ({error.strerror}); check the path") from error
+        raise StorageError(
+            f"expected {what} at {path}, found none that can be read ({error.strerror}); check the path"
+        ) from error
 
 
 def inside(root: Path, relative: str) -> Path:

@@ -81,9 +81,18 @@ def write_key(key: PrivateKey, folder: Path) -> tuple[Path, Path]:
     secret_path, public_path = folder / f"{key.public.name}.key", folder / f"{key.public.name}.pub"
     for path in (secret_path, public_path):
         if path.exists():
-            raise StorageError(f"expected no file at {path}, found one; a key is never overwritten: move it away or choose another name")
-    pem = key._secret.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
-    write_atomic(secret_path, b"edgequilt-" + key.public.role.encode() + b" " + key.public.name.encode() + b"\n" + pem, mode=0o600)
+            raise StorageError(
+                f"expected no file at {path}, found one; a key is never overwritten: move it away or "
+                f"choose another name"
+            )
+    pem = key._secret.private_bytes(  # noqa: SLF001  # this module owns the secret
+        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+    )
+    write_atomic(
+        secret_path,
+        b"edgequilt-" + key.public.role.encode() + b" " + key.public.name.encode() + b"\n" + pem,
+        mode=0o600,
+    )
     write_atomic(public_path, key.public.line.encode() + b"\n")
     return secret_path, public_path
 
@@ -102,7 +111,9 @@ def read_private_key(path: Path) -> PrivateKey:
         if not isinstance(secret, Ed25519PrivateKey) or label.removeprefix("edgequilt-") not in ROLES:
             raise ValueError
     except (ValueError, TypeError, UnsupportedAlgorithm) as error:
-        raise SignatureError(f"expected an edgequilt private key in {path}, found something else; make one with `edgequilt key new`") from error
+        raise SignatureError(
+            f"expected an edgequilt private key in {path}, found something else; make one with `edgequilt key new`"
+        ) from error
     return _private(secret, label.removeprefix("edgequilt-"), name)
 
 
@@ -113,7 +124,9 @@ def read_public_key(path: Path, role: str) -> PublicKey:
         StorageError: it cannot be read.
         SignatureError: it is not a public key, or its role is another.
     """
-    return parse_public_key(read_bytes(path, "a public key", KEY_FILE_LIMIT_BYTES).decode(errors="replace"), role, str(path))
+    return parse_public_key(
+        read_bytes(path, "a public key", KEY_FILE_LIMIT_BYTES).decode(errors="replace"), role, str(path)
+    )
 
 
 def parse_public_key(line: str, role: str, where: str) -> PublicKey:
@@ -129,9 +142,14 @@ def parse_public_key(line: str, role: str, where: str) -> PublicKey:
         if algorithm != "ed25519" or len(raw) != 32 or found not in ROLES or "PRIVATE" in line:
             raise ValueError
     except (ValueError, binascii.Error) as error:
-        raise SignatureError(f"expected the public key of a {role} in {where}, found something else; take the .pub file that `edgequilt key new` wrote") from error
+        raise SignatureError(
+            f"expected the public key of a {role} in {where}, found something else; take the .pub file "
+            f"that `edgequilt key new` wrote"
+        ) from error
     if found != role:
-        raise SignatureError(f"expected the public key of a {role} in {where}, found one of a {found}; take the other .pub file")
+        raise SignatureError(
+            f"expected the public key of a {role} in {where}, found one of a {found}; take the other .pub file"
+        )
     return PublicKey(found, raw, name)
 
 

@@ -8,6 +8,7 @@ section 3) and HSplitLoRA (arXiv 2505.02795), re-factored by two thin QRs and on
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
@@ -84,7 +85,8 @@ def emit(f: Factored, rank: int, scale: float, key: int, relative_floor: float =
 def spare_columns(rows: int, rank: int, key: int) -> Array:
     """Seeded A for directions that carry nothing yet: signs / sqrt(rows), unit columns, [rows, rank]."""
     columns = np.stack([signs(key, i, (rows,)) for i in range(rank)], axis=1) if rank else np.zeros((rows, 0))
-    return columns.astype(np.float64) / np.sqrt(rows)
+    spare: Array = columns.astype(np.float64) / np.sqrt(rows)
+    return spare
 
 
 def slot_key(model: str, slot: str, version: int) -> int:
@@ -105,4 +107,4 @@ def rungs(rank: int) -> list[tuple[int, int]]:
         cuts.append(at)
         at *= 2
     cuts.append(rank)
-    return [(low, high) for low, high in zip(cuts, cuts[1:], strict=False) if high > low]
+    return [(low, high) for low, high in pairwise(cuts) if high > low]

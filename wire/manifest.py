@@ -204,7 +204,9 @@ class Manifest:
         for graph in segment.graphs:
             if graph.kind == kind and graph.bucket == bucket:
                 return graph
-        raise BadData(f"expected a {kind} graph for bucket {bucket} in {segment.name}, found none; export with --mode train")
+        raise BadData(
+            f"expected a {kind} graph for bucket {bucket} in {segment.name}, found none; export with --mode train"
+        )
 
 
 def to_bytes(manifest: Manifest) -> bytes:
@@ -223,7 +225,9 @@ def parse_manifest(data: bytes, where: str = "the manifest") -> Manifest:
     except ValueError as error:
         raise BadData(f"expected JSON in {where}, found something else ({error}); export the bundle again") from error
     if isinstance(decoded, dict) and decoded.get("schema") != SCHEMA:
-        raise BadData(f"expected {where} of schema {SCHEMA}, found {decoded.get('schema')!r}; update edgequilt or export again")
+        raise BadData(
+            f"expected {where} of schema {SCHEMA}, found {decoded.get('schema')!r}; update edgequilt or export again"
+        )
     manifest = read_record(Manifest, decoded, where)
     problems = _dangling(manifest)
     if problems:
@@ -238,7 +242,12 @@ def _dangling(m: Manifest) -> list[str]:
     used += [(w, f"{s.name}.weights") for s in m.segments for w in s.weights]
     used += [(f, "preprocess") for f in m.preprocess.files] + [(m.golden.file, "golden")]
     problems = [f"{where} names file {name!r}, which is not listed" for name, where in used if name not in files]
-    problems += [f"{s.name} has a graph for unknown bucket {g.bucket!r}" for s in m.segments for g in s.graphs if g.bucket not in buckets]
+    problems += [
+        f"{s.name} has a graph for unknown bucket {g.bucket!r}"
+        for s in m.segments
+        for g in s.graphs
+        if g.bucket not in buckets
+    ]
     problems += [f"{s.name} names unknown slot {n!r}" for s in m.segments for n in s.slots if n not in slots]
     problems += [f"slot {s.name} is in unknown segment {s.segment!r}" for s in m.slots if s.segment not in segments]
     if len(files) != len(m.files):

@@ -211,7 +211,22 @@ class Chunk:
 
 
 MESSAGES: dict[str, Any] = {
-    m.TYPE: m for m in (Hello, Presence, Begin, Commit, Fetch, Failed, Job, Cancel, Receipt, Missing, Version, Release, Chunk)
+    m.TYPE: m
+    for m in (
+        Hello,
+        Presence,
+        Begin,
+        Commit,
+        Fetch,
+        Failed,
+        Job,
+        Cancel,
+        Receipt,
+        Missing,
+        Version,
+        Release,
+        Chunk,
+    )
 }
 Message = TypeVar("Message")
 
@@ -230,7 +245,12 @@ def decode(body: bytes, kind: type[Message]) -> Message:
     name = kind.TYPE  # type: ignore[attr-defined]  # every message has one
     fields = unpack(body, f"a {name} message")
     if not isinstance(fields, dict) or fields.get("type") != name:
-        raise BadData(f"expected a {name} message, found {fields.get('type') if isinstance(fields, dict) else type(fields).__name__!r}; it was ignored")
+        raise BadData(
+            f"expected a {name} message, found "
+            f"{fields.get('type') if isinstance(fields, dict) else type(fields).__name__!r}; it was ignored"
+        )
     if fields.get("schema") != SCHEMA:
-        raise BadData(f"expected a {name} message of schema {SCHEMA}, found {fields.get('schema')!r}; update the older side")
+        raise BadData(
+            f"expected a {name} message of schema {SCHEMA}, found {fields.get('schema')!r}; update the older side"
+        )
     return read_record(kind, {k: v for k, v in fields.items() if k not in ("type", "schema")}, f"a {name} message")

@@ -60,7 +60,9 @@ def parse_broker(url: str) -> Broker:
         parts = urlsplit(url)
         if parts.scheme not in ("mqtt", "mqtts") or not parts.hostname:
             raise ValueError(url)
-        return Broker(parts.hostname, parts.port or (8883 if parts.scheme == "mqtts" else 1883), parts.scheme == "mqtts")
+        return Broker(
+            parts.hostname, parts.port or (8883 if parts.scheme == "mqtts" else 1883), parts.scheme == "mqtts"
+        )
     except ValueError as error:
         raise TransportError(f"expected a broker like mqtt://host:1883 or mqtts://host:8883, found {url!r}") from error
 
@@ -78,7 +80,9 @@ class MqttTransport:
         self._thread: threading.Thread | None = None
         self._on_message: OnMessage = lambda topic, payload: None
         self._on_connection: OnConnection = lambda up: None
-        self._client = paho.Client(CallbackAPIVersion.VERSION2, client_id=client_id, clean_session=False, protocol=paho.MQTTv311)
+        self._client = paho.Client(
+            CallbackAPIVersion.VERSION2, client_id=client_id, clean_session=False, protocol=paho.MQTTv311
+        )
         self._client.max_inflight_messages_set(IN_FLIGHT)
         if will is not None:
             self._client.will_set(will.topic, will.payload, qos=1)
@@ -130,11 +134,11 @@ class MqttTransport:
                 self._client.connect(self.broker.host, self.broker.port, keepalive=KEEPALIVE_S)
                 while not self._stop.is_set() and self._client.loop(timeout=0.5) == MQTTErrorCode.MQTT_ERR_SUCCESS:
                     attempt = 0 if self._connected.is_set() else attempt
-            except Exception as error:  # whatever it was, a transport must come back
+            except Exception as error:  # noqa: BLE001  # whatever it was, a transport must come back
                 log.info("no connection to %r: %s", self.broker, error)
             self._down()
             attempt += 1
-            self._stop.wait(random.uniform(0, min(BACKOFF_LAST_S, BACKOFF_FIRST_S * 2 ** min(attempt, 10))))
+            self._stop.wait(_jitter(attempt))
         self._drain()
 
     def _drain(self) -> None:
@@ -143,7 +147,9 @@ class MqttTransport:
             while self._client.want_write() and time.monotonic() < deadline:
                 self._client.loop(timeout=0.05)
 
-    def _connect(self, client: paho.Client, data: object, flags: object, reason: object, properties: object = None) -> None:
+    def _connect(
+        self, client: paho.Client, data: object, flags: object, reason: object, properties: object = None
+    ) -> None:
         if getattr(reason, "is_failure", False):
             log.warning("broker %r refused the connection: %s", self.broker, reason)
             return
@@ -170,6 +176,11 @@ class MqttTransport:
             log.exception("a handler failed; the connection goes on")
 
 
+def _jitter(attempt: int) -> float:
+    """Full jitter: seconds to wait before a reconnect, uniform below an exponentially growing limit."""
+    return random.uniform(0, min(BACKOFF_LAST_S, BACKOFF_FIRST_S * 2 ** min(attempt, 10)))  # noqa: S311  # not a secret
+
+
 def _tls(broker: Broker) -> ssl.SSLContext:
     try:
         context = ssl.create_default_context(cafile=None if broker.ca is None else str(broker.ca))
@@ -178,4 +189,7 @@ def _tls(broker: Broker) -> ssl.SSLContext:
             context.load_cert_chain(str(broker.certificate), str(broker.key))
         return context
     except (OSError, ssl.SSLError) as error:
-        raise TransportError(f"expected certificate files for {broker!r}, found none that can be used ({error}); check ca, certificate and key") from error
+        raise TransportError(
+            f"expected certificate files for {broker!r}, found none that can be used ({error}); check "
+            f"ca, certificate and key"
+        ) from error

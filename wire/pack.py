@@ -20,7 +20,7 @@ def unpack(data: bytes, what: str) -> Any:
     """The plain value in MessagePack bytes from outside.
 
     Raises:
-        BadData: not MessagePack, longer than 2 MB, nested too deeply, with extension types or with keys that are not text.
+        BadData: not MessagePack, longer than 2 MB, nested too deeply, with extension types or keys that are not text.
     """
     if len(data) > LIMIT_BYTES:
         raise BadData(f"expected {what} of at most {LIMIT_BYTES} bytes, found {len(data)}; it was ignored")

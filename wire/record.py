@@ -83,7 +83,9 @@ def _record(kind: Any, mapping: object, path: str, problems: list[str]) -> Any:
     return None if problems else kind(**values)
 
 
-def _value(hint: Any, value: object, at: str, limits: Mapping[str, Any], problems: list[str]) -> Any:
+def _value(  # noqa: PLR0911  # one return per form a hint can have
+    hint: Any, value: object, at: str, limits: Mapping[str, Any], problems: list[str]
+) -> Any:
     origin, arguments = get_origin(hint), get_args(hint)
     if origin in (Union, types.UnionType):
         if value is None and type(None) in arguments:

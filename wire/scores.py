@@ -27,7 +27,12 @@ class Score:
 
     def __add__(self, other: Score) -> Score:
         count = tuple(a + b for a, b in zip(self.count, other.count, strict=True))
-        return Score(self.version, self.rank, count, tuple(a + b for a, b in zip(self.correct, other.correct, strict=True)))
+        return Score(
+            self.version,
+            self.rank,
+            count,
+            tuple(a + b for a, b in zip(self.correct, other.correct, strict=True)),
+        )
 
     @property
     def accuracy(self) -> float:
@@ -68,7 +73,9 @@ def read_scores(data: bytes, classes: int, where: str) -> list[Score]:
     try:
         decoded = json.loads(data)
     except ValueError as error:
-        raise BadData(f"expected scores as JSON in {where}, found something else ({error}); they were ignored") from error
+        raise BadData(
+            f"expected scores as JSON in {where}, found something else ({error}); they were ignored"
+        ) from error
     found = read_record(Scores, decoded, where).scores
     for score in found:
         lengths = (len(score.count), len(score.correct)) == (classes, classes)

@@ -27,4 +27,7 @@ def mean(deltas: list[NDArray[np.float32]], weights: list[float]) -> NDArray[np.
     >>> mean([np.array([1.0, 0.0], np.float32), np.array([3.0, 2.0], np.float32)], [0.5, 0.5]).tolist()
     [2.0, 1.0]
     """
-    return np.sum([w * d.astype(np.float64) for w, d in zip(weights, deltas, strict=True)], axis=0)
+    total: NDArray[np.float64] = np.sum(
+        [w * d.astype(np.float64) for w, d in zip(weights, deltas, strict=True)], axis=0
+    )
+    return total

@@ -60,4 +60,5 @@ def square(upper: NDArray[np.float64], features: int) -> NDArray[np.float64]:
     """The symmetric matrix of an upper triangle: [D (D + 1) / 2] -> [D, D]."""
     gram = np.zeros((features, features))
     gram[np.triu_indices(features)] = upper
-    return gram + np.triu(gram, 1).T
+    full: NDArray[np.float64] = gram + np.triu(gram, 1).T
+    return full

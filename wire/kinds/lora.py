@@ -29,7 +29,7 @@ class Lora:
         return int(self.a.shape[1])
 
     def product(self) -> NDArray[np.float64]:
-        """scale A B in float64, [in, out]."""
+        """The product scale A B in float64, [in, out]."""
         return self.scale * (self.a.astype(np.float64) @ self.b.astype(np.float64))
 
     def prefix(self, rank: int) -> Lora:
@@ -57,4 +57,8 @@ def peft_names(module: str) -> tuple[str, str]:
 
 def concatenate(rungs: list[Lora]) -> Lora:
     """Put the pieces of a ladder, in order, together again."""
-    return Lora(np.concatenate([r.a for r in rungs], axis=1), np.concatenate([r.b for r in rungs], axis=0), rungs[0].scale)
+    return Lora(
+        np.concatenate([r.a for r in rungs], axis=1),
+        np.concatenate([r.b for r in rungs], axis=0),
+        rungs[0].scale,
+    )
