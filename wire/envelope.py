@@ -90,8 +90,9 @@ def check_detached(envelope: bytes, body: bytes, role: str, trust: Trust, what: 
     try:
         record = json.loads(envelope)
         key_id, signature = str(record["key"]), base64.b64decode(record["sig"], validate=True)
-        if record["v"] != SCHEMA:
-            raise ValueError
+        canonical = base64.b64encode(signature).decode() == record["sig"]
+        if record["v"] != SCHEMA or record["role"] != role or not canonical:
+            raise ValueError(record["v"], record["role"])
     except (ValueError, KeyError, TypeError) as error:
         raise SignatureError(
             f"expected a version {SCHEMA} signature of {what}, found something else; fetch it again"
