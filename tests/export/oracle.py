@@ -1,8 +1,9 @@
-"""Operators of onnxruntime's own domain in numpy, for `onnx.reference.ReferenceEvaluator`."""
+"""Operators in numpy for `onnx.reference.ReferenceEvaluator`: onnxruntime's own, and those it rounds to float32."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import math
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -19,21 +20,13 @@ class FusedMatMul(OpRun):
 
     op_domain = "com.microsoft"
 
-    def _run(
-        self,
-        a: Array,
-        b: Array,
-        alpha: float = 1.0,
-        transA: int = 0,
-        transB: int = 0,
-        transBatchA: int = 0,
-        transBatchB: int = 0,
-    ) -> tuple[Array]:
-        if transBatchA or transBatchB:
+    def _run(self, a: Array, b: Array, **attributes: Any) -> tuple[Array]:
+        if attributes.get("transBatchA") or attributes.get("transBatchB"):
             raise NotImplementedError("transBatchA and transBatchB")
-        left = np.swapaxes(a, -1, -2) if transA else a
-        right = np.swapaxes(b, -1, -2) if transB else b
-        return (np.asarray((left @ right) * np.asarray(alpha, a.dtype), a.dtype),)
+        left = np.swapaxes(a, -1, -2) if attributes.get("transA") else a
+        right = np.swapaxes(b, -1, -2) if attributes.get("transB") else b
+        alpha = attributes.get("alpha")
+        return (np.asarray((left @ right) * np.asarray(1.0 if alpha is None else alpha, a.dtype), a.dtype),)
 
 
 class SimplifiedLayerNormalization(OpRun):
@@ -41,17 +34,45 @@ class SimplifiedLayerNormalization(OpRun):
 
     op_domain = ""
 
-    def _run(self, x: Array, scale: Array, axis: int = -1, epsilon: float = 1e-5, stash_type: int = 1) -> tuple[Array]:
-        axes = tuple(range(axis % x.ndim, x.ndim))
-        inverse = 1.0 / np.sqrt(np.mean(x * x, axis=axes, keepdims=True) + epsilon)
-        return ((x * inverse * scale).astype(x.dtype),)
+    def _run(self, x: Array, scale: Array, **attributes: Any) -> tuple[Array]:
+        axis, epsilon = attributes.get("axis"), attributes.get("epsilon")
+        axes = tuple(range((-1 if axis is None else axis) % x.ndim, x.ndim))
+        square = np.mean(x * x, axis=axes, keepdims=True)
+        return ((x / np.sqrt(square + (1e-5 if epsilon is None else epsilon)) * scale).astype(x.dtype),)
 
 
-OPERATORS = [FusedMatMul, SimplifiedLayerNormalization]
+def erf(x: Array) -> Array:
+    """The error function in the precision of `x`; the evaluator's own computes in float32."""
+    return np.asarray(np.vectorize(math.erf, otypes=[np.float64])(x), dtype=x.dtype)
 
 
-def evaluate(model: ir.Model, feeds: Mapping[str, Array], outputs: Sequence[str] | None = None) -> dict[str, Array]:
-    """The outputs of `model` by name, computed by numpy."""
-    evaluator = ReferenceEvaluator(ir.to_proto(model), new_ops=OPERATORS)
-    names = list(outputs) if outputs is not None else list(evaluator.output_names)
-    return dict(zip(names, evaluator.run(names, dict(feeds)), strict=True))
+class Erf(OpRun):
+    op_domain = ""
+
+    def _run(self, x: Array) -> tuple[Array]:
+        return (erf(x),)
+
+
+class Gelu(OpRun):
+    op_domain = ""
+
+    def _run(self, x: Array, approximate: str | None = None) -> tuple[Array]:
+        if approximate == "tanh":
+            inner = np.tanh(math.sqrt(2.0 / math.pi) * (x + 0.044715 * x**3))
+        else:
+            inner = erf(x / math.sqrt(2.0))
+        return ((0.5 * x * (1.0 + inner)).astype(x.dtype),)
+
+
+OPERATORS: list[type[OpRun]] = [FusedMatMul, SimplifiedLayerNormalization, Erf, Gelu]
+
+
+class Oracle:
+    """`model` in numpy: named feeds in, named outputs out, in the precision of the feeds."""
+
+    def __init__(self, model: ir.Model) -> None:
+        self._evaluator = ReferenceEvaluator(ir.to_proto(model), new_ops=OPERATORS)
+
+    def __call__(self, feeds: Mapping[str, Array]) -> dict[str, Array]:
+        names = self._evaluator.output_names
+        return dict(zip(names, self._evaluator.run(None, dict(feeds)), strict=True))
