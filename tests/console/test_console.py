@@ -1,0 +1,97 @@
+"""How the tool speaks."""
+
+from __future__ import annotations
+
+import re
+from html.parser import HTMLParser
+from pathlib import Path
+
+import pytest
+
+from console import errors
+from console.arguments import Arguments
+from console.errors import BadData, EdgequiltError, StorageError, UsageError, join
+from console.progress import progress
+from console.report import bars, checks, lines, page, pictures, section, table
+from console.toml import read_toml
+
+DOCS = Path(__file__).parents[2] / "docs"
+
+
+def test_every_exit_code_is_documented_and_none_twice() -> None:
+    """docs/exit-codes.md lists exactly the classes and codes of console/errors.py."""
+    kinds = {
+        c.__name__: c.exit_code for c in vars(errors).values() if isinstance(c, type) and issubclass(c, EdgequiltError)
+    }
+    rows = re.findall(r"^\| (\d+) \| `(\w+)` \|", (DOCS / "exit-codes.md").read_text(), re.MULTILINE)
+    assert {name: int(code) for code, name in rows} == kinds
+    assert len(set(kinds.values())) == len(kinds)
+
+
+def test_many_problems_are_counted_not_poured_out() -> None:
+    """A message shows twenty problems and says how many more there are."""
+    message = join([f"line {i}" for i in range(25)])
+    assert message.endswith("line 19; and 5 more")
+
+
+def test_a_wrong_command_line_is_our_error() -> None:
+    """Argparse never exits from inside; its sentence and the usage come as a UsageError."""
+    parser = Arguments(prog="edgequilt x")
+    parser.add_argument("--n", type=int, required=True)
+    with pytest.raises(UsageError, match=r"--n.*usage: edgequilt x"):
+        parser.parse_args([])
+    with pytest.raises(UsageError, match="invalid int value: 'a'"):
+        parser.parse_args(["--n", "a"])
+
+
+def test_toml_that_is_none_is_named(tmp_path: Path) -> None:
+    """An absent and a broken file each end in a sentence."""
+    with pytest.raises(StorageError, match="expected a TOML file"):
+        read_toml(tmp_path / "none.toml")
+    (tmp_path / "bad.toml").write_text("a = \n")
+    with pytest.raises(BadData, match="expected TOML in"):
+        read_toml(tmp_path / "bad.toml")
+
+
+def test_progress_without_a_terminal_is_lines_and_with_quiet_is_nothing(capsys: pytest.CaptureFixture[str]) -> None:
+    """Logs get one line when work starts; --json gets none."""
+    with progress("exporting", 3) as bar:
+        bar.advance()
+    with progress("hidden", quiet=True) as bar:
+        bar.say("still hidden")
+        bar.advance()
+    assert capsys.readouterr().err == "exporting ...\n"
+
+
+class _Tags(HTMLParser):
+    def __init__(self) -> None:
+        super().__init__()
+        self.open: list[str] = []
+        self.scripts = 0
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.scripts += tag == "script"
+        if tag not in ("meta", "img", "rect", "line", "circle", "polyline", "body", "html"):
+            self.open.append(tag)
+
+    def handle_endtag(self, tag: str) -> None:
+        if tag not in ("body", "html"):
+            assert self.open.pop() == tag
+
+
+def test_the_report_is_well_formed_and_escapes_what_it_is_given() -> None:
+    """Labels from data cannot become markup, and every tag is closed."""
+    evil = "<script>alert(1)</script>"
+    parts = [
+        table(["board", evil], [[evil, 1]], strong=[0]),
+        bars([(evil, 3, 2), ("ok", 1, 0)], evil),
+        lines([(evil, [0.1, 0.2])], [(evil, 0.2), ("same", 0.2)], ["1", evil]),
+        checks([(evil, True), ("b", False)]),
+        pictures([(evil, b"png")]),
+    ]
+    whole = page(evil, evil, [section(evil, *parts)])
+    tags = _Tags()
+    tags.feed(whole.replace("<rect", "<rect").replace("/>", ">"))
+    assert tags.open == []
+    assert tags.scripts == 0
+    assert "&lt;script&gt;" in whole
