@@ -68,9 +68,7 @@ def verb_module(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path / "verb_under_test.py"
 
 
-def test_a_missing_library_says_what_to_install(
-    verb_module: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_missing_library_says_what_to_install(verb_module: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """A verb whose library is absent gives one sentence with the extra to install, and exit code 3."""
     verb_module.write_text("import no_such_library.part\n")
 
