@@ -1,0 +1,106 @@
+"""Fix a bucket and fold shape arithmetic away: the graph that is cut, differentiated and run.
+
+The order of passes is the measured one: dimensions first (with symbolic ones half of the shape arithmetic
+stays), then constants, opset 21, Gelu, shapes. onnxruntime's own offline optimizer must not run
+before this or after differentiation: it renames nodes and turns MatMul + Add into Gemm between Reshapes.
+"""
+
+from __future__ import annotations
+
+import onnx_ir as ir
+from onnx_ir.passes.common import RemoveUnusedNodesPass, ShapeInferencePass
+from onnxscript.version_converter import convert_version
+
+from console.errors import UnsupportedModel
+from export.gelu import fuse_gelu
+from export.gemm import split_gemm
+from export.simplify import simplify
+
+OPSET = 21
+IR_VERSION = 10
+FLOATS = (ir.DataType.FLOAT, ir.DataType.FLOAT16, ir.DataType.BFLOAT16, ir.DataType.DOUBLE)
+SHOWN = 5
+
+
+def freeze(model: ir.Model, batch: int, sequence: int | None) -> ir.Model:
+    """A model of fixed batch and sequence that computes the same.
+
+    Args:
+        model: a captured graph, with or without slots and head; left as it is. Weights are shared.
+        batch: examples.
+        sequence: tokens, for text; ignored for pictures, whose size is fixed at capture.
+
+    Returns:
+        A new model of opset 21 and IR version 10. Inputs, outputs and weights keep their names; linear
+        layers are MatMul with a weight [in, out]; every float value has a known shape, in which only the
+        ranks of slots (`r_0`, `r_1`, ...) are symbolic; defaults of inputs are as they were.
+
+    Raises:
+        UnsupportedModel: a dimension stays unknown; the values are named.
+    """
+    frozen = model.clone()
+    _fix_inputs(frozen.graph, batch, sequence)
+    simplify(frozen)
+    # not a mere relabelling: GridSample, DFT and GroupNormalization mean something else from 20 or 21 on
+    convert_version(frozen, OPSET)
+    frozen.ir_version = IR_VERSION
+    split_gemm(frozen)
+    fuse_gelu(frozen)
+    RemoveUnusedNodesPass()(frozen)
+    _forget_shapes(frozen.graph)
+    ShapeInferencePass(check_type=True, strict_mode=True, data_prop=True)(frozen)
+    _refuse_unknown(frozen.graph)
+    return frozen
+
+
+def _fix_inputs(graph: ir.Graph, batch: int, sequence: int | None) -> None:
+    """Write the sizes into the inputs that examples come in by; slots and head keep theirs."""
+    for value in graph.inputs:
+        if value.is_initializer() or value.shape is None:
+            continue
+        sizes: list[int | ir.SymbolicDim] = list(value.shape)
+        sizes[0] = batch
+        if value.dtype == ir.DataType.INT64 and len(sizes) == 2:
+            if sequence is None:
+                raise UnsupportedModel(
+                    f"expected a sequence length for the text input {value.name}, found none; name one"
+                )
+            sizes[1] = sequence
+        value.shape = ir.Shape(sizes)
+    for value in graph.outputs:
+        value.shape = None
+
+
+def _forget_shapes(graph: ir.Graph) -> None:
+    """Drop what the exporter and the optimizer wrote: names of symbols from there must not survive."""
+    for node in graph:
+        for value in node.outputs:
+            value.shape = None
+
+
+def _refuse_unknown(graph: ir.Graph) -> None:
+    """Every float value has a shape; only dimensions of slots are symbolic.
+
+    Shape inference invents names (`unk__10`) for what it cannot know, and says nothing.
+    """
+    ranks = {
+        dim.value
+        for value in graph.inputs
+        if value.is_initializer() and value.shape is not None
+        for dim in value.shape
+        if isinstance(dim, ir.SymbolicDim)
+    }
+    values = [value for node in graph for value in node.outputs if value.name]
+    unknown = []
+    for value in values:
+        if value.dtype is not None and value.dtype not in FLOATS:
+            continue
+        symbols = [] if value.shape is None else [d.value for d in value.shape if isinstance(d, ir.SymbolicDim)]
+        if value.shape is None or any(symbol not in ranks for symbol in symbols):
+            unknown.append(f"{value.name} {value.shape or 'of unknown rank'}")
+    if unknown:
+        more = f" and {len(unknown) - SHOWN} more" if len(unknown) > SHOWN else ""
+        raise UnsupportedModel(
+            "expected every size to follow from batch and sequence, found sizes that depend on the data: "
+            f"{', '.join(unknown[:SHOWN])}{more}; export a model without data-dependent shapes"
+        )
