@@ -1,0 +1,131 @@
+"""A chain of segments in this process: forward through all of them, and the gradients back.
+
+This is what a worker on a board does, written for checking: everything stays in memory, one item per role.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnxruntime as ort
+from numpy.typing import NDArray
+
+from export.gradient.backward import gradient_name
+from export.peak import session_options
+from wire.bundle import Bundle
+from wire.manifest import Options
+from wire.record import plain
+
+Array = NDArray[Any]
+Values = dict[str, Array]
+
+# notes of the options: no optimization, so that file order is execution order and no weight is copied or
+# folded; the arena is kept because malloc is slower and hardly smaller
+PLAIN = Options(
+    graph_optimization="disable",
+    execution_order="priority",
+    memory_pattern=False,
+    cpu_arena=True,
+    config={"session.intra_op.allow_spinning": "0", "session.disable_prepacking": "1"},
+)
+
+
+@dataclass(frozen=True)
+class Link:
+    """One segment as files: its forward graph, its backward graph if it has one, and their options."""
+
+    name: str
+    forward: Path
+    backward: Path | None = None
+    forward_options: Options = PLAIN
+    backward_options: Options = PLAIN
+
+    def graphs(self) -> list[tuple[str, Path, Options]]:
+        """Kind, file and options of its graphs."""
+        both = [("forward", self.forward, self.forward_options)]
+        return both if self.backward is None else [*both, ("backward", self.backward, self.backward_options)]
+
+
+def links_of(bundle: Bundle) -> list[Link]:
+    """The chain of a bundle, with the options that its manifest says."""
+    out = []
+    for segment in bundle.manifest.segments:
+        graphs = {graph.kind: graph for graph in segment.graphs}
+        forward, backward = graphs["forward"], graphs.get("backward")
+        back = None if backward is None else bundle.path(backward.file)
+        options = PLAIN if backward is None else backward.options
+        out.append(Link(segment.name, bundle.path(forward.file), back, forward.options, options))
+    return out
+
+
+class Graph:
+    """One session, with the names of all its inputs: those with a default are listed apart by onnxruntime."""
+
+    def __init__(self, path: Path, options: Options = PLAIN) -> None:
+        providers = ["CPUExecutionProvider"]
+        self.session = ort.InferenceSession(str(path), session_options(plain(options)), providers=providers)
+        self.required = [value.name for value in self.session.get_inputs()]
+        self.optional = [value.name for value in self.session.get_overridable_initializers()]
+        self.outputs = [value.name for value in self.session.get_outputs()]
+
+    def feeds(self, values: Mapping[str, Array]) -> Values:
+        """Those of `values` that it takes."""
+        given = [name for name in self.optional if name in values]
+        return {name: values[name] for name in (*self.required, *given)}
+
+    def __call__(self, values: Mapping[str, Array]) -> Values:
+        """Run it on those of `values` that it takes; its outputs by name."""
+        return dict(zip(self.outputs, self.session.run(self.outputs, self.feeds(values)), strict=True))
+
+
+class Chain:
+    """Sessions of all segments, made when they are first used."""
+
+    def __init__(self, links: Sequence[Link]) -> None:
+        self.links = list(links)
+        self._graphs: dict[Path, Graph] = {}
+
+    def graph(self, path: Path, options: Options) -> Graph:
+        """The session of a file."""
+        if path not in self._graphs:
+            self._graphs[path] = Graph(path, options)
+        return self._graphs[path]
+
+    def forward(self, feeds: Mapping[str, Array]) -> Values:
+        """Everything fed and everything computed: boundaries, features, logits."""
+        values = dict(feeds)
+        for link in self.links:
+            values.update(self.graph(link.forward, link.forward_options)(values))
+        return values
+
+    def backward(self, values: Mapping[str, Array]) -> Values:
+        """`values` with the loss and all gradients; it must hold labels, weights and what `forward` returned."""
+        values = dict(values)
+        for link in reversed(self.links):
+            if link.backward is not None:
+                values.update(self.graph(link.backward, link.backward_options)(values))
+        return values
+
+    def feeds_of(self, values: Mapping[str, Array]) -> dict[Path, Values]:
+        """What each graph is fed in a run that had these values."""
+        graphs = [(path, options) for link in self.links for _, path, options in link.graphs()]
+        return {path: self.graph(path, options).feeds(values) for path, options in graphs}
+
+
+def loss_of(logits: Array, labels: NDArray[np.int64], weights: Array) -> float:
+    """Sum of weight x cross entropy in float64: logits [n, C], labels [n] (-100 counts nothing), weights [n]."""
+    z = logits.astype(np.float64)
+    z -= z.max(axis=1, keepdims=True)
+    log_p = z - np.log(np.exp(z).sum(axis=1, keepdims=True))
+    counts = labels >= 0
+    picked = log_p[np.arange(len(labels)), np.where(counts, labels, 0)]
+    return float(-(np.where(counts, weights, 0.0) * picked).sum())
+
+
+def gradients_of(values: Mapping[str, Array], names: Sequence[str]) -> Values:
+    """The gradients of some inputs among the values of a backward run."""
+    return {name: values[gradient_name(name)] for name in names if gradient_name(name) in values}

@@ -1,0 +1,173 @@
+"""Numbers for the planner: a frozen model as stretches between legal cuts.
+
+Everything is counted on real graphs: weights on the forward graph, activations on the backward graph of the
+whole model, which is built for this and thrown away.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import onnx_ir as ir
+
+from devices.plan import Unit
+from export.cut import crossing, is_factor
+from export.gradient.backward import LossSpec, build_backward
+from export.gradient.dims import dims_of
+from export.linears import linears, module_path
+from export.liveness import buffers, live_bytes
+from export.values import COST_RANK, bodies, constant_nodes, is_weight, reads, value_bytes
+
+MOST_CROSSING = 4  # tensors; more of them means that a cut is inside something that belongs together
+
+
+@dataclass(frozen=True)
+class Cost:
+    """Units and where they end: `positions[i]` is the node before which unit i + 1 begins."""
+
+    units: tuple[Unit, ...]
+    positions: tuple[int, ...]
+
+    def nodes(self, cuts: tuple[int, ...]) -> tuple[int, ...]:
+        """Node positions of a plan's cuts."""
+        return tuple(self.positions[c - 1] for c in cuts)
+
+
+def cost(model: ir.Model, batch: int, mode: str) -> Cost:
+    """Count a frozen forward model.
+
+    Args:
+        model: with slots and head, batch and sequence fixed.
+        batch: what it is frozen for; numbers per item are divided by it.
+        mode: in mode "train" activations that the backward pass needs are counted as kept.
+
+    Raises:
+        NoGradientRule: in mode "train", an operator cannot be differentiated.
+        UnsupportedModel: a shape is not known.
+    """
+    graph = model.graph
+    positions = legal_cuts(graph)
+    unit_of = _unit_of(graph, positions)
+    weights, dequantized = _weights(model, unit_of)
+    kept, transient = _activations(model, unit_of, len(positions) + 1, mode)
+    slots = _slots(graph, unit_of)
+    crossed = [sum(value_bytes(v) for v in values) for values in crossing(graph, positions)]
+    names = _unit_names(graph, positions)
+    units = tuple(
+        Unit(
+            name=names[i],
+            weight_bytes=weights[i],
+            kept_bytes_per_item=-(-kept[i] // batch),
+            transient_bytes_per_item=-(-transient[i] // batch),
+            boundary_bytes_per_item=-(-crossed[i] // batch) if i < len(crossed) else 0,
+            adapter_values_per_rank=slots[i],
+            dequantized_bytes=dequantized[i],
+        )
+        for i in range(len(positions) + 1)
+    )
+    return Cost(units, tuple(positions))
+
+
+def legal_cuts(graph: ir.Graph) -> list[int]:
+    """Positions between two nodes where at most four tensors cross; of equal neighbours the last.
+
+    The model's outputs stay together in the last segment. A cut never lies inside If, Loop or Scan, which are
+    one node here. What is made from weights alone is free: it does not cross.
+    """
+    free = constant_nodes(graph)
+    paid = [index for index, node in enumerate(graph) if node not in free]
+    first_output = min((i for i, node in enumerate(graph) if any(v.is_graph_output() for v in node.outputs)), default=0)
+    positions = [p for p in paid[1:] if p <= first_output]
+    crossed = crossing(graph, positions)
+    return [p for p, values in zip(positions, crossed, strict=True) if 0 < len(values) <= MOST_CROSSING]
+
+
+def uncuttable(graph: ir.Graph) -> str:
+    """What to say of a graph that is mostly inside a control-flow node; empty if there is none."""
+    inside = [f"{node.op_type} '{node.name}'" for node in graph if bodies(node)]
+    return f"its layers are inside {', '.join(inside)}, where no cut is possible" if inside else ""
+
+
+def _unit_of(graph: ir.Graph, positions: list[int]) -> dict[ir.Node, int]:
+    starts, unit, out = set(positions), 0, {}
+    for index, node in enumerate(graph):
+        unit += index in starts
+        out[node] = unit
+    return out
+
+
+def _unit_names(graph: ir.Graph, positions: list[int]) -> list[str]:
+    nodes = list(graph)
+    return [module_path(nodes[p].name) or nodes[p].name or nodes[p].op_type for p in (0, *positions)]
+
+
+def _weights(model: ir.Model, unit_of: Mapping[ir.Node, int]) -> tuple[list[dict[str, int]], list[tuple[int, ...]]]:
+    """Weight bytes by format and sizes of dequantized weights, per unit; a tied weight counts in each unit."""
+    from export.quantize import quantized_bytes
+
+    count = max(unit_of.values(), default=0) + 1
+    small = quantized_bytes(model)
+    matrices = {linear.weight for linear in linears(model)}
+    sizes: list[dict[str, int]] = [{"fp32": 0, "int8": 0} for _ in range(count)]
+    dequantized: list[set[int]] = [set() for _ in range(count)]
+    for unit, weight in {(unit_of[n], v) for n in model.graph for v in reads(n) if is_weight(v)}:
+        plain = value_bytes(weight)
+        sizes[unit]["fp32"] += plain
+        sizes[unit]["int8"] += small.get(weight.name or "", plain)
+        if weight in matrices:
+            dequantized[unit].add(plain)
+    return sizes, [tuple(sorted(d)) for d in dequantized]
+
+
+def _slots(graph: ir.Graph, unit_of: Mapping[ir.Node, int]) -> list[int]:
+    """Sum of in + out over the slots of each unit: what one rank of A and B costs."""
+    out = [0] * (max(unit_of.values(), default=0) + 1)
+    for value in graph.inputs:
+        reader = next(iter(value.consumers()), None)
+        if is_factor(value.name or "") and reader is not None:
+            out[unit_of[reader]] += sum(dim for dim in dims_of(value) if isinstance(dim, int))
+    return out
+
+
+def _activations(model: ir.Model, unit_of: Mapping[ir.Node, int], count: int, mode: str) -> tuple[list[int], list[int]]:
+    """Bytes kept for the backward pass and most bytes alive beyond those, per unit.
+
+    A value of the forward half that the backward half reads is kept, and belongs to the unit that made it.
+    Nodes of the backward half belong to the last unit whose values they read; between two of those, to the
+    same as before.
+    """
+    wanted = [v.name or "" for v in model.graph.inputs if is_factor(v.name or "")]
+    graph = build_backward(model, wanted=wanted, loss=LossSpec()).graph if mode == "train" else model.graph
+    made_in = {v.name: unit for node, unit in unit_of.items() for v in node.outputs}
+    kept_values, units = _halves(graph, made_in)
+    kept, transient = [0] * count, [0] * count
+    held = [0] * (len(graph) + 1)
+    for buffer in buffers(graph, hand_on=False):
+        owners = [made_in[v.name] for v in buffer.values if v in kept_values]
+        if owners:
+            kept[owners[0]] += buffer.size_bytes
+            held[buffer.start] += buffer.size_bytes
+            held[buffer.end + 1] -= buffer.size_bytes
+    alive = 0
+    for index, live in enumerate(live_bytes(graph, COST_RANK)):
+        alive += held[index]
+        transient[units[index]] = max(transient[units[index]], live - alive)
+    return kept, transient
+
+
+def _halves(graph: ir.Graph, made_in: Mapping[str | None, int]) -> tuple[set[ir.Value], list[int]]:
+    """The kept values, and the unit of every node."""
+    kept: set[ir.Value] = set()
+    units: list[int] = []
+    current = 0
+    for node in graph:
+        own = [made_in[v.name] for v in node.outputs if v.name in made_in]
+        read = [v for v in reads(node) if v.name in made_in]
+        if own:
+            current = own[0]
+        else:
+            kept.update(read)
+            current = max((made_in[v.name] for v in read), default=current)
+        units.append(current)
+    return kept, units

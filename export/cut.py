@@ -1,0 +1,145 @@
+"""Segments of a model: the same nodes in the same order, with named and typed boundaries between them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import onnx_ir as ir
+from onnx_ir.convenience import extract
+
+from export.gradient.dims import FLOATS
+from export.gradient.path import reachable
+from export.values import constant_nodes, reads
+
+
+@dataclass(frozen=True)
+class Segment:
+    """A piece of the model.
+
+    Attributes:
+        name: `segment0`, `segment1`, ...
+        model: its forward graph. Inputs: the boundary before it, then the model inputs and slots that it reads.
+        entering: names of the boundary before it.
+        leaving: names of the boundary after it; the model's outputs for the last.
+        differentiable: those of `entering` whose gradient earlier segments need.
+    """
+
+    name: str
+    model: ir.Model
+    entering: tuple[str, ...]
+    leaving: tuple[str, ...]
+    differentiable: tuple[str, ...]
+
+    @property
+    def adapters(self) -> tuple[str, ...]:
+        """The inputs `slot.NAME.A` and `slot.NAME.B`, in the order of the graph."""
+        return tuple(name for name in _names(self.model.graph.inputs) if is_factor(name))
+
+    @property
+    def wanted(self) -> tuple[str, ...]:
+        """What a backward graph must differentiate with respect to; empty if it is not needed."""
+        return (*self.adapters, *self.differentiable)
+
+
+def is_factor(name: str) -> bool:
+    """Whether a graph input is a trained factor of a slot.
+
+    >>> is_factor("slot.layer.0.query.A"), is_factor("slot.layer.0.query.scale"), is_factor("head.weight")
+    (True, False, False)
+    """
+    return name.startswith("slot.") and name.endswith((".A", ".B"))
+
+
+def crossing(graph: ir.Graph, positions: Sequence[int]) -> list[list[ir.Value]]:
+    """What crosses each cut: values made before it and read at or after it, in the order they were made.
+
+    Weights, model inputs and what depends on weights only do not cross: every segment gets its own.
+
+    Args:
+        graph: its nodes in execution order.
+        positions: a cut at p lies between node p - 1 and node p.
+    """
+    free = constant_nodes(graph)
+    made: dict[ir.Value, int] = {}
+    last_read: dict[ir.Value, int] = {}
+    for index, node in enumerate(graph):
+        if node in free:
+            continue
+        made.update(dict.fromkeys(node.outputs, index))
+        last_read.update((value, index) for value in reads(node) if value in made)
+    return [[v for v, at in made.items() if at < p and last_read.get(v, -1) >= p] for p in positions]
+
+
+def cut(model: ir.Model, positions: Sequence[int]) -> list[Segment]:
+    """Cut a model at some positions; the model is left as it is and weights are shared, not copied.
+
+    A boundary tensor is called `cut<k>.<i>`, k counting cuts from 0. What several cuts cross passes through
+    the segments between, so that every segment reads only from the one before it.
+
+    Args:
+        model: a frozen forward model.
+        positions: node positions, increasing, see `crossing`.
+    """
+    graph = model.graph
+    boundaries: list[list[ir.Value]] = [[], *crossing(graph, positions), list(graph.outputs)]
+    segments: list[Segment] = []
+    moving: set[str] = set()
+    for k in range(len(boundaries) - 1):
+        entering, leaving = boundaries[k], boundaries[k + 1]
+        piece = _piece(model, entering, leaving, f"segment{k}")
+        names = _rename(piece.graph, entering, leaving, k, last=k == len(positions))
+        differentiable = tuple(name for name in names[0] if name in moving)
+        segment = Segment(f"segment{k}", piece, names[0], names[1], differentiable)
+        moving = _moving(segment)
+        segments.append(segment)
+    return segments
+
+
+def _piece(model: ir.Model, entering: list[ir.Value], leaving: list[ir.Value], name: str) -> ir.Model:
+    inputs = [value for value in model.graph.inputs if value not in leaving]
+    graph = extract(model.graph, [*entering, *inputs], leaving)
+    graph.name = name
+    used = {value for node in graph for value in reads(node)}
+    for position in reversed(range(len(entering), len(graph.inputs))):
+        value = graph.inputs[position]
+        if value not in used:
+            graph.inputs.pop(position)
+            graph.initializers.pop(value.name or "", None)
+    functions = [function.clone() for function in model.functions.values()]
+    return ir.Model(graph, ir_version=model.ir_version, functions=functions, producer_name="edgequilt")
+
+
+def _rename(
+    graph: ir.Graph, entering: list[ir.Value], leaving: list[ir.Value], k: int, *, last: bool
+) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    for i in range(len(entering)):
+        graph.inputs[i].name = f"cut{k - 1}.{i}"
+    if not last:
+        for i in range(len(leaving)):
+            _name_output(graph, i, f"cut{k}.{i}")
+    return _names(graph.inputs[: len(entering)]), _names(graph.outputs)
+
+
+def _name_output(graph: ir.Graph, position: int, name: str) -> None:
+    """Name an output; what only passes through gets a node, because an input cannot be an output as well."""
+    value = graph.outputs[position]
+    if value.is_graph_input():
+        node = ir.node("Identity", [value], name=f"pass/{name}")
+        graph.append(node)
+        passed = node.outputs[0]
+        passed.shape, passed.type = value.shape, value.type
+        graph.outputs[position] = value = passed
+    value.name = name
+
+
+def _moving(segment: Segment) -> set[str]:
+    """Names of the float outputs that change smoothly with an adapter of this or of an earlier segment."""
+    graph = segment.model.graph
+    targets = [value for value in graph.inputs if value.name in segment.wanted]
+    changed = reachable(graph, targets) if targets else set()
+    return {value.name or "" for value in graph.outputs if value in changed and value.dtype in FLOATS}
+
+
+def _names(values: Sequence[ir.Value]) -> tuple[str, ...]:
+    return tuple(value.name or "" for value in values)

@@ -1,0 +1,134 @@
+"""Peak memory and time of a finished graph, in fresh processes, under a short fixed list of session options.
+
+No option is best for every graph: priority order halves the peak of one and raises that of another. So each
+graph is tried with each of them, and the best one whose numbers are right is recorded beside it.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import subprocess
+import sys
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from console.errors import VerificationError
+from devices.memory import WORKER_IMPORTS
+from export.chain import PLAIN
+from wire.files import file_digest
+from wire.manifest import Options
+from wire.record import plain
+
+# the plain options first: they are the reference for the numbers of the others
+CANDIDATES = (
+    PLAIN,
+    replace(PLAIN, execution_order="default"),
+    replace(PLAIN, cpu_arena=False),
+    replace(PLAIN, graph_optimization="basic", execution_order="default"),
+)
+AS_GOOD = 1.05  # peaks within 5 % are equal; then the faster one wins
+BAR = 1e-5
+TIMEOUT_S = 600.0
+ROOT = Path(__file__).resolve().parent.parent
+
+
+@dataclass(frozen=True)
+class Peak:
+    """What one process took: high-water mark, the same before the session, step time, and its outputs."""
+
+    options: Options
+    peak_bytes: int
+    base_bytes: int
+    peak_anon_bytes: int
+    base_anon_bytes: int
+    step_s: float
+
+    @property
+    def growth_bytes(self) -> int:
+        """What the graph added to the process."""
+        return self.peak_bytes - self.base_bytes
+
+
+class Measurer:
+    """Measures each graph once: equal graphs of several boards share the figures."""
+
+    def __init__(self, work: Path, candidates: tuple[Options, ...] = CANDIDATES) -> None:
+        self.work, self.candidates = work, candidates
+        self._known: dict[str, Peak] = {}
+
+    def best(self, graph: Path, feeds: Mapping[str, NDArray[Any]], advance: Callable[[], None] = lambda: None) -> Peak:
+        """The figures under the best options.
+
+        Args:
+            graph: a written graph; the weights it refers to lie beside it.
+            feeds: every input by its name.
+            advance: called after each candidate.
+
+        Raises:
+            VerificationError: the graph does not run with the plain options.
+        """
+        key = file_digest(graph)
+        if key not in self._known:
+            self._known[key] = choose(self._try_all(graph, feeds, advance))
+        return self._known[key]
+
+    def _try_all(self, graph: Path, feeds: Mapping[str, NDArray[Any]], advance: Callable[[], None]) -> list[Peak]:
+        given, reference = self.work / "feeds.npz", None
+        arrays: dict[str, Any] = dict(feeds)
+        np.savez(given, **arrays)
+        right = []
+        for number, options in enumerate(self.candidates):
+            kept = self.work / f"outputs{number}.npz"
+            peak = _run(graph, options, given, kept)
+            advance()
+            if peak is None and reference is None:
+                raise VerificationError(f"expected {graph.name} to run with plain session options, but it does not")
+            if peak is None:
+                continue
+            with np.load(kept) as file:
+                outputs = {name: file[name] for name in file.files}
+            reference = outputs if reference is None else reference
+            if all(_equal(outputs[name], value) for name, value in reference.items()):
+                right.append(peak)
+        return right
+
+
+def choose(peaks: list[Peak]) -> Peak:
+    """The lowest peak; of those within 5 % of it the fastest."""
+    lowest = min(peak.peak_bytes for peak in peaks)
+    return min((p for p in peaks if p.peak_bytes <= lowest * AS_GOOD), key=lambda p: p.step_s)
+
+
+def _equal(got: NDArray[Any], expected: NDArray[Any]) -> bool:
+    scale = max(1.0, float(np.abs(expected).max(initial=0)))
+    return got.shape == expected.shape and float(np.abs(got - expected).max(initial=0)) <= BAR * scale
+
+
+def _run(graph: Path, options: Options, feeds: Path, keep: Path) -> Peak | None:
+    """One fresh process; None if it fails."""
+    described = keep.with_suffix(".json")
+    described.write_text(json.dumps(plain(options)), encoding="utf-8")
+    command = [sys.executable, "-m", "export.peak", str(graph), "--options", str(described), "--feeds", str(feeds)]
+    command += ["--keep", str(keep), "--imports", *WORKER_IMPORTS]
+    # one arena of malloc, and no threads of numpy: a worker sets the same
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=TIMEOUT_S, check=False)
+    if done.returncode != 0:
+        return None
+    figures = json.loads(done.stdout.splitlines()[-1])
+    figures.pop("loaded_anon_bytes")
+    return Peak(options, **figures)
+
+
+def machine() -> str:
+    """What the figures were measured on: processor, kernel, runtime."""
+    from importlib.metadata import version
+
+    return f"{platform.machine()}, {platform.system()} {platform.release()}, onnxruntime {version('onnxruntime')}"

@@ -1,0 +1,117 @@
+"""One graph in a process of its own: how much memory it takes and how long a step lasts.
+
+Run as `python -m export.peak GRAPH --options FILE.json --feeds FILE.npz`; prints one line of JSON. Imports
+what a worker imports and nothing else, so that the figures are a worker's. Linux only: it reads /proc.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import importlib.util
+import json
+import sys
+import threading
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnxruntime as ort
+
+RUNS = 3
+SAMPLE_EVERY_S = 0.0015
+OPTIMIZATION = {
+    "disable": ort.GraphOptimizationLevel.ORT_DISABLE_ALL,
+    "basic": ort.GraphOptimizationLevel.ORT_ENABLE_BASIC,
+    "extended": ort.GraphOptimizationLevel.ORT_ENABLE_EXTENDED,
+    "all": ort.GraphOptimizationLevel.ORT_ENABLE_ALL,
+}
+ORDER = {"default": ort.ExecutionOrder.DEFAULT, "priority": ort.ExecutionOrder.PRIORITY_BASED}
+ERRORS_ONLY = 3
+
+
+def session_options(options: dict[str, Any]) -> ort.SessionOptions:
+    """What onnxruntime calls options, from the manifest's (`wire.manifest.Options` as a mapping), one thread."""
+    out = ort.SessionOptions()
+    out.graph_optimization_level = OPTIMIZATION[options["graph_optimization"]]
+    out.execution_order = ORDER[options["execution_order"]]
+    out.enable_mem_pattern = options["memory_pattern"]
+    out.enable_cpu_mem_arena = options["cpu_arena"]
+    out.intra_op_num_threads = out.inter_op_num_threads = 1
+    out.log_severity_level = ERRORS_ONLY
+    for key, value in options["config"].items():
+        out.add_session_config_entry(key, value)
+    return out
+
+
+def status_bytes(field: str) -> int:
+    """A field of /proc/self/status, such as VmHWM, RssAnon or RssFile."""
+    with Path("/proc/self/status").open(encoding="ascii") as lines:
+        return next(int(line.split()[1]) * 1024 for line in lines if line.startswith(field + ":"))
+
+
+class Sampler:
+    """Follows RssAnon in a thread; the kernel keeps a high-water mark of all memory, but none of this part."""
+
+    def __init__(self) -> None:
+        self.peak_bytes = 0
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._follow, daemon=True)
+
+    def _follow(self) -> None:
+        while not self._stop.wait(SAMPLE_EVERY_S):
+            self.peak_bytes = max(self.peak_bytes, status_bytes("RssAnon"))
+
+    def start(self) -> None:
+        """Begin to follow."""
+        self._thread.start()
+
+    def stop(self) -> None:
+        """End, with a last look."""
+        self._stop.set()
+        self._thread.join()
+        self.peak_bytes = max(self.peak_bytes, status_bytes("RssAnon"))
+
+
+def measure(graph: Path, options: dict[str, Any], feeds: dict[str, np.ndarray], keep: Path | None) -> dict[str, Any]:
+    """Load, run three times, report bytes and the fastest of the warm runs in seconds."""
+    base = {"base_bytes": status_bytes("VmHWM"), "base_anon_bytes": status_bytes("RssAnon")}
+    steps = []
+    sampler = Sampler()
+    sampler.start()
+    session = ort.InferenceSession(str(graph), session_options(options), providers=["CPUExecutionProvider"])
+    names = [value.name for value in session.get_outputs()]
+    loaded = status_bytes("RssAnon")
+    for _ in range(RUNS):
+        started = time.perf_counter()
+        values = session.run(names, feeds)
+        steps.append(time.perf_counter() - started)
+    sampler.stop()
+    figures = {"peak_bytes": status_bytes("VmHWM"), "peak_anon_bytes": sampler.peak_bytes, "loaded_anon_bytes": loaded}
+    if keep is not None:
+        np.savez(keep, **dict(zip(names, values, strict=True)))
+    return {**base, **figures, "step_s": min(steps[1:])}
+
+
+def main(arguments: list[str]) -> int:
+    """The command line."""
+    parser = argparse.ArgumentParser(prog="python -m export.peak")
+    parser.add_argument("graph", type=Path)
+    parser.add_argument("--options", type=Path, required=True, help="the manifest's options of this graph, as JSON")
+    parser.add_argument("--feeds", type=Path, required=True, help="every input by its name, as .npz")
+    parser.add_argument("--keep", type=Path, help="where the outputs go, as .npz")
+    parser.add_argument("--imports", nargs="*", default=[], help="what the worker imports besides, if it is there")
+    given = parser.parse_args(arguments)
+    for name in given.imports:
+        if importlib.util.find_spec(name) is not None:
+            importlib.import_module(name)
+    with np.load(given.feeds) as file:
+        feeds = {name: file[name] for name in file.files}
+    options = json.loads(given.options.read_text(encoding="utf-8"))
+    print(json.dumps(measure(given.graph, options, feeds, given.keep)))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

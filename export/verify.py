@@ -1,0 +1,155 @@
+"""Does what was exported compute what the original computes? Every check raises; none warns.
+
+* the chain of segments in float32 against the raw original, with pooling in numpy;
+* the quantized chain against the float32 one: within a loss that is stated, and refused below a bar;
+* every quantized graph against its float32 twin with weights dequantized by numpy;
+* gradients against central differences of the forward chain;
+* measured memory against the budget.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnxruntime as ort
+from numpy.typing import NDArray
+
+from console.errors import VerificationError
+from console.table import mib
+from devices.memory import WORKER_BASE_BYTES
+from export.chain import Chain, Graph, gradients_of, loss_of
+from export.measure import Peak
+
+Array = NDArray[Any]
+Values = Mapping[str, Array]
+
+SAME_BAR = 1e-5
+COSINE_BAR = 0.98
+DERIVATIVE_BAR = 0.01
+STEPS = (3e-3, 1e-2, 3e-2)  # of the central difference, relative to the length of what is varied
+
+
+def original_features(original: Path, hidden: str, feeds: Values) -> NDArray[np.float64]:
+    """Features of the untouched ONNX file, pooled in numpy: float64 [batch, D].
+
+    Mean over marked tokens (all tokens of a picture), divided by its length, times sqrt(D).
+    """
+    session = ort.InferenceSession(str(original), providers=["CPUExecutionProvider"])
+    given = {value.name: feeds[value.name] for value in session.get_inputs()}
+    tokens = session.run([hidden], given)[0].astype(np.float64)
+    mask = feeds.get("attention_mask", np.ones(tokens.shape[:2])).astype(np.float64)[..., None]
+    pooled = (tokens * mask).sum(axis=1) / np.maximum(mask.sum(axis=1), 1.0)
+    length = np.maximum(np.linalg.norm(pooled, axis=1, keepdims=True), 1e-12)
+    return np.asarray(pooled / length * np.sqrt(tokens.shape[2]))
+
+
+def check_same(got: Array, expected: Array, what: str, scale: float | None = None) -> float:
+    """The largest difference relative to `scale`, by default max(1, max|expected|).
+
+    Raises:
+        VerificationError: it is above 1e-5, or not a number.
+    """
+    scale = max(1.0, float(np.abs(expected).max(initial=0))) if scale is None else scale
+    error = float(np.abs(got.astype(np.float64) - expected).max(initial=0)) / scale
+    if not error <= SAME_BAR:
+        raise VerificationError(
+            f"expected {what} to agree within {SAME_BAR:g}, found a relative difference of {error:.2g}; "
+            "report this model, and do not use what was exported"
+        )
+    return error
+
+
+def check_loss(quantized: Array, exact: Array) -> dict[str, float]:
+    """What quantization cost: mean cosine and relative error of the features [n, D].
+
+    Raises:
+        VerificationError: the cosine is below 0.98.
+    """
+    q, e = quantized.astype(np.float64), exact.astype(np.float64)
+    cosine = float(((q * e).sum(axis=1) / (np.linalg.norm(q, axis=1) * np.linalg.norm(e, axis=1))).min())
+    if not cosine >= COSINE_BAR:
+        raise VerificationError(
+            f"expected quantized features with a cosine of at least {COSINE_BAR} to the original's, "
+            f"found {cosine:.4f}; export with --quant fp32"
+        )
+    return {"feature_cosine": cosine, "feature_relative_error": float(np.linalg.norm(q - e) / np.linalg.norm(e))}
+
+
+def check_twins(graph: Graph, twin: Graph, values: Values, what: str) -> float:
+    """A quantized graph against its float32 twin, output by output; gradients relative to the largest of them.
+
+    Raises:
+        VerificationError: they differ by more than 1e-5.
+    """
+    got, expected = graph(values), twin(values)
+    gradients = [value for name, value in expected.items() if name.startswith("grad.")]
+    steepest = max((float(np.abs(g).max(initial=0)) for g in gradients), default=1.0) or 1.0
+    worst = 0.0
+    for name, value in expected.items():
+        scale = steepest if name.startswith("grad.") else None
+        worst = max(worst, check_same(got[name], value, f"{name} of {what}", scale))
+    return worst
+
+
+def check_gradients(chain: Chain, feeds: Values, groups: Mapping[str, Sequence[str]]) -> dict[str, float]:
+    """Gradients of a chain against central differences of its own forward graphs, one direction per group.
+
+    The direction is the gradient of the group itself, at unit length: a derivative that is as large as it can
+    be, and so least hurt by rounding.
+
+    Args:
+        chain: forward and backward graphs.
+        feeds: model inputs, adapters, head, labels, weights.
+        groups: names of adapter inputs by segment.
+
+    Returns:
+        The relative error of each group.
+
+    Raises:
+        VerificationError: one is above 1 %.
+    """
+    values = chain.backward(chain.forward(feeds))
+    errors = {}
+    for segment, names in groups.items():
+        gradient = {name: g.astype(np.float64) for name, g in gradients_of(values, names).items()}
+        length = float(np.sqrt(sum((g**2).sum() for g in gradient.values())))
+        if len(gradient) < len(names) or not length > 0:
+            raise VerificationError(f"expected gradients for every slot of {segment}, found {len(gradient)}, some zero")
+        direction = {name: g / length for name, g in gradient.items()}
+        size = float(np.sqrt(sum((feeds[name].astype(np.float64) ** 2).sum() for name in names)))
+        found = [_central(chain, feeds, direction, step * size) for step in STEPS]
+        errors[segment] = min(abs(d - length) / length for d in found)
+        if not errors[segment] <= DERIVATIVE_BAR:
+            raise VerificationError(
+                f"expected the gradient of {segment} within {DERIVATIVE_BAR:.0%} of central differences, found "
+                f"{errors[segment]:.1%}; report this model, or use --mode train-forward"
+            )
+    return errors
+
+
+def _central(chain: Chain, feeds: Values, direction: Values, step: float) -> float:
+    """(L(x + h d) - L(x - h d)) / 2 h, the losses in float64."""
+    losses = []
+    for sign in (1.0, -1.0):
+        moved = {name: (feeds[name] + sign * step * d).astype(np.float32) for name, d in direction.items()}
+        logits = chain.forward({**feeds, **moved})["logits"]
+        losses.append(loss_of(logits, feeds["labels"], feeds["weights"]))
+    return (losses[0] - losses[1]) / (2 * step)
+
+
+def check_budget(peak: Peak, budget_bytes: int, what: str) -> int:
+    """The measured peak as a worker would have it: its base plus what the graph added.
+
+    Raises:
+        VerificationError: it is above the budget.
+    """
+    measured = WORKER_BASE_BYTES + peak.growth_bytes
+    if measured > budget_bytes:
+        raise VerificationError(
+            f"expected {what} within a budget of {mib(budget_bytes)}, measured {mib(measured)}; "
+            "give a smaller --budget, so that the plan leaves more room"
+        )
+    return measured

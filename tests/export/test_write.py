@@ -1,0 +1,155 @@
+"""Bundles on disk: shared weights, all or nothing, and nothing loaded that is not what was signed."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+
+from console.errors import IntegrityError, SignatureError, StorageError
+from export.chain import Graph
+from export.gradient.backward import LossSpec, build_backward
+from export.write import describe, read_golden, replacing, seal_bundle, write_golden, write_graphs, write_synced
+from tests.export.graphs import feeds, residual_mlp
+from wire.bundle import open_bundle
+from wire.envelope import Trust
+from wire.keys import PrivateKey, new_key
+from wire.manifest import Golden, Manifest, Model, Plan, Preprocess
+
+WIDE = 24  # 24 x 24 floats are 2304 bytes, above the limit below which tensors stay inside the graph
+
+
+def test_weights_lie_at_page_borders_once(tmp_path: Path) -> None:
+    """Forward and backward share one file; each weight is in it once, at a multiple of 4096."""
+    forward, values = residual_mlp(width=WIDE), feeds(width=WIDE)
+    wanted = ["slot.layer.0.A", "slot.layer.0.B"]
+    backward = build_backward(forward, wanted=wanted, loss=LossSpec())
+    write_graphs({"s.forward": forward, "s.backward": backward}, tmp_path, "s.weights.bin")
+    places: dict[str, set[str]] = {}
+    for kind in ("forward", "backward"):
+        proto = onnx.load(tmp_path / f"s.{kind}.onnx", load_external_data=False)
+        for tensor in proto.graph.initializer:
+            where = {entry.key: entry.value for entry in tensor.external_data}
+            if where:
+                assert where["location"] == "s.weights.bin"
+                assert int(where["offset"]) % 4096 == 0
+                places.setdefault(tensor.name, set()).add(where["offset"])
+    assert len(places) == 3
+    assert all(len(offsets) == 1 for offsets in places.values())
+    assert (tmp_path / "s.weights.bin").stat().st_size == 2 * 4096 + WIDE * WIDE * 4
+    got = Graph(tmp_path / "s.backward.onnx")(values)
+    assert got["grad.slot.layer.0.A"].shape == (WIDE, 2)
+
+
+def test_equal_weights_are_stored_once(tmp_path: Path) -> None:
+    """Two weights with the same bytes share one place."""
+    model = residual_mlp(width=WIDE)
+    first = model.graph.initializers["layer.0.weight"]
+    for i in (1, 2):
+        model.graph.initializers[f"layer.{i}.weight"].const_value = first.const_value
+    write_graphs({"s.forward": model}, tmp_path, "s.weights.bin")
+    assert (tmp_path / "s.weights.bin").stat().st_size == WIDE * WIDE * 4
+
+
+def test_golden_round_trip(tmp_path: Path) -> None:
+    """What is fed and what is fetched come back, scalars and empty adapters included."""
+    given = {
+        "x": np.arange(6.0, dtype=np.float32).reshape(2, 3),
+        "scale": np.float32(2).reshape(()),
+        "a": np.zeros((3, 0), np.float32),
+    }
+    write_golden(tmp_path / "golden.safetensors", given, {"features": given["x"] * 2})
+    fed, fetched = read_golden(tmp_path / "golden.safetensors")
+    assert {name: value.shape for name, value in fed.items()} == {"x": (2, 3), "scale": (), "a": (3, 0)}
+    assert fetched["features"].tolist() == [[0, 2, 4], [6, 8, 10]]
+
+
+@pytest.fixture
+def key() -> PrivateKey:
+    """A publisher."""
+    return new_key("publisher", "tester")
+
+
+def bundle(target: Path, key: PrivateKey, content: bytes = b"golden values") -> None:
+    """The smallest bundle: one file and a manifest that lists it."""
+    with replacing(target) as folder:
+        write_synced(folder / "golden.safetensors", content)
+        manifest = Manifest(
+            schema=1,
+            edgequilt="0",
+            model=Model("model-1", "model", "text-classification", "0" * 64),
+            plan=Plan("board", "train", "int8", 2, 8, (), 1, 1),
+            files=describe(folder, ["golden.safetensors"]),
+            inputs=(),
+            buckets=(),
+            segments=(),
+            slots=(),
+            head=None,
+            labels=("a",),
+            preprocess=Preprocess("text"),
+            golden=Golden("golden.safetensors", "b8", 1e-5),
+        )
+        seal_bundle(folder, manifest, key)
+
+
+def test_bundle_round_trip(tmp_path: Path, key: PrivateKey) -> None:
+    """A bundle opens with the key that signed it, and with no other."""
+    bundle(tmp_path / "board", key)
+    opened = open_bundle(tmp_path / "board", Trust([key.public]))
+    assert opened.manifest.files[0].bytes == len(b"golden values")
+    with pytest.raises(SignatureError, match="trusted publisher key"):
+        open_bundle(tmp_path / "board", Trust([new_key("publisher", "other").public]))
+
+
+@pytest.mark.parametrize(
+    ("name", "error", "words"),
+    [
+        ("golden.safetensors", IntegrityError, "golden.safetensors has another SHA-256"),
+        ("manifest.json", SignatureError, "found other bytes"),
+    ],
+)
+def test_a_flipped_byte_is_refused(
+    tmp_path: Path, key: PrivateKey, name: str, error: type[Exception], words: str
+) -> None:
+    """One changed bit anywhere, and nothing is loaded."""
+    bundle(tmp_path / "board", key)
+    data = bytearray((tmp_path / "board" / name).read_bytes())
+    data[len(data) // 2] ^= 1
+    (tmp_path / "board" / name).write_bytes(data)
+    with pytest.raises(error, match=words):
+        open_bundle(tmp_path / "board", Trust([key.public]))
+
+
+def interrupted(target: Path) -> None:
+    """A bundle whose writing is stopped half-way."""
+    with replacing(target) as folder:
+        write_synced(folder / "half", b"half")
+        raise KeyboardInterrupt
+
+
+def test_an_interrupted_write_leaves_nothing(tmp_path: Path) -> None:
+    """A block that fails leaves no target and no temporary folder."""
+    with pytest.raises(KeyboardInterrupt):
+        interrupted(tmp_path / "board")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_an_interrupted_write_keeps_the_old_bundle(tmp_path: Path, key: PrivateKey) -> None:
+    """What was complete before stays complete, and is replaced only by something complete."""
+    bundle(tmp_path / "board", key)
+    with pytest.raises(KeyboardInterrupt):
+        interrupted(tmp_path / "board")
+    assert open_bundle(tmp_path / "board", Trust([key.public])).manifest.files[0].bytes == 13
+    bundle(tmp_path / "board", key, b"other")
+    assert open_bundle(tmp_path / "board", Trust([key.public])).manifest.files[0].bytes == 5
+    assert [path.name for path in tmp_path.iterdir()] == ["board"]
+
+
+def test_a_file_in_the_way_is_not_replaced(tmp_path: Path) -> None:
+    """A target that is a file is refused in words and stays as it is."""
+    (tmp_path / "board").write_text("mine")
+    with pytest.raises(StorageError, match="expected a folder or nothing"), replacing(tmp_path / "board"):
+        pass
+    assert (tmp_path / "board").read_text() == "mine"
