@@ -11,7 +11,7 @@ from onnx_ir.passes.common import RemoveUnusedNodesPass, ShapeInferencePass
 from console.errors import UnsupportedModel
 from export.gradient.dims import FLOATS, dims_of, dtype_of
 from export.gradient.loss import append_cross_entropy, label_count
-from export.gradient.path import reachable
+from export.gradient.path import reachable, refuse_problems, trace
 from export.gradient.sweep import differentiate
 from export.gradient.tape import Tape
 
@@ -70,6 +70,8 @@ def build_backward(
     targets = [_find(graph, name) for name in wanted]
     outputs = {value.name or "": value for value in graph.outputs}
     names = _seed_names(graph, outputs, targets, seeds, loss)
+    judged = [_output(outputs, name) for name in (*names, *([loss.logits] if loss is not None else []))]
+    refuse_problems(trace(graph, judged, targets))  # before the loss asks for shapes
     published: list[ir.Value] = []
     cotangents: dict[ir.Value, ir.Value] = {}
     if loss is not None:

@@ -47,7 +47,7 @@ def unknown_dims(value: ir.Value) -> list[str]:
     """What is neither a number nor a rank symbol in the shape of `value`, in words."""
     shape = shape_of(value)
     if shape is None:
-        return ["its rank"]
+        return ["the rank"]
     return [
         f"dimension {i} ({'unnamed' if dim is None else dim})"
         for i, dim in enumerate(shape)

@@ -38,7 +38,7 @@ class Emitter:
                 "convert the model to opset 18."
             )
         self._count = 0
-        self._names = {name for value in _values(graph) if (name := value.name)}
+        self._names = {name for named in (*graph, *_values(graph)) if (name := named.name)}
         self._constants = {
             _key(value.const_value.numpy(), value.const_value.dtype): value
             for name, value in graph.initializers.items()
@@ -66,7 +66,7 @@ class Emitter:
         return output
 
     def fresh(self, stem: str) -> str:
-        """A name that no value of the graph has and that this tape did not give before."""
+        """A name that no node and no value of the graph has; onnxruntime refuses two nodes of one name."""
         while True:
             self._count += 1
             name = f"{stem}_{self._count}"

@@ -22,10 +22,11 @@ class UnknownDimension(UnsupportedModel):
 
 @dataclass(frozen=True)
 class Visit:
-    """A node on the path and the inputs whose gradient is wanted."""
+    """A node on the path, the inputs whose gradient is wanted, and the outputs that it comes from."""
 
     node: ir.Node
     wanted: frozenset[int]
+    reached: frozenset[int]
 
 
 def trace(graph: ir.Graph, seeds: Collection[ir.Value], targets: Collection[ir.Value]) -> list[Visit]:
@@ -34,11 +35,12 @@ def trace(graph: ir.Graph, seeds: Collection[ir.Value], targets: Collection[ir.V
     reached = {value for value in seeds if value in moving}
     visits = []
     for node in reversed(graph):
-        if not any(value in reached for value in node.outputs):
+        origins = frozenset(i for i, value in enumerate(node.outputs) if value in reached)
+        if not origins:
             continue
         wanted = {i: v for i, v in enumerate(node.inputs) if v is not None and v in moving}
         reached.update(wanted.values())
-        visits.append(Visit(node, frozenset(wanted)))
+        visits.append(Visit(node, frozenset(wanted), origins))
     return visits[::-1]
 
 
@@ -109,6 +111,8 @@ def _problem(visit: Visit) -> str | None:
     refused = set() if entry.inputs is None else visit.wanted - entry.inputs
     if refused:
         return f"{name} with respect to input {min(refused)}"
+    if max(visit.reached) > 0 and not entry.every_output:
+        return f"{name} with respect to output {max(visit.reached)}"
     if any(_unknown(node)):
         return None  # reported as unknown dimensions; checks need shapes
     reason = entry.check(node) if entry.check is not None else None
@@ -119,6 +123,6 @@ def _unknown(node: ir.Node) -> Iterator[str]:
     for value in (*node.inputs, *node.outputs):
         if value is None or not value.name or value.dtype not in {*FLOATS, None}:
             continue
-        problems = unknown_dims(value) if value.dtype is not None else ["its element type"]
+        problems = unknown_dims(value) if value.dtype is not None else ["the element type"]
         if problems and value.const_value is None:
             yield f"{', '.join(problems)} of '{value.name}' at {node.op_type} '{node.name}'"

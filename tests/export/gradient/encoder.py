@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 import numpy as np
+import numpy.typing as npt
 import onnx_ir as ir
 import torch
 from torch import Tensor, nn
@@ -99,7 +100,7 @@ def add_slot(model: ir.Model, output: str, name: str, symbol: str) -> None:
     graph.insert_after(node, [rows, down, up, scaled, back, total])
 
 
-def _adapter(graph: ir.Graph, name: str, dims: list[int | str], default: np.ndarray) -> ir.Value:  # type: ignore[type-arg]
+def _adapter(graph: ir.Graph, name: str, dims: list[int | str], default: npt.NDArray[np.float64]) -> ir.Value:
     value = ir.val(name, ir.DataType.FLOAT, dims)
     value.const_value = ir.tensor(default.astype(np.float32), name=name)
     graph.inputs.append(value)

@@ -24,11 +24,13 @@ MASKS = {
 
 @pytest.fixture(scope="module")
 def block() -> Block:
+    """The block as it is exported."""
     return Block(guarded=True).eval()
 
 
 @pytest.fixture(scope="module")
 def forward(block: Block) -> ir.Model:
+    """Its export, with slots on the query and the value projection."""
     model = encoder.export(block)
     projections = [node.outputs[0].name or "" for node in model.graph if node.op_type == "MatMul"]
     for name, output, symbol in (("query", projections[0], "r_0"), ("value", projections[2], "r_1")):
@@ -38,6 +40,7 @@ def forward(block: Block) -> ir.Model:
 
 @pytest.fixture(scope="module")
 def backward(forward: ir.Model) -> ir.Model:
+    """Its backward graph with the loss, for adapters, input and head."""
     return build_backward(forward, wanted=WANTED, loss=LossSpec())
 
 

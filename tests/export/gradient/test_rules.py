@@ -44,11 +44,16 @@ CASES = {
     "Gemm": "(T[2,3] a, T[3,4] b, T[4] c) => (T[2,4] y) { y = Gemm(a, b, c) }",
     "Gemm, A^T": "(T[3,2] a, T[3,4] b) => (T[2,4] y) { y = Gemm<transA=1, alpha=0.5>(a, b) }",
     "Gemm, B^T": "(T[2,3] a, T[4,3] b, T c) => (T[2,4] y) { y = Gemm<transB=1, beta=0.25>(a, b, c) }",
-    "Gemm, A^T B^T": "(T[3,2] a, T[4,3] b, T[2,1] c) => (T[2,4] y) { y = Gemm<transA=1, transB=1, alpha=2.0, beta=3.0>(a, b, c) }",
+    "Gemm, A^T B^T": (
+        "(T[3,2] a, T[4,3] b, T[2,1] c) => (T[2,4] y) { y = Gemm<transA=1, transB=1, alpha=2.0, beta=3.0>(a, b, c) }"
+    ),
     "FusedMatMul": "(T[2,3] a, T[3,4] b) => (T[2,4] y) { y = com.microsoft.FusedMatMul<alpha=0.5>(a, b) }",
     "FusedMatMul, A^T": "(T[2,3,5] a, T[3,4] b) => (T[2,5,4] y) { y = com.microsoft.FusedMatMul<transA=1>(a, b) }",
     "FusedMatMul, B^T": "(T[2,5,3] a, T[4,3] b) => (T[2,5,4] y) { y = com.microsoft.FusedMatMul<transB=1>(a, b) }",
-    "FusedMatMul, A^T B^T": "(T[2,1,3,5] a, T[4,2,3] b) => (T[2,4,5,2] y) { y = com.microsoft.FusedMatMul<transA=1, transB=1, alpha=1.5>(a, b) }",
+    "FusedMatMul, A^T B^T": (
+        "(T[2,1,3,5] a, T[4,2,3] b) => (T[2,4,5,2] y) "
+        "{ y = com.microsoft.FusedMatMul<transA=1, transB=1, alpha=1.5>(a, b) }"
+    ),
     "Identity": "(T[2,3] a) => (T[2,3] y) { y = Identity(a) }",
     "Reshape": "(T[2,3,4] a) => (T[6,4] y) <int64[2] s = {-1, 4}> { y = Reshape(a, s) }",
     "Squeeze": "(T[2,1,4] a) => (T[2,4] y) <int64[1] s = {1}> { y = Squeeze(a, s) }",
@@ -59,9 +64,16 @@ CASES = {
     "Expand": "(T[3,1] a) => (T[2,3,4] y) <int64[3] s = {2, 3, 4}> { y = Expand(a, s) }",
     "Concat": "(T[2,1] a, T[2,3] b) => (T[2,6] y) { y = Concat<axis=-1>(a, b, a) }",
     "Split": "(T[2,6] a) => (T[2,1] y, T[2,3] z) <int64[3] s = {1, 2, 3}> { y, unused, z = Split<axis=1>(a, s) }",
-    "Slice, clamped": "(T[4,5] a) => (T[2,4] y) <int64[2] b = {-3, 1}, int64[2] e = {-1, 9223372036854775807}> { y = Slice(a, b, e) }",
-    "Slice, axis": "(T[4,5] a) => (T[4,2] y) <int64[1] b = {2}, int64[1] e = {4}, int64[1] x = {-1}, int64[1] s = {1}> { y = Slice(a, b, e, x, s) }",
-    "Slice, nothing left": "(T[4,5] a) => (T[4,0] y) <int64[1] b = {3}, int64[1] e = {2}, int64[1] x = {1}> { y = Slice(a, b, e, x) }",
+    "Slice, clamped": (
+        "(T[4,5] a) => (T[2,4] y) <int64[2] b = {-3, 1}, int64[2] e = {-1, 9223372036854775807}> { y = Slice(a, b, e) }"
+    ),
+    "Slice, axis": (
+        "(T[4,5] a) => (T[4,2] y) <int64[1] b = {2}, int64[1] e = {4}, int64[1] x = {-1}, int64[1] s = {1}> "
+        "{ y = Slice(a, b, e, x, s) }"
+    ),
+    "Slice, nothing left": (
+        "(T[4,5] a) => (T[4,0] y) <int64[1] b = {3}, int64[1] e = {2}, int64[1] x = {1}> { y = Slice(a, b, e, x) }"
+    ),
     "Gather, first": "(T[2,3,4] a) => (T[2,4] y) <int64 i = {0}> { y = Gather<axis=1>(a, i) }",
     "Gather, last, axis kept": "(T[2,3,4] a) => (T[2,1,4] y) <int64[1] i = {-1}> { y = Gather<axis=1>(a, i) }",
     "ReduceSum": "(T[2,3,4] a) => (T[2,4] y) <int64[1] x = {1}> { y = ReduceSum<keepdims=0>(a, x) }",
@@ -71,13 +83,21 @@ CASES = {
     "ReduceL2": "(T[2,3,4] a) => (T[2,3,1] y) <int64[1] x = {-1}> { y = ReduceL2(a, x) }",
     "ReduceL2, dropped": "(T[2,3,4] a) => (T[3] y) <int64[2] x = {0, 2}> { y = ReduceL2<keepdims=0>(a, x) }",
     "LayerNormalization": "(T[2,3,4] a, T[4] s, T[4] b) => (T[2,3,4] y) { y = LayerNormalization(a, s, b) }",
-    "LayerNormalization, two axes": "(T[2,3,4] a, T[3,4] s) => (T[2,3,4] y) { y = LayerNormalization<axis=1, epsilon=0.1>(a, s) }",
-    "LayerNormalization, broadcast scale": "(T[2,3,4] a, T[1,4] s, T[4] b) => (T[2,3,4] y) { y = LayerNormalization<axis=-2>(a, s, b) }",
-    "SimplifiedLayerNormalization": "(T[2,3,4] a, T[4] s) => (T[2,3,4] y) { y = SimplifiedLayerNormalization<epsilon=0.01>(a, s) }",
+    "LayerNormalization, two axes": (
+        "(T[2,3,4] a, T[3,4] s) => (T[2,3,4] y) { y = LayerNormalization<axis=1, epsilon=0.1>(a, s) }"
+    ),
+    "LayerNormalization, broadcast scale": (
+        "(T[2,3,4] a, T[1,4] s, T[4] b) => (T[2,3,4] y) { y = LayerNormalization<axis=-2>(a, s, b) }"
+    ),
+    "SimplifiedLayerNormalization": (
+        "(T[2,3,4] a, T[4] s) => (T[2,3,4] y) { y = SimplifiedLayerNormalization<epsilon=0.01>(a, s) }"
+    ),
     "LayerNormalization, opset 17": "(T[2,4] a, T[4] s, T[4] b) => (T[2,4] y) { y = LayerNormalization(a, s, b) }",
     "ReduceMean, opset 17": "(T[2,3,4] a) => (T[2,4] y) { y = ReduceMean<axes=[1], keepdims=0>(a) }",
     "RMSNormalization": "(T[2,3,4] a, T[4] s) => (T[2,3,4] y) { y = RMSNormalization(a, s) }",
-    "RMSNormalization, two axes": "(T[2,3,4] a, T[3,4] s) => (T[2,3,4] y) { y = RMSNormalization<axis=1, epsilon=0.1>(a, s) }",
+    "RMSNormalization, two axes": (
+        "(T[2,3,4] a, T[3,4] s) => (T[2,3,4] y) { y = RMSNormalization<axis=1, epsilon=0.1>(a, s) }"
+    ),
     "Relu": "(T[4,5] a) => (T[4,5] y) { y = Relu(a) }",
     "Tanh": "(T[2,3] a) => (T[2,3] y) { y = Tanh(a) }",
     "Sigmoid": "(T[2,3] a) => (T[2,3] y) { y = Sigmoid(a) }",
