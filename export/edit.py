@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import numpy.typing as npt
@@ -27,13 +27,15 @@ class Edit:
         self,
         op_type: str,
         *inputs: ir.Value | None,
-        attributes: dict[str, Attribute] | None = None,
+        attributes: Mapping[str, Attribute] | None = None,
         domain: str = "",
-        name: str | None = None,
+        like: ir.Value | None = None,
     ) -> ir.Value:
-        """A node with one output; the output, whose type shape inference fills in later."""
-        full = f"{self.prefix}/{name or self._free(op_type)}"
+        """A node with one output; the output, typed as `like`, or by shape inference later on."""
+        full = f"{self.prefix}/{self._free(op_type)}"
         output = ir.val(f"{full}_output_0")
+        if like is not None:
+            output.type, output.shape = like.type, like.shape
         self.nodes.append(ir.node(op_type, inputs, attributes, domain=domain, outputs=[output], name=full))
         if domain:
             self.graph.opset_imports.setdefault(domain, 1)
@@ -61,6 +63,16 @@ class Edit:
     def put_last(self) -> None:
         """The same, at the end."""
         self.graph.extend(self.nodes)
+
+
+def replace(node: ir.Node, edit: Edit, new: ir.Value) -> None:
+    """Put an edit where a node of one output stood; the new value takes the old one's name."""
+    old = node.outputs[0]
+    edit.put_before(node)
+    redirect(old, new)
+    edit.graph.remove(node, safe=True)
+    if not new.is_graph_output():
+        old.name, new.name = None, old.name
 
 
 def add_input(graph: ir.Graph, name: str, default: npt.NDArray[np.float32], shape: Sequence[int | str]) -> ir.Value:

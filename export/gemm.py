@@ -9,7 +9,7 @@ from __future__ import annotations
 import onnx_ir as ir
 
 from console.errors import UnsupportedModel
-from export.edit import Edit, redirect
+from export.edit import Edit, replace
 from export.linears import Linear, linears
 
 
@@ -35,14 +35,12 @@ def _split(graph: ir.Graph, linear: Linear) -> None:
     if alpha != 1.0:
         x = edit.op("Mul", x, edit.constant("alpha", alpha))
     weight = _transposed(graph, linear.weight) if linear.transposed else linear.weight
-    total = edit.op("MatMul", x, weight)
+    total = edit.op("MatMul", x, weight, like=node.outputs[0])
     bias = node.inputs[2] if len(node.inputs) > 2 else None
     if bias is not None and beta != 0.0:
         bias = bias if beta == 1.0 else edit.op("Mul", bias, edit.constant("beta", beta))
-        total = edit.op("Add", total, bias)
-    edit.put_before(node)
-    redirect(node.outputs[0], total)
-    graph.remove(node, safe=True)
+        total = edit.op("Add", total, bias, like=node.outputs[0])
+    replace(node, edit, total)
 
 
 def _transposed(graph: ir.Graph, weight: ir.Value) -> ir.Value:
