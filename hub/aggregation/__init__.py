@@ -1,0 +1,1 @@
+"""How many unequal updates become one: one method per file, plain arrays in and out."""

@@ -1,0 +1,274 @@
+"""Conducts rounds: gives events to the table, commits the new state, and does what the table says.
+
+A state is committed together with what caused it, before anything is done about it. So a kill at any instant leaves
+a state whose outstanding actions `rounds.resume` names; doing one of them twice gives the same bytes.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from sqlalchemy import Connection, func, select
+
+from console.errors import EdgequiltError, HubError, StorageError
+from hub import gate, rounds, versions
+from hub import schema as t
+from hub.check import adapter_of, statistics_of
+from hub.ledger import put, put_job, put_round, put_row
+from hub.model import Model
+from hub.post import Post
+from hub.registry import Home, put_version
+from hub.rounds import Round
+from wire.adapter import Adapter
+from wire.kinds.head import Statistics
+from wire.messages import Begin, Cancel, Job, Sender, decode, encode
+from wire.scores import Score, read_scores
+
+log = logging.getLogger("edgequilt.hub")
+RESEND_S = 20.0
+Write = Callable[[Connection], None]
+
+
+class Conductor:
+    """The open rounds of a hub, one model."""
+
+    def __init__(self, home: Home, model: Model, post: Post, clock: Callable[[], float]) -> None:
+        self.home, self.model, self.post, self.clock = home, model, post, clock
+        self.open = {state.number: state for state in home.ledger.open_rounds()}
+        self._asked_at_s = clock()
+
+    def begin(self, state: Round) -> None:
+        """Open a round."""
+        self.open[state.number] = state
+        actions = self.record(state.number, rounds.Opened(), force=True)
+        self.perform(state.number, actions)
+
+    def tell(self, number: int, event: object) -> None:
+        """Give an event to a round and do what follows."""
+        self.perform(number, self.record(number, event))
+
+    def record(self, number: int, event: object, *writes: Write, force: bool = False) -> tuple[rounds.Action, ...]:
+        """Commit the state after an event together with `writes`; returns what is to be done about it."""
+        before = self.open[number]
+        state, actions = rounds.step(before, event)
+        if state != before or writes or force:
+            with self.home.ledger.transaction() as tx:
+                for write in writes:
+                    write(tx)
+                for action in actions:
+                    self._keep(tx, state, action)
+                put_round(tx, state, self.clock())
+                if before.is_open and not state.is_open:
+                    put_row(tx, t.events, self._event(state))
+        self.open[number] = state
+        return actions
+
+    def perform(self, number: int, actions: tuple[rounds.Action, ...]) -> None:
+        """Do what the table says; everything here may be repeated after a kill."""
+        state = self.open[number]
+        asked = [a for a in actions if isinstance(a, rounds.Ask)]
+        if asked:
+            self._ask(state, asked)
+        for action in actions:
+            if isinstance(action, rounds.Withdraw):
+                self.post.send(action.device, Cancel(action.device, _job(state, action)))
+            elif isinstance(action, rounds.Release):
+                self.announce_release()
+            elif isinstance(action, rounds.Retreat):
+                self.announce_tip()
+            elif isinstance(action, rounds.Make):
+                self._make(state)
+            elif isinstance(action, rounds.Judge):
+                self._judge(state)
+        if number in self.open and not self.open[number].is_open:
+            del self.open[number]
+
+    def greet(self) -> None:
+        """Say what everybody must know and go on with every open round, after a start or a lost connection."""
+        self.announce_tip()
+        self.announce_release()
+        for number, state in list(self.open.items()):
+            self.perform(number, rounds.resume(state))
+        self._asked_at_s = self.clock()
+
+    def tick(self) -> None:
+        """Let time pass: deadlines, and jobs that got lost."""
+        now_s = self.clock()
+        for number in list(self.open):
+            self.tell(number, rounds.Tick(now_s))
+        if now_s - self._asked_at_s >= RESEND_S:
+            self._asked_at_s = now_s
+            for state in list(self.open.values()):
+                self._ask(state, [a for a in rounds.resume(state) if isinstance(a, rounds.Ask)])
+
+    def ask_device(self, device: str) -> None:
+        """Send a device that came online the jobs that wait for it."""
+        for state in list(self.open.values()):
+            asks = [a for a in rounds.resume(state) if isinstance(a, rounds.Ask) and a.device == device]
+            self._ask(state, asks)
+
+    def announce_tip(self) -> None:
+        """Say which version work goes on from."""
+        self.post.version(self._made(self.home.ledger.get("tip")), tip=True)
+
+    def announce_release(self) -> None:
+        """Say which version to serve, and what it is."""
+        release = self.home.ledger.release()
+        if release is None:
+            return
+        self.post.version(self._made(release["digest"]), tip=release["digest"] == self.home.ledger.get("tip"))
+        self.post.release(release)
+
+    def _made(self, digest: str) -> versions.Made:
+        row = self.home.ledger.version(digest)
+        if row is None:
+            raise HubError(f"expected version {digest[:12]} in the ledger, found none; restore it from a backup")
+        return versions.read_made(row)
+
+    def _ask(self, state: Round, asks: list[rounds.Ask]) -> None:
+        if not asks:
+            return
+        jobs = [self.home.ledger.job(_job(state, a)) for a in asks]
+        messages = [decode(row["body"], Job) for row in jobs if row is not None]
+        tip = self.home.ledger.get("tip")
+        for name in sorted({v for m in messages for v in m.versions}, key=lambda v: v == tip):
+            self.post.version(self._made(name), tip=name == tip)
+        for message in messages:
+            self.post.send(message.device, message)
+
+    def _keep(self, tx: Connection, state: Round, action: rounds.Action) -> None:
+        """What of an action must be committed together with the state."""
+        if isinstance(action, rounds.Ask):
+            message = _job_message(state, action)
+            put_job(
+                tx,
+                {
+                    "job": message.job,
+                    "round": state.number,
+                    "device": action.device,
+                    "kind": message.kind,
+                    "body": encode(message),
+                },
+            )
+        elif isinstance(action, rounds.Release):
+            put_release(tx, action.version, f"round {state.number}", self.clock())
+        elif isinstance(action, rounds.Retreat):
+            put(tx, "tip", action.version)
+
+    def _make(self, state: Round) -> None:
+        try:
+            made = self._version(state)
+        except StorageError as error:  # a full disk may have room later: the next tick tries again
+            log.warning("round %d: the version could not be kept yet: %s", state.number, error)
+            return
+        except EdgequiltError as error:
+            self.tell(state.number, rounds.Unmade(str(error)))
+            return
+        except Exception as error:
+            log.exception("round %d: the version could not be made", state.number)
+            self.tell(state.number, rounds.Unmade(f"the version could not be made: {error!r}"))
+            return
+        release = self.home.ledger.release()
+        event = rounds.Made(
+            made.digest,
+            release["digest"] if release else "",
+            self._judges(state),
+            self.clock(),
+            bool(made.version.head),
+        )
+        actions = self.record(
+            state.number,
+            event,
+            lambda tx: put_version(tx, made, state.number),
+            lambda tx: put(tx, "tip", made.digest),
+        )
+        self.announce_tip()
+        self.perform(state.number, actions)
+
+    def _version(self, state: Round) -> versions.Made:
+        parent = self._made(state.versions[0])
+        number = self.home.ledger.versions()[-1]["number"] + 1
+        home = self.home
+        if state.kind == "train":
+            return versions.from_factors(
+                parent, number, state.number, self.model, self._factors(state), home.blobs, home.key
+            )
+        return versions.from_statistics(parent, number, state.number, self._statistics(state), home.blobs, home.key)
+
+    def _factors(self, state: Round) -> Iterator[tuple[Adapter, float]]:
+        for row in self.home.ledger.updates(state.number, "adapter"):
+            data, rank = self.home.blobs.get(row["digest"]), self.home.config.adapter.rank
+            yield adapter_of(data, _begin(row), self.model, rank), float(row["samples"])
+
+    def _statistics(self, state: Round) -> Iterator[Statistics]:
+        for row in self.home.ledger.updates(state.number, "statistics"):
+            yield statistics_of(self.home.blobs.get(row["digest"]), _begin(row), self.model)
+
+    def _judges(self, state: Round) -> tuple[str, ...]:
+        """The devices whose update is in the version and that can evaluate."""
+        able = {r["name"] for r in self.home.ledger.devices() if "evaluate" in (r["hello"] or {}).get("jobs", ())}
+        return tuple(s.device for s in state.seats if s.state == "arrived" and s.device in able)
+
+    def _judge(self, state: Round) -> None:
+        scores = self.scores(state.number)
+        candidate = [s for s in scores if s.version == state.version]
+        parent = [s for s in scores if s.version == state.against]
+        decision = gate.decide(candidate, parent, self.home.config.rounds.gate_tolerance)
+        self.tell(
+            state.number,
+            rounds.Judged(decision.released, decision.candidate, decision.parent, decision.sentence),
+        )
+
+    def scores(self, number: int) -> list[Score]:
+        """All scores that a round counts, device by device."""
+        found = []
+        for row in self.home.ledger.updates(number, "scores"):
+            data = self.home.blobs.get(row["digest"])
+            found += read_scores(data, len(self.model.labels), f"the scores of {row['device']}")
+        return found
+
+    def _event(self, state: Round) -> dict[str, Any]:
+        return {
+            "at_s": self.clock(),
+            "round": state.number,
+            "device": None,
+            "text": f"round {state.number} ({state.kind}) {state.phase}: {state.sentence}",
+        }
+
+
+def put_release(tx: Connection, digest: str, why: str, now_s: float) -> None:
+    """Keep that a version is the one to serve."""
+    number = tx.execute(select(t.versions.c.number).where(t.versions.c.digest == digest)).scalar_one()
+    last = tx.execute(select(func.max(t.releases.c.sequence))).scalar() or 0
+    put_row(
+        tx,
+        t.releases,
+        {
+            "sequence": last + 1,
+            "version": number,
+            "digest": digest,
+            "why": why,
+            "at_s": now_s,
+        },
+    )
+
+
+def _job(state: Round, action: rounds.Ask | rounds.Withdraw) -> str:
+    return rounds.job_id(state.number, "gate" if action.gate else state.kind, action.device)
+
+
+def _job_message(state: Round, action: rounds.Ask) -> Job:
+    if action.gate:
+        pair = (state.version, state.against)
+        return Job(action.device, _job(state, action), "evaluate", state.number, pair, {"split": "holdout"})
+    return Job(action.device, _job(state, action), state.kind, state.number, state.versions, state.settings)
+
+
+def _begin(row: dict[str, Any]) -> Begin:
+    """The beginning of an update, as the ledger remembers it."""
+    sender = Sender(row["device"], "", 0)
+    return Begin(
+        sender, row["digest"], row["kind"], row["job"], row["round"], row["base"], row["bytes"], row["samples"]
+    )

@@ -1,0 +1,182 @@
+"""hub.toml: what a hub is told before it starts. `hub init` writes it with its comments."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from console.errors import BadData, UsageError, join
+from console.toml import read_toml
+from wire.envelope import Trust
+from wire.keys import PublicKey, read_public_key
+from wire.mqtt import Broker, parse_broker
+from wire.record import NAME, at_least, matching, read_record
+
+FILE = "hub.toml"
+TEMPLATE = """\
+# What this hub is told before it starts; a change takes effect at the next `edgequilt hub up`.
+
+# All topics begin with this name; devices must know it too.
+fleet = "{fleet}"
+
+[broker]
+# The embedded broker listens here. It has neither TLS nor an access list: keep it on 127.0.0.1 or in a network that
+# you trust. Messages are signed either way: who listens can read adapters, but not forge them.
+listen = "{listen}"
+# To use a broker of your own, uncomment what it needs; the embedded one is then not started.
+# url = "mqtts://broker.example:8883"
+# ca = "ca.pem"
+# certificate = "hub.pem"
+# key = "hub-tls.key"
+# username = "hub"
+# password_file = "broker.password"
+
+[adapter]
+# Directions that the hub keeps; at least the rank of the largest board.
+rank = 16
+# The factor before A B, the same for every rank.
+scale = 2.0
+
+[rounds]
+# The share of a round's devices that must answer before its deadline, or the round fails.
+quorum = 0.5
+# Seconds from opening a round to its deadline, and once more for the gate.
+deadline_s = 3600.0
+# By how much the macro accuracy on rows that boards kept back may fall (0.01 is one point) before the gate refuses.
+gate_tolerance = 0.0
+
+[trust]
+# Whose bundles this hub takes: .pub files, relative to this file.
+publishers = [{publishers}]
+"""
+
+
+@dataclass(frozen=True)
+class BrokerConfig:
+    """Where the hub meets its devices."""
+
+    listen: str = "127.0.0.1:1883"
+    url: str = ""
+    ca: str = ""
+    certificate: str = ""
+    key: str = ""
+    username: str = ""
+    password_file: str = ""
+    extra: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class AdapterConfig:
+    """The hub's rank and scale."""
+
+    rank: int = field(default=16, metadata=at_least(1, 1024))
+    scale: float = field(default=2.0, metadata=at_least(1e-6, 1e6))
+    extra: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class RoundsConfig:
+    """When a round ends, and what its result must be."""
+
+    quorum: float = field(default=0.5, metadata=at_least(0.0, 1.0))
+    deadline_s: float = field(default=3600.0, metadata=at_least(1.0))
+    gate_tolerance: float = field(default=0.0, metadata=at_least(0.0, 1.0))
+    extra: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class TrustConfig:
+    """Whose bundles are taken."""
+
+    publishers: tuple[str, ...] = ()
+    extra: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Config:
+    """The whole file."""
+
+    fleet: str = field(metadata=matching(NAME))
+    broker: BrokerConfig = field(default_factory=BrokerConfig)
+    adapter: AdapterConfig = field(default_factory=AdapterConfig)
+    rounds: RoundsConfig = field(default_factory=RoundsConfig)
+    trust: TrustConfig = field(default_factory=TrustConfig)
+    extra: dict[str, Any] = field(default_factory=dict)
+
+
+def read_config(folder: Path) -> Config:
+    """Read `hub.toml` of a hub's folder.
+
+    Raises:
+        UsageError: there is no hub in the folder, or the file says something that is not known.
+    """
+    path = folder / FILE
+    if not path.is_file():
+        raise UsageError(f"expected a hub in {folder}, found no {FILE}; make one with `edgequilt hub init {folder}`")
+    try:
+        config = read_record(Config, read_toml(path), str(path))
+    except BadData as error:
+        raise UsageError(str(error)) from error
+    tables = {
+        "": config.extra,
+        "broker.": config.broker.extra,
+        "adapter.": config.adapter.extra,
+        "rounds.": config.rounds.extra,
+        "trust.": config.trust.extra,
+    }
+    unknown = [f"{at}{name}" for at, extra in tables.items() for name in extra]
+    if unknown:
+        raise UsageError(f"expected only what {FILE} documents in {path}, found {join(unknown)}; mend or remove it")
+    return config
+
+
+def listen_address(config: Config) -> tuple[str, int]:
+    """Host and port of the embedded broker.
+
+    Raises:
+        UsageError: it is not HOST:PORT.
+    """
+    host, _, port = config.broker.listen.rpartition(":")
+    if not host or not port.isdigit() or int(port) > 65535:
+        raise UsageError(f"expected broker.listen as HOST:PORT in {FILE}, found {config.broker.listen!r}; mend it")
+    return host, int(port)
+
+
+def outside_broker(config: Config, folder: Path) -> Broker | None:
+    """The broker that the user runs; None for the embedded one.
+
+    Raises:
+        TransportError: the address is not one.
+    """
+    told = config.broker
+    if not told.url:
+        return None
+
+    def at(name: str) -> Path | None:
+        return folder / name if name else None
+
+    password = (folder / told.password_file).read_text().strip() if told.password_file else None
+    return replace(
+        parse_broker(told.url),
+        ca=at(told.ca),
+        certificate=at(told.certificate),
+        key=at(told.key),
+        username=told.username or None,
+        password=password,
+    )
+
+
+def publishers(config: Config, folder: Path) -> Trust:
+    """The keys whose bundles are taken.
+
+    Raises:
+        StorageError: a file cannot be read.
+        SignatureError: it is not a publisher's public key.
+    """
+    return Trust(publisher_keys(config, folder))
+
+
+def publisher_keys(config: Config, folder: Path) -> list[PublicKey]:
+    """The same, as a list."""
+    return [read_public_key(folder / name, "publisher") for name in config.trust.publishers]

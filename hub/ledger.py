@@ -1,0 +1,198 @@
+"""The journal of the hub: SQLite through SQLAlchemy Core. What is committed here survives a kill at any instant.
+
+Writes take the connection of a `transaction`, so that what belongs together is committed together. Write-ahead log
+with `synchronous=FULL`: a commit has reached the disk when it returns.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy import Connection, create_engine, event, func, select
+from sqlalchemy.dialects.sqlite import insert
+from sqlalchemy.exc import SQLAlchemyError
+
+from console.errors import StorageError
+from hub import schema as t
+from hub.rounds import OPEN, Round
+from wire.record import plain, read_record
+
+Row = dict[str, Any]
+
+
+class Ledger:
+    """The ledger file of one hub; to be used by one process at a time.
+
+    Raises:
+        StorageError: the file cannot be opened or is not a database.
+        HubError: a newer edgequilt wrote it.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._engine = create_engine(f"sqlite:///{path}")
+        event.listen(self._engine, "connect", _pragmas)
+        with _storage(path):
+            t.prepare(self._engine, str(path))
+
+    def close(self) -> None:
+        """Close the file."""
+        self._engine.dispose()
+
+    @contextmanager
+    def transaction(self) -> Iterator[Connection]:
+        """All of what is written inside, or nothing.
+
+        Raises:
+            StorageError: the disk does not take it.
+        """
+        with _storage(self.path), self._engine.begin() as tx:
+            yield tx
+
+    def get(self, key: str) -> str:
+        """A single value of `meta`, empty if it was never set."""
+        return self._scalar(select(t.meta.c.value).where(t.meta.c.key == key)) or ""
+
+    def devices(self) -> list[Row]:
+        """All devices by name."""
+        return self._rows(select(t.devices).order_by(t.devices.c.name))
+
+    def device(self, name: str) -> Row | None:
+        """A device."""
+        return self._row(select(t.devices).where(t.devices.c.name == name))
+
+    def bundles(self) -> list[Row]:
+        """All bundles, by the kind of board."""
+        return self._rows(select(t.bundles).order_by(t.bundles.c.device, t.bundles.c.sha256))
+
+    def versions(self) -> list[Row]:
+        """All versions in order."""
+        return self._rows(select(t.versions).order_by(t.versions.c.number))
+
+    def version(self, digest: str) -> Row | None:
+        """A version by digest."""
+        return self._row(select(t.versions).where(t.versions.c.digest == digest))
+
+    def rounds(self) -> list[Round]:
+        """All rounds in order."""
+        return [_round(r) for r in self._rows(select(t.rounds).order_by(t.rounds.c.number))]
+
+    def open_rounds(self) -> list[Round]:
+        """Rounds to go on with after a restart."""
+        query = select(t.rounds).where(t.rounds.c.phase.in_(OPEN)).order_by(t.rounds.c.number)
+        return [_round(r) for r in self._rows(query)]
+
+    def round(self, number: int) -> Round | None:
+        """A round."""
+        row = self._row(select(t.rounds).where(t.rounds.c.number == number))
+        return None if row is None else _round(row)
+
+    def last_round(self) -> int:
+        """The highest number given to a round; 0 before the first."""
+        return self._scalar(select(func.max(t.rounds.c.number))) or 0
+
+    def job(self, job: str) -> Row | None:
+        """A job."""
+        return self._row(select(t.jobs).where(t.jobs.c.job == job))
+
+    def updates(self, number: int, kind: str | None = None) -> list[Row]:
+        """What a round counts, by device: an order that does not depend on arrival."""
+        query = select(t.updates).where(t.updates.c.round == number)
+        if kind is not None:
+            query = query.where(t.updates.c.kind == kind)
+        return self._rows(query.order_by(t.updates.c.device, t.updates.c.kind))
+
+    def update_of(self, number: int, device: str, kind: str) -> Row | None:
+        """What a device gave to a round."""
+        c = t.updates.c
+        return self._row(select(t.updates).where(c.round == number, c.device == device, c.kind == kind))
+
+    def receipt(self, device: str, digest: str, job: str | None = None) -> Row | None:
+        """The answer that was given for an update; the last one when the job is not named."""
+        c = t.receipts.c
+        query = select(t.receipts).where(c.device == device, c.digest == digest)
+        if job is not None:
+            query = query.where(c.job == job)
+        return self._row(query.order_by(c.id.desc()).limit(1))
+
+    def receipts(self, limit: int) -> list[Row]:
+        """The last answers, newest first."""
+        return self._rows(select(t.receipts).order_by(t.receipts.c.id.desc()).limit(limit))
+
+    def release(self) -> Row | None:
+        """The version to serve."""
+        return self._row(select(t.releases).order_by(t.releases.c.sequence.desc()).limit(1))
+
+    def events(self, limit: int = 20) -> list[Row]:
+        """What happened last, newest first."""
+        return self._rows(select(t.events).order_by(t.events.c.id.desc()).limit(limit))
+
+    def _rows(self, query: Any) -> list[Row]:
+        with _storage(self.path), self._engine.connect() as connection:
+            return [dict(row) for row in connection.execute(query).mappings()]
+
+    def _row(self, query: Any) -> Row | None:
+        return next(iter(self._rows(query)), None)
+
+    def _scalar(self, query: Any) -> Any:
+        with _storage(self.path), self._engine.connect() as connection:
+            return connection.execute(query).scalar()
+
+
+def put(tx: Connection, key: str, value: str) -> None:
+    """Set a single value of `meta`."""
+    statement = insert(t.meta).values(key=key, value=value)
+    tx.execute(statement.on_conflict_do_update(index_elements=["key"], set_={"value": value}))
+
+
+def put_row(tx: Connection, table: Any, values: Mapping[str, Any]) -> None:
+    """Insert a row; an equal key is an error of ours."""
+    tx.execute(table.insert().values(**values))
+
+
+def put_job(tx: Connection, values: Mapping[str, Any]) -> None:
+    """Keep a job; one that is there stays as it was first sent."""
+    tx.execute(insert(t.jobs).values(**values).on_conflict_do_nothing())
+
+
+def put_receipt(tx: Connection, values: Mapping[str, Any]) -> None:
+    """Keep an answer; the first one stands."""
+    tx.execute(insert(t.receipts).values(**values).on_conflict_do_nothing())
+
+
+def put_round(tx: Connection, state: Round, now_s: float) -> None:
+    """Keep the state of a round."""
+    values = {"kind": state.kind, "phase": state.phase, "state": plain(state)}
+    statement = insert(t.rounds).values(number=state.number, opened_at_s=now_s, **values)
+    tx.execute(statement.on_conflict_do_update(index_elements=["number"], set_=values))
+
+
+def put_device(tx: Connection, name: str, **values: Any) -> None:
+    """Change what is known of an enrolled device."""
+    tx.execute(t.devices.update().where(t.devices.c.name == name).values(**values))
+
+
+def _round(row: Row) -> Round:
+    return read_record(Round, row["state"], f"round {row['number']} in the ledger")
+
+
+def _pragmas(connection: Any, record: object) -> None:
+    cursor = connection.cursor()
+    for pragma in ("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON", "busy_timeout=5000"):
+        cursor.execute(f"PRAGMA {pragma}")
+    cursor.close()
+
+
+@contextmanager
+def _storage(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except SQLAlchemyError as error:
+        reason = str(getattr(error, "orig", None) or error)
+        raise StorageError(
+            f"expected to read and write the ledger {path}, the database said: {reason}; free some space or restore "
+            f"the hub's folder from a backup"
+        ) from error

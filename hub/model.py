@@ -1,0 +1,57 @@
+"""What the hub knows of a model: the shapes that updates must have. It comes from signed bundles."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from console.errors import HubError
+from wire.manifest import Manifest
+
+
+@dataclass(frozen=True)
+class Slot:
+    """A place for an adapter: A [features_in, r], B [r, features_out]; `module` is its path in the original."""
+
+    name: str
+    module: str
+    features_in: int
+    features_out: int
+
+
+@dataclass(frozen=True)
+class Model:
+    """A model as far as a hub, which runs none, must know it."""
+
+    id: str
+    slots: tuple[Slot, ...]
+    labels: tuple[str, ...]
+    features: int  # 0: it has no head
+
+
+def model_of(manifest: Manifest) -> Model:
+    """The shapes that a bundle promises."""
+    slots = tuple(
+        Slot(s.name, s.module, s.features_in, s.features_out) for s in sorted(manifest.slots, key=lambda s: s.name)
+    )
+    features = 0 if manifest.head is None else manifest.head.features
+    return Model(manifest.model.id, slots, manifest.labels, features)
+
+
+def agree(known: Model, found: Model, where: str) -> None:
+    """Check that another bundle is of the model that this hub already serves.
+
+    Raises:
+        HubError: naming the first thing that differs.
+    """
+    pairs = {
+        "model": (known.id, found.id),
+        "labels": (known.labels, found.labels),
+        "features of the head": (known.features, found.features),
+        "slots": (known.slots, found.slots),
+    }
+    for what, (old, new) in pairs.items():
+        if old != new:
+            raise HubError(
+                f"expected a bundle with the {what} of the model {known.id} that this hub serves, found others in "
+                f"{where}; export all boards in one run, or make another hub with `edgequilt hub init`"
+            )

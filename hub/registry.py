@@ -1,0 +1,190 @@
+"""Who and what belongs to a hub: its folder, its devices, its bundles. Used with and without a running hub."""
+
+from __future__ import annotations
+
+import fcntl
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from console.errors import HubError, UsageError
+from hub import schema as t
+from hub import versions
+from hub.blobs import Blobs
+from hub.config import FILE, TEMPLATE, Config, publishers, read_config
+from hub.ledger import Ledger, put, put_row
+from hub.model import Model, agree, model_of
+from wire.bundle import MANIFEST, open_bundle
+from wire.files import read_bytes, write_atomic
+from wire.keys import PrivateKey, new_key, parse_public_key, read_private_key, read_public_key, write_key
+from wire.manifest import parse_manifest
+from wire.record import NAME
+
+KEY = "hub"
+
+
+@dataclass
+class Home:
+    """A hub's folder, opened."""
+
+    folder: Path
+    config: Config
+    key: PrivateKey
+    ledger: Ledger
+    blobs: Blobs
+
+
+def create(folder: Path, fleet: str, publisher_files: list[Path], listen: str) -> Path:
+    """Make a hub's folder: its key, `hub.toml`, the keys of its publishers; returns its public key's file.
+
+    Raises:
+        UsageError: the folder already holds a hub, or the fleet's name is not one.
+        SignatureError: a file is not a publisher's public key.
+    """
+    import re
+
+    if (folder / FILE).exists():
+        raise UsageError(f"expected no hub in {folder}, found one; start it with `edgequilt hub up {folder}`")
+    if not re.fullmatch(NAME, fleet):
+        raise UsageError(
+            f"expected a fleet name of small letters, digits, '.', '_' or '-' (at most 63), found {fleet!r}"
+        )
+    keys = [read_public_key(path, "publisher") for path in publisher_files]
+    names = []
+    for key in keys:
+        write_atomic(folder / "publishers" / f"{key.id}.pub", key.line.encode() + b"\n")
+        names.append(f'"publishers/{key.id}.pub"')
+    public = folder / f"{KEY}.pub"
+    if not public.exists():
+        write_key(new_key("hub", KEY), folder)
+    text = TEMPLATE.format(fleet=fleet, listen=listen, publishers=", ".join(names))
+    write_atomic(folder / FILE, text.encode())
+    return public
+
+
+def open_home(folder: Path) -> Home:
+    """Open a hub's folder.
+
+    Raises:
+        UsageError: there is no hub in it.
+    """
+    config = read_config(folder)
+    key = read_private_key(folder / f"{KEY}.key")
+    return Home(folder, config, key, Ledger(folder / "ledger.sqlite"), Blobs(folder / "blobs"))
+
+
+@contextmanager
+def alone(folder: Path) -> Iterator[None]:
+    """Hold the hub's folder; one process at a time writes there.
+
+    Raises:
+        HubError: another process holds it.
+    """
+    with (folder / "lock").open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            raise HubError(f"expected {folder} to be free, found a hub running on it; stop that one first") from error
+        yield
+
+
+def enroll(home: Home, name: str, line: str) -> dict[str, Any]:
+    """Believe a device's key under a name; the same key again changes nothing.
+
+    Raises:
+        HubError: the name has another key, or the key another name.
+        SignatureError: it is not a device's public key.
+        UsageError: the name is not one.
+    """
+    import re
+
+    if not re.fullmatch(NAME, name):
+        raise UsageError(
+            f"expected a device name of small letters, digits, '.', '_' or '-' (at most 63), found {name!r}"
+        )
+    key = parse_public_key(line, "device", f"the key of {name}")
+    answer = {"device": name, "key": key.id}
+    for row in home.ledger.devices():
+        same = parse_public_key(row["key"], "device", "the ledger").raw == key.raw
+        if row["name"] == name and same:
+            return answer
+        if row["name"] == name or same:
+            raise HubError(
+                f"expected a new name and a new key, found that {row['name']} is enrolled with "
+                f"{'this key' if same else 'another key'}; choose another name or make another key"
+            )
+    with home.ledger.transaction() as tx:
+        put_row(tx, t.devices, {"name": name, "key": key.line, "online": False})
+    return answer
+
+
+def add_bundle(home: Home, folder: Path) -> dict[str, Any]:
+    """Check a bundle and take it in; the first one makes version 0 of its model.
+
+    Raises:
+        SignatureError: it is not signed by a publisher that hub.toml trusts.
+        IntegrityError: a file is not what the manifest says.
+        HubError: it belongs to another model than the hub serves.
+    """
+    bundle = open_bundle(folder, publishers(home.config, home.folder))
+    found, known = model_of(bundle.manifest), model(home)
+    if known is not None:
+        agree(known, found, str(folder))
+    plan = bundle.manifest.plan
+    answer = {
+        "bundle": bundle.sha256,
+        "model": found.id,
+        "device": plan.device,
+        "rank": plan.rank,
+        "mode": plan.mode,
+        "signer": bundle.signer.name if bundle.signer else "",
+    }
+    if any(row["sha256"] == bundle.sha256 for row in home.ledger.bundles()):
+        return answer
+    raw = read_bytes(folder / MANIFEST, "a bundle's manifest")
+    with home.ledger.transaction() as tx:
+        put_row(
+            tx,
+            t.bundles,
+            {
+                "sha256": bundle.sha256,
+                "model": found.id,
+                "device": plan.device,
+                "rank": plan.rank,
+                "mode": plan.mode,
+                "manifest": raw,
+                "folder": str(folder.resolve()),
+            },
+        )
+        if known is None:
+            adapter = home.config.adapter
+            made = versions.first(found, adapter.rank, adapter.scale, home.blobs, home.key)
+            put_version(tx, made, 0)
+            put(tx, "tip", made.digest)
+    return answer
+
+
+def put_version(tx: Any, made: versions.Made, round_number: int) -> None:
+    """Keep a version."""
+    v = made.version
+    put_row(
+        tx,
+        t.versions,
+        {
+            "digest": made.digest,
+            "number": v.version,
+            "parent": v.parent,
+            "round": round_number,
+            "body": made.body,
+            "envelope": made.envelope,
+            "cut": made.cut,
+        },
+    )
+
+
+def model(home: Home) -> Model | None:
+    """The model that this hub serves; None before the first bundle."""
+    rows = home.ledger.bundles()
+    return model_of(parse_manifest(rows[0]["manifest"], "a bundle in the ledger")) if rows else None

@@ -1,0 +1,195 @@
+"""What people ask a running hub through its local socket: one function per request, plain values in and out."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from console.errors import HubError, UsageError
+from hub import registry, show
+from hub.conductor import Conductor, put_release
+from hub.ledger import Row, put
+from hub.rounds import Round, Seat, Stopped
+from hub.service import Service
+
+TRAIN = {
+    "steps": 8,
+    "batch": 16,
+    "learning_rate": 5e-4,
+    "beta1": 0.9,
+    "beta2": 0.99,
+    "weight_decay": 0.0,
+}
+GATED = {"statistics": True, "train": False, "evaluate": False}
+
+
+def answer(service: Service, request: Row) -> Row:
+    """Do what is asked.
+
+    Raises:
+        EdgequiltError: it cannot be done, and why.
+    """
+    what = request.get("request")
+    if not isinstance(what, str) or what not in TABLE:
+        raise UsageError(
+            f"expected a request among {', '.join(TABLE)}, found {what!r}; use the same edgequilt as the hub"
+        )
+    return TABLE[what](service, request)
+
+
+def _add(service: Service, request: Row) -> Row:
+    known = registry.model(service.home)
+    found = registry.add_bundle(service.home, Path(request["folder"]))
+    if known is None:
+        service.learn_model()
+        service.connected(True)
+    return found
+
+
+def _enroll(service: Service, request: Row) -> Row:
+    return registry.enroll(service.home, request["name"], request["line"])
+
+
+def _status(service: Service, request: Row) -> Row:
+    return show.status(service.home, service.broker, service.broker_lacks, service.clock())
+
+
+def _list(service: Service, request: Row) -> Row:
+    return {"rounds": [show.round_line(r) for r in service.home.ledger.rounds()]}
+
+
+def _show(service: Service, request: Row) -> Row:
+    return show.round_view(service.home, int(request["round"]))
+
+
+def _stop(service: Service, request: Row) -> Row:
+    number, conductor = int(request["round"]), _conductor(service)
+    if number not in conductor.open:
+        raise HubError(f"expected an open round, found {number}; see `edgequilt hub round list`")
+    conductor.tell(number, Stopped("stopped by hand"))
+    return show.round_view(service.home, number)
+
+
+def _release(service: Service, request: Row) -> Row:
+    conductor = _conductor(service)
+    digest = version_digest(service.home, str(request["version"]))
+    with service.home.ledger.transaction() as tx:
+        put_release(tx, digest, "by hand", service.clock())
+        put(tx, "tip", digest)
+    conductor.announce_release()
+    return _status(service, request)
+
+
+def _open(service: Service, request: Row) -> Row:
+    conductor, ledger, kind = _conductor(service), service.home.ledger, request["kind"]
+    if kind != "evaluate":
+        busy = [r.number for r in conductor.open.values() if r.kind != "evaluate"]
+        if busy:
+            raise HubError(
+                f"expected no open round that makes a version, found round {busy[0]}; wait for it, or stop it with "
+                f"`edgequilt hub round stop {busy[0]}`"
+            )
+    if kind == "statistics" and not conductor.model.features:
+        raise HubError(f"expected a model with a head, found that {conductor.model.id} has none; open a train round")
+    number = ledger.last_round() + 1
+    devices = _devices(service, kind, request.get("devices"))
+    told = service.home.config.rounds
+    deadline_s = float(request.get("deadline_s") or told.deadline_s)
+    candidate = request.get("gate")
+    state = Round(
+        number=number,
+        kind=kind,
+        versions=_versions(service, kind, request.get("versions")),
+        settings=_settings(kind, number, request),
+        quorum=max(1, math.ceil(told.quorum * len(devices))),
+        deadline_s=deadline_s,
+        deadline_at_s=service.clock() + deadline_s,
+        candidate=GATED[kind] if candidate is None else bool(candidate),
+        seats=tuple(Seat(name) for name in devices),
+    )
+    conductor.begin(state)
+    return show.round_view(service.home, number)
+
+
+def _devices(service: Service, kind: str, wanted: list[str] | None) -> list[str]:
+    """Those that are named, or all that are online and can do such a job."""
+    rows = {row["name"]: row for row in service.home.ledger.devices()}
+    if wanted:
+        unknown = [name for name in wanted if name not in rows]
+        if unknown:
+            raise HubError(
+                f"expected enrolled devices, found {', '.join(unknown)}; enroll them with `edgequilt hub enroll`"
+            )
+        return sorted(set(wanted))
+    able = [n for n, row in rows.items() if row["online"] and kind in (row["hello"] or {}).get("jobs", ())]
+    if not able:
+        raise HubError(
+            f"expected a device that is online and can {kind}, found none of {len(rows)}; start their agents, or name "
+            f"devices with --devices"
+        )
+    return able
+
+
+def _versions(service: Service, kind: str, wanted: list[str] | None) -> tuple[str, ...]:
+    if kind != "evaluate":
+        return (service.home.ledger.get("tip"),)
+    release = service.home.ledger.release()
+    found = tuple(dict.fromkeys(version_digest(service.home, v) for v in wanted or ["released" if release else "tip"]))
+    for digest in found:
+        named = show.named(service.home.ledger.version(digest))
+        if named is not None and not named["has_head"]:
+            raise HubError(
+                f"expected versions with a head, found that version {named['version']} has none; open a statistics "
+                f"round first"
+            )
+    return found
+
+
+def version_digest(home: registry.Home, wanted: str) -> str:
+    """The digest of a version that is named by number, `tip` or `released`.
+
+    Raises:
+        HubError: there is none of that name.
+    """
+    release = home.ledger.release()
+    names: dict[str, str] = {str(row["number"]): row["digest"] for row in home.ledger.versions()}
+    names["tip"] = home.ledger.get("tip")
+    if release is not None:
+        names["released"] = release["digest"]
+    if wanted not in names:
+        raise HubError(f"expected a version among {', '.join(names)}, found {wanted!r}")
+    return names[wanted]
+
+
+def _settings(kind: str, number: int, request: Row) -> dict[str, Any]:
+    given = {k: v for k, v in (request.get("settings") or {}).items() if v is not None}
+    ranks = given.pop("ranks", None)
+    if kind == "train":
+        return {**TRAIN, "seed": number, **({"rank": ranks[0]} if ranks else {}), **_only(given, (*TRAIN, "seed"))}
+    if kind == "evaluate":
+        return {"split": given.get("split", "holdout"), **({"ranks": ranks} if ranks else {})}
+    return _only(given, ("minimum_per_class",))
+
+
+def _only(given: dict[str, Any], names: tuple[str, ...]) -> dict[str, Any]:
+    return {k: v for k, v in given.items() if k in names}
+
+
+def _conductor(service: Service) -> Conductor:
+    if service.conductor is None:
+        raise HubError("expected a model, found none; add a bundle with `edgequilt hub add BUNDLE`")
+    return service.conductor
+
+
+TABLE: dict[str, Callable[[Service, Row], Row]] = {
+    "add": _add,
+    "enroll": _enroll,
+    "status": _status,
+    "open": _open,
+    "list": _list,
+    "show": _show,
+    "stop": _stop,
+    "release": _release,
+}

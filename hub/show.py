@@ -1,0 +1,219 @@
+"""What the hub tells people: plain values for `--json`, and the same as text."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from console.errors import HubError
+from console.table import mib, percent, table
+from hub import versions
+from hub.ledger import Row
+from hub.registry import Home
+from hub.rounds import Round
+from wire.scores import Score, read_scores
+
+LACKS = ["TLS", "an access list"]  # of the embedded broker
+
+
+def status(home: Home, broker: str, lacks: list[str], now_s: float) -> Row:
+    """The whole hub at a glance."""
+    ledger = home.ledger
+    bundles, release, tip = ledger.bundles(), ledger.release(), ledger.version(ledger.get("tip"))
+    return {
+        "fleet": home.config.fleet,
+        "model": bundles[0]["model"] if bundles else "",
+        "broker": broker,
+        "broker_lacks": lacks,
+        "bundles": [{k: b[k] for k in ("sha256", "device", "rank", "mode", "folder")} for b in bundles],
+        "devices": [device(row, now_s) for row in ledger.devices()],
+        "tip": named(tip),
+        "released": None if release is None else {"version": release["version"], "digest": release["digest"]},
+        "rounds_open": [round_line(r) for r in ledger.open_rounds()],
+        "receipts": [{k: r[k] for k in ("device", "job", "status", "reason")} for r in ledger.receipts(10)],
+        "events": [e["text"] for e in ledger.events(10)],
+    }
+
+
+def device(row: Row, now_s: float) -> Row:
+    """One device."""
+    hello = row["hello"] or {}
+    seen = row["seen_at_s"]
+    return {
+        "device": row["name"],
+        "online": bool(row["online"]),
+        "profile": hello.get("profile", ""),
+        "rank": hello.get("rank"),
+        "released": hello.get("released", -1),
+        "samples": hello.get("samples"),
+        "jobs": hello.get("jobs", []),
+        "bundle": hello.get("bundle", ""),
+        "agent": hello.get("agent", ""),
+        "runtime": hello.get("runtime", ""),
+        "memory_available_bytes": hello.get("memory_available_bytes"),
+        "seen_s_ago": None if seen is None else round(max(0.0, now_s - seen), 1),
+    }
+
+
+def round_line(state: Round) -> Row:
+    """A round in a list."""
+    answered = sum(s.state == "arrived" for s in state.seats)
+    return {
+        "round": state.number,
+        "kind": state.kind,
+        "state": state.phase,
+        "open": state.is_open,
+        "answered": answered,
+        "devices": len(state.seats),
+        "released": state.released,
+        "sentence": state.sentence,
+    }
+
+
+def round_view(home: Home, number: int) -> Row:
+    """Everything about a round.
+
+    Raises:
+        HubError: there is none of that number.
+    """
+    state = home.ledger.round(number)
+    if state is None:
+        raise HubError(
+            f"expected a round of 1 to {home.ledger.last_round()}, found {number}; see `edgequilt hub round list`"
+        )
+    made = home.ledger.version(state.version) if state.version else None
+    return {
+        **round_line(state),
+        "settings": state.settings,
+        "versions": [named(home.ledger.version(v)) for v in state.versions],
+        "quorum": state.quorum,
+        "per_device": {s.device: _seat(home, state, s.device, s.state, s.reason) for s in state.seats},
+        "version": named(made),
+        "tails": None if made is None else _tails(made["cut"]),
+        "gate": None
+        if not state.against or not state.candidate
+        else {
+            "decided": state.phase == "complete",
+            "released": state.released,
+            "candidate_macro_accuracy": state.candidate_accuracy,
+            "parent_macro_accuracy": state.parent_accuracy,
+            "against": named(home.ledger.version(state.against)),
+            "judges": {s.device: s.state for s in state.judges},
+        },
+        "scores": _scores(home, state),
+    }
+
+
+def named(row: Row | None) -> Row | None:
+    """A version, briefly."""
+    if row is None:
+        return None
+    head = versions.read_made(row).version.head
+    return {"version": row["number"], "digest": row["digest"], "has_head": bool(head)}
+
+
+def _seat(home: Home, state: Round, name: str, what: str, reason: str) -> Row:
+    found: Row = {"state": what, "reason": reason}
+    for row in home.ledger.updates(state.number):
+        if row["device"] == name and row["kind"] != "scores":
+            found.update(update=row["digest"], bytes=row["bytes"], samples=row["samples"], metrics=row["metrics"])
+    return found
+
+
+def _tails(cut: dict[str, list[float]]) -> Row:
+    tails = {slot: tail for slot, (tail, _) in cut.items()}
+    shares = [tail / norm for tail, norm in cut.values() if norm > 0]
+    return {
+        "slots": tails,
+        "max": max(tails.values(), default=0.0),
+        "sum": sum(tails.values()),
+        "largest_share": max(shares, default=0.0),
+    }
+
+
+def _scores(home: Home, state: Round) -> dict[str, list[Row]]:
+    found: dict[str, list[Row]] = {}
+    for row in home.ledger.updates(state.number, "scores"):
+        data = home.blobs.get(row["digest"])
+        classes = len(versions.read_made(home.ledger.versions()[0]).version.labels)
+        for score in read_scores(data, classes, f"the scores of {row['device']}"):
+            found.setdefault(row["device"], []).append(_score(home, score))
+    return found
+
+
+def _score(home: Home, score: Score) -> Row:
+    row = home.ledger.version(score.version)
+    return {
+        "version": None if row is None else row["number"],
+        "digest": score.version,
+        "rank": score.rank,
+        "count": list(score.count),
+        "correct": list(score.correct),
+        "rows": sum(score.count),
+        "accuracy": score.accuracy,
+        "macro_accuracy": score.macro_accuracy,
+    }
+
+
+def status_text(found: Row) -> str:
+    """A page for people."""
+    tip, released = found["tip"], found["released"]
+    lines = [
+        f"fleet {found['fleet']}, model {found['model'] or '(none: add a bundle)'}, broker {found['broker']}"
+        + (f" (lacks {' and '.join(found['broker_lacks'])})" if found["broker_lacks"] else ""),
+        f"tip: {_version(tip)}, released: {_version(released)}",
+        "",
+        table(
+            ["device", "online", "profile", "rank", "released", "samples", "memory"],
+            [
+                [
+                    d["device"],
+                    "yes" if d["online"] else "no",
+                    d["profile"] or "-",
+                    _or_dash(d["rank"]),
+                    _or_dash(d["released"]) if d["released"] >= 0 else "-",
+                    _or_dash(d["samples"]),
+                    mib(d["memory_available_bytes"]),
+                ]
+                for d in found["devices"]
+            ],
+        ),
+    ]
+    if found["rounds_open"]:
+        lines += ["", rounds_text(found["rounds_open"])]
+    return "\n".join(lines)
+
+
+def rounds_text(found: list[Row]) -> str:
+    """A line per round."""
+    rows = [[r["round"], r["kind"], r["state"], f"{r['answered']}/{r['devices']}", r["sentence"] or "-"] for r in found]
+    return table(["round", "kind", "state", "answered", "what"], rows)
+
+
+def round_text(found: Row) -> str:
+    """A round for people."""
+    lines = [f"round {found['round']} ({found['kind']}): {found['state']}", found["sentence"] or "(no result yet)", ""]
+    rows = [
+        [name, s["state"], _or_dash(s.get("samples")), _or_dash(s.get("bytes")), s["reason"] or "-"]
+        for name, s in found["per_device"].items()
+    ]
+    lines.append(table(["device", "state", "samples", "bytes", "why"], rows))
+    if found["version"] is not None:
+        lines.append(f"\nmade version {found['version']['version']} ({found['version']['digest'][:12]})")
+    if found["tails"] and found["tails"]["slots"]:
+        lines.append(f"truncation cut off at most {percent(found['tails']['largest_share'])} of a slot's norm")
+    scores = [
+        [name, s["version"], s["rank"], s["rows"], percent(s["accuracy"]), percent(s["macro_accuracy"])]
+        for name, found_scores in found["scores"].items()
+        for s in found_scores
+    ]
+    if scores:
+        lines += ["", table(["device", "version", "rank", "rows", "accuracy", "macro accuracy"], scores)]
+    return "\n".join(lines)
+
+
+def _version(found: Row | None) -> str:
+    return "none" if found is None else f"version {found['version']}"
+
+
+def _or_dash(value: Any) -> Any:
+    return "-" if value is None else value

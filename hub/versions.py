@@ -1,0 +1,146 @@
+"""Versions: how the state of an adapter is cut into blobs, signed, and read back.
+
+Version 0 is made when the first bundle is added: all directions are spare, nothing is known. A round of training
+makes new rungs and keeps the head; a round of statistics keeps the rungs and makes a new head.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import numpy as np
+
+from console.errors import HubError, join
+from hub.aggregation import lda, stacking
+from hub.blobs import Blobs
+from hub.model import Model
+from wire.adapter import Adapter, read_adapter, to_bytes
+from wire.envelope import seal
+from wire.files import digest
+from wire.keys import PrivateKey
+from wire.kinds.head import Head, Statistics
+from wire.kinds.lora import Lora, concatenate
+from wire.ladder import emit, rungs, slot_key, spare_columns
+from wire.messages import Rung, Version, decode, encode
+
+
+@dataclass(frozen=True)
+class Made:
+    """A version with its bytes as they are signed and published."""
+
+    version: Version
+    body: bytes
+    envelope: bytes
+    cut: dict[str, list[float]] = field(default_factory=dict)  # slot: [cut off, norm of the whole]
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 of the body: the name of the version."""
+        return digest(self.body)
+
+
+def first(model: Model, rank: int, scale: float, blobs: Blobs, key: PrivateKey) -> Made:
+    """Version 0: seeded directions that carry nothing, and no head."""
+    ladder = {
+        s.name: Lora(
+            spare_columns(s.features_in, rank, slot_key(model.id, s.name, 0)).astype(np.float32),
+            np.zeros((rank, s.features_out), np.float32),
+            scale,
+        )
+        for s in model.slots
+    }
+    version = Version(model.id, 0, "", rank, scale, _put_rungs(model, ladder, rank, blobs), model.labels)
+    return _sign(version, key, {name: [0.0, 0.0] for name in ladder})
+
+
+def from_factors(
+    parent: Made,
+    number: int,
+    round_number: int,
+    model: Model,
+    updates: Iterable[tuple[Adapter, float]],
+    blobs: Blobs,
+    key: PrivateKey,
+) -> Made:
+    """The version after a round of training; `updates` are (factors as trained, samples), read one at a time.
+
+    Raises:
+        HubError: the result does not fit float32.
+    """
+    old = parent.version
+    stacks = {name: stacking.init(sent) for name, sent in read_ladder(old, blobs).items()}
+    for adapter, weight in updates:
+        for name, trained in adapter.lora.items():
+            stacks[name] = stacking.apply(stacks[name], trained, weight)
+    ladder, cut = {}, {}
+    for name, stack in stacks.items():
+        whole = stacking.finish(stack, old.rank)
+        a, b = emit(whole, old.rank, old.scale, slot_key(model.id, name, number))
+        ladder[name] = Lora(a.astype(np.float32), b.astype(np.float32), old.scale)
+        cut[name] = [whole.tail, stacking.norm(whole)]
+    wild = [name for name, w in ladder.items() if not (np.isfinite(w.a).all() and np.isfinite(w.b).all())]
+    if wild:
+        raise HubError(f"expected a finite aggregate, but slot {join(wild)} is not; look at the updates of this round")
+    made = _put_rungs(model, ladder, old.rank, blobs)
+    return _sign(_child(parent, number, round_number, rungs=made), key, cut)
+
+
+def from_statistics(
+    parent: Made, number: int, round_number: int, updates: Iterable[Statistics], blobs: Blobs, key: PrivateKey
+) -> Made:
+    """The version after a round of statistics: the same rungs, a head solved from the sums."""
+    total: Statistics | None = None
+    for statistics in updates:
+        total = statistics if total is None else total + statistics
+    if total is None or not total.count.any():
+        raise HubError("expected rows in the statistics of this round, found none; check the data of the devices")
+    head = lda.solve(total)
+    data = to_bytes(Adapter(parent.version.model, head=head))
+    child = _child(parent, number, round_number, head=blobs.put(data), head_bytes=len(data))
+    return _sign(child, key, {})
+
+
+def read_ladder(version: Version, blobs: Blobs, rank: int | None = None) -> dict[str, Lora]:
+    """The ladder of a version by slot, whole or its first `rank` directions."""
+    pieces: dict[str, list[Lora]] = {}
+    for rung in sorted(version.rungs, key=lambda r: r.low):
+        for name, factors in read_adapter(blobs.get(rung.blob), f"rung {rung.blob[:12]}").lora.items():
+            pieces.setdefault(name, []).append(factors)
+    ladder = {name: concatenate(parts) for name, parts in pieces.items()}
+    return ladder if rank is None else {name: whole.prefix(rank) for name, whole in ladder.items()}
+
+
+def read_head(version: Version, blobs: Blobs) -> Head | None:
+    """The head of a version; None while no class is known."""
+    return read_adapter(blobs.get(version.head), f"head {version.head[:12]}").head if version.head else None
+
+
+def read_made(row: Mapping[str, Any]) -> Made:
+    """A version from its row in the ledger."""
+    return Made(decode(row["body"], Version), row["body"], row["envelope"], row["cut"])
+
+
+def blob_names(version: Version) -> set[str]:
+    """What devices may fetch of a version."""
+    return {r.blob for r in version.rungs} | ({version.head} if version.head else set())
+
+
+def _put_rungs(model: Model, ladder: dict[str, Lora], rank: int, blobs: Blobs) -> tuple[Rung, ...]:
+    made = []
+    for low, high in rungs(rank):
+        piece = {n: Lora(w.a[:, low:high], w.b[low:high], w.scale) for n, w in sorted(ladder.items())}
+        data = to_bytes(Adapter(model.id, lora=piece))
+        made.append(Rung(low, high, blobs.put(data), len(data)))
+    return tuple(made)
+
+
+def _child(parent: Made, number: int, round_number: int, **changed: Any) -> Version:
+    """A version like its parent but for what a round changed."""
+    return replace(parent.version, version=number, parent=parent.digest, round=round_number, extra={}, **changed)
+
+
+def _sign(version: Version, key: PrivateKey, cut: dict[str, list[float]]) -> Made:
+    body = encode(version)
+    return Made(version, body, seal(key, body), cut)

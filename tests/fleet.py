@@ -1,0 +1,236 @@
+"""A small honest device: real keys, real envelopes, the real protocol, numpy instead of a model.
+
+It learns a planted linear map per slot and gathers statistics of its own features, so that what the hub makes of its
+updates can be computed by hand. Everything that it keeps (`outbox`, `done`) would be on disk in a real agent.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+from wire import messages as m
+from wire.adapter import Adapter, read_adapter, to_bytes
+from wire.chunks import Assembly, cut
+from wire.envelope import Trust, seal, unseal
+from wire.files import digest
+from wire.keys import PrivateKey, PublicKey
+from wire.kinds.head import Head, Statistics, gather
+from wire.kinds.lora import Lora, concatenate
+from wire.scores import Score
+from wire.scores import to_bytes as scores_to_bytes
+from wire.topics import device_subscriptions, entry_of, parse_topic, topic_of
+from wire.transport import Transport
+
+Train = Callable[[str, Lora], Lora]
+
+
+def nudge(seed: int) -> Train:
+    """A training that moves every factor a little, the same way every time."""
+
+    def train(slot: str, start: Lora) -> Lora:
+        g = np.random.default_rng([seed, *slot.encode()])
+        a = start.a + 0.1 * g.standard_normal(start.a.shape).astype(np.float32)
+        b = start.b + 0.1 * g.standard_normal(start.b.shape).astype(np.float32)
+        return Lora(a.astype(np.float32), b.astype(np.float32), start.scale)
+
+    return train
+
+
+@dataclass
+class Sent:
+    """An update in the outbox."""
+
+    begin: m.Begin
+    data: bytes
+
+
+@dataclass
+class Device:
+    """One device of a fleet; call `start`, then let messages flow, and `retry` what got no receipt."""
+
+    name: str
+    key: PrivateKey
+    hub: PublicKey
+    fleet: str
+    model: str
+    transport: Transport
+    rank: int
+    features: NDArray[np.float32]
+    classes: NDArray[np.int64]
+    labels: int
+    train: Train
+    jobs: tuple[str, ...] = ("train", "statistics", "evaluate")
+    boot: str = "boot-1"
+    chunk_bytes: int = 1024
+    sequence: int = 0
+    versions: dict[str, m.Version] = field(default_factory=dict)
+    blobs: dict[str, bytes] = field(default_factory=dict)
+    pending: dict[str, Assembly] = field(default_factory=dict)
+    waiting: dict[str, m.Job] = field(default_factory=dict)
+    done: set[str] = field(default_factory=set)
+    outbox: dict[str, Sent] = field(default_factory=dict)
+    receipts: list[m.Receipt] = field(default_factory=list)
+    cancelled: list[str] = field(default_factory=list)
+    release: m.Release | None = None
+
+    def start(self) -> None:
+        """Connect and say hello."""
+        for pattern in device_subscriptions(self.fleet, self.model, self.name):
+            self.transport.subscribe(pattern)
+        self.transport.start(self.handle, self.connected)
+
+    def connected(self, up: bool) -> None:
+        """Say hello after every connect, and send what has no receipt."""
+        if up:
+            self.hello()
+            self.retry()
+
+    def hello(self) -> None:
+        served = -1 if self.release is None else self.release.version
+        self.say(m.Hello(self.sender(), "numpy", "server", "0" * 64, self.rank, self.jobs, len(self.classes), served))
+
+    def sender(self) -> m.Sender:
+        self.sequence += 1
+        return m.Sender(self.name, self.boot, self.sequence)
+
+    def say(self, message: object) -> None:
+        """Publish a signed message, or a chunk."""
+        kind = type(message).TYPE  # type: ignore[attr-defined]  # every message has one
+        body = m.encode(message)
+        payload = seal(self.key, body) if entry_of("up", kind).signer else body
+        self.transport.publish(topic_of(self.fleet, self.model, "up", kind, self.name), payload)
+
+    def handle(self, topic: str, payload: bytes) -> None:
+        """Take a message of the hub."""
+        address = parse_topic(topic)
+        if address is None or address.topic.direction == "up":
+            return
+        kind = address.topic.message
+        if kind is m.Chunk:
+            self.chunk(m.decode(payload, m.Chunk))
+            return
+        body, _ = unseal(payload, "hub", Trust([self.hub]), kind.TYPE)
+        message = m.decode(body, kind)
+        if kind is m.Version:
+            self.versions[digest(body)] = message
+        else:
+            getattr(self, f"on_{kind.TYPE}")(message)
+        self.work()
+
+    def on_release(self, message: m.Release) -> None:
+        if self.release is None or message.sequence > self.release.sequence:
+            self.release = message
+
+    def on_job(self, message: m.Job) -> None:
+        if message.job not in self.done:
+            self.waiting[message.job] = message
+
+    def on_cancel(self, message: m.Cancel) -> None:
+        self.cancelled.append(message.job)
+        self.waiting.pop(message.job, None)
+
+    def on_receipt(self, message: m.Receipt) -> None:
+        self.receipts.append(message)
+        self.outbox.pop(message.update, None)
+
+    def on_missing(self, message: m.Missing) -> None:
+        if message.update in self.outbox:
+            self.send(message.update, () if message.begin else message.indexes)
+
+    def chunk(self, chunk: m.Chunk) -> None:
+        assembly = self.pending.get(chunk.blob)
+        if assembly is not None and assembly.add(chunk) and not assembly.missing():
+            data = assembly.join()
+            if data is not None:
+                self.blobs[chunk.blob] = data
+                del self.pending[chunk.blob]
+            self.work()
+
+    def work(self) -> None:
+        """Do the jobs whose versions and blobs are here; fetch what is not."""
+        for job in list(self.waiting.values()):
+            if all(v in self.versions and self.has(self.versions[v]) for v in job.versions):
+                del self.waiting[job.job]
+                self.done.add(job.job)
+                self.publish(job)
+
+    def has(self, version: m.Version) -> bool:
+        wanted = [(r.blob, r.bytes) for r in version.rungs if r.low < self.rank]
+        wanted += [(version.head, version.head_bytes)] if version.head else []
+        missing = [(blob, size) for blob, size in wanted if blob not in self.blobs]
+        for blob, size in missing:
+            if blob not in self.pending:
+                self.pending[blob] = Assembly(blob, size)
+                self.say(m.Fetch(self.sender(), blob))
+        return not missing
+
+    def ladder(self, version: m.Version) -> dict[str, Lora]:
+        """The prefix that fits this device."""
+        parts: dict[str, list[Lora]] = {}
+        for rung in version.rungs:
+            if rung.low < self.rank:
+                for slot, piece in read_adapter(self.blobs[rung.blob], "a rung").lora.items():
+                    parts.setdefault(slot, []).append(piece)
+        return {slot: concatenate(pieces).prefix(self.rank) for slot, pieces in parts.items()}
+
+    def head(self, version: m.Version) -> Head | None:
+        return read_adapter(self.blobs[version.head], "a head").head if version.head else None
+
+    def payload(self, job: m.Job) -> bytes:
+        """What a job makes."""
+        base = self.versions[job.versions[0]]
+        if job.kind == "train":
+            trained = {slot: self.train(slot, start) for slot, start in self.ladder(base).items()}
+            return to_bytes(Adapter(self.model, job.versions[0], lora=trained))
+        if job.kind == "statistics":
+            return to_bytes(Adapter(self.model, job.versions[0], statistics=self.statistics()))
+        return scores_to_bytes([self.score(v) for v in job.versions])
+
+    def statistics(self) -> Statistics:
+        return gather(self.features, self.classes, self.labels)
+
+    def score(self, version: str) -> Score:
+        head = self.head(self.versions[version])
+        assert head is not None
+        found = (self.features @ head.weight + head.bias).argmax(axis=1)
+        count = np.bincount(self.classes, minlength=self.labels)
+        correct = np.bincount(self.classes[found == self.classes], minlength=self.labels)
+        return Score(version, self.rank, tuple(map(int, count)), tuple(map(int, correct)))
+
+    def publish(self, job: m.Job) -> None:
+        data = self.payload(job)
+        kinds: dict[str, m.UpdateKind] = {"train": "adapter", "statistics": "statistics", "evaluate": "scores"}
+        begin = m.Begin(
+            self.sender(),
+            digest(data),
+            kinds[job.kind],
+            job.job,
+            job.round,
+            job.versions[0],
+            len(data),
+            len(self.classes),
+            chunk_bytes=self.chunk_bytes,
+            metrics={"loss": 0.5},
+        )
+        self.outbox[begin.update] = Sent(begin, data)
+        self.send(begin.update, ())
+
+    def send(self, update: str, indexes: tuple[int, ...]) -> None:
+        """Begin, chunks (all or some), commit."""
+        sent = self.outbox[update]
+        self.say(sent.begin)
+        for piece in cut(sent.data, indexes, self.chunk_bytes):
+            self.say(piece)
+        self.say(m.Commit(self.sender(), update))
+
+    def retry(self) -> None:
+        """Beginning and commit again, for what has no receipt; and fetches that got lost."""
+        for sent in list(self.outbox.values()):
+            self.say(sent.begin)
+            self.say(m.Commit(self.sender(), sent.begin.update))
+        for blob, assembly in self.pending.items():
+            self.say(m.Fetch(self.sender(), blob, assembly.missing()))
