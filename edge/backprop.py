@@ -1,0 +1,119 @@
+"""The train job: AdamW on the LoRA factors, with gradients of the bundle's backward graphs; the head is frozen.
+
+The gradient of a step is the mean over its rows, summed micro-batch by micro-batch, so the micro-batch changes
+memory and not the result.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from console.errors import BadData
+from edge.adamw import AdamW, Hyperparameters
+from edge.data import Row
+from edge.runner import Runner
+from wire.adapter import Adapter
+from wire.kinds.lora import Lora
+from wire.record import at_least
+
+
+@dataclass(frozen=True)
+class TrainSettings:
+    """What the hub asks for. `stop_loss`: stop early when a step's mean loss is below it."""
+
+    steps: int = field(default=8, metadata=at_least(1, 100_000))
+    batch: int = field(default=16, metadata=at_least(1, 65_536))
+    learning_rate: float = field(default=5e-4, metadata=at_least(0))
+    beta1: float = field(default=0.9, metadata=at_least(0, 1 - 1e-9))
+    beta2: float = field(default=0.99, metadata=at_least(0, 1 - 1e-9))
+    weight_decay: float = field(default=0.0, metadata=at_least(0))
+    seed: int = field(default=0, metadata=at_least(0))
+    stop_loss: float = field(default=0.0, metadata=at_least(0))
+
+
+@dataclass(frozen=True)
+class Trained:
+    """The adapter with its new factors, the mean loss of each step, and the seconds that a step took."""
+
+    adapter: Adapter
+    losses: tuple[float, ...]
+    seconds_per_step: float
+    rows_seen: int
+
+
+def train(
+    runner: Runner,
+    adapter: Adapter,
+    rows: Sequence[Row],
+    settings: TrainSettings,
+    advance: Callable[[int, float], None] = lambda done, loss: None,
+) -> Trained:
+    """Train the LoRA factors of an adapter; its head and scales stay.
+
+    Args:
+        runner: the bundle.
+        adapter: where to start; it is not changed.
+        rows: what to learn from.
+        settings: how.
+        advance: told the steps done and the last mean loss.
+
+    Raises:
+        BadData: no rows, no factors to train, or a loss that is not finite.
+    """
+    if not rows:
+        raise BadData("expected rows to train on, found none; give the board data or a smaller hold-out")
+    if not any(lora.rank for lora in adapter.lora.values()):
+        raise BadData("expected a version with directions to train, found rank 0; export with --mode train")
+    factors = {name: (lora.a.copy(), lora.b.copy()) for name, lora in adapter.lora.items()}
+    trained = replace(adapter, lora={n: Lora(a, b, adapter.lora[n].scale) for n, (a, b) in factors.items()})
+    parameters = _parameters(runner, factors)
+    optimizer = AdamW(_hyperparameters(settings))
+    order = batches(len(rows), settings.batch, settings.steps, settings.seed)
+    losses: list[float] = []
+    started = time.monotonic()
+    for chosen in order:
+        sums = runner.gradients([rows[i] for i in chosen], trained)
+        losses.append(sums.loss / len(chosen))
+        if not np.isfinite(losses[-1]):
+            raise BadData(f"expected a finite loss, found {losses[-1]} in step {len(losses)}; lower the learning rate")
+        mean = {name: sums.by_input[name] / np.float32(len(chosen)) for name in parameters if name in sums.by_input}
+        optimizer.step(parameters, mean)
+        advance(len(losses), losses[-1])
+        if losses[-1] < settings.stop_loss:
+            break
+    per_step = (time.monotonic() - started) / len(losses)
+    return Trained(trained, tuple(losses), per_step, sum(len(c) for c in order[: len(losses)]))
+
+
+def batches(rows: int, batch: int, steps: int, seed: int) -> list[NDArray[np.int64]]:
+    """Which rows each step takes: passes over all rows, each in a new seeded order.
+
+    >>> [len(b) for b in batches(10, 4, 3, 0)], sorted(np.concatenate(batches(10, 5, 2, 0)).tolist())
+    ([4, 4, 4], [0, 1, 2, 3, 4, 5, 6, 7, 8, 9])
+    """
+    generator, size = np.random.default_rng(seed), min(batch, rows)
+    passes = -(-steps * size // rows)
+    stream = np.concatenate([generator.permutation(rows) for _ in range(passes)])
+    return [stream[i * size : (i + 1) * size] for i in range(steps)]
+
+
+def _parameters(
+    runner: Runner, factors: dict[str, tuple[NDArray[np.float32], NDArray[np.float32]]]
+) -> dict[str, NDArray[np.float32]]:
+    """The factors under the names of the graph inputs; the arrays are shared with the adapter, so a step shows."""
+    parameters = {}
+    for name, (a, b) in factors.items():
+        slot = runner.manifest.slot(name)
+        parameters[slot.a], parameters[slot.b] = a, b
+    return parameters
+
+
+def _hyperparameters(settings: TrainSettings) -> Hyperparameters:
+    return Hyperparameters(
+        settings.learning_rate, settings.beta1, settings.beta2, weight_decay=settings.weight_decay
+    )

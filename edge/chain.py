@@ -1,0 +1,163 @@
+"""The segments of a bundle, one after the other.
+
+All micro-batches go through a segment before the next one is loaded, so a board holds one segment's weights at
+a time. What crosses between segments stays in memory. A backward graph makes its segment's forward again, so
+nothing but the boundaries is kept (Chen et al., "Training deep nets with sublinear memory cost", arXiv
+1604.06174, section 3, with segments as the pieces).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edge.runtime import Session
+from wire.bundle import Bundle
+from wire.manifest import Graph, Manifest, Segment
+
+Array = NDArray[Any]
+GRAD = "grad."
+LOSS = "loss"
+
+
+@dataclass
+class Gradients:
+    """Sums over the rows of all micro-batches: the loss, and a gradient per input that learns."""
+
+    loss: float = 0.0
+    by_input: dict[str, NDArray[np.float32]] = field(default_factory=dict)
+
+    def add(self, name: str, value: Array) -> None:
+        """Add a micro-batch's gradient."""
+        if name in self.by_input:
+            self.by_input[name] += value
+        else:
+            self.by_input[name] = np.array(value, dtype=np.float32)
+
+
+class Chain:
+    """Runs graphs of a checked bundle; holds at most one session at any time."""
+
+    def __init__(self, bundle: Bundle, threads: int = 1) -> None:
+        self.bundle, self.threads = bundle, threads
+        self._open: Session | None = None
+
+    @property
+    def manifest(self) -> Manifest:
+        """What the chain runs."""
+        return self.bundle.manifest
+
+    def forward(
+        self, batches: Sequence[Mapping[str, Array]], bucket: str, shared: Mapping[str, Array], wanted: Sequence[str]
+    ) -> list[dict[str, Array]]:
+        """Every micro-batch through every segment.
+
+        Args:
+            batches: the model's inputs of each micro-batch.
+            bucket: whose shapes they have.
+            shared: inputs that all segments and micro-batches share (adapters, head).
+            wanted: outputs of the chain to return.
+        """
+        values = [dict(batch) for batch in batches]
+        segments = self.manifest.segments
+        for at, segment in enumerate(segments):
+            keep = {name for later in segments[at + 1 :] for name in later.inputs} | set(wanted)
+            self._forward(segment, bucket, values, shared, keep)
+        self.settle()
+        return [{name: value[name] for name in wanted} for value in values]
+
+    def gradients(
+        self, batches: Sequence[Mapping[str, Array]], bucket: str, shared: Mapping[str, Array]
+    ) -> Gradients:
+        """Loss and gradients, summed over the rows of all micro-batches (each row times its weight).
+
+        Forward through all segments but the last; then backward graphs from the last one down, until a segment
+        has none (nothing below it learns).
+        """
+        segments = self.manifest.segments
+        values = [dict(batch) for batch in batches]
+        for at, segment in enumerate(segments[:-1]):
+            keep = {name for later in segments[at + 1 :] for name in later.inputs}
+            keep |= set(segment.inputs) if _has_backward(segment, bucket) else set()
+            keep |= {n for s in segments[:at] if _has_backward(s, bucket) for n in s.inputs} | {"labels", "weights"}
+            self._forward(segment, bucket, values, shared, keep)
+        sums, cotangents = Gradients(), [dict[str, Array]() for _ in values]
+        for segment in reversed(segments):
+            if not _has_backward(segment, bucket):
+                break
+            self._backward(segment, bucket, values, shared, cotangents, sums)
+        self.settle()
+        return sums
+
+    def _forward(
+        self,
+        segment: Segment,
+        bucket: str,
+        values: list[dict[str, Array]],
+        shared: Mapping[str, Array],
+        keep: set[str],
+    ) -> None:
+        session = self._session(self.manifest.graph(segment, "forward", bucket))
+        wanted = tuple(name for name in session.outputs if name in keep)
+        for value in values:
+            value.update(session.run({**shared, **value}, wanted))
+            for name in [n for n in value if n not in keep]:
+                del value[name]
+
+    def _backward(
+        self,
+        segment: Segment,
+        bucket: str,
+        values: list[dict[str, Array]],
+        shared: Mapping[str, Array],
+        cotangents: list[dict[str, Array]],
+        sums: Gradients,
+    ) -> None:
+        graph = self.manifest.graph(segment, "backward", bucket)
+        session = self._session(graph)
+        boundary = {GRAD + name for name in segment.differentiable}
+        wanted = tuple(n for n in session.outputs if n.startswith(GRAD) or n == LOSS)
+        for value, seeds in zip(values, cotangents, strict=True):
+            found = session.run({**shared, **value, **_seeds(graph, seeds)}, wanted)
+            for name, gradient in found.items():
+                if name == LOSS:
+                    sums.loss += float(gradient)
+                elif name in boundary:  # several later segments may read one boundary: their gradients add
+                    seeds[name] = seeds[name] + gradient if name in seeds else gradient
+                else:
+                    sums.add(name.removeprefix(GRAD), gradient)
+
+    def _session(self, graph: Graph) -> Session:
+        if self._open is not None and self._open.graph is not graph:
+            self.close()
+        if self._open is None:
+            self._open = Session(self.bundle.path(graph.file), graph, self.threads)
+        return self._open
+
+    def settle(self) -> None:
+        """After a pass: a bundle of one segment keeps its session for the next, others make room."""
+        if len(self.manifest.segments) > 1:
+            self.close()
+
+    def close(self) -> None:
+        """Close the session that is open, if any."""
+        if self._open is not None:
+            self._open.close()
+            self._open = None
+
+
+def _has_backward(segment: Segment, bucket: str) -> bool:
+    return any(g.kind == "backward" and g.bucket == bucket for g in segment.graphs)
+
+
+def _seeds(graph: Graph, known: Mapping[str, Array]) -> dict[str, Array]:
+    """The gradients that the graph takes from above; a boundary that nobody used has gradient zero."""
+    return {
+        t.name: known[t.name] if t.name in known else np.zeros(t.shape, np.float32)
+        for t in graph.inputs
+        if t.name.startswith(GRAD)
+    }

@@ -1,0 +1,91 @@
+"""`edgequilt agent run` and `edgequilt agent infer`."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import logging
+import signal
+import sys
+import threading
+from pathlib import Path
+
+from console.arguments import Arguments
+
+log = logging.getLogger("edgequilt.agent")
+
+
+def main(argv: list[str]) -> int:
+    """The verb `agent`; returns the exit code.
+
+    Raises:
+        EdgequiltError: what is wrong with the command line, the configuration or the bundle.
+    """
+    parser = Arguments("edgequilt agent", description="The agent of a board.")
+    verbs = parser.add_subparsers(dest="verb", required=True)
+    run = verbs.add_parser("run", help="connect to the hub and work")
+    run.add_argument("--config", type=Path, required=True, help="agent.toml (docs/agent.md)")
+    run.add_argument("--quiet", action="store_true", help="log warnings only")
+    infer = verbs.add_parser("infer", help="label texts or pictures with a bundle")
+    infer.add_argument("--bundle", type=Path, required=True)
+    infer.add_argument("--trust", type=Path, required=True, help="the publisher's .pub file")
+    infer.add_argument("--adapter", type=Path, help="an adapter file to apply")
+    infer.add_argument("--json", action="store_true")
+    infer.add_argument("samples", nargs="+", metavar="TEXT", help="texts, or paths of pictures")
+    given = parser.parse_args(argv)
+    return _run(given) if given.verb == "run" else _infer(given)
+
+
+def _run(given: argparse.Namespace) -> int:
+    from edge.config import read_config
+    from edge.core import Core
+    from edge.link import WorkerLink
+    from edge.setup import broker_of, prepare
+    from wire.mqtt import MqttTransport
+
+    _log_to_stderr(logging.WARNING if given.quiet else logging.INFO)
+    config = read_config(given.config)
+    setup, broker = prepare(config), broker_of(config)
+    transport = MqttTransport(broker, f"edgequilt-{config.fleet}-{config.name}", setup.voice.will())
+    link = WorkerLink(setup.budget_bytes, config.worker_idle_s, config.threads)
+    core, stop = Core(setup, transport, link), threading.Event()
+
+    def end(number: int, frame: object) -> None:
+        stop.set()
+        core.wake()
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, end)
+    log.info("agent %s of %s, model %s, rank %d, to %r", setup.name, config.fleet, setup.model, setup.rank, broker)
+    core.start()
+    try:
+        core.run(stop)
+    finally:
+        core.close()
+        log.info("agent %s ends", setup.name)
+    return 0
+
+
+def _infer(given: argparse.Namespace) -> int:
+    from edge.model import load
+    from wire.adapter import read_adapter
+    from wire.files import read_bytes
+
+    model = load(given.bundle, given.trust)
+    if given.adapter is not None:
+        model.apply(read_adapter(read_bytes(given.adapter, "an adapter"), str(given.adapter)))
+    for sample, found in zip(given.samples, model.infer(given.samples), strict=True):
+        if given.json:
+            print(json.dumps({"sample": sample, **found}, ensure_ascii=False))
+        else:
+            print(f"{found['label']}  {100 * found['scores'][found['label']]:.1f} %  {sample}")
+    return 0
+
+
+def _log_to_stderr(level: int) -> None:
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s", "%H:%M:%S"))
+    root = logging.getLogger("edgequilt")
+    root.handlers[:] = [handler]
+    root.setLevel(level)
+    root.propagate = False

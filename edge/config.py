@@ -1,0 +1,153 @@
+"""agent.toml: what an agent is told about itself (docs/agent.md)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, fields, replace
+from pathlib import Path
+from typing import Any
+
+from console.errors import BadData, UsageError, join
+from console.toml import read_toml
+from wire.record import NAME, at_least, matching, read_record
+
+
+@dataclass(frozen=True)
+class AgentTable:
+    """The table `[agent]`."""
+
+    name: str = field(metadata=matching(NAME))
+    fleet: str = field(metadata=matching(NAME))
+    bundle: str
+    state: str
+    data: str
+    holdout: float = field(default=0.15, metadata=at_least(0, 0.9))
+    threads: int = field(default=1, metadata=at_least(1, 256))
+    worker_idle_s: float = field(default=20.0, metadata=at_least(0))
+    budget: int | None = field(default=None, metadata=at_least(1))
+
+
+@dataclass(frozen=True)
+class BrokerTable:
+    """The table `[broker]`."""
+
+    url: str
+    ca: str | None = None
+    certificate: str | None = None
+    key: str | None = None
+    username: str | None = None
+    password: str | None = None
+
+
+@dataclass(frozen=True)
+class KeysTable:
+    """The table `[keys]`."""
+
+    device: str
+    hub: Any
+    publisher: Any
+
+
+@dataclass(frozen=True)
+class _File:
+    agent: AgentTable
+    broker: BrokerTable
+    keys: KeysTable
+
+
+@dataclass(frozen=True)
+class Config:
+    """The checked configuration; all paths are absolute or relative to the working folder."""
+
+    name: str
+    fleet: str
+    bundle: Path
+    state: Path
+    data: Path
+    holdout: float
+    threads: int
+    worker_idle_s: float
+    budget_bytes: int | None
+    broker: BrokerTable
+    device_key: Path
+    hub_keys: tuple[Path, ...]
+    publisher_keys: tuple[Path, ...]
+
+
+_TABLES = {"agent": AgentTable, "broker": BrokerTable, "keys": KeysTable}
+
+
+def read_config(path: Path) -> Config:
+    """Read agent.toml; paths in it are relative to its folder.
+
+    Raises:
+        StorageError: it cannot be read.
+        BadData: it is not TOML.
+        UsageError: naming every entry that is absent, wrong or unknown, and every file that is not there.
+    """
+    tables, root, problems = read_toml(path), path.parent, list[str]()
+    try:
+        found = read_record(_File, tables, str(path))
+    except BadData as error:
+        raise UsageError(join([str(error), *_unknown(tables)])) from error
+    problems += _unknown(tables)
+    agent, broker, keys = found.agent, found.broker, found.keys
+    hub, publisher = (_listed(getattr(keys, k), f"keys.{k}", problems) for k in ("hub", "publisher"))
+    config = Config(
+        agent.name,
+        agent.fleet,
+        root / agent.bundle,
+        root / agent.state,
+        root / agent.data,
+        agent.holdout,
+        agent.threads,
+        agent.worker_idle_s,
+        agent.budget,
+        replace(
+            broker,
+            ca=_below(root, broker.ca),
+            certificate=_below(root, broker.certificate),
+            key=_below(root, broker.key),
+        ),
+        root / keys.device,
+        tuple(root / k for k in hub),
+        tuple(root / k for k in publisher),
+    )
+    problems += _absent(config)
+    if problems:
+        raise UsageError(f"{path} is not what it should be: {join(problems)}")
+    return config
+
+
+def _listed(value: Any, at: str, problems: list[str]) -> tuple[str, ...]:
+    values = [value] if isinstance(value, str) else value
+    if not isinstance(values, list) or not values or not all(isinstance(v, str) for v in values):
+        problems.append(f"{at}: expected a path of a .pub file or a list of them, found {value!r}")
+        return ()
+    return tuple(values)
+
+
+def _below(root: Path, path: str | None) -> str | None:
+    return None if path is None else str(root / path)
+
+
+def _unknown(tables: dict[str, Any]) -> list[str]:
+    problems = [f"{name}: unknown table" for name in tables if name not in _TABLES]
+    for name, kind in _TABLES.items():
+        known = {f.name for f in fields(kind)}
+        entries = tables.get(name)
+        if isinstance(entries, dict):
+            problems += [f"{name}.{k}: unknown entry" for k in entries if k not in known]
+    return problems
+
+
+def _absent(config: Config) -> list[str]:
+    needed = {
+        "agent.bundle": config.bundle / "manifest.json",
+        "agent.data": config.data,
+        "keys.device": config.device_key,
+        **{f"keys.hub {p.name}": p for p in config.hub_keys},
+        **{f"keys.publisher {p.name}": p for p in config.publisher_keys},
+    }
+    given = {f"broker.{k}": getattr(config.broker, k) for k in ("ca", "certificate", "key")}
+    needed |= {k: Path(v) for k, v in given.items() if v is not None}
+    return [f"{name}: expected a file at {p}, found none" for name, p in needed.items() if not p.is_file()]

@@ -1,0 +1,174 @@
+"""The core: a small process that talks. It keeps the agent's life going and leaves all computing to a worker.
+
+Light on purpose (no numpy, no onnxruntime, no rich): it is what stays in memory all day.
+"""
+
+from __future__ import annotations
+
+import logging
+import queue
+import threading
+import time
+from collections.abc import Callable
+from typing import Any
+
+from console.errors import EdgequiltError
+from edge import protocol as p
+from edge.alarms import Alarms
+from edge.deeds import FETCH, Deeds
+from edge.intake import Intake
+from edge.link import Link
+from edge.memory import memory
+from edge.outbox import Outbox
+from edge.setup import Setup
+from edge.status import Status
+from edge.store import Store
+from wire.topics import device_subscriptions
+from wire.transport import Transport
+
+log = logging.getLogger("edgequilt.agent")
+STATUS_EVERY_S = 1.0
+FETCH_PATIENCE_S = 600.0
+IDLE_WAIT_S = 30.0
+
+
+class Core:
+    """One agent. `start`, then `run` until told to stop; a test calls `turn` instead of `run`."""
+
+    def __init__(
+        self, setup: Setup, transport: Transport, link: Link, clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        self.setup, self.transport, self.link, self._clock = setup, transport, link, clock
+        self.store, self.outbox, self.alarms = Store(setup.state), Outbox(setup.state), Alarms()
+        self.status = Status(
+            setup.state / "status.json",
+            {
+                **{k: getattr(setup, k) for k in ("model", "profile", "bundle", "rank", "samples", "budget_bytes")},
+                "device": setup.name,
+                "fleet": setup.voice.fleet,
+            },
+        )
+        self.status.restore()
+        self._intake = Intake(setup, self.store)
+        self._deeds = Deeds(self)
+        self._inbox: queue.SimpleQueue[tuple[Any, ...]] = queue.SimpleQueue()
+        self._wrote_at = self._fetching_since = -1e9
+        self.life = p.Life(
+            waiting={u.update: u.job for u in self.outbox.updates.values()},
+            finished=frozenset(self.outbox.receipted_jobs()),
+        )
+
+    @property
+    def intake(self) -> Intake:
+        """What is on its way in."""
+        return self._intake
+
+    def now(self) -> float:
+        """Seconds on the core's clock."""
+        return self._clock()
+
+    def start(self) -> None:
+        """Connect, and go on with a release that was not complete."""
+        self.link.start(lambda kind, fields: self._inbox.put(("worker", kind, fields)))
+        released = self.store.released
+        self.status.set(connected=False, released=self._deeds.released())
+        if released.seen is not None and released.seen != released.served:
+            self.happen(p.ReleaseCame(released.seen))
+        self.transport.start(
+            lambda topic, payload: self._inbox.put(("message", topic, payload)),
+            lambda up: self._inbox.put(("connection", up)),
+        )
+        for pattern in device_subscriptions(self.setup.voice.fleet, self.setup.model, self.setup.name):
+            self.transport.subscribe(pattern)
+
+    def run(self, stop: threading.Event) -> None:
+        """Work until `stop` is set and `wake` was called."""
+        while not stop.is_set():
+            wait_s = self.turn()
+            try:
+                self._take(self._inbox.get(timeout=wait_s))
+            except queue.Empty:
+                continue
+
+    def wake(self) -> None:
+        """Return from waiting; safe in a signal handler."""
+        self._inbox.put(("wake",))
+
+    def turn(self) -> float:
+        """Handle all that came and all that is due; returns how long nothing will be, in seconds."""
+        while not self._inbox.empty():  # this thread is the only one that takes
+            self._take(self._inbox.get())
+        now = self.now()
+        for name in self.alarms.ringing(now):
+            self._ring(name)
+        watch_s = self.link.poll()
+        if self.status.dirty and now - self._wrote_at >= STATUS_EVERY_S:
+            self.write_status()
+        wishes = [self.alarms.wait_s(now), watch_s, STATUS_EVERY_S if self.status.dirty else None]
+        return max(0.0, min([IDLE_WAIT_S, *(w for w in wishes if w is not None)]))
+
+    def close(self) -> None:
+        """End the worker, say goodbye, write the last status."""
+        self.link.close()
+        self._deeds.goodbye()
+        self.transport.close()
+        self.status.set(connected=False)
+        self.write_status()
+
+    def happen(self, event: object) -> None:
+        """One step of the protocol and its actions; an action may be an event again."""
+        before = self.life
+        self.life, actions = p.step(before, event)
+        if self.life.phase == p.FETCHING and self.life.job is not before.job:
+            self._fetching_since = self.now()
+        for action in actions:
+            self._deeds.do(action)
+        if not (self.life.lacking or self.life.release_lacking):
+            self.alarms.drop(FETCH)
+
+    def write_status(self) -> None:
+        """Write status.json now."""
+        resident = memory().get("resident_bytes")
+        self.status.set(phase=self.life.phase, waiting=len(self.life.waiting), core_bytes=resident)
+        self._wrote_at = self.now()
+        self.status.write()
+
+    def _take(self, item: tuple[Any, ...]) -> None:
+        kind, *rest = item
+        if kind == "message":
+            self._message(*rest)
+        elif kind == "connection":
+            up = bool(rest[0])
+            log.info("connected" if up else "connection lost")
+            self.status.set(connected=up)
+            self.happen(p.Connected() if up else p.Lost())
+        elif kind == "worker":
+            self._deeds.answer(*rest)
+
+    def _message(self, topic: str, payload: bytes) -> None:
+        self.status.traffic.add(down=len(topic) + len(payload))
+        self.status.dirty = True
+        try:
+            events = self._intake.read(topic, payload)
+        except EdgequiltError as error:
+            log.warning("ignored %s: %s", topic.rpartition("/")[2], error)
+            return
+        for event in events:
+            if isinstance(event, p.JobCame):
+                self.status.traffic.enter(event.job.round)
+            if isinstance(event, p.Stored):
+                self.alarms.calm(FETCH)
+            self.happen(event)
+
+    def _ring(self, name: str) -> None:
+        waited_s = self.now() - self._fetching_since
+        job = self.life.job
+        if name == FETCH and job is not None and self.life.phase == p.FETCHING and waited_s > FETCH_PATIENCE_S:
+            lacking = ", ".join(sorted(x[:12] for x in self.life.lacking))
+            self.happen(p.Crashed(job.job, f"expected {lacking} from the hub within {waited_s:.0f} s, found nothing"))
+            return
+        self.happen(p.Due("" if name == FETCH else name))
+        armed = name in self.alarms.at
+        needed = bool(self.life.lacking or self.life.release_lacking) if name == FETCH else name in self.life.waiting
+        if needed and not armed:  # offline: nothing was sent, look again later
+            self.alarms.arm(name, self.now())

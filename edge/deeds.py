@@ -1,0 +1,216 @@
+"""What the core does when its protocol says so: every action of edge.protocol, and the worker's answers."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from console.errors import EdgequiltError
+from edge import protocol as p
+from edge.memory import available_bytes
+from edge.request import Request, needed_blobs, needed_rank
+from edge.store import sweep
+from wire import messages as m
+from wire.files import digest
+
+if TYPE_CHECKING:
+    from edge.core import Core
+
+log = logging.getLogger("edgequilt.agent")
+FETCH = "fetch"
+AGENT = f"edgequilt-agent/{m.SCHEMA}"
+_UPDATES = {"train": "adapter", "statistics": "statistics", "evaluate": "scores"}
+
+
+class Deeds:
+    """The core's hands."""
+
+    def __init__(self, core: Core) -> None:
+        self._core = core
+        self._work = core.setup.state / "work"
+        self._work.mkdir(parents=True, exist_ok=True)
+        for left in (*self._work.glob("*.payload"),):
+            left.unlink()
+        sweep(self._work)
+        self._do: dict[type, Callable[[Any], None]] = {
+            p.SayHello: self._hello,
+            p.Look: self._look,
+            p.LookRelease: self._look_release,
+            p.Ask: self._ask,
+            p.Compute: self._compute,
+            p.StopWorker: self._stop,
+            p.Send: self._send,
+            p.SayFailed: self._say_failed,
+            p.Forget: self._forget,
+            p.Serve: self._serve,
+        }
+
+    def do(self, action: object) -> None:
+        """Do one action."""
+        self._do[type(action)](action)
+
+    def answer(self, kind: str, fields: dict[str, Any]) -> None:
+        """What the worker says of a job."""
+        core, job = self._core, self._core.life.job
+        name = str(fields.get("id"))
+        if job is None or job.job != name or core.life.phase != p.COMPUTING:
+            return
+        if kind == "progress":
+            core.status.job(name, done=fields.get("done"), of=fields.get("of"))
+        elif kind == "result":
+            self._keep(job, int(fields["samples"]), dict(fields.get("metrics", {})))
+        else:
+            core.store.recheck()
+            core.happen(p.Crashed(name, str(fields.get("reason"))))
+        if core.life.phase == p.IDLE:
+            self._collect()
+
+    def goodbye(self) -> None:
+        """Say that we are going, as far as the connection lets us."""
+        self._say(m.Presence, state="offline")
+
+    def released(self) -> dict[str, Any] | None:
+        """The version that is served."""
+        served = self._core.store.released.served
+        if served is None:
+            return None
+        return {"version": served.version, "digest": served.digest, "sequence": served.sequence}
+
+    def _hello(self, action: p.SayHello) -> None:
+        setup, served = self._core.setup, self._core.store.released.served
+        self._say(
+            m.Hello,
+            agent=AGENT,
+            profile=setup.profile,
+            bundle=setup.bundle,
+            rank=setup.rank,
+            jobs=setup.jobs,
+            samples=setup.samples,
+            released=-1 if served is None else served.version,
+            memory_available_bytes=available_bytes(),
+            runtime=setup.runtime,
+        )
+        self._say(m.Presence, state="online")
+
+    def _look(self, action: p.Look) -> None:
+        job, setup = action.job, self._core.setup
+        self._core.status.job(job.job, kind=job.kind, round=job.round, state="fetching")
+        if job.kind not in setup.jobs:
+            able = ", ".join(setup.jobs) or "nothing"
+            self._core.happen(p.Crashed(job.job, f"expected a job that the bundle can do ({able}), found {job.kind}"))
+            return
+        rank = needed_rank(job.kind, job.settings, setup.rank)
+        self._core.happen(p.Looked(job.job, self._lacking(job.versions, rank)))
+
+    def _look_release(self, action: p.LookRelease) -> None:
+        name = action.release.digest
+        self._core.happen(p.ReleaseLooked(name, self._lacking((name,), self._core.setup.rank)))
+
+    def _lacking(self, versions: tuple[str, ...], rank: int) -> frozenset[str]:
+        """Versions and blobs that are not here; the intake is told to take them."""
+        lacking, store = set(), self._core.store
+        for name in versions:
+            version = store.version(name)
+            if version is None:
+                lacking.add(name)
+                self._core.intake.expect(name, None)
+                continue
+            for blob, size in needed_blobs(version, rank):
+                if not store.has_blob(blob):
+                    lacking.add(blob)
+                    self._core.intake.expect(blob, size)
+        return frozenset(lacking)
+
+    def _ask(self, action: p.Ask) -> None:
+        for blob in sorted(action.digests):
+            assembly = self._core.intake.asked.get(blob)
+            indexes = assembly.missing() if assembly is not None and assembly.parts else ()
+            self._say(m.Fetch, blob=blob, indexes=indexes)
+        self._core.alarms.arm(FETCH, self._core.now())
+
+    def _compute(self, action: p.Compute) -> None:
+        job, setup = action.job, self._core.setup
+        versions = [self._core.store.version(name) for name in job.versions]
+        found = tuple(v for v in versions if v is not None)
+        if len(found) < len(versions) or not found:
+            self._core.happen(p.Crashed(job.job, "expected the versions of the job on disk, found none; send it again"))
+            return
+        log.info("%s %s of round %d begins", job.kind, job.job, job.round)
+        self._core.status.job(job.job, state="computing")
+        out = str(self._payload(job.job).resolve())
+        request = Request(
+            job.job, job.kind, job.round, tuple(job.versions), found, setup.place, out, dict(job.settings)
+        )
+        self._core.link.submit(request)
+
+    def _stop(self, action: p.StopWorker) -> None:
+        log.info("the hub no longer waits for the job; the worker is ended")
+        self._core.link.stop()
+
+    def _keep(self, job: m.Job, samples: int, metrics: dict[str, Any]) -> None:
+        """Put the worker's payload into the outbox: from here on the job is done, whatever happens to us."""
+        core = self._core
+        try:
+            update = core.outbox.put(
+                self._payload(job.job),
+                kind=_UPDATES[job.kind],
+                job=job.job,
+                round_=job.round,
+                base=job.versions[0],
+                samples=samples,
+                metrics=metrics,
+            )
+        except (EdgequiltError, OSError) as error:
+            core.happen(p.Crashed(job.job, str(error)))
+            return
+        log.info("%s %s is done: %d bytes, %d samples", job.kind, job.job, update.bytes, samples)
+        core.status.job(job.job, state="waiting", update=update.update, bytes=update.bytes, samples=samples, **metrics)
+        core.happen(p.Computed(job.job, update.update))
+
+    def _send(self, action: p.Send) -> None:
+        core = self._core
+        update = core.outbox.updates[action.update]
+        if action.begin:
+            self._say(m.Begin, **asdict(update))
+        for chunk in core.outbox.chunks(action.update, action.indexes):
+            core.status.traffic.add(up=core.setup.voice.say_chunk(core.transport, chunk))
+        self._say(m.Commit, update=action.update)
+        if action.indexes != ():
+            core.alarms.calm(action.update)
+        core.alarms.arm(action.update, core.now())
+
+    def _say_failed(self, action: p.SayFailed) -> None:
+        log.warning("%s failed: %s", action.job, action.reason)
+        self._core.status.job(action.job, state="failed", reason=action.reason)
+        self._say(m.Failed, job=action.job, reason=action.reason)
+
+    def _forget(self, action: p.Forget) -> None:
+        core = self._core
+        job = core.outbox.updates[action.update].job
+        core.outbox.receipt(action.update, action.status, action.reason)
+        core.alarms.drop(action.update)
+        core.status.job(job, state=action.status, **({"reason": action.reason} if action.reason else {}))
+        log.info("%s: %s%s", job, action.status, f" ({action.reason})" if action.reason else "")
+
+    def _serve(self, action: p.Serve) -> None:
+        self._core.store.serve(action.release)
+        self._core.status.set(released=self.released())
+        log.info("version %d is served", action.release.version)
+        self._collect()
+
+    def _collect(self) -> None:
+        life, released = self._core.life, self._core.store.released
+        keep = {r.digest for r in (released.seen, released.served) if r is not None}
+        jobs = (*life.queue, *((life.job,) if life.job is not None else ()))
+        self._core.store.collect(keep | {name for job in jobs for name in job.versions})
+
+    def _say(self, kind: Any, **fields: Any) -> None:
+        core = self._core
+        core.status.traffic.add(up=core.setup.voice.say(core.transport, kind, **fields))
+        core.status.dirty = True
+
+    def _payload(self, job: str) -> Path:
+        return self._work / f"{digest(job.encode())[:16]}.payload"

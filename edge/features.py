@@ -1,0 +1,45 @@
+"""The statistics job: per class count and sum of features, and the sum of x xT, of one version of the adapter."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Sequence
+
+import numpy as np
+
+from console.errors import BadData
+from edge.data import Row
+from edge.runner import Runner
+from wire.adapter import Adapter
+from wire.kinds.head import Statistics, gather
+
+BLOCK_ROWS = 256  # features of so many rows are held at once
+
+
+def statistics(
+    runner: Runner,
+    adapter: Adapter | None,
+    rows: Sequence[Row],
+    minimum_per_class: int = 0,
+    advance: Callable[[int], None] = lambda n: None,
+) -> tuple[Statistics, int]:
+    """Statistics of rows, and how many rows went in.
+
+    A class with fewer than `minimum_per_class` rows is left out: its mean would be close to somebody's data.
+
+    Raises:
+        BadData: no row is left.
+    """
+    held = Counter(row.label for row in rows)
+    chosen = [row for row in rows if held[row.label] >= minimum_per_class]
+    if not chosen:
+        raise BadData(
+            f"expected at least {max(1, minimum_per_class)} rows of one class, found {max(held.values(), default=0)}"
+        )
+    size, total = runner.head.features, len(runner.manifest.labels)
+    sums = Statistics(np.zeros(total), np.zeros((total, size)), np.zeros((size, size)))
+    for start in range(0, len(chosen), BLOCK_ROWS):
+        block = chosen[start : start + BLOCK_ROWS]
+        features = runner.forward([r.sample for r in block], adapter, advance).features
+        sums = sums + gather(features, np.array([r.label for r in block], np.int64), total)
+    return sums, len(chosen)

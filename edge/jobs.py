@@ -1,0 +1,169 @@
+"""Jobs: a request in, a payload file and a result out. The same functions serve the worker and a simulation."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from console.errors import BadData, IntegrityError
+from edge.assemble import assemble, prefix
+from edge.backprop import TrainSettings, train
+from edge.data import Data, read_data
+from edge.evaluate import evaluate
+from edge.features import statistics
+from edge.request import Place, Request, Result, needed_blobs, needed_rank, ranks
+from edge.runner import Runner
+from wire.adapter import Adapter, to_bytes
+from wire.bundle import open_bundle
+from wire.envelope import Trust
+from wire.files import digest, read_bytes, write_atomic
+from wire.keys import parse_public_key
+from wire.messages import Version
+from wire.record import plain, read_record
+from wire.scores import SCHEMA, Scores
+
+Advance = Callable[[float, float], None]  # done, of
+
+
+@dataclass
+class Desk:
+    """What a worker keeps between jobs: the checked bundle with its sessions."""
+
+    runner: Runner | None = None
+    place: Place | None = None
+
+    def at(self, place: Place) -> Runner:
+        """The runner of a place.
+
+        Raises:
+            EdgequiltError: the bundle does not hold what it promises, or it is not the one that the core checked.
+        """
+        if self.runner is None or self.place != place:
+            self.close()
+            trust = Trust(parse_public_key(line, "publisher", "the agent's trust") for line in place.publishers)
+            bundle = open_bundle(Path(place.bundle), trust)
+            if bundle.sha256 != place.bundle_sha256:
+                raise IntegrityError(
+                    "expected the bundle that the agent started with, found another; restart the agent"
+                )
+            self.runner, self.place = Runner(bundle, place.threads), place
+        return self.runner
+
+    def close(self) -> None:
+        """Close the sessions."""
+        if self.runner is not None:
+            self.runner.close()
+        self.runner = None
+
+
+def perform(desk: Desk, request: Request, advance: Advance = lambda done, of: None) -> Result:
+    """Do a job and write its payload.
+
+    Raises:
+        EdgequiltError: why it cannot be done.
+    """
+    runner = desk.at(request.place)
+    manifest = runner.manifest
+    data = read_data(Path(request.place.data), manifest.labels, manifest.preprocess.kind, request.place.holdout)
+    if not request.versions:
+        raise BadData(f"expected job {request.id} to name a version, found none")
+    payload, result = _JOBS[request.kind](runner, request, data, advance)
+    write_atomic(Path(request.out), payload)
+    return result
+
+
+def adapter_of(request: Request, index: int, own: int) -> Adapter:
+    """The adapter of a version of the request, at the highest rank that the job needs."""
+    version, name = request.versions[index], request.digests[index]
+    rank = needed_rank(request.kind, request.settings, own)
+    read = [_blob(request.place, blob) for blob, _ in needed_blobs(version, rank)]
+    head = read.pop() if version.head else None
+    return assemble(version.model, name, read, head, rank)
+
+
+def _train(runner: Runner, request: Request, data: Data, advance: Advance) -> tuple[bytes, Result]:
+    _same_labels(runner, request.versions[0])
+    settings = settings_of(request.settings)
+    start = adapter_of(request, 0, runner.manifest.plan.rank)
+    done = train(runner, start, data.train, settings, lambda step, loss: advance(step, settings.steps))
+    metrics = {
+        "steps": len(done.losses),
+        "seconds_per_step": done.seconds_per_step,
+        "loss_first": done.losses[0],
+        "loss_last": done.losses[-1],
+        "rank": max(f.rank for f in done.adapter.lora.values()),
+    }
+    update = Adapter(start.model, start.version, done.adapter.lora, metadata=_tag(request))
+    return to_bytes(update), Result(request.id, len(data.train), metrics)
+
+
+def _statistics(runner: Runner, request: Request, data: Data, advance: Advance) -> tuple[bytes, Result]:
+    _same_labels(runner, request.versions[0])
+    adapter = adapter_of(request, 0, runner.manifest.plan.rank)
+    minimum, seen = request.settings.get("minimum_per_class"), [0]
+
+    def count(rows: int) -> None:
+        seen[0] += rows
+        advance(seen[0], len(data.train))
+
+    found, rows = statistics(runner, adapter, data.train, minimum if isinstance(minimum, int) else 0, count)
+    update = Adapter(adapter.model, adapter.version, statistics=found, metadata=_tag(request))
+    return to_bytes(update), Result(request.id, rows, {"classes": int((found.count > 0).sum())})
+
+
+def _evaluate(runner: Runner, request: Request, data: Data, advance: Advance) -> tuple[bytes, Result]:
+    rows = data.all if request.settings.get("split") == "all" else data.holdout
+    wanted = ranks(request.kind, request.settings, runner.manifest.plan.rank)
+    scores, of = [], len(request.versions) * len(wanted)
+    for index, version in enumerate(request.versions):
+        _same_labels(runner, version)
+        adapter = adapter_of(request, index, runner.manifest.plan.rank)
+        for rank in wanted:
+            scores.append(evaluate(runner, prefix(adapter, rank), rows, request.digests[index], rank))
+            advance(len(scores), of)
+    # the job's name is inside: equal findings of two rounds must not be equal bytes, or one would not count
+    payload = json.dumps(plain(Scores(SCHEMA, tuple(scores), {"job": request.id}))).encode()
+    return payload, Result(request.id, len(rows), {"accuracy": [s.accuracy for s in scores]})
+
+
+_JOBS: dict[str, Callable[[Runner, Request, Data, Advance], tuple[bytes, Result]]] = {
+    "train": _train,
+    "statistics": _statistics,
+    "evaluate": _evaluate,
+}
+
+
+def settings_of(given: dict[str, Any]) -> TrainSettings:
+    """The settings of a train job; those that we do not know are left out.
+
+    Raises:
+        BadData: naming every setting that is wrong.
+    """
+    known = {k: v for k, v in given.items() if k in asdict(TrainSettings())}
+    return read_record(TrainSettings, known, "the settings of the job")
+
+
+def _same_labels(runner: Runner, version: Version) -> None:
+    if version.labels and tuple(version.labels) != runner.manifest.labels:
+        raise BadData(
+            f"expected the labels of the bundle ({_few(runner.manifest.labels)}) in version {version.version}, found "
+            f"others ({_few(version.labels)}); export the bundle again for these labels"
+        )
+
+
+def _few(labels: Sequence[str]) -> str:
+    return ", ".join(labels[:5]) + (f" and {len(labels) - 5} more" if len(labels) > 5 else "")
+
+
+def _tag(request: Request) -> dict[str, str]:
+    return {"job": request.id, "round": str(request.round)}
+
+
+def _blob(place: Place, name: str) -> bytes:
+    data = read_bytes(Path(place.blobs) / name, "a blob of a version")
+    if digest(data) != name:
+        raise IntegrityError(f"expected blob {name[:12]} with its own SHA-256, found other bytes; it is fetched again")
+    return data

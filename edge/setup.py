@@ -1,0 +1,144 @@
+"""Everything that must be right before an agent talks to anybody: its keys, its bundle, its data, its folder."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import sys
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import IO
+
+from console.errors import StorageError
+from edge.config import Config
+from edge.data import check_data
+from edge.request import Place
+from edge.voice import Voice
+from wire.bundle import Bundle, open_bundle
+from wire.envelope import Trust
+from wire.keys import PublicKey, read_private_key, read_public_key
+from wire.mqtt import Broker, parse_broker
+
+
+@dataclass(frozen=True)
+class Setup:
+    """What the core works with; nothing in it needs numpy."""
+
+    name: str
+    model: str
+    profile: str
+    bundle: str  # SHA-256 of its manifest
+    rank: int
+    jobs: tuple[str, ...]
+    samples: int
+    state: Path
+    place: Place
+    voice: Voice
+    hub: Trust
+    budget_bytes: int | None
+    runtime: str
+    lock: IO[bytes] | None = None
+
+
+def prepare(config: Config) -> Setup:
+    """Check everything that a configuration names.
+
+    Raises:
+        EdgequiltError: the first thing that is wrong, in one sentence.
+    """
+    key = read_private_key(config.device_key)
+    hub = Trust(read_public_key(path, "hub") for path in config.hub_keys)
+    publishers = [read_public_key(path, "publisher") for path in config.publisher_keys]
+    bundle = open_bundle(config.bundle, Trust(publishers))
+    manifest = bundle.manifest
+    samples = check_data(config.data, manifest.labels, manifest.preprocess.kind)
+    return Setup(
+        name=config.name,
+        model=manifest.model.id,
+        profile=manifest.plan.device,
+        bundle=bundle.sha256,
+        rank=manifest.plan.rank,
+        jobs=jobs_of(bundle),
+        samples=samples,
+        state=config.state,
+        place=_place(config, bundle, publishers),
+        voice=Voice(config.fleet, manifest.model.id, config.name, key),
+        hub=hub,
+        budget_bytes=config.budget_bytes or manifest.plan.budget_bytes or None,
+        runtime=runtime_version(),
+        lock=lock_folder(config.state),
+    )
+
+
+def _place(config: Config, bundle: Bundle, publishers: list[PublicKey]) -> Place:
+    return Place(
+        bundle=str(config.bundle.resolve()),
+        bundle_sha256=bundle.sha256,
+        publishers=tuple(k.line for k in publishers),
+        data=str(config.data.resolve()),
+        holdout=config.holdout,
+        blobs=str((config.state / "blobs").resolve()),
+        threads=config.threads,
+    )
+
+
+def broker_of(config: Config) -> Broker:
+    """Where to connect.
+
+    Raises:
+        TransportError: the url is none.
+    """
+    given = config.broker
+    return replace(
+        parse_broker(given.url),
+        ca=_path(given.ca),
+        certificate=_path(given.certificate),
+        key=_path(given.key),
+        username=given.username,
+        password=given.password,
+    )
+
+
+def jobs_of(bundle: Bundle) -> tuple[str, ...]:
+    """What the bundle can be asked to do."""
+    manifest = bundle.manifest
+    kinds = [{g.kind for g in s.graphs} for s in manifest.segments]
+    runs = all("forward" in k for k in kinds) and manifest.head is not None
+    learns = "backward" in kinds[-1] and all("forward" in k for k in kinds[:-1])
+    return (*(("train",) if learns else ()), *(("statistics", "evaluate") if runs else ()))
+
+
+def runtime_version() -> str:
+    """The installed onnxruntime, read from its folder's name: importing it is the worker's business."""
+    for root in map(Path, filter(None, sys.path)):
+        for found in root.glob("onnxruntime-*.dist-info"):
+            return f"onnxruntime {found.name.split('-')[1]}"
+    return ""
+
+
+def lock_folder(folder: Path) -> IO[bytes]:
+    """Keep a second agent out of a state folder, for as long as the file returned stays open.
+
+    Raises:
+        StorageError: the folder cannot be written, or another agent has it.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        handle = (folder / "lock").open("wb")
+    except OSError as error:
+        raise StorageError(
+            f"expected a state folder at {folder}, but it cannot be written ({error.strerror}); choose another one"
+        ) from error
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        handle.close()
+        raise StorageError(
+            f"expected the state folder {folder} for this agent alone, found another agent on it (this is process "
+            f"{os.getpid()}); end that one or choose another folder"
+        ) from error
+    return handle
+
+
+def _path(value: str | None) -> Path | None:
+    return None if value is None else Path(value)

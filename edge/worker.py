@@ -1,0 +1,78 @@
+"""The worker process (`python -m edge.worker`): computes what the core asks, and ends with it.
+
+Frames come on stdin and go to what was stdout; file descriptor 1 itself becomes stderr, so that a stray print of
+some library cannot end up between two frames.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import os
+import signal
+import sys
+import time
+from typing import IO, Any
+
+from console.errors import EdgequiltError
+from edge.jobs import Desk, perform
+from edge.memory import AnonymousPeak, forget_peak, memory
+from edge.request import Request, read_frame, write_frame
+from wire.record import read_record
+
+_PR_SET_PDEATHSIG = 1
+PROGRESS_EVERY_S = 0.5
+
+
+def main() -> int:
+    """Serve until stdin ends; returns the exit code."""
+    answers = _private_stdout()
+    _end_with_parent()
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C goes to the whole group; the core decides when we end
+    desk = Desk()
+    while (frame := read_frame(sys.stdin.buffer)) is not None:
+        _serve(desk, frame[1], answers)
+    return 0
+
+
+def _serve(desk: Desk, fields: dict[str, Any], answers: IO[bytes]) -> None:
+    forget_peak()
+    watch, told = AnonymousPeak(), [0.0]
+
+    def advance(done: float, of: float) -> None:
+        if time.monotonic() - told[0] > PROGRESS_EVERY_S:
+            told[0] = time.monotonic()
+            write_frame(answers, "progress", {"id": fields.get("id"), "done": done, "of": of})
+
+    try:
+        result = perform(desk, read_record(Request, fields, "a request of the core"), advance)
+        memory_used = {"peak_bytes": memory().get("peak_bytes", 0), "anon_bytes": watch.stop()}
+        answer = {"id": result.id, "samples": result.samples, "metrics": {**result.metrics, **memory_used}}
+        write_frame(answers, "result", answer)
+    except Exception as error:  # noqa: BLE001  # whatever a job does, the worker answers and stays
+        known = isinstance(error, EdgequiltError)
+        reason = str(error) if known else f"{type(error).__name__}: {str(error)[:300]}"
+        write_frame(answers, "error", {"id": fields.get("id"), "reason": reason})
+        if isinstance(error, MemoryError):
+            sys.exit(1)
+    finally:
+        watch.stop()
+
+
+def _private_stdout() -> IO[bytes]:
+    answers = os.fdopen(os.dup(1), "wb")
+    os.dup2(2, 1)
+    return answers
+
+
+def _end_with_parent() -> None:
+    """Have the kernel kill us when the core dies (prctl(2)); the end of stdin does it elsewhere."""
+    parent = os.getppid()
+    with contextlib.suppress(OSError, AttributeError):
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    if os.getppid() != parent:  # it died between the two lines
+        sys.exit(1)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
