@@ -36,4 +36,3 @@ def assemble(model: str, version: str, rungs: Sequence[bytes], head: bytes | Non
 def prefix(adapter: Adapter, rank: int) -> Adapter:
     """The adapter with its first `rank` directions."""
     return replace(adapter, lora={slot: factors.prefix(rank) for slot, factors in adapter.lora.items()})
-

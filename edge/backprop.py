@@ -114,6 +114,4 @@ def _parameters(
 
 
 def _hyperparameters(settings: TrainSettings) -> Hyperparameters:
-    return Hyperparameters(
-        settings.learning_rate, settings.beta1, settings.beta2, weight_decay=settings.weight_decay
-    )
+    return Hyperparameters(settings.learning_rate, settings.beta1, settings.beta2, weight_decay=settings.weight_decay)

@@ -70,9 +70,7 @@ class Chain:
         self.settle()
         return [{name: value[name] for name in wanted} for value in values]
 
-    def gradients(
-        self, batches: Sequence[Mapping[str, Array]], bucket: str, shared: Mapping[str, Array]
-    ) -> Gradients:
+    def gradients(self, batches: Sequence[Mapping[str, Array]], bucket: str, shared: Mapping[str, Array]) -> Gradients:
         """Loss and gradients, summed over the rows of all micro-batches (each row times its weight).
 
         Forward through all segments but the last; then backward graphs from the last one down, until a segment

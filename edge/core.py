@@ -122,9 +122,15 @@ class Core:
         if self.life.phase == p.FETCHING and self.life.job is not before.job:
             self._fetching_since = self.now()
         for action in actions:
-            self._deeds.do(action)
+            self._do(action)
         if not (self.life.lacking or self.life.release_lacking):
             self.alarms.drop(FETCH)
+
+    def _do(self, action: object) -> None:
+        try:
+            self._deeds.do(action)
+        except (EdgequiltError, OSError) as error:  # a full disk, say; what was not done is done after a restart
+            log.error("%s: %s", type(action).__name__, error)  # noqa: TRY400  # one line, no traceback
 
     def write_status(self) -> None:
         """Write status.json now."""

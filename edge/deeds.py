@@ -207,7 +207,7 @@ class Deeds:
         jobs = (*life.queue, *((life.job,) if life.job is not None else ()))
         self._core.store.collect(keep | {name for job in jobs for name in job.versions})
 
-    def _say(self, kind: Any, **fields: Any) -> None:
+    def _say(self, kind: Any, /, **fields: Any) -> None:
         core = self._core
         core.status.traffic.add(up=core.setup.voice.say(core.transport, kind, **fields))
         core.status.dirty = True

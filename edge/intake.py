@@ -102,4 +102,3 @@ class Intake:
         self._store.save_version(chunk.data)
         self.asked.pop(chunk.blob, None)
         return [p.Stored(chunk.blob)]
-

@@ -78,12 +78,13 @@ class Outbox:
 
     def receipt(self, update: str, status: str, reason: str) -> None:
         """Log a receipt, then forget the update. Killed in between, it is sent again and counts once."""
-        entry = self.updates.pop(update)
+        entry = self.updates[update]
         line = {k: getattr(entry, k) for k in ("update", "job", "kind", "round")}
         append_line(self.receipts, {**line, "status": status, "reason": reason})
         self._record(update).unlink(missing_ok=True)
         sync_folder(self.folder)
         self._payload(update).unlink(missing_ok=True)
+        del self.updates[update]
 
     def receipted_jobs(self) -> list[str]:
         """The jobs whose update has a receipt, the latest ones."""

@@ -104,4 +104,3 @@ def needed_blobs(version: Version, rank: int) -> list[tuple[str, int]]:
     """Digest and size of the blobs of a version for a rank: rungs that begin below it, and the head."""
     blobs = [(r.blob, r.bytes) for r in version.rungs if r.low < rank]
     return blobs + ([(version.head, version.head_bytes)] if version.head else [])
-

@@ -29,12 +29,12 @@ class Voice:
         self.sequence += 1
         return Sender(self.device, self.boot, self.sequence)
 
-    def sealed(self, kind: Any, **fields: Any) -> tuple[str, bytes]:
+    def sealed(self, kind: Any, /, **fields: Any) -> tuple[str, bytes]:
         """Topic and bytes of a message of ours."""
         body = encode(kind(sender=self.sender(), **fields))
         return topic_of(self.fleet, self.model, "up", kind.TYPE, self.device), seal(self.key, body)
 
-    def say(self, transport: Transport, kind: Any, **fields: Any) -> int:
+    def say(self, transport: Transport, kind: Any, /, **fields: Any) -> int:
         """Send a message; returns the bytes that went out, 0 without a connection."""
         topic, payload = self.sealed(kind, **fields)
         return self._send(transport, kind.TYPE, topic, payload)

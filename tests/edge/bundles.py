@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -75,7 +76,7 @@ def make_weights(layers: int = 2, width: int = 5, seed: int = 0) -> Weights:
     """Seeded weights."""
     generator = np.random.default_rng(seed)
     sizes = [PIXELS, *([width] * layers)]
-    w = [generator.normal(0, 0.4, (i, o)).astype(np.float32) for i, o in zip(sizes, sizes[1:], strict=False)]
+    w = [generator.normal(0, 0.4, (i, o)).astype(np.float32) for i, o in pairwise(sizes)]
     b = [generator.normal(0, 0.1, o).astype(np.float32) for o in sizes[1:]]
     return Weights(w, b, generator.normal(0, 1, (len(VOCABULARY), PIXELS)).astype(np.float32))
 
@@ -169,9 +170,12 @@ class _Build:
                 f"layer.{k}",
                 f"layer.{k}",
                 "lora",
-                *self.weights.w[k].shape,
+                len(self.weights.w[k]),
+                self.weights.width,
                 f"segment{s}",
-                *(f"slot.layer.{k}.{part}" for part in ("A", "B", "scale")),
+                f"slot.layer.{k}.A",
+                f"slot.layer.{k}.B",
+                f"slot.layer.{k}.scale",
             )
             for s in range(len(self.segments))
             for k in self.layers(s)
