@@ -2,10 +2,6 @@
 
 from __future__ import annotations
 
-import logging
-import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.metadata import distributions, version
 from pathlib import Path
@@ -18,6 +14,7 @@ from onnx_ir.passes.common import IdentityEliminationPass
 from console.errors import MissingDependency, UnsupportedModel, UsageError
 from export.linears import name_weights
 from export.preprocess import Preprocessing, image_preprocessing, text_preprocessing
+from export.quiet import quiet
 from export.source import first_line, read_json, resolve, source_digest
 
 # torch's exporter (TorchScript) writes at most opset 18 well; freeze() raises it to 21
@@ -106,7 +103,7 @@ def _export(folder: Path, config: dict[str, Any], work: Path) -> Path:
 
 
 def _run_optimum(folder: Path, model_type: str, into: str) -> None:
-    with _quiet():
+    with quiet():
         main_export = _optimum(model_type, folder)
         try:
             main_export(
@@ -167,19 +164,6 @@ def _installed() -> str:
         f"{name} {there[name]}" if name in there else f"no {name}"
         for name in ("optimum", "optimum-onnx", "transformers", "torch")
     )
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """No logging, warnings or bars of the libraries: our own progress owns the terminal."""
-    disabled = logging.root.manager.disable
-    logging.disable(logging.CRITICAL)
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        logging.disable(disabled)
 
 
 def _checked(model: ir.Model, task: str, source: str) -> tuple[Literal["text", "image"], str]:

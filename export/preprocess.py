@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from console.errors import UnsupportedModel
+from export.quiet import quiet
 from export.source import first_line, read_json
 
 # position ids of these start behind the padding id: transformers, create_position_ids_from_input_ids
@@ -35,9 +36,10 @@ class Preprocessing:
     `parameters` holds `max_length` (tokens that the model can place, its special tokens included), `pad_id`
     and `pad_token`.
 
-    Image: no files; a picture is resized (`shortest_edge` pixels, or `resize_height` x `resize_width`) with
-    the filter `resample`, cut in its centre to `height` x `width`, and then `(pixel * rescale - mean) / std`
-    for each of `channels`, in the order channels, rows, columns.
+    Image: no files; a picture is resized (to `resize_height` x `resize_width`, or so that its shorter side
+    has `shortest_edge` pixels and the other int(shortest_edge * longer / shorter)) with Pillow's filter
+    `resample`, cut in its centre to `height` x `width`, and then `(pixel * rescale - mean) / std` for each
+    of `channels`, in the order channels, rows, columns. Without any size it is not resized.
     """
 
     kind: Literal["text", "image"]
@@ -118,7 +120,7 @@ def image_preprocessing(folder: Path) -> Preprocessing:
         UnsupportedModel: the sizes contradict each other or the channels.
     """
     config = read_json(folder, "config.json", required=True)
-    given = read_json(folder, "preprocessor_config.json")
+    given = _image_processor(folder)
     channels = int(config.get("num_channels", 3))
     height, width = _pair(config.get("image_size", 224))
     resize = given.get("size", config.get("image_size", 224)) if given.get("do_resize", True) else None
@@ -144,6 +146,23 @@ def image_preprocessing(folder: Path) -> Preprocessing:
     elif resize is not None:
         parameters["resize_height"], parameters["resize_width"] = _pair(resize)
     return Preprocessing("image", (), parameters)
+
+
+def _image_processor(folder: Path) -> dict[str, Any]:
+    """All fields of preprocessor_config.json, with what the class that it names fills in; empty without one."""
+    if not read_json(folder, "preprocessor_config.json"):
+        return {}
+    try:
+        with quiet():
+            from transformers import AutoImageProcessor
+
+            described: dict[str, Any] = AutoImageProcessor.from_pretrained(folder, use_fast=False).to_dict()
+    except Exception as error:  # transformers raises half a dozen classes
+        raise UnsupportedModel(
+            f"expected a preprocessor_config.json that transformers can read in {folder}, found one that it "
+            f"cannot ({first_line(error)}); save the image processor beside the model"
+        ) from error
+    return described
 
 
 def _edge(size: Any) -> int | None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -21,6 +20,8 @@ from onnx_ir.passes.common import (
 from onnxscript.optimizer import fold_constants_ir
 from onnxscript.rewriter import rewrite
 from onnxscript.rewriter.rules import common as rules
+
+from export.quiet import quiet
 
 # onnxscript's defaults, but for x + 0, x - 0, x * 1 and x / 1: they match with a tolerance (1e-8), and an
 # epsilon of 1e-12 under a square root is then removed without a word
@@ -51,7 +52,7 @@ def simplify(model: ir.Model) -> None:
     The values of inputs that have a default are not constants, and are hidden while the passes run: the
     folder knows that, the rewriter does not (a default scale of 1 would make its product "a no-op").
     """
-    with _quiet(), _defaults_hidden(model.graph):
+    with quiet(), _defaults_hidden(model.graph):
         InlinePass()(model)
         for _ in range(ROUNDS):
             fold_constants_ir(model, onnx_shape_inference=True, should_fold=_should_fold)
@@ -88,14 +89,3 @@ def _defaults_hidden(graph: ir.Graph) -> Iterator[None]:
         for value, tensor in defaults.items():
             value.const_value = tensor
             graph.register_initializer(value)
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """These passes log each node that they leave alone."""
-    disabled = logging.root.manager.disable
-    logging.disable(logging.CRITICAL)
-    try:
-        yield
-    finally:
-        logging.disable(disabled)

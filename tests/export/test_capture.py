@@ -1,0 +1,125 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import onnx_ir as ir
+import pytest
+import torch
+from transformers import AutoModel
+
+from console.errors import UnsupportedModel, UsageError
+from export.capture import Captured, capture
+from tests.export.runtime import pictures, run, text, worst
+
+TOLERANCE = 1e-5
+
+
+def torch_hidden(folder: Path, feeds: dict[str, np.ndarray]) -> np.ndarray:
+    """What the original computes."""
+    with torch.no_grad():
+        outputs = AutoModel.from_pretrained(folder).eval()(**{n: torch.from_numpy(a) for n, a in feeds.items()})
+    return np.asarray(outputs.last_hidden_state.numpy())
+
+
+def test_a_captured_text_encoder_is_the_original(captured_bert: Captured, bert_folder: Path) -> None:
+    """The graph and the untouched file both compute what torch computes, padding included."""
+    feeds = text(3, 11)
+    wanted = torch_hidden(bert_folder, feeds)
+    assert worst(run(captured_bert.original, feeds)[captured_bert.hidden], wanted) <= TOLERANCE
+    assert worst(run(captured_bert.model, feeds)[captured_bert.hidden], wanted) <= TOLERANCE
+
+
+def test_a_captured_picture_encoder_is_the_original(captured_vit: Captured, vit_folder: Path) -> None:
+    """The same for pictures, whose size is written into the graph's input."""
+    feeds = pictures(2)
+    assert worst(run(captured_vit.model, feeds)[captured_vit.hidden], torch_hidden(vit_folder, feeds)) <= TOLERANCE
+    shape = captured_vit.model.graph.inputs[0].shape
+    assert shape is not None
+    assert list(shape)[1:] == [3, 16, 16]
+
+
+def test_a_capture_says_what_it_is(captured_bert: Captured, captured_vit: Captured) -> None:
+    """Modality, hidden output, digest and name are those of the source."""
+    assert (captured_bert.modality, captured_vit.modality) == ("text", "image")
+    assert captured_bert.hidden == captured_vit.hidden == "last_hidden_state"
+    assert len(captured_bert.source_sha256) == 64
+    assert captured_bert.source_sha256 != captured_vit.source_sha256
+    assert captured_bert.name.startswith("bert")
+
+
+@pytest.mark.parametrize("which", ["captured_bert", "captured_distilbert", "captured_vit"])
+def test_linear_weights_are_known_by_their_modules(which: str, request: pytest.FixtureRequest) -> None:
+    """Every named weight, turned, is the weight of that module in the original."""
+    captured: Captured = request.getfixturevalue(which)
+    original = AutoModel.from_pretrained(request.getfixturevalue(which.replace("captured_", "") + "_folder"))
+    modules = dict(original.named_modules())
+    linear = {name for name, module in modules.items() if isinstance(module, torch.nn.Linear)}
+    # the pooler is not part of the hidden states
+    assert set(captured.modules.values()) == {name for name in linear if not name.startswith("pooler")}
+    for name, path in captured.modules.items():
+        held = captured.model.graph.initializers[name].const_value
+        assert held is not None
+        assert np.array_equal(held.numpy(), modules[path].weight.detach().numpy().T)
+
+
+def test_weights_stay_on_disk(captured_bert: Captured) -> None:
+    """Large weights are mapped from a file beside the original, not held in memory."""
+    weights = [captured_bert.model.graph.initializers[name].const_value for name in captured_bert.modules]
+    assert all(isinstance(weight, ir.ExternalTensor) for weight in weights)
+    assert (captured_bert.original.parent / "original.bin").stat().st_size > 100_000
+
+
+def test_nothing_of_the_exporter_reaches_the_terminal(
+    bert_folder: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """Neither log lines, warnings nor bars of torch, transformers and optimum appear; nothing else is left."""
+    capture(str(bert_folder), "text-classification", tmp_path)
+    assert capfd.readouterr() == ("", "")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["original.bin", "original.onnx", "tokenizer.json"]
+
+
+def folder_of(tmp_path: Path, **config: object) -> Path:
+    """A folder that looks like a model, with a configuration."""
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    (tmp_path / "model.safetensors").write_bytes(b"")
+    return tmp_path
+
+
+@pytest.mark.parametrize(
+    ("config", "words"),
+    [
+        ({"model_type": "nosuch"}, r"found 'nosuch' in .*: transformers [\d.]+ does not know it; choose an encoder"),
+        ({}, "found '' in .*does not know it"),
+        ({"model_type": "xlnet"}, "found 'xlnet' in .*: optimum-onnx has no exporter for it"),
+        ({"model_type": "bert"}, "expected a model that optimum can export, found that .* cannot be"),
+    ],
+)
+def test_a_model_that_cannot_be_exported_is_refused(config: dict[str, object], words: str, tmp_path: Path) -> None:
+    """Unknown architectures and broken weights end in one sentence, and leave nothing behind."""
+    source, work = tmp_path / "source", tmp_path / "work"
+    source.mkdir()
+    with pytest.raises(UnsupportedModel, match=words) as caught:
+        capture(str(folder_of(source, **config)), "feature-extraction", work)
+    assert "\n" not in str(caught.value)
+    assert list(work.iterdir()) == []
+
+
+def test_a_decoder_is_refused(tmp_path: Path) -> None:
+    """A model that reads more than an encoder does is refused with the names of its inputs."""
+    from transformers import GPT2Config, GPT2Model
+
+    GPT2Model(GPT2Config(vocab_size=32, n_embd=8, n_layer=1, n_head=2, n_positions=16)).save_pretrained(
+        tmp_path / "gpt2"
+    )
+    with pytest.raises(UnsupportedModel, match="expected an encoder that reads .* found .*position_ids"):
+        capture(str(tmp_path / "gpt2"), "feature-extraction", tmp_path / "work")
+
+
+def test_a_task_must_exist_and_fit(vit_folder: Path, tmp_path: Path) -> None:
+    """An unknown task lists the known ones; a task of text is refused for a model of pictures."""
+    with pytest.raises(UsageError, match="expected one of the tasks feature-extraction, .* found 'dreaming'"):
+        capture(str(vit_folder), "dreaming", tmp_path)
+    with pytest.raises(UnsupportedModel, match="expected a model that reads text for text-classification"):
+        capture(str(vit_folder), "text-classification", tmp_path)
