@@ -230,42 +230,42 @@ def test_zero_rows_have_a_zero_norm_gradient() -> None:
 
 
 QUANTIZED = {
-    "[in, out]": ("int8[3,5] q, T[5] s, int8[5] z", "w = DequantizeLinear<axis=1>(q, s, z) y = MatMul(x, w)"),
-    "[out, in]": (
-        "int8[5,3] q, T[5] s, int8[5] z",
-        "w = DequantizeLinear<axis=0>(q, s, z) y = com.microsoft.FusedMatMul<transB=1>(x, w)",
-    ),
+    "[in, out]": (1, "y = MatMul(x, w)"),
+    "[out, in]": (0, "y = com.microsoft.FusedMatMul<transB=1>(x, w)"),
+    "[out, in], scales along in": (1, "y = com.microsoft.FusedMatMul<transB=1>(x, w)"),
 }
 
 
 @pytest.mark.parametrize("layout", QUANTIZED)
 def test_quantized_weights_are_dequantized_for_each_use(layout: str) -> None:
     """Forward and backward each have their own DequantizeLinear, and compute with exactly the dequantized weight."""
-    inputs, nodes = QUANTIZED[layout]
+    axis, product = QUANTIZED[layout]
     rng = np.random.default_rng(9)
-    model = parse(f"(T[4,3] x, {inputs}) => (T[4,5] z2) <T[4,5] y> {{ {nodes} z2 = Tanh(y) }}", "float", opset=21)
-    shape = (3, 5) if layout == "[in, out]" else (5, 3)
-    quantized = rng.integers(-127, 128, shape).astype(np.int8)
-    scales = rng.uniform(0.005, 0.02, 5).astype(np.float32)
-    for name, array in (("q", quantized), ("s", scales), ("z", np.zeros(5, np.int8))):
+    nodes = f"w = DequantizeLinear<axis={axis}>(q, s, z) {product} t = Tanh(y)"
+    inputs = "T[4,64] x, int8[64,64] q, T[64] s, int8[64] z"
+    model = parse(f"({inputs}) => (T[4,64] t) <T[4,64] y> {{ {nodes} }}", "float", opset=21)
+    quantized = rng.integers(-127, 128, (64, 64)).astype(np.int8)
+    scales = rng.uniform(0.0005, 0.002, 64).astype(np.float32)
+    for name, array in (("q", quantized), ("s", scales), ("z", np.zeros(64, np.int8))):
         _with_weight(model, name, array)
     backward = build_backward(model, wanted=["x"])
     kinds = [node.op_type for node in backward.graph]
     assert kinds.count("DequantizeLinear") == 2
     second = len(kinds) - 1 - kinds[::-1].index("DequantizeLinear")
-    assert kinds[second + 1] in {"MatMul", "FusedMatMul"}
+    assert kinds[second + 1] == "FusedMatMul"
     for node in backward.graph:
         if node.op_type == "DequantizeLinear":
             assert len(node.outputs[0].uses()) == 1
 
-    x, g = rng.normal(size=(4, 3)).astype(np.float32), rng.normal(size=(4, 5)).astype(np.float32)
-    w = quantized * scales if layout == "[in, out]" else quantized.T * scales
+    x, g = rng.normal(size=(4, 64)).astype(np.float32), rng.normal(size=(4, 64)).astype(np.float32)
+    stored = quantized * (scales[:, None] if axis == 0 else scales)
+    w = stored if layout == "[in, out]" else stored.T
     y = np.tanh(x.astype(np.float64) @ w)
     expected = (g * (1.0 - y * y)) @ w.T
     for as_written in (True, False):
         if not as_written and layout == "[in, out]":
             continue  # onnxruntime rewrites the *forward* MatMul to int8 activations at its defaults
-        found = run(session(backward, as_written=as_written), {"x": x, "grad.z2": g})["grad.x"]
+        found = run(session(backward, as_written=as_written), {"x": x, "grad.t": g})["grad.x"]
         np.testing.assert_allclose(found, expected, atol=2e-6)
 
 

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import numpy as np
 import onnx_ir as ir
 import pytest
 
@@ -103,6 +104,16 @@ def test_refused_by_name(name: str) -> None:
 def test_operators_off_the_path_need_no_rule(text: str) -> None:
     """An operator without a rule is no obstacle where no gradient passes through it."""
     assert build_backward(_named(text), wanted=["x"], seeds={"y": "grad.y"})
+
+
+def test_a_default_that_can_be_fed_is_no_constant() -> None:
+    """An initializer that is also an input may hold anything at run time, so no rule reads it."""
+    model = _named("(T[4,3] x, T n) => (T[4,3] y) { y = Pow(x, n) }")
+    exponent = model.graph.inputs[1]
+    exponent.const_value = ir.tensor(np.array(2.0, np.float32), name="n")
+    model.graph.register_initializer(exponent)
+    with pytest.raises(NoGradientRule, match=r"its exponent is not one constant number"):
+        build_backward(model, wanted=["x"])
 
 
 def test_a_refused_graph_is_left_as_it_was() -> None:
