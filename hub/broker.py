@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import os
 import threading
 import warnings
 from typing import Any
@@ -46,6 +47,11 @@ class EmbeddedBroker:
     def url(self) -> str:
         """The address for clients on this machine."""
         return f"mqtt://{self.host}:{self.port}"
+
+    @property
+    def is_running(self) -> bool:
+        """Whether it still serves."""
+        return self._thread.is_alive()
 
     def close(self) -> None:
         """Stop listening and end the thread."""
@@ -97,5 +103,5 @@ def _reason(error: BaseException | None) -> str:
     while error is not None and not isinstance(error, OSError) and error.__cause__ is not None:
         error = error.__cause__
     if isinstance(error, OSError):
-        return error.strerror or str(error)
+        return os.strerror(error.errno) if error.errno else str(error)
     return str(error) if error is not None else "it did not start in time"

@@ -37,12 +37,17 @@ class Conductor:
     def __init__(self, home: Home, model: Model, post: Post, clock: Callable[[], float]) -> None:
         self.home, self.model, self.post, self.clock = home, model, post, clock
         self.open = {state.number: state for state in home.ledger.open_rounds()}
+        self.rank = versions.read_made(home.ledger.versions()[0]).version.rank
         self._asked_at_s = clock()
 
     def begin(self, state: Round) -> None:
         """Open a round."""
         self.open[state.number] = state
-        actions = self.record(state.number, rounds.Opened(), force=True)
+        try:
+            actions = self.record(state.number, rounds.Opened(), force=True)
+        except StorageError:
+            del self.open[state.number]
+            raise
         self.perform(state.number, actions)
 
     def tell(self, number: int, event: object) -> None:
@@ -199,8 +204,8 @@ class Conductor:
 
     def _factors(self, state: Round) -> Iterator[tuple[Adapter, float]]:
         for row in self.home.ledger.updates(state.number, "adapter"):
-            data, rank = self.home.blobs.get(row["digest"]), self.home.config.adapter.rank
-            yield adapter_of(data, _begin(row), self.model, rank), float(row["samples"])
+            data = self.home.blobs.get(row["digest"])
+            yield adapter_of(data, _begin(row), self.model, self.rank), float(row["samples"])
 
     def _statistics(self, state: Round) -> Iterator[Statistics]:
         for row in self.home.ledger.updates(state.number, "statistics"):

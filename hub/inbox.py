@@ -47,7 +47,8 @@ class Inbox:
         partial = self._touch(device, chunk.blob)
         if partial is None or not partial.assembly.add(chunk):
             return None
-        return partial if partial.committed and not partial.assembly.missing() else None
+        whole = len(partial.assembly.parts) == partial.assembly.total
+        return partial if partial.committed and whole else None
 
     def commit(self, device: str, update: str) -> Partial | None:
         """Remember that all was sent; None if not even its beginning is known."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from hub.versions import Made
-from wire.chunks import cut
+from wire.chunks import chunk_count, cut
 from wire.envelope import seal
 from wire.keys import PrivateKey
 from wire.messages import Chunk, Release, Version, encode
@@ -31,7 +31,8 @@ class Post:
     def send_blob(self, device: str, data: bytes, indexes: tuple[int, ...]) -> None:
         """Send chunks of a blob, those asked for or all."""
         topic = topic_of(self.fleet, self.model, "down", Chunk.TYPE, device)
-        for chunk in cut(data, indexes)[:CHUNKS_AT_ONCE]:
+        wanted = sorted(set(indexes)) or range(chunk_count(len(data)))
+        for chunk in cut(data, tuple(wanted[:CHUNKS_AT_ONCE])):
             self.transport.publish(topic, encode(chunk), qos=entry_of("down", Chunk.TYPE).qos)
 
     def version(self, made: Made, *, tip: bool) -> None:

@@ -53,7 +53,11 @@ def _enroll(service: Service, request: Row) -> Row:
 
 
 def _status(service: Service, request: Row) -> Row:
-    return show.status(service.home, service.broker, service.broker_lacks, service.clock())
+    return {
+        **show.status(service.home, service.broker, service.broker_lacks, service.clock()),
+        "messages_ignored": service.ignored,
+        "ignored_because": [f"{where}: {why}" for where, why in service.reasons.items()],
+    }
 
 
 def _list(service: Service, request: Row) -> Row:
@@ -75,6 +79,7 @@ def _stop(service: Service, request: Row) -> Row:
 def _release(service: Service, request: Row) -> Row:
     conductor = _conductor(service)
     digest = version_digest(service.home, str(request["version"]))
+    _with_head(service, digest)
     with service.home.ledger.transaction() as tx:
         put_release(tx, digest, "by hand", service.clock())
         put(tx, "tip", digest)
@@ -102,7 +107,7 @@ def _open(service: Service, request: Row) -> Row:
         number=number,
         kind=kind,
         versions=_versions(service, kind, request.get("versions")),
-        settings=_settings(kind, number, request),
+        settings=_settings(kind, number, service.home.config.adapter.rank, request),
         quorum=max(1, math.ceil(told.quorum * len(devices))),
         deadline_s=deadline_s,
         deadline_at_s=service.clock() + deadline_s,
@@ -138,13 +143,17 @@ def _versions(service: Service, kind: str, wanted: list[str] | None) -> tuple[st
     release = service.home.ledger.release()
     found = tuple(dict.fromkeys(version_digest(service.home, v) for v in wanted or ["released" if release else "tip"]))
     for digest in found:
-        named = show.named(service.home.ledger.version(digest))
-        if named is not None and not named["has_head"]:
-            raise HubError(
-                f"expected versions with a head, found that version {named['version']} has none; open a statistics "
-                f"round first"
-            )
+        _with_head(service, digest)
     return found
+
+
+def _with_head(service: Service, digest: str) -> None:
+    named = show.named(service.home.ledger.version(digest))
+    if named is not None and not named["has_head"] and _conductor(service).model.features:
+        raise HubError(
+            f"expected a version with a head, found that version {named['version']} has none; open a statistics "
+            f"round first"
+        )
 
 
 def version_digest(home: registry.Home, wanted: str) -> str:
@@ -163,14 +172,15 @@ def version_digest(home: registry.Home, wanted: str) -> str:
     return names[wanted]
 
 
-def _settings(kind: str, number: int, request: Row) -> dict[str, Any]:
+def _settings(kind: str, number: int, rank: int, request: Row) -> dict[str, Any]:
     given = {k: v for k, v in (request.get("settings") or {}).items() if v is not None}
     ranks = given.pop("ranks", None)
     if kind == "train":
         return {**TRAIN, "seed": number, **({"rank": ranks[0]} if ranks else {}), **_only(given, (*TRAIN, "seed"))}
     if kind == "evaluate":
         return {"split": given.get("split", "holdout"), **({"ranks": ranks} if ranks else {})}
-    return _only(given, ("minimum_per_class",))
+    # One prefix for all: statistics of unlike prefixes would describe unlike models, and their sum none of them.
+    return {"rank": rank, **_only(given, ("minimum_per_class",))}
 
 
 def _only(given: dict[str, Any], names: tuple[str, ...]) -> dict[str, Any]:

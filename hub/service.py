@@ -33,6 +33,7 @@ from wire.transport import Transport
 
 log = logging.getLogger("edgequilt.hub")
 MISSING_AT_ONCE = 1024
+REASONS_KEPT = 20
 Defer = Callable[[Callable[[], None]], None]
 
 
@@ -52,6 +53,7 @@ class Service:
         self.conductor: Conductor | None = None
         self.blobs: set[str] = set()  # what devices may fetch
         self.broker, self.broker_lacks = "", list[str]()  # for people; who starts the hub knows
+        self.ignored, self.reasons = 0, dict[str, str]()  # what did not hold: how often, and why last
         self._on: dict[Any, Callable[[Row, Any], None]] = {
             m.Hello: self._hello,
             m.Presence: self._presence,
@@ -68,6 +70,11 @@ class Service:
             lambda topic, payload: defer(partial(self.handle, topic, payload)),
             lambda up: defer(partial(self.connected, up)),
         )
+
+    def nobody_is_online(self) -> None:
+        """Forget who was online: at a new broker everybody says hello again."""
+        with self.home.ledger.transaction() as tx:
+            tx.execute(t.devices.update().values(online=False))
 
     def learn_model(self) -> None:
         """Serve the model of the first bundle, as soon as there is one."""
@@ -107,7 +114,12 @@ class Service:
         try:
             call()
         except EdgequiltError as error:
-            log.warning("%s: %s", where, error)
+            self.ignored += 1
+            self.reasons.pop(where, None)
+            self.reasons[where] = str(error)  # one per place: whoever floods us shall not flood the log
+            if len(self.reasons) > REASONS_KEPT:
+                del self.reasons[next(iter(self.reasons))]
+            log.info("%s: %s", where, error)
         except Exception:
             log.exception("%s: something that should not happen", where)
 
@@ -181,7 +193,7 @@ class Service:
         gate = state.phase == "gating"
         judged = (state.version, state.against) if gate else state.versions
         try:
-            check(data, begin, conductor.model, self.home.config.adapter.rank, judged)
+            check(data, begin, conductor.model, conductor.rank, judged)
         except BadData as error:
             self._refuse(begin, str(error))
             return
@@ -248,12 +260,19 @@ class Service:
         }
 
     def _fetch(self, device: Row, message: m.Fetch) -> None:
-        if message.blob not in self.blobs:
+        self.post.send_blob(device["name"], self._public(message.blob), message.indexes)
+
+    def _public(self, name: str) -> bytes:
+        """The bytes of a version, or of a blob that a version names; what devices sent is nobody's business."""
+        row = self.home.ledger.version(name)
+        if row is not None:
+            return bytes(row["body"])
+        if name not in self.blobs:
             for row in self.home.ledger.versions():
                 self.blobs |= versions.blob_names(versions.read_made(row).version)
-        if message.blob not in self.blobs:
-            raise BadData(f"expected a blob that a version names, {device['name']} asked for {message.blob[:12]}")
-        self.post.send_blob(device["name"], self.home.blobs.get(message.blob), message.indexes)
+        if name not in self.blobs:
+            raise BadData(f"expected the name of a version or of a blob of one, found {name[:12]}; it was ignored")
+        return self.home.blobs.get(name)
 
     def _failed(self, device: Row, message: m.Failed) -> None:
         row = self.home.ledger.job(message.job)

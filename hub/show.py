@@ -9,7 +9,7 @@ from console.table import mib, percent, table
 from hub import versions
 from hub.ledger import Row
 from hub.registry import Home
-from hub.rounds import Round
+from hub.rounds import UPDATE_OF, Round, Seat
 from wire.scores import Score, read_scores
 
 LACKS = ["TLS", "an access list"]  # of the embedded broker
@@ -81,12 +81,13 @@ def round_view(home: Home, number: int) -> Row:
             f"expected a round of 1 to {home.ledger.last_round()}, found {number}; see `edgequilt hub round list`"
         )
     made = home.ledger.version(state.version) if state.version else None
+    rows = {r["device"]: r for r in home.ledger.updates(number, UPDATE_OF[state.kind])}
     return {
         **round_line(state),
         "settings": state.settings,
         "versions": [named(home.ledger.version(v)) for v in state.versions],
         "quorum": state.quorum,
-        "per_device": {s.device: _seat(home, state, s.device, s.state, s.reason) for s in state.seats},
+        "per_device": {s.device: _seat(s, rows) for s in state.seats},
         "version": named(made),
         "tails": None if made is None else _tails(made["cut"]),
         "gate": None
@@ -111,11 +112,11 @@ def named(row: Row | None) -> Row | None:
     return {"version": row["number"], "digest": row["digest"], "has_head": bool(head)}
 
 
-def _seat(home: Home, state: Round, name: str, what: str, reason: str) -> Row:
-    found: Row = {"state": what, "reason": reason}
-    for row in home.ledger.updates(state.number):
-        if row["device"] == name and row["kind"] != "scores":
-            found.update(update=row["digest"], bytes=row["bytes"], samples=row["samples"], metrics=row["metrics"])
+def _seat(seat: Seat, rows: dict[str, Row]) -> Row:
+    found: Row = {"state": seat.state, "reason": seat.reason}
+    row = rows.get(seat.device)
+    if row is not None:
+        found.update({k: row[k] for k in ("bytes", "samples", "metrics")}, update=row["digest"])
     return found
 
 
@@ -125,7 +126,7 @@ def _tails(cut: dict[str, list[float]]) -> Row:
     return {
         "slots": tails,
         "max": max(tails.values(), default=0.0),
-        "sum": sum(tails.values()),
+        "sum": float(sum(tails.values())),
         "largest_share": max(shares, default=0.0),
     }
 
@@ -178,6 +179,8 @@ def status_text(found: Row) -> str:
             ],
         ),
     ]
+    if found.get("messages_ignored"):
+        lines += ["", f"{found['messages_ignored']} messages ignored; the last:", *found["ignored_because"][-3:]]
     if found["rounds_open"]:
         lines += ["", rounds_text(found["rounds_open"])]
     return "\n".join(lines)

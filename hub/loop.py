@@ -1,0 +1,66 @@
+"""One thread owns the hub; all others have their calls made by it."""
+
+from __future__ import annotations
+
+import contextlib
+import queue
+import threading
+from collections.abc import Callable
+from concurrent.futures import Future
+from concurrent.futures import TimeoutError as FutureTimeoutError
+from typing import Any
+
+from console.errors import HubError
+
+TICK_S = 0.5
+CALLS_BETWEEN_TICKS = 100
+WAITING_CALLS = 4000  # at 64 KiB a message, 256 MiB
+ANSWER_TIMEOUT_S = 110.0
+
+
+class Loop:
+    """Calls from other threads, made one at a time by the thread that is in `run`."""
+
+    def __init__(self) -> None:
+        self._calls: queue.Queue[Callable[[], None]] = queue.Queue(WAITING_CALLS)
+        self._stop = threading.Event()
+
+    def defer(self, call: Callable[[], None]) -> None:
+        """Have a call made; waits while too many wait already, which slows the sender down."""
+        while not self._stop.is_set():
+            with contextlib.suppress(queue.Full):
+                self._calls.put(call, timeout=1.0)
+                return
+
+    def wait_for(self, function: Callable[[], Any]) -> Any:
+        """Have a function called and wait for its result or its exception.
+
+        Raises:
+            HubError: it took too long.
+        """
+        future: Future[Any] = Future()
+
+        def call() -> None:
+            try:
+                future.set_result(function())
+            except Exception as error:  # noqa: BLE001  # who asked gets it
+                future.set_exception(error)
+
+        self.defer(call)
+        try:
+            return future.result(ANSWER_TIMEOUT_S)
+        except FutureTimeoutError as error:
+            raise HubError("expected an answer within two minutes, the hub is busy; ask again") from error
+
+    def stop(self) -> None:
+        """End `run` after the call that is being made; safe in a signal handler."""
+        self._stop.set()
+
+    def run(self, tick: Callable[[], None]) -> None:
+        """Make calls until `stop`, and `tick` about every half second."""
+        while not self._stop.is_set():
+            with contextlib.suppress(queue.Empty):
+                self._calls.get(timeout=TICK_S)()
+                for _ in range(CALLS_BETWEEN_TICKS):
+                    self._calls.get_nowait()()
+            tick()
