@@ -98,7 +98,7 @@ def adapter(sites: Sequence[SlotSite], rank: int, seed: int) -> Values:
         a = rng.standard_normal((site.features_in, rank)) / np.sqrt(site.features_in)
         b = rng.standard_normal((rank, site.features_out)) / np.sqrt(rank)
         values[site.a], values[site.b] = a.astype(np.float32), (0.1 * b).astype(np.float32)
-        values[site.scale] = np.float32(1.5).reshape(())
+        values[site.scale] = np.asarray(1.5, np.float32)
     return values
 
 

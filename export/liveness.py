@@ -2,28 +2,26 @@
 
 With optimizations off and priority order, execution order is file order, so one walk over the file is exact in
 principle. The rules are those of onnxruntime's allocation planner (onnxruntime/core/framework/
-allocation_planner.cc): an alias has no memory of its own; an elementwise kernel writes over an input at its
-last use; a freed buffer goes to the next value of the same shape and lives on meanwhile.
+allocation_planner.cc): an alias has no memory of its own; some kernels write over an input at its last use;
+a freed buffer goes to the next value of the same shape and lives on meanwhile.
 """
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from dataclasses import dataclass, field
 
 import onnx_ir as ir
 
-from export.gradient.dims import dims_of, dtype_of
-from export.values import COST_RANK, bodies, is_weight, reads, value_bytes
+from export.gradient.dims import Dims, broadcast, dims_of, dtype_of
+from export.values import COST_RANK, bodies, reads, value_bytes
 
 ALIASES = frozenset({"Reshape", "Squeeze", "Unsqueeze", "Flatten", "Identity"})
-# inputs that a kernel may write its output over, if shape and element size agree
-IN_PLACE = {
-    **dict.fromkeys(("Add", "Sub", "Mul", "Div"), (0, 1)),
-    **dict.fromkeys(("Abs", "Neg", "Floor", "Ceil", "Reciprocal", "Sqrt", "Exp", "Log", "Sign"), (0,)),
-    **dict.fromkeys(("Relu", "Sigmoid", "Tanh", "Clip", "Cast", "ScatterElements"), (0,)),
-}
-SCRATCH = frozenset({"Gelu"})  # kernels that allocate as much again as their output while they run
+# Kernels that write over their first input at its last use, if shape and element size agree. Measured, kernel by
+# kernel, on onnxruntime 1.31.1 with buffers of 16 MiB: plain arithmetic (Add, Mul, Neg, Exp, ...), Erf, Gelu
+# and LayerNormalization do not.
+IN_PLACE = frozenset({"Relu", "Sigmoid", "Tanh", "Softmax", "LogSoftmax", "Clip", "Cast", "ScatterElements"})
 
 
 @dataclass
@@ -98,14 +96,11 @@ def _taken_over(node: ir.Node, value: ir.Value, held: dict[ir.Value, Buffer]) ->
     """The input whose memory an output shares, if the kernel allows it."""
     if node.domain == "" and node.op_type in ALIASES and node.inputs[0] in held:
         return held[node.inputs[0]]
-    for position in IN_PLACE.get(node.op_type, ()) if node.domain == "" else ():
-        source = node.inputs[position] if position < len(node.inputs) else None
-        if source is None or is_weight(source) or source not in held:
-            continue
-        buffer = held[source]
-        if buffer.uses == 1 and not buffer.pinned and _shape(source) == _shape(value):
-            return buffer
-    return None
+    source = node.inputs[0] if node.domain == "" and node.op_type in IN_PLACE else None
+    if source is None or source not in held:
+        return None
+    buffer = held[source]
+    return buffer if buffer.uses == 1 and not buffer.pinned and _shape(source) == _shape(value) else None
 
 
 def _handed_on(value: ir.Value, free: list[Buffer], hand_on: bool) -> Buffer | None:
@@ -121,6 +116,15 @@ def _shape(value: ir.Value) -> tuple[object, ...]:
 
 
 def _scratch(node: ir.Node, rank: int) -> int:
+    """What a kernel allocates while it runs, beside its outputs."""
     inner = max((max(live_bytes(body, rank), default=0) for body in bodies(node)), default=0)
-    gelu = node.op_type in SCRATCH and node.domain in ("", "com.microsoft")
-    return inner + (value_bytes(node.outputs[0], rank) if gelu else 0)
+    if node.op_type != "Where" or node.domain:
+        return inner
+    # the condition selects from each side into a tensor of its own, as wide as the two together
+    condition, *sides = (dims_of(value) for value in reads(node))
+    return inner + sum(_bytes(broadcast(condition, side), node.outputs[0], rank) for side in sides)
+
+
+def _bytes(dims: Dims, like: ir.Value, rank: int) -> int:
+    numbers = [rank if isinstance(dim, str) else dim for dim in dims]
+    return math.prod(numbers) * dtype_of(like).bitwidth // 8

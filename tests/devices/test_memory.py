@@ -6,30 +6,31 @@ import pytest
 
 from devices.memory import MIB, WORKER_BASE_BYTES, Need, adapter_bytes, stored_bytes
 
-# MiniLM, onnxruntime 1.31.1, x86-64, peak anonymous memory of a fresh process above the imports' 21 MiB
+# MiniLM int8, onnxruntime 1.31.1 on x86-64, plain options: weight file, live bytes by hand from the graph, and
+# what a fresh process grew by from its imports to the peak of three runs; all in MiB
 MEASURED = {
-    # live bytes of a graph by hand, and what was measured, both in MiB
-    "fp32, 8 x 64": (62, 79),
-    "int8, 4 x 64": (31, 48),
-    "int8, 2 x 64": (17, 31),
-    "int8, 1 x 64": (9, 22),
-    "fp32, 4 x 128": (71, 89),
-    "fp32 forward, 8 x 64": (8, 22),
+    "backward, 8 x 32": (22.0, 25.1, 62.1),
+    "backward, 2 x 64": (22.0, 16.2, 50.7),
+    "backward, 8 x 64": (22.0, 49.7, 89.8),
+    "backward, 4 x 128": (22.0, 55.7, 91.1),
+    "forward, 8 x 32": (22.0, 11.9, 44.6),
+    "forward, 8 x 64": (22.0, 22.5, 55.7),
+    "forward, 4 x 128": (22.0, 25.6, 58.4),
 }
 
 
 @pytest.mark.parametrize("case", MEASURED)
 def test_the_model_meets_measured_peaks(case: str) -> None:
-    """Live bytes plus the model's constants come within 4 MiB of what a process really took."""
-    live, measured = MEASURED[case]
-    predicted = Need(weights=0, live=live * MIB).total - WORKER_BASE_BYTES
-    assert abs(predicted - measured * MIB) <= 4 * MIB
+    """The prediction is within the larger of 10 % and 4 MiB of what a process really grew by."""
+    weights, live, measured = MEASURED[case]
+    predicted = Need(int(weights * MIB), int(live * MIB)).total - WORKER_BASE_BYTES
+    assert abs(predicted / MIB - measured) <= max(0.1 * measured, 4)
 
 
 def test_every_part_is_counted_once() -> None:
-    """The peak grows by exactly what each part grows by."""
+    """The peak grows by exactly what each part grows by, live bytes by 15 % more."""
     empty = Need(0, 0).total
-    assert Need(1, 20, 300, 4000).total - empty == 4321
+    assert Need(1, 20, 300, 4000).total - empty == 4321 + 3
 
 
 @pytest.mark.parametrize(("mode", "copies"), [("train", 4), ("train-forward", 4), ("serve", 1)])
