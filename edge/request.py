@@ -23,8 +23,7 @@ class Place:
     """Where the worker finds things; the same for every job of an agent."""
 
     bundle: str  # folder
-    bundle_sha256: str  # of its manifest, as the core checked it
-    publishers: tuple[str, ...]  # public key lines
+    bundle_sha256: str  # of its manifest, whose signature the core has checked
     data: str
     holdout: float
     blobs: str  # folder of blobs, named by SHA-256

@@ -16,7 +16,7 @@ from edge.request import Place
 from edge.voice import Voice
 from wire.bundle import Bundle, open_bundle
 from wire.envelope import Trust
-from wire.keys import PublicKey, read_private_key, read_public_key
+from wire.keys import read_private_key, read_public_key
 from wire.mqtt import Broker, parse_broker
 
 
@@ -48,8 +48,8 @@ def prepare(config: Config) -> Setup:
     """
     key = read_private_key(config.device_key)
     hub = Trust(read_public_key(path, "hub") for path in config.hub_keys)
-    publishers = [read_public_key(path, "publisher") for path in config.publisher_keys]
-    bundle = open_bundle(config.bundle, Trust(publishers))
+    publishers = Trust(read_public_key(path, "publisher") for path in config.publisher_keys)
+    bundle = open_bundle(config.bundle, publishers)
     manifest = bundle.manifest
     samples = check_data(config.data, manifest.labels, manifest.preprocess.kind)
     return Setup(
@@ -61,7 +61,7 @@ def prepare(config: Config) -> Setup:
         jobs=jobs_of(bundle),
         samples=samples,
         state=config.state,
-        place=_place(config, bundle, publishers),
+        place=_place(config, bundle),
         voice=Voice(config.fleet, manifest.model.id, config.name, key),
         hub=hub,
         budget_bytes=config.budget_bytes or manifest.plan.budget_bytes or None,
@@ -70,11 +70,10 @@ def prepare(config: Config) -> Setup:
     )
 
 
-def _place(config: Config, bundle: Bundle, publishers: list[PublicKey]) -> Place:
+def _place(config: Config, bundle: Bundle) -> Place:
     return Place(
         bundle=str(config.bundle.resolve()),
         bundle_sha256=bundle.sha256,
-        publishers=tuple(k.line for k in publishers),
         data=str(config.data.resolve()),
         holdout=config.holdout,
         blobs=str((config.state / "blobs").resolve()),

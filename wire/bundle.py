@@ -9,12 +9,15 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from console.errors import IntegrityError, SignatureError
-from wire.envelope import Trust, check_detached
 from wire.files import digest, file_digest, inside, read_bytes
-from wire.keys import PublicKey
 from wire.manifest import LIMIT_BYTES, Manifest, parse_manifest
+
+if TYPE_CHECKING:  # a worker opens what its core has checked, and saves the 7 MiB of cryptography
+    from wire.envelope import Trust
+    from wire.keys import PublicKey
 
 MANIFEST, SIGNATURE = "manifest.json", "manifest.sig"
 
@@ -50,6 +53,8 @@ def open_bundle(folder: Path, trust: Trust | None, advance: Callable[[int], None
     body = read_bytes(folder / MANIFEST, "a bundle's manifest", LIMIT_BYTES)
     signer = None
     if trust is not None:
+        from wire.envelope import check_detached
+
         if not (folder / SIGNATURE).exists():
             raise SignatureError(
                 f"expected a signature at {folder / SIGNATURE}, found none; export with --key, or fetch "
