@@ -52,6 +52,11 @@ def run(model: ir.Model | Path, feeds: Mapping[str, Array], level: str = "disabl
     return dict(zip(names, loaded.run(names, {n: a for n, a in feeds.items() if n in known}), strict=True))
 
 
+def inline(model: ir.Model) -> ir.Model:
+    """A copy with its weights inside, for readers that know of no folder."""
+    return ir.external_data.load_to_model(model.clone())
+
+
 def copy_of(captured: Captured) -> Captured:
     """The same capture with a graph that a test may change."""
     return replace(captured, model=captured.model.clone())
