@@ -6,7 +6,7 @@ whole model, which is built for this and thrown away.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 import onnx_ir as ir
@@ -17,6 +17,7 @@ from export.gradient.backward import LossSpec, build_backward
 from export.gradient.dims import dims_of
 from export.linears import linears, module_path
 from export.liveness import buffers, live_bytes
+from export.quantize import FORMATS, Cache, quantize_weights
 from export.values import COST_RANK, bodies, constant_nodes, is_weight, reads, value_bytes
 
 MOST_CROSSING = 4  # tensors; more of them means that a cut is inside something that belongs together
@@ -34,13 +35,15 @@ class Cost:
         return tuple(self.positions[c - 1] for c in cuts)
 
 
-def cost(model: ir.Model, batch: int, mode: str) -> Cost:
+def cost(model: ir.Model, batch: int, mode: str, formats: Iterable[str] = FORMATS, cache: Cache | None = None) -> Cost:
     """Count a frozen forward model.
 
     Args:
         model: with slots and head, batch and sequence fixed.
         batch: what it is frozen for; numbers per item are divided by it.
         mode: in mode "train" activations that the backward pass needs are counted as kept.
+        formats: of weights, to count bytes in.
+        cache: quantized weights that other graphs of the model share.
 
     Raises:
         NoGradientRule: in mode "train", an operator cannot be differentiated.
@@ -49,7 +52,7 @@ def cost(model: ir.Model, batch: int, mode: str) -> Cost:
     graph = model.graph
     positions = legal_cuts(graph)
     unit_of = _unit_of(graph, positions)
-    weights, dequantized = _weights(model, unit_of)
+    weights, dequantized = _weights(model, unit_of, formats, {} if cache is None else cache)
     kept, transient = _activations(model, unit_of, len(positions) + 1, mode)
     slots = _slots(graph, unit_of)
     crossed = [sum(value_bytes(v) for v in values) for values in crossing(graph, positions)]
@@ -102,19 +105,19 @@ def _unit_names(graph: ir.Graph, positions: list[int]) -> list[str]:
     return [module_path(nodes[p].name) or nodes[p].name or nodes[p].op_type for p in (0, *positions)]
 
 
-def _weights(model: ir.Model, unit_of: Mapping[ir.Node, int]) -> tuple[list[dict[str, int]], list[tuple[int, ...]]]:
+def _weights(
+    model: ir.Model, unit_of: Mapping[ir.Node, int], formats: Iterable[str], cache: Cache
+) -> tuple[list[dict[str, int]], list[tuple[int, ...]]]:
     """Weight bytes by format and sizes of dequantized weights, per unit; a tied weight counts in each unit."""
-    from export.quantize import quantized_bytes
-
     count = max(unit_of.values(), default=0) + 1
-    small = quantized_bytes(model)
+    after = {f: {r.name: r.bytes_after for r in quantize_weights(model.clone(), f, cache)} for f in formats}
     matrices = {linear.weight for linear in linears(model)}
-    sizes: list[dict[str, int]] = [{"fp32": 0, "int8": 0} for _ in range(count)]
+    sizes: list[dict[str, int]] = [dict.fromkeys(after, 0) for _ in range(count)]
     dequantized: list[set[int]] = [set() for _ in range(count)]
     for unit, weight in {(unit_of[n], v) for n in model.graph for v in reads(n) if is_weight(v)}:
         plain = value_bytes(weight)
-        sizes[unit]["fp32"] += plain
-        sizes[unit]["int8"] += small.get(weight.name or "", plain)
+        for name, known in after.items():
+            sizes[unit][name] += known.get(weight.name or "", plain)
         if weight in matrices:
             dequantized[unit].add(plain)
     return sizes, [tuple(sorted(d)) for d in dequantized]

@@ -28,7 +28,7 @@ INLINE_BYTES = 1024  # smaller tensors stay in the graph
 
 
 def write_graphs(models: Mapping[str, ir.Model], folder: Path, weights: str) -> None:
-    """Write `NAME.onnx` for every model and one file with the weights of all of them.
+    """Write `NAME.onnx` for every model and one file with the weights of all of them, not yet durably.
 
     Equal tensors are written once, whatever their names. The models refer to the file afterwards.
 
@@ -48,10 +48,10 @@ def write_graphs(models: Mapping[str, ir.Model], folder: Path, weights: str) -> 
                 if tensor is None or tensor.nbytes <= INLINE_BYTES or value.is_graph_input():
                     continue
                 value.const_value = _place(tensor, file, places, folder, weights)
-        _sync(file)
     for name, model in models.items():
         data = ir.to_proto(model).SerializeToString(deterministic=True)
-        write_synced(folder / f"{name}.onnx", data)
+        with _storing(folder):
+            (folder / f"{name}.onnx").write_bytes(data)
 
 
 def _place(
@@ -85,7 +85,9 @@ def read_golden(path: Path) -> tuple[dict[str, NDArray[Any]], dict[str, NDArray[
     return feeds, fetches
 
 
-def describe(folder: Path, names: Sequence[str], advance: Callable[[int], None] = lambda n: None) -> tuple[File, ...]:
+def describe_files(
+    folder: Path, names: Sequence[str], advance: Callable[[int], None] = lambda n: None
+) -> tuple[File, ...]:
     """Length and SHA-256 of files of a folder."""
     return tuple(File(name, (folder / name).stat().st_size, file_digest(folder / name, advance)) for name in names)
 

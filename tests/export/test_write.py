@@ -11,7 +11,7 @@ import pytest
 from console.errors import IntegrityError, SignatureError, StorageError
 from export.chain import Graph
 from export.gradient.backward import LossSpec, build_backward
-from export.write import describe, read_golden, replacing, seal_bundle, write_golden, write_graphs, write_synced
+from export.write import describe_files, read_golden, replacing, seal_bundle, write_golden, write_graphs, write_synced
 from tests.export.graphs import feeds, residual_mlp
 from wire.bundle import open_bundle
 from wire.envelope import Trust
@@ -81,7 +81,7 @@ def bundle(target: Path, key: PrivateKey, content: bytes = b"golden values") -> 
             edgequilt="0",
             model=Model("model-1", "model", "text-classification", "0" * 64),
             plan=Plan("board", "train", "int8", 2, 8, (), 1, 1),
-            files=describe(folder, ["golden.safetensors"]),
+            files=describe_files(folder, ["golden.safetensors"]),
             inputs=(),
             buckets=(),
             segments=(),

@@ -1,0 +1,108 @@
+"""Segments as finished graphs: differentiated, quantized, in execution order, and their exact twins."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import onnx_ir as ir
+
+from export.cut import Segment, cut
+from export.gradient.backward import LossSpec, build_backward
+from export.gradient.present import present
+from export.order import order_just_in_time
+from export.quantize import Cache, WeightReport, quantize_weights
+
+FAULT_AROUND_BYTES = 64 * 1024  # what Linux maps around a touched page of a file, if it is in memory already
+
+
+@dataclass(frozen=True)
+class Piece:
+    """A segment with its graphs by kind: `exact` in float32, `shipped` as the board gets them."""
+
+    segment: Segment
+    exact: dict[str, ir.Model]
+    shipped: dict[str, ir.Model]
+    reports: tuple[WeightReport, ...]
+
+
+def build(frozen: ir.Model, positions: Sequence[int], mode: str, quant: str, cache: Cache) -> list[Piece]:
+    """Cut a frozen model and finish every graph of every segment.
+
+    Args:
+        frozen: the forward model with slots and head; left as it is.
+        positions: node positions of the cuts.
+        mode: "train" adds a backward graph to every segment at or after the first slot.
+        quant: format of the weights.
+        cache: shared by all graphs of the model.
+
+    Raises:
+        NoGradientRule: mode "train", and an operator cannot be differentiated.
+    """
+    segments = cut(frozen, positions)
+    return [_piece(segment, segment is segments[-1], mode, quant, cache) for segment in segments]
+
+
+def _piece(segment: Segment, last: bool, mode: str, quant: str, cache: Cache) -> Piece:
+    exact = {"forward": segment.model}
+    if mode == "train" and segment.wanted:
+        exact["backward"] = build_backward(segment.model, wanted=segment.wanted, loss=LossSpec() if last else None)
+    shipped = {kind: model.clone() for kind, model in exact.items()}
+    reports: dict[str, WeightReport] = {}
+    for model in shipped.values():
+        reports |= {report.name: report for report in quantize_weights(model, quant, cache)}
+        order_just_in_time(model)
+    return Piece(segment, exact, shipped, tuple(reports.values()))
+
+
+def twin(exact: ir.Model, shipped: ir.Model) -> ir.Model:
+    """`exact` with the weights that `shipped` has, dequantized by numpy: what it must compute.
+
+    Matrices are stored as [out, in] beside scales [out], tables as [rows, columns] beside scales [rows, 1].
+    """
+    model = exact.clone()
+    stored = shipped.graph.initializers
+    for name, weight in model.graph.initializers.items():
+        if f"{name}.q" not in stored or weight.const_value is None:
+            continue
+        q, s = (_numbers(stored[f"{name}.{part}"]) for part in "qs")
+        rows = q.astype(np.float32) * (s if s.ndim == 2 else s[:, None])
+        plain = rows if s.ndim == 2 else np.ascontiguousarray(rows.T)
+        weight.const_value = ir.tensor(plain, name=name)
+    return model
+
+
+def touched_bytes(model: ir.Model) -> int:
+    """Bytes of the weights that one run touches, as a mapped file counts them: of a table, around each row."""
+    total = 0
+    for weight in model.graph.initializers.values():
+        if weight.const_value is None or weight.is_graph_input():
+            continue
+        rows = [_looked_up(use.node) for use in weight.uses() if use.node.op_type == "Gather" and use.idx == 0]
+        only_rows = len(rows) == len(list(weight.uses())) and None not in rows
+        size = weight.const_value.nbytes
+        touched = sum(count or 0 for count in rows) * FAULT_AROUND_BYTES
+        total += min(size, touched) if only_rows else size
+    return total
+
+
+def _looked_up(node: ir.Node) -> int | None:
+    """How many rows a Gather reads; None if that is not known."""
+    indices = node.inputs[1]
+    if indices is None or indices.shape is None or not all(isinstance(d, int) for d in indices.shape):
+        return None
+    return int(np.prod([d for d in indices.shape if isinstance(d, int)], dtype=np.int64))
+
+
+def _numbers(value: ir.Value) -> np.ndarray:
+    return present(value.const_value).numpy()
+
+
+def reports_of(pieces: Iterable[Piece]) -> list[WeightReport]:
+    """One report per weight, the first where segments share one."""
+    found: dict[str, WeightReport] = {}
+    for piece in pieces:
+        for report in piece.reports:
+            found.setdefault(report.name, report)
+    return list(found.values())

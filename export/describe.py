@@ -1,0 +1,177 @@
+"""The manifest of a bundle from what was planned, built, verified and measured."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from collections.abc import Sequence
+from dataclasses import asdict
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+import onnx_ir as ir
+
+from devices.plan import Board, Decision
+from export.build import Piece, reports_of
+from export.chain import Link
+from export.gradient.dims import dtype_of, shape_of
+from export.measure import Peak, machine
+from export.prepare import Prepared
+from export.stage import Stage
+from wire import manifest as m
+from wire.manifest import SCHEMA, Manifest
+
+GOLDEN_TOLERANCE = 1e-4  # of max(1, max|expected|): other processors sum in another order
+GOLDEN = "golden.safetensors"
+
+
+def describe(
+    prepared: Prepared,
+    stage: Stage,
+    board: Board,
+    decision: Decision,
+    *,
+    name: str,
+    labels: Sequence[str],
+    files: tuple[m.File, ...],
+) -> Manifest:
+    """The manifest of one board's bundle."""
+    bucket = bucket_of(prepared, stage)
+    return Manifest(
+        schema=SCHEMA,
+        edgequilt=_version(),
+        model=_model(prepared, name, labels),
+        plan=_plan(board, decision),
+        files=files,
+        inputs=_inputs(prepared, stage),
+        buckets=(bucket,),
+        segments=tuple(_segment(stage, p, k, bucket.name) for p, k in zip(stage.pieces, stage.links, strict=True)),
+        slots=_slots(prepared, stage),
+        head=_head(prepared, stage),
+        labels=tuple(labels),
+        preprocess=_preprocess(prepared),
+        golden=m.Golden(GOLDEN, bucket.name, GOLDEN_TOLERANCE),
+        quantization=tuple(_plain(asdict(report)) for report in reports_of(stage.pieces)),
+        extra={"verified": stage.checks},
+    )
+
+
+def bucket_of(prepared: Prepared, stage: Stage) -> m.Bucket:
+    """The one bucket of a bundle; forward and backward graphs run the same micro-batch."""
+    batch, sequence = stage.key.micro_batch, prepared.sequence
+    return m.Bucket(f"b{batch}" if sequence is None else f"b{batch}s{sequence}", batch, sequence)
+
+
+def _model(prepared: Prepared, name: str, labels: Sequence[str]) -> m.Model:
+    """The id is the same for every board of one export: of source, task, labels and slots, not of the plan."""
+    captured = prepared.captured
+    slots = [[site.name, site.features_in, site.features_out] for site in prepared.sites]
+    same = json.dumps([captured.source_sha256, captured.task, list(labels), slots, prepared.sequence])
+    short = re.sub(r"[^a-z0-9._-]+", "-", name.lower().rpartition("/")[2]).strip("-._")[:40] or "model"
+    digest = hashlib.sha256(same.encode()).hexdigest()[:12]
+    return m.Model(f"{short}-{digest}", name, captured.task, captured.source_sha256)
+
+
+def _plan(board: Board, decision: Decision) -> m.Plan:
+    extra = {"predicted_by_segment": list(decision.predicted_bytes), "reasons": list(decision.reasons)}
+    return m.Plan(
+        device=board.name,
+        mode=board.mode,  # type: ignore[arg-type]  # the command line allows the three modes only
+        quant=board.quant,
+        rank=decision.rank,
+        micro_batch=decision.micro_batch,
+        cuts=decision.cuts,
+        budget_bytes=board.budget_bytes,
+        predicted_bytes=max(decision.predicted_bytes),
+        extra=extra,
+    )
+
+
+def _tensor(value: ir.Value) -> m.Tensor:
+    return m.Tensor(value.name or "", dtype_of(value).numpy().name, tuple(shape_of(value) or ()))
+
+
+def _inputs(prepared: Prepared, stage: Stage) -> tuple[m.Tensor, ...]:
+    """What a model takes of the outside: neither boundaries nor slots nor head."""
+    known: dict[str, m.Tensor] = {}
+    for piece in stage.pieces:
+        for value in piece.shipped["forward"].graph.inputs:
+            if not value.is_initializer() and value.name not in piece.segment.entering:
+                known.setdefault(value.name or "", _tensor(value))
+    order = [value.name for value in prepared.captured.model.graph.inputs]
+    return tuple(sorted(known.values(), key=lambda tensor: order.index(tensor.name)))
+
+
+def _segment(stage: Stage, piece: Piece, link: Link, bucket: str) -> m.Segment:
+    graphs = []
+    for kind, path, options in link.graphs():
+        model = piece.shipped[kind]
+        graphs.append(
+            m.Graph(
+                kind=kind,  # type: ignore[arg-type]  # one of the two that links have
+                bucket=bucket,
+                file=path.name,
+                inputs=tuple(_tensor(v) for v in model.graph.inputs),
+                outputs=tuple(_tensor(v) for v in model.graph.outputs),
+                options=options,
+                memory=_memory(stage.predicted[path.name], stage.peaks[path.name]),
+            )
+        )
+    inputs = [v.name or "" for v in piece.shipped["forward"].graph.inputs if not v.is_initializer()]
+    segment = piece.segment
+    slots = tuple(dict.fromkeys(name.removeprefix("slot.").rpartition(".")[0] for name in segment.adapters))
+    weights = (f"{segment.name}.weights.bin",)
+    return m.Segment(
+        segment.name, tuple(inputs), segment.leaving, segment.differentiable, slots, tuple(graphs), weights
+    )
+
+
+def _memory(predicted_bytes: int, peak: Peak) -> m.Measured:
+    extra = {"measured_anonymous_bytes": peak.peak_anon_bytes, "base_anonymous_bytes": peak.base_anon_bytes}
+    return m.Measured(
+        predicted_bytes=predicted_bytes,
+        measured_bytes=peak.peak_bytes,
+        base_bytes=peak.base_bytes,
+        step_s=peak.step_s,
+        machine=machine(),
+        extra={**extra, "threads": 1},
+    )
+
+
+def _slots(prepared: Prepared, stage: Stage) -> tuple[m.Slot, ...]:
+    where = {name: piece.segment.name for piece in stage.pieces for name in piece.segment.adapters}
+    return tuple(
+        m.Slot(s.name, s.module, "lora", s.features_in, s.features_out, where[s.a], s.a, s.b, s.scale)
+        for s in prepared.sites
+    )
+
+
+def _head(prepared: Prepared, stage: Stage) -> m.Head:
+    h, last = prepared.head, stage.pieces[-1].segment.name
+    return m.Head(h.features, h.weight, h.bias, h.features_output, h.logits_output, last, h.pooling)
+
+
+def _preprocess(prepared: Prepared) -> m.Preprocess:
+    given = prepared.captured.preprocess
+    return m.Preprocess(given.kind, tuple(path.name for path in given.files), _plain(given.parameters))
+
+
+def _plain(table: dict[str, Any]) -> dict[str, Any]:
+    """Without absent values, which the manifest leaves out."""
+    return {key: value for key, value in table.items() if value is not None and value != ""}
+
+
+def _version() -> str:
+    try:
+        return version("edgequilt")
+    except PackageNotFoundError:
+        return "0"
+
+
+def blobs(prepared: Prepared, stage: Stage) -> list[Path]:
+    """Every file of the stage and of the preprocessing that goes into a bundle."""
+    graphs = [path for link in stage.links for _, path, _ in link.graphs()]
+    weights = [stage.folder / f"{link.name}.weights.bin" for link in stage.links]
+    return [*graphs, *weights, *prepared.captured.preprocess.files]

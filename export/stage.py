@@ -1,0 +1,164 @@
+"""Graphs for one plan: built, written, verified, measured. Boards with the same plan share one stage."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from devices.memory import Need
+from export import feeds
+from export.build import Piece, build, touched_bytes, twin
+from export.chain import Chain, Graph, Link
+from export.liveness import live_peak
+from export.measure import Measurer, Peak
+from export.prepare import Prepared
+from export.verify import check_gradients, check_loss, check_same, check_twins, original_features
+from export.write import write_graphs
+
+SEED = 20
+GOLDEN_RANK = 2
+CHECK_RANK = 4
+
+
+@dataclass(frozen=True)
+class Key:
+    """What makes two boards share their graphs."""
+
+    mode: str
+    quant: str
+    micro_batch: int
+    positions: tuple[int, ...]
+
+
+@dataclass
+class Stage:
+    """Finished graphs in a folder, with what was found out about them."""
+
+    key: Key
+    folder: Path
+    pieces: list[Piece]
+    links: list[Link]
+    checks: dict[str, Any] = field(default_factory=dict)
+    peaks: dict[str, Peak] = field(default_factory=dict)  # by file name
+    predicted: dict[str, int] = field(default_factory=dict)
+
+
+def build_stage(prepared: Prepared, key: Key, folder: Path) -> Stage:
+    """Build all graphs of a plan and write them into `folder`; predict what each takes.
+
+    Raises:
+        NoGradientRule: mode "train", and an operator cannot be differentiated.
+        StorageError: the folder cannot be written.
+    """
+    pieces = build(prepared.frozen(key.micro_batch), key.positions, key.mode, key.quant, prepared.cache)
+    stage = Stage(key, folder, pieces, [])
+    for piece in pieces:
+        for kind, model in piece.shipped.items():
+            need = Need(touched_bytes(model), live_peak(model))
+            stage.predicted[f"{piece.segment.name}.{kind}.onnx"] = need.total
+    stage.links = _write(pieces, "shipped", folder)
+    return stage
+
+
+def _write(pieces: list[Piece], which: str, folder: Path) -> list[Link]:
+    folder.mkdir(parents=True, exist_ok=True)
+    links = []
+    for piece in pieces:
+        name = piece.segment.name
+        models = {f"{name}.{kind}": model for kind, model in getattr(piece, which).items()}
+        write_graphs(models, folder, f"{name}.weights.bin")
+        paths = [folder / f"{stem}.onnx" for stem in models]
+        links.append(Link(name, paths[0], paths[1] if len(paths) > 1 else None))
+    return links
+
+
+def verify_stage(prepared: Prepared, stage: Stage) -> None:
+    """Every check of `export.verify` on the written graphs; the figures go into `stage.checks`.
+
+    Raises:
+        VerificationError: one of them fails.
+    """
+    chain = Chain(stage.links)
+    batch, preprocess = stage.key.micro_batch, prepared.captured.preprocess
+    inputs = [feeds.inputs_for(preprocess, batch, prepared.sequence, seed) for seed in (None, SEED)]
+    exact = chain if stage.key.quant == "fp32" else Chain(_write(stage.pieces, "exact", stage.folder / "exact"))
+    expected = [original_features(prepared.captured.original, prepared.captured.hidden, given) for given in inputs]
+    got = [exact.forward(given)["features"] for given in inputs]
+    worst = max(check_same(g, e, "the chain of segments and the original") for g, e in zip(got, expected, strict=True))
+    stage.checks["chain_error"] = worst
+    if exact is not chain:
+        stage.checks |= check_loss(chain.forward(inputs[0])["features"], got[0])
+        stage.checks["dequantized_error"] = _check_twins(prepared, stage, chain)
+    if stage.key.mode == "train":
+        groups = {piece.segment.name: piece.segment.adapters for piece in stage.pieces if piece.segment.adapters}
+        stage.checks["gradient_error"] = check_gradients(chain, checking_values(prepared, batch, CHECK_RANK), groups)
+
+
+def _check_twins(prepared: Prepared, stage: Stage, chain: Chain) -> float:
+    values = chain.backward(chain.forward(checking_values(prepared, stage.key.micro_batch, CHECK_RANK)))
+    worst = 0.0
+    for piece, link in zip(stage.pieces, stage.links, strict=True):
+        twins = {f"twin.{kind}": twin(piece.exact[kind], piece.shipped[kind]) for kind in piece.exact}
+        write_graphs(twins, stage.folder, "twin.weights.bin")
+        for kind, path, options in link.graphs():
+            other = Graph(stage.folder / f"twin.{kind}.onnx")
+            worst = max(worst, check_twins(chain.graph(path, options), other, values, path.stem))
+            (stage.folder / f"twin.{kind}.onnx").unlink()
+        (stage.folder / "twin.weights.bin").unlink()
+    return worst
+
+
+def measure_stage(
+    prepared: Prepared, stage: Stage, measurer: Measurer, rank: int, advance: Callable[[], None] = lambda: None
+) -> None:
+    """Try session options on every graph in fresh processes; the best become the options of the links.
+
+    Raises:
+        VerificationError: a graph does not run.
+    """
+    chain = Chain(stage.links)
+    given = checking_values(prepared, stage.key.micro_batch, rank)
+    given |= _all_over(prepared, given)
+    fed = chain.feeds_of(chain.backward(chain.forward(given)))
+    stage.peaks = {path.name: measurer.best(path, values, advance) for path, values in fed.items()}
+    stage.links = [_with_options(link, stage.peaks) for link in stage.links]
+
+
+def _with_options(link: Link, peaks: dict[str, Peak]) -> Link:
+    forward = peaks[link.forward.name].options
+    backward = forward if link.backward is None else peaks[link.backward.name].options
+    return Link(link.name, link.forward, link.backward, forward, backward)
+
+
+def _all_over(prepared: Prepared, given: dict[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
+    """Token ids at even distances, so that a run touches as much of an embedding table as any can."""
+    if "input_ids" not in given:
+        return {}
+    ids = given["input_ids"]
+    vocabulary = feeds.vocabulary_of(prepared.captured.preprocess)
+    spread = np.linspace(0, vocabulary - 1, ids.size).astype(np.int64)
+    return {"input_ids": spread.reshape(ids.shape), "attention_mask": np.ones_like(ids)}
+
+
+def checking_values(prepared: Prepared, batch: int, rank: int) -> dict[str, NDArray[Any]]:
+    """Real input, an adapter and a head that are not zero, labels and weights."""
+    return {
+        **feeds.inputs_for(prepared.captured.preprocess, batch, prepared.sequence, None),
+        **feeds.adapter(prepared.sites, rank, SEED + 1),
+        **feeds.head(prepared.head, prepared.classes, SEED + 2),
+        **feeds.targets(batch, prepared.classes, SEED + 3),
+    }
+
+
+def golden_values(prepared: Prepared, stage: Stage) -> tuple[dict[str, NDArray[Any]], dict[str, NDArray[Any]]]:
+    """What is fed, and what the shipped chain computes from it with its final options."""
+    given = checking_values(prepared, stage.key.micro_batch, GOLDEN_RANK)
+    values = Chain(stage.links).forward(given)
+    names = {value.name for piece in stage.pieces for value in piece.shipped["forward"].graph.inputs}
+    fed = {name: value for name, value in given.items() if name in names}
+    return fed, {name: values[name] for name in (prepared.head.features_output, prepared.head.logits_output)}
