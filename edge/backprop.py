@@ -74,10 +74,12 @@ def train(
     parameters = _parameters(runner, factors)
     optimizer = AdamW(_hyperparameters(settings))
     order = batches(len(rows), settings.batch, settings.steps, settings.seed)
+    used = np.unique(np.concatenate(order)).tolist()  # rows that no step takes need no preparation
+    ready, at = runner.ready([rows[i].sample for i in used], training=True), {row: i for i, row in enumerate(used)}
     losses: list[float] = []
     started = time.monotonic()
     for chosen in order:
-        sums = runner.gradients([rows[i] for i in chosen], trained)
+        sums = runner.gradients(ready, trained, [(at[i], rows[i].label) for i in chosen.tolist()])
         losses.append(sums.loss / len(chosen))
         if not np.isfinite(losses[-1]):
             raise BadData(f"expected a finite loss, found {losses[-1]} in step {len(losses)}; lower the learning rate")

@@ -38,6 +38,12 @@ class Gradients:
         else:
             self.by_input[name] = np.array(value, dtype=np.float32)
 
+    def merge(self, other: Gradients) -> None:
+        """Add the sums over other rows."""
+        self.loss += other.loss
+        for name, value in other.by_input.items():
+            self.add(name, value)
+
 
 class Chain:
     """Runs graphs of a checked bundle; holds at most one session at any time."""

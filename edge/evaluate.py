@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 
 from edge.data import Row
-from edge.runner import Runner
+from edge.runner import Ready, Runner
 from wire.adapter import Adapter
 from wire.scores import Score
 
@@ -19,8 +19,9 @@ def evaluate(
     version: str,
     rank: int,
     advance: Callable[[int], None] = lambda n: None,
+    ready: Ready | None = None,
 ) -> Score:
-    """Count rows and right rows per class.
+    """Count rows and right rows per class; `ready` holds the rows' samples if they are prepared already.
 
     A version without a head knows no class, so nothing that it says is right.
     """
@@ -28,7 +29,8 @@ def evaluate(
     labels = np.array([r.label for r in rows], np.int64)
     right = np.zeros(len(rows), bool)
     if adapter.head is not None and rows:
-        right = runner.forward([r.sample for r in rows], adapter, advance).logits.argmax(axis=1) == labels
+        samples = [r.sample for r in rows] if ready is None else ready
+        right = runner.forward(samples, adapter, advance).logits.argmax(axis=1) == labels
     count = np.bincount(labels, minlength=total)
     correct = np.bincount(labels[right], minlength=total)
     return Score(version, rank, tuple(int(n) for n in count), tuple(int(n) for n in correct))

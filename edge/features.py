@@ -13,7 +13,7 @@ from edge.runner import Runner
 from wire.adapter import Adapter
 from wire.kinds.head import Statistics, gather
 
-BLOCK_ROWS = 256  # features of so many rows are held at once
+BLOCK_ROWS = 256  # features of so many rows are held in float64 at once
 
 
 def statistics(
@@ -38,8 +38,9 @@ def statistics(
         )
     size, total = runner.head.features, len(runner.manifest.labels)
     sums = Statistics(np.zeros(total), np.zeros((total, size)), np.zeros((size, size)))
+    features = runner.forward([r.sample for r in chosen], adapter, advance).features
+    labels = np.array([r.label for r in chosen], np.int64)
     for start in range(0, len(chosen), BLOCK_ROWS):
-        block = chosen[start : start + BLOCK_ROWS]
-        features = runner.forward([r.sample for r in block], adapter, advance).features
-        sums = sums + gather(features, np.array([r.label for r in block], np.int64), total)
+        block = slice(start, start + BLOCK_ROWS)
+        sums = sums + gather(features[block], labels[block], total)
     return sums, len(chosen)

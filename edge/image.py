@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +17,21 @@ if TYPE_CHECKING:
     from PIL.Image import Image as Picture
 
 _MODES = {1: "L", 3: "RGB", 4: "RGBA"}
+
+
+@dataclass(frozen=True)
+class Pictures:
+    """Pictures that are opened when their micro-batch runs."""
+
+    samples: Sequence[Any]
+    images: Images
+
+    def __len__(self) -> int:
+        return len(self.samples)
+
+    def take(self, indexes: Sequence[int]) -> dict[str, NDArray[Any]]:
+        """float32 [len(indexes), channels, height, width]."""
+        return self.images.tensors([self.samples[i] for i in indexes])
 
 
 class Images:
@@ -47,8 +63,15 @@ class Images:
         )
         self._filter = str(given.get("resample", "bilinear")).upper()
 
-    def __call__(self, samples: Sequence[Any], bucket: Bucket) -> dict[str, NDArray[Any]]:
-        """Paths, Pillow images or uint8 arrays [height, width(, channels)] as float32 [n, channels, height, width].
+    def prepare(self, samples: Sequence[Any], bucket: Bucket) -> Pictures:
+        """Paths, Pillow images or uint8 arrays [height, width(, channels)]; nothing is opened yet."""
+        return Pictures(samples, self)
+
+    def rest(self) -> None:
+        """There is nothing to give back."""
+
+    def tensors(self, samples: Sequence[Any]) -> dict[str, NDArray[Any]]:
+        """Pictures as float32 [n, channels, height, width].
 
         Raises:
             BadData: a picture cannot be read.

@@ -42,7 +42,7 @@ class Desk:
         """
         if self.runner is None or self.place != place:
             self.close()
-            self.runner, self.place = Runner(_checked(place), place.threads), place
+            self.runner, self.place = Runner(_checked(place), place.threads, frugal=True), place
         return self.runner
 
     def close(self) -> None:
@@ -121,11 +121,13 @@ def _evaluate(runner: Runner, request: Request, data: Data, advance: Advance) ->
     rows = data.all if request.settings.get("split") == "all" else data.holdout
     wanted = ranks(request.kind, request.settings, runner.manifest.plan.rank)
     scores, of = [], len(request.versions) * len(wanted)
+    ready = runner.ready([r.sample for r in rows])
     for index, version in enumerate(request.versions):
         _same_labels(runner, version)
         adapter = adapter_of(request, index, runner.manifest.plan.rank)
         for rank in wanted:
-            scores.append(evaluate(runner, prefix(adapter, rank), rows, request.digests[index], rank))
+            found = evaluate(runner, prefix(adapter, rank), rows, request.digests[index], rank, ready=ready)
+            scores.append(found)
             advance(len(scores), of)
     # the job's name is inside: equal findings of two rounds must not be equal bytes, or one would not count
     payload = json.dumps(plain(Scores(SCHEMA, tuple(scores), {"job": request.id}))).encode()

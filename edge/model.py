@@ -9,7 +9,8 @@ from typing import Any, TypedDict
 import numpy as np
 from numpy.typing import NDArray
 
-from edge.runner import Runner, check_adapter
+from edge.feeds import check_adapter
+from edge.runner import Runner
 from wire.adapter import Adapter
 from wire.bundle import open_bundle
 from wire.envelope import Trust

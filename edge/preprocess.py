@@ -1,29 +1,57 @@
-"""What turns samples into input tensors: chosen by the manifest."""
+"""What turns samples into input tensors: chosen by the manifest.
+
+Text is cheap to keep and its tokenizer is not (11 MiB for 30,000 words), pictures are the other way round. So texts
+are encoded all at once, after which the tokenizer may go; pictures are opened when their micro-batch runs.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from typing import Any
+from collections.abc import Sequence
+from typing import Any, Protocol
 
 from numpy.typing import NDArray
 
 from wire.bundle import Bundle
 from wire.manifest import Bucket
 
-Preprocessor = Callable[[Sequence[Any], Bucket], dict[str, NDArray[Any]]]
+Tensors = dict[str, NDArray[Any]]
+
+
+class Prepared(Protocol):
+    """Samples on their way into the model."""
+
+    def __len__(self) -> int:
+        """How many."""
+
+    def take(self, indexes: Sequence[int]) -> Tensors:
+        """The model's inputs [len(indexes), ...] of some of them."""
+
+
+class Preprocessor(Protocol):
+    """Prepares samples for a bucket."""
+
+    def prepare(self, samples: Sequence[Any], bucket: Bucket) -> Prepared:
+        """Samples in, prepared samples out.
+
+        Raises:
+            BadData: a sample is not what the bundle takes.
+        """
+
+    def rest(self) -> None:
+        """Give back what is only needed by `prepare`; the next one gets it again."""
 
 
 def preprocessor(bundle: Bundle) -> Preprocessor:
-    """The preprocessor of a bundle: samples and a bucket in, one array per model input out.
+    """The preprocessor of a bundle.
 
     Raises:
         IntegrityError: the bundle's files or inputs do not belong to its kind.
     """
     manifest = bundle.manifest
     if manifest.preprocess.kind == "text":
-        from edge.text import Text
+        from edge.text import Texts
 
-        return Text(bundle.folder, manifest.preprocess, manifest.inputs)
+        return Texts(bundle.folder, manifest.preprocess, manifest.inputs)
     from edge.image import Images
 
     return Images(manifest.preprocess, manifest.inputs)

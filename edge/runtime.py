@@ -6,8 +6,6 @@ adapters would be dropped without a word. Both lists are read and compared with 
 
 from __future__ import annotations
 
-import contextlib
-import ctypes
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -17,6 +15,7 @@ import onnxruntime as ort
 from numpy.typing import NDArray
 
 from console.errors import BadData, IntegrityError, join
+from edge.memory import give_back
 from wire.manifest import Graph, Options
 
 Array = NDArray[Any]
@@ -101,10 +100,9 @@ class Session:
             ) from error
 
     def close(self) -> None:
-        """Give the memory back, to the system too: the allocator would keep it."""
+        """Give the memory back."""
         del self._session
-        with contextlib.suppress(OSError, AttributeError):  # another C library has no malloc_trim
-            ctypes.CDLL(None).malloc_trim(0)
+        give_back()
 
 
 def _first_line(error: Exception) -> str:
