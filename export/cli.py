@@ -1,0 +1,115 @@
+"""`edgequilt export | inspect | verify`: make bundles, read them, check them."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from console.arguments import Arguments
+from console.errors import UsageError
+from console.progress import progress
+from console.table import mib, table
+from export.arguments import boards, parser
+from export.labels import read_labels
+from export.summary import summary, words
+from wire.bundle import open_bundle
+from wire.envelope import Trust
+from wire.keys import PrivateKey, new_key, read_private_key, read_public_key, write_key
+from wire.record import plain
+
+
+def export(argv: list[str]) -> int:
+    """`edgequilt export MODEL --device NAME ... --task T --labels FILE --out DIR`; returns the exit code."""
+    options = parser().parse_args(argv)
+    if options.sequence < 1:
+        raise UsageError(f"expected a --sequence of at least 1 token, found {options.sequence}")
+    chosen, labels = boards(options), read_labels(options.labels, options.data)
+    # everything above is checked before torch is loaded
+    from export.pipeline import ExportRequest, export_model, steps_of
+
+    with _signer(options.key, options.out, quiet=options.json) as key:
+        request = ExportRequest(
+            source=options.model,
+            task=options.task,
+            labels=labels,
+            boards=chosen,
+            key=key,
+            out=options.out,
+            sequence=options.sequence,
+            targets=options.adapter_targets,
+            name=options.name,
+        )
+        with progress("exporting", steps_of(request), quiet=options.json) as bar:
+            made = export_model(request, bar)
+    rows = [summary(bundle) for bundle in made]
+    if options.json:
+        print(json.dumps(rows, indent=1))
+        return 0
+    print(table(list(rows[0]), [[mib(v) if k.endswith("_bytes") else v for k, v in row.items()] for row in rows]))
+    return 0
+
+
+@contextmanager
+def _signer(path: Path | None, out: Path, *, quiet: bool) -> Iterator[PrivateKey]:
+    """The publisher's key; made if none is named and none is there, and taken back if the export fails.
+
+    Raises:
+        SignatureError: the file is not a private key.
+        UsageError: it is the key of another role.
+    """
+    kept = path or out / "keys" / "publisher.key"
+    if path is not None or kept.exists():
+        key = read_private_key(kept)
+        if key.public.role != "publisher":
+            raise UsageError(f"expected a publisher's key in {kept}, found one of a {key.public.role}; take the other")
+        yield key
+        return
+    key = new_key("publisher", "publisher")
+    secret, public = write_key(key, out / "keys")
+    try:
+        yield key
+    except BaseException:
+        secret.unlink(missing_ok=True)
+        public.unlink(missing_ok=True)
+        for folder in (secret.parent, out):
+            if folder.is_dir() and not any(folder.iterdir()):
+                folder.rmdir()
+        raise
+    if not quiet:
+        print(f"made a key: {secret} signs (keep it secret), boards trust {public}")
+
+
+def inspect(argv: list[str]) -> int:
+    """`edgequilt inspect BUNDLE`: its manifest in words; files are checked, the signature is not."""
+    p = Arguments(prog="edgequilt inspect", description="Say what a bundle holds.")
+    p.add_argument("bundle", type=Path)
+    p.add_argument("--json", action="store_true", help="print the manifest")
+    options = p.parse_args(argv)
+    bundle = open_bundle(options.bundle, trust=None)
+    print(json.dumps(plain(bundle.manifest), indent=1) if options.json else words(bundle))
+    return 0
+
+
+def verify(argv: list[str]) -> int:
+    """`edgequilt verify BUNDLE --trust publisher.pub`: signature, files, and what the graphs compute."""
+    p = Arguments(prog="edgequilt verify", description="Check a bundle: signature, digests, what it computes.")
+    p.add_argument("bundle", type=Path)
+    p.add_argument("--trust", type=Path, required=True, metavar="publisher.pub", help="the publisher to believe")
+    p.add_argument("--json", action="store_true")
+    options = p.parse_args(argv)
+    trust = Trust([read_public_key(options.trust, "publisher")])
+    with progress("checking files", unit="bytes", quiet=options.json) as bar:
+        bundle = open_bundle(options.bundle, trust, bar.advance)
+    from export.golden import check_golden
+
+    errors = check_golden(bundle)
+    signer = "" if bundle.signer is None else bundle.signer.name
+    if options.json:
+        print(json.dumps({"bundle": bundle.sha256, "signer": signer, "relative_error": errors}, indent=1))
+    else:
+        worst = max(errors.values())
+        print(f"{options.bundle}: signed by {signer}, {len(bundle.manifest.files)} files as listed, ", end="")
+        print(f"golden output within {worst:.1g} (bar {bundle.manifest.golden.relative_tolerance:g})")
+    return 0
