@@ -8,6 +8,7 @@ board never drops what a newer one said. Constraints stand beside the field: `fi
 from __future__ import annotations
 
 import dataclasses
+import functools
 import re
 import types
 from collections.abc import Mapping
@@ -65,7 +66,7 @@ def _record(kind: Any, mapping: object, path: str, problems: list[str]) -> Any:
     if not isinstance(mapping, Mapping):
         problems.append(f"{path or 'it'}: expected a table, found {_called(mapping)}")
         return None
-    hints = get_type_hints(kind)
+    hints = _hints(kind)
     values: dict[str, Any] = {}
     for item in dataclasses.fields(kind):
         at = f"{path}.{item.name}" if path else item.name
@@ -81,6 +82,12 @@ def _record(kind: Any, mapping: object, path: str, problems: list[str]) -> Any:
     if unknown and "extra" in known:
         values["extra"] = unknown
     return None if problems else kind(**values)
+
+
+@functools.cache
+def _hints(kind: Any) -> dict[str, Any]:
+    """The types of a dataclass: working them out takes longer than reading a message does."""
+    return get_type_hints(kind)
 
 
 def _value(  # noqa: PLR0911  # one return per form a hint can have
