@@ -14,6 +14,7 @@ from onnxscript.version_converter import convert_version
 from console.errors import UnsupportedModel
 from export.gelu import fuse_gelu
 from export.gemm import split_gemm
+from export.quiet import quiet
 from export.simplify import simplify
 
 OPSET = 21
@@ -36,7 +37,7 @@ def freeze(model: ir.Model, batch: int, sequence: int | None) -> ir.Model:
         ranks of slots (`r_0`, `r_1`, ...) are symbolic; defaults of inputs are as they were.
 
     Raises:
-        UnsupportedModel: a dimension stays unknown; the values are named.
+        UnsupportedModel: a dimension stays unknown (the values are named), or sizes contradict each other.
     """
     frozen = model.clone()
     _fix_inputs(frozen.graph, batch, sequence)
@@ -48,7 +49,9 @@ def freeze(model: ir.Model, batch: int, sequence: int | None) -> ir.Model:
     fuse_gelu(frozen)
     RemoveUnusedNodesPass()(frozen)
     _forget_shapes(frozen.graph)
-    ShapeInferencePass(check_type=True, strict_mode=True, data_prop=True)(frozen)
+    with quiet():  # it logs a contradiction and leaves all shapes unknown
+        ShapeInferencePass(check_type=True, strict_mode=True, data_prop=True)(frozen)
+    _refuse_contradiction(frozen.graph, batch, sequence)
     _refuse_unknown(frozen.graph)
     return frozen
 
@@ -76,6 +79,16 @@ def _forget_shapes(graph: ir.Graph) -> None:
     for node in graph:
         for value in node.outputs:
             value.shape = None
+
+
+def _refuse_contradiction(graph: ir.Graph, batch: int, sequence: int | None) -> None:
+    """Some node has a shape, or inference stopped at one whose inputs do not fit together."""
+    if all(value.shape is None for node in graph for value in node.outputs):
+        size = f"batch {batch}" if sequence is None else f"batch {batch} and sequence {sequence}"
+        raise UnsupportedModel(
+            f"expected sizes that fit together at {size}, found some that do not; "
+            "is the sequence longer than the model has positions?"
+        )
 
 
 def _refuse_unknown(graph: ir.Graph) -> None:

@@ -132,6 +132,13 @@ def test_text_needs_a_length(captured_bert: Captured) -> None:
         freeze(captured_bert.model, 2, None)
 
 
+def test_a_sequence_beyond_the_positions_is_refused(captured_bert: Captured, capfd: pytest.CaptureFixture[str]) -> None:
+    """49 tokens for 48 positions do not fit together: one sentence, and no log lines of the shape inference."""
+    with pytest.raises(UnsupportedModel, match="expected sizes that fit together at batch 2 and sequence 49"):
+        freeze(captured_bert.model, 2, 49)
+    assert capfd.readouterr() == ("", "")
+
+
 def test_operators_whose_meaning_changed_are_rewritten() -> None:
     """GridSample calls its mode linear instead of bilinear from opset 20 on: the frozen graph still samples so."""
     x, grid = ir.val("x", ir.DataType.FLOAT, [1, 1, 3, 3]), ir.val("grid", ir.DataType.FLOAT, [1, 2, 2, 2])
