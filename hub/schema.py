@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 from sqlalchemy import (
     JSON,
@@ -135,12 +135,12 @@ events = Table(
     Column("text", String, nullable=False),
 )
 
-# MIGRATIONS[n] makes schema n + 1 out of schema n
-MIGRATIONS: dict[int, Callable[[Connection], None]] = {}
+Migrations = Mapping[int, Callable[[Connection], None]]
+MIGRATIONS: Migrations = {}  # MIGRATIONS[n] makes schema n + 1 out of schema n
 
 
-def prepare(engine: Engine, where: str) -> None:
-    """Create the tables, or bring an older file to this schema, all or nothing.
+def prepare(engine: Engine, where: str, target: int = SCHEMA, migrations: Migrations = MIGRATIONS) -> None:
+    """Create the tables, or bring an older file to the target schema, all or nothing.
 
     Raises:
         HubError: the file was written by a newer edgequilt.
@@ -148,12 +148,13 @@ def prepare(engine: Engine, where: str) -> None:
     if not inspect(engine).has_table("meta"):
         with engine.begin() as tx:
             metadata.create_all(tx)
-            tx.execute(meta.insert().values(key="schema", value=str(SCHEMA)))
+            tx.execute(meta.insert().values(key="schema", value=str(target)))
         return
     with engine.begin() as tx:
         found = int(tx.execute(select(meta.c.value).where(meta.c.key == "schema")).scalar_one())
-        if found > SCHEMA:
-            raise HubError(f"expected a ledger of schema {SCHEMA} or older in {where}, found {found}; update edgequilt")
-        for number in range(found, SCHEMA):
-            MIGRATIONS[number](tx)
-        tx.execute(meta.update().where(meta.c.key == "schema").values(value=str(SCHEMA)))
+        if found > target:
+            raise HubError(f"expected a ledger of schema {target} or older in {where}, found {found}; update edgequilt")
+        for number in range(found, target):
+            migrations[number](tx)
+        if found < target:
+            tx.execute(meta.update().where(meta.c.key == "schema").values(value=str(target)))

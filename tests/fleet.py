@@ -76,6 +76,12 @@ class Device:
     receipts: list[m.Receipt] = field(default_factory=list)
     cancelled: list[str] = field(default_factory=list)
     release: m.Release | None = None
+    sent: dict[str, Sent] = field(default_factory=dict)  # everything ever published
+    seen: dict[str, m.Job] = field(default_factory=dict)
+    jobs_held: bool = False  # asked, but does not begin
+    corrupt: bool = False  # sends bytes that are no adapter
+    mislabel: bool = False  # gathers statistics under the wrong labels
+    excuse: str = ""  # why it does no job
 
     def start(self) -> None:
         """Connect and say hello."""
@@ -126,6 +132,7 @@ class Device:
             self.release = message
 
     def on_job(self, message: m.Job) -> None:
+        self.seen[message.job] = message
         if message.job not in self.done:
             self.waiting[message.job] = message
 
@@ -153,9 +160,14 @@ class Device:
     def work(self) -> None:
         """Do the jobs whose versions and blobs are here; fetch what is not."""
         for job in list(self.waiting.values()):
-            if all(v in self.versions and self.has(self.versions[v]) for v in job.versions):
-                del self.waiting[job.job]
-                self.done.add(job.job)
+            ready = all(v in self.versions and self.has(self.versions[v]) for v in job.versions)
+            if not ready or self.jobs_held:
+                continue
+            del self.waiting[job.job]
+            self.done.add(job.job)
+            if self.excuse:
+                self.say(m.Failed(self.sender(), job.job, self.excuse))
+            else:
                 self.publish(job)
 
     def has(self, version: m.Version) -> bool:
@@ -182,6 +194,8 @@ class Device:
 
     def payload(self, job: m.Job) -> bytes:
         """What a job makes."""
+        if self.corrupt:
+            return b"\x08 this is no adapter at all"
         base = self.versions[job.versions[0]]
         if job.kind == "train":
             trained = {slot: self.train(slot, start) for slot, start in self.ladder(base).items()}
@@ -191,7 +205,8 @@ class Device:
         return scores_to_bytes([self.score(v) for v in job.versions])
 
     def statistics(self) -> Statistics:
-        return gather(self.features, self.classes, self.labels)
+        classes = (self.classes + 1) % self.labels if self.mislabel else self.classes
+        return gather(self.features, classes, self.labels)
 
     def score(self, version: str) -> Score:
         head = self.head(self.versions[version])
@@ -216,7 +231,7 @@ class Device:
             chunk_bytes=self.chunk_bytes,
             metrics={"loss": 0.5},
         )
-        self.outbox[begin.update] = Sent(begin, data)
+        self.outbox[begin.update] = self.sent[begin.update] = Sent(begin, data)
         self.send(begin.update, ())
 
     def send(self, update: str, indexes: tuple[int, ...]) -> None:

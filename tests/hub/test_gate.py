@@ -11,6 +11,7 @@ NEW, OLD = "a" * 64, "b" * 64
 
 
 def score(version: str, count: tuple[int, ...], correct: tuple[int, ...]) -> Score:
+    """A score at rank 2."""
     return Score(version, 2, count, correct)
 
 

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from hub.aggregation import stacking
 from wire.kinds.lora import Lora
-from wire.ladder import emit
+from wire.ladder import Factored, emit
 
 Array = NDArray[np.float64]
 M, N, RANK = 24, 20, 16
@@ -40,10 +40,10 @@ def dense(sent: Lora, updates: list[tuple[Lora, float]]) -> Array:
 def aggregate(sent: Lora, updates: list[tuple[Lora, float]], rank: int) -> Array:
     """What the hub makes of it, as a matrix."""
     found = finished(sent, updates, rank)
-    return (found.u * found.s) @ found.vt
+    return np.asarray((found.u * found.s) @ found.vt)
 
 
-def finished(sent: Lora, updates: list[tuple[Lora, float]], rank: int) -> stacking.Factored:
+def finished(sent: Lora, updates: list[tuple[Lora, float]], rank: int) -> Factored:
     """The same, still factored."""
     stack = stacking.init(sent)
     for trained, weight in updates:
@@ -178,7 +178,7 @@ def adam(a: Array, b: Array, grad: Array, base: Array, lr: float) -> tuple[Array
         for i, (p, g) in enumerate(((a, e @ b.T), (b, a.T @ e))):
             m[i] = 0.9 * m[i] + 0.1 * g
             v[i] = 0.99 * v[i] + 0.01 * g * g
-            p -= lr * (m[i] / (1 - 0.9**s)) / (np.sqrt(v[i] / (1 - 0.99**s)) + 1e-8)
+            np.subtract(p, lr * (m[i] / (1 - 0.9**s)) / (np.sqrt(v[i] / (1 - 0.99**s)) + 1e-8), out=p)
     return a, b
 
 

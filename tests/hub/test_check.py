@@ -1,0 +1,143 @@
+"""The door for what devices learned: every way in which an update can be wrong, and the words for it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+from console.errors import BadData
+from hub.check import check
+from hub.model import model_of
+from tests.hub.bundles import FEATURES, LABELS, SLOTS, manifest
+from wire.adapter import Adapter, to_bytes
+from wire.files import digest
+from wire.kinds.head import Head, Statistics, gather
+from wire.kinds.lora import Lora
+from wire.messages import Begin, Sender
+from wire.scores import Score
+from wire.scores import to_bytes as scores_to_bytes
+
+MODEL = model_of(manifest()[0])
+BASE, OTHER = "a" * 64, "b" * 64
+
+
+def factors(rank: int = 2, **changed: Lora) -> dict[str, Lora]:
+    """Factors for every slot."""
+    made = {n: Lora(np.ones((i, rank), np.float32), np.ones((rank, o), np.float32), 2.0) for n, (i, o) in SLOTS.items()}
+    return {**made, **changed}
+
+
+def statistics(features: int = FEATURES, classes: int = len(LABELS)) -> Statistics:
+    """Statistics of four rows of class 1."""
+    return gather(np.ones((4, features), np.float32), np.ones(4, np.int64), classes)
+
+
+def attempt(kind: Any, data: bytes, samples: int = 4) -> None:
+    """Bring an update of four samples to the door of a hub of rank 4."""
+    begin = Begin(Sender("barn", "x", 1), digest(data), kind, "r1-job-barn", 1, BASE, len(data), samples)
+    check(data, begin, MODEL, 4, (BASE, OTHER))
+
+
+def adapter(**fields: Any) -> bytes:
+    """An adapter file of our model that started from the right version."""
+    return to_bytes(Adapter(**{"model": "tiny", "version": BASE, **fields}))
+
+
+def scores(*versions: str, classes: int = 3) -> bytes:
+    """Scores of some versions."""
+    return scores_to_bytes([Score(v, 2, (4,) * classes, (3,) * classes) for v in versions])
+
+
+GOOD = {
+    "adapter": ("adapter", adapter(lora=factors())),
+    "adapter at the hub's rank": ("adapter", adapter(lora=factors(4))),
+    "statistics": ("statistics", adapter(statistics=statistics())),
+    "scores": ("scores", scores(BASE, OTHER)),
+    "scores at two ranks": ("scores", scores(BASE, OTHER, BASE, OTHER)),
+}
+
+
+@pytest.mark.parametrize(("kind", "data"), GOOD.values(), ids=GOOD.keys())
+def test_what_a_job_asked_for_comes_in(kind: str, data: bytes) -> None:
+    """A right update of every kind passes."""
+    attempt(kind, data)
+
+
+SLOT = "layer.0.query"
+ONES, WIDE = np.ones((8, 2), np.float32), np.ones((2, 7), np.float32)
+BAD = {
+    "not an adapter": ("adapter", b"\x08" + b"\0" * 40, "expected an edgequilt-adapter file"),
+    "another model": ("adapter", adapter(model="huge", lora=factors()), "belongs to model 'huge' instead of tiny"),
+    "another base": ("adapter", adapter(version=OTHER, lora=factors()), "says that it started from version 'bbbb"),
+    "a slot missing": ("adapter", adapter(lora={SLOT: factors()[SLOT]}), "slot layer.1.value is missing"),
+    "a slot too many": ("adapter", adapter(lora=factors(extra=factors()[SLOT])), "slot extra is not one of"),
+    "another shape": (
+        "adapter",
+        adapter(lora={**factors(), SLOT: Lora(ONES, WIDE, 2.0)}),
+        "slot layer.0.query is [8, 7] instead of [8, 6]",
+    ),
+    "a rank above the hub's": ("adapter", adapter(lora=factors(5)), "rank 5, the hub keeps 1 to 4"),
+    "rank 0": ("adapter", adapter(lora=factors(0)), "rank 0, the hub keeps 1 to 4"),
+    "not a number": (
+        "adapter",
+        adapter(lora={**factors(), SLOT: Lora(ONES * np.nan, np.ones((2, 6), np.float32), 2.0)}),
+        "layer.0.query/lora/A is not finite",
+    ),
+    "absurdly large": (
+        "adapter",
+        adapter(lora={**factors(), SLOT: Lora(ONES * 1e30, np.ones((2, 6), np.float32), 2.0)}),
+        "slot layer.0.query has entries above 1e+06",
+    ),
+    "a head among factors": (
+        "adapter",
+        adapter(lora=factors(), head=Head(np.ones((5, 3), np.float32), np.ones(3, np.float32))),
+        "expected LoRA factors only",
+    ),
+    "factors instead of statistics": ("statistics", adapter(lora=factors()), "statistics are missing"),
+    "another number of features": (
+        "statistics",
+        adapter(statistics=statistics(features=4)),
+        "sums are [3, 4] instead of [3, 5]",
+    ),
+    "another number of classes": (
+        "statistics",
+        adapter(statistics=statistics(classes=2)),
+        "sums are [2, 5] instead of [3, 5]",
+    ),
+    "a negative Gram matrix": (
+        "statistics",
+        adapter(statistics=Statistics(np.ones(3), np.ones((3, 5)), -np.eye(5))),
+        "the Gram matrix has a negative diagonal",
+    ),
+    "a sum of no rows": (
+        "statistics",
+        adapter(statistics=Statistics(np.zeros(3), np.ones((3, 5)), np.eye(5))),
+        "a class without rows has a sum",
+    ),
+    "scores that are not JSON": ("scores", b"\0", "expected scores as JSON in the scores of barn"),
+    "a version not scored": ("scores", scores(BASE), "version bbbbbbbbbbbb is missing"),
+    "a version too many": ("scores", scores(BASE, OTHER, "c" * 64), "version cccccccccccc was not asked for"),
+    "scores over other classes": ("scores", scores(BASE, OTHER, classes=2), "expected counts of 3 classes"),
+}
+
+
+@pytest.mark.parametrize(("kind", "data", "words"), BAD.values(), ids=BAD.keys())
+def test_what_is_wrong_is_said(kind: str, data: bytes, words: str) -> None:
+    """Every fault is refused by the one door, in words that name it."""
+    with pytest.raises(BadData) as caught:
+        attempt(kind, data)
+
+    assert words in str(caught.value)
+
+
+def test_all_faults_are_said_at_once() -> None:
+    """An update with three faults is refused with all three."""
+    data = to_bytes(Adapter("huge", OTHER, lora={SLOT: factors(9)[SLOT]}))
+
+    with pytest.raises(BadData) as caught:
+        attempt("adapter", data, samples=0)
+
+    for words in ("belongs to model", "rank 9", "layer.1.value is missing", "trained on no sample"):
+        assert words in str(caught.value)

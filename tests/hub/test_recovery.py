@@ -1,0 +1,188 @@
+"""The hub killed at every instant at which it touches its disk: nothing receipted is lost, nothing counts twice."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from itertools import count
+
+import pytest
+from sqlalchemy import Connection
+
+from hub.blobs import Blobs
+from hub.ledger import Ledger
+from hub.service import Service
+from tests.hub.test_service import counted_once
+from tests.hub.world import RANKS, World
+
+MakeWorld = Callable[..., World]
+STORY = ("statistics", "train", "statistics")
+
+
+class Killed(BaseException):
+    """A kill: no handler of the hub gets to see it."""
+
+
+class Fuse:
+    """Burns down with every write of the hub, before and after it reaches the disk."""
+
+    def __init__(self, writes: int) -> None:
+        self.left = writes
+
+    def burn(self) -> None:
+        """One instant nearer to the kill."""
+        self.left -= 1
+        if self.left == 0:
+            raise Killed
+
+
+class BurningLedger(Ledger):
+    """A ledger whose process is killed just before or just after a commit."""
+
+    fuse: Fuse
+
+    @contextmanager
+    def transaction(self) -> Iterator[Connection]:
+        """The same transaction, if it is still there."""
+        self.fuse.burn()
+        with super().transaction() as tx:
+            yield tx
+        self.fuse.burn()
+
+
+class BurningBlobs(Blobs):
+    """Blobs whose writer is killed just before or just after the file is there."""
+
+    fuse: Fuse
+
+    def put(self, data: bytes) -> str:
+        """The same, if the process lives to do it."""
+        self.fuse.burn()
+        name = super().put(data)
+        self.fuse.burn()
+        return name
+
+
+def set_fire(service: Service, fuse: Fuse) -> None:
+    """Let every write of this hub burn the fuse."""
+    ledger = BurningLedger(service.home.ledger.path)
+    blobs = BurningBlobs(service.home.blobs.folder)
+    service.home.ledger.close()
+    ledger.fuse = blobs.fuse = fuse
+    service.home.ledger, service.home.blobs = ledger, blobs
+
+
+def tell(world: World, fuse: Fuse | None) -> int:
+    """Live through the story; a kill is followed by a new hub on the same folder. Returns the number of kills."""
+    kills = 0
+    if fuse is not None:
+        set_fire(world.hub, fuse)
+    for number, kind in enumerate(STORY, start=1):
+        while True:
+            try:
+                if world.hub.home.ledger.last_round() < number:
+                    world.ask("open", kind=kind, devices=sorted(RANKS))
+                world.settle()
+                break
+            except Killed:
+                kills += 1
+                world.hub = world.start_hub()
+    return kills
+
+
+def digests(world: World) -> list[str]:
+    """The names of all versions; a name is the digest of all that a version says."""
+    return [row["digest"] for row in world.hub.home.ledger.versions()]
+
+
+@pytest.mark.parametrize(
+    ("first", "step"), [(1, 13), pytest.param(2, 2, marks=pytest.mark.heavy)], ids=["some instants", "every other"]
+)
+def test_a_kill_at_any_instant_changes_nothing(make_world: MakeWorld, first: int, step: int) -> None:
+    """Killed before and after each of its writes in turn, a hub ends with the versions of one that never was."""
+    calm = make_world()
+    assert tell(calm, None) == 0
+
+    for instant in count(first, step):
+        world = make_world()
+        kills = tell(world, Fuse(instant))
+        assert digests(world) == digests(calm), f"after a kill at instant {instant}"
+        assert [r.phase for r in world.hub.home.ledger.rounds()] == ["complete"] * len(STORY)
+        counted_once(world)
+        if kills == 0:
+            break
+    assert instant > 60  # so many writes there are in the story
+
+
+def test_kills_on_a_bad_network(make_world: MakeWorld) -> None:
+    """Kills together with lost, repeated and reordered messages, too, end with the same versions."""
+    calm = make_world()
+    tell(calm, None)
+
+    for instant in (5, 23, 40):
+        world = make_world(seed=instant, lose=0.2, repeat=0.2, reorder=0.5)
+        assert tell(world, Fuse(instant)) == 1
+        assert digests(world) == digests(calm)
+        counted_once(world)
+
+
+def test_a_hub_dropped_between_two_updates_goes_on(make_world: MakeWorld) -> None:
+    """One update journalled, two to come, the hub gone: a new one on the folder asks for the two and no more."""
+    world = make_world()
+    for name in ("coop", "mill"):
+        world.devices[name].jobs_held = True
+    world.ask("open", kind="train")
+    world.network.pump()
+    assert world.show(1)["answered"] == 1
+
+    world.hub = world.start_hub()
+    for device in world.devices.values():
+        device.jobs_held = False
+    sent_before = len(world.devices["barn"].sent)
+    world.settle()
+
+    assert world.show(1)["state"] == "complete"
+    assert len(world.devices["barn"].sent) == sent_before == 1
+    counted_once(world)
+
+
+def test_a_full_disk_puts_off_and_loses_nothing(make_world: MakeWorld) -> None:
+    """While blobs cannot be written no receipt is given; once they can, the round completes as if nothing had been."""
+    world, calm = make_world(), make_world()
+    tell(calm, None)
+
+    class FullDisk(Blobs):
+        def put(self, data: bytes) -> str:
+            from console.errors import StorageError
+
+            raise StorageError("expected to write, stopped (No space left on device); free some space")
+
+    blobs = world.hub.home.blobs
+    world.ask("open", kind="statistics")
+    world.hub.home.blobs = FullDisk(blobs.folder)
+    world.settle(3)
+    assert [d.receipts for d in world.devices.values()] == [[], [], []]
+
+    world.hub.home.blobs = blobs
+    tell(world, None)
+
+    assert digests(world) == digests(calm)
+    counted_once(world)
+
+
+@pytest.mark.parametrize("kind", STORY[:2])
+def test_the_deadline_survives_a_restart(make_world: MakeWorld, kind: str) -> None:
+    """A round that was opened before a kill ends at its own deadline, not at a later one."""
+    world = make_world()
+    for device in world.devices.values():
+        device.jobs_held = True
+    world.ask("open", kind=kind, deadline_s=50)
+    world.now_s += 40
+    world.hub = world.start_hub()
+    world.hub.tick()
+    assert world.show(1)["state"] == "collecting"
+
+    world.now_s += 10
+    world.hub.tick()
+
+    assert world.show(1)["state"] == "failed"
