@@ -15,7 +15,7 @@ from console.errors import MissingDependency, UnsupportedModel, UsageError
 from export.linears import name_weights
 from export.preprocess import Preprocessing, image_preprocessing, text_preprocessing
 from export.quiet import quiet
-from export.source import first_line, read_json, resolve, source_digest
+from export.source import first_line, read_json, resolve, source_digest, weight_names
 
 # torch's exporter (TorchScript) writes at most opset 18 well; freeze() raises it to 21
 RAW_OPSET = 18
@@ -82,6 +82,7 @@ def capture(source: str, task: str, work: Path) -> Captured:
         _fix_pixels(model, preprocess.parameters)
     IdentityEliminationPass()(model)
     modules = name_weights(model)
+    _refuse_invented(modules, weight_names(folder), source)
     name = folder.resolve().name if Path(source).expanduser().is_dir() else source
     return Captured(model, name, task, sha256, modality, hidden, preprocess, original, modules)
 
@@ -186,6 +187,25 @@ def _checked(model: ir.Model, task: str, source: str) -> tuple[Literal["text", "
             f"{hidden.shape} in {source}"
         )
     return modality, str(hidden.name)
+
+
+def _refuse_invented(modules: dict[str, str], stored: set[str], source: str) -> None:
+    """Every linear layer's weight comes from the source.
+
+    transformers draws at random what it does not find in the files, and only logs it.
+    """
+    ends = {name[start:] for name in stored for start in _starts(name)}
+    invented = [path for path in modules.values() if f"{path}.weight" not in ends]
+    if invented:
+        raise UnsupportedModel(
+            f"expected weights for every layer in {source}, found none for {invented[0]} "
+            f"({len(invented)} of {len(modules)} layers); is config.json that of another model?"
+        )
+
+
+def _starts(name: str) -> list[int]:
+    """Where the parts of a dotted name begin: files may prefix the path of a module (`bert.`, `vit.`)."""
+    return [0, *(index + 1 for index, character in enumerate(name) if character == ".")]
 
 
 def _fix_pixels(model: ir.Model, parameters: dict[str, Any]) -> None:

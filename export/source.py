@@ -5,7 +5,10 @@ from __future__ import annotations
 import json
 import re
 from pathlib import Path
+from pickle import UnpicklingError
 from typing import Any
+
+from safetensors import SafetensorError, safe_open
 
 from console.errors import StorageError, UnsupportedModel
 from wire.files import digest, file_digest
@@ -96,6 +99,30 @@ def weight_files(folder: Path) -> list[Path]:
         f"expected model.safetensors or pytorch_model.bin in {folder}, found neither; "
         "give the folder that save_pretrained wrote"
     )
+
+
+def weight_names(folder: Path) -> set[str]:
+    """The names of all tensors in a folder's weight files; no tensor is read.
+
+    Raises:
+        UnsupportedModel: a file is not what its name says.
+    """
+    names: set[str] = set()
+    path = folder
+    try:
+        for path in weight_files(folder):
+            if path.suffix == ".safetensors":
+                with safe_open(path, framework="numpy") as file:
+                    names.update(file.keys())
+            else:
+                import torch
+
+                names.update(torch.load(path, map_location="cpu", weights_only=True, mmap=True))
+    except (OSError, SafetensorError, ValueError, RuntimeError, UnpicklingError) as error:
+        raise UnsupportedModel(
+            f"expected weights in {path}, found something else ({first_line(error)}); fetch the file again"
+        ) from error
+    return names
 
 
 def source_digest(folder: Path) -> str:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -104,6 +105,27 @@ def test_a_model_that_cannot_be_exported_is_refused(config: dict[str, object], w
         capture(str(folder_of(source, **config)), "feature-extraction", work)
     assert "\n" not in str(caught.value)
     assert list(work.iterdir()) == []
+
+
+def test_weights_that_the_source_does_not_have_are_not_invented(bert_folder: Path, tmp_path: Path) -> None:
+    """Five layers configured, four stored: transformers would draw the fifth at random and only log it."""
+    folder = Path(shutil.copytree(bert_folder, tmp_path / "model"))
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps({**config, "num_hidden_layers": 5}))
+    words = r"expected weights for every layer in .*, found none for encoder\.layer\.4\..*query \(6 of 30 layers\)"
+    with pytest.raises(UnsupportedModel, match=words):
+        capture(str(folder), "feature-extraction", tmp_path / "work")
+
+
+def test_weights_in_the_old_format_and_under_a_prefix_are_found(bert_folder: Path, tmp_path: Path) -> None:
+    """pytorch_model.bin of a model with another head (`bert.` before each name) is the same encoder."""
+    folder = Path(shutil.copytree(bert_folder, tmp_path / "model"))
+    state = {f"bert.{name}": tensor for name, tensor in AutoModel.from_pretrained(folder).state_dict().items()}
+    torch.save({**state, "classifier.weight": torch.zeros(2, 32)}, folder / "pytorch_model.bin")
+    (folder / "model.safetensors").unlink()
+    captured = capture(str(folder), "feature-extraction", tmp_path / "work")
+    feeds = text(2, 5)
+    assert worst(run(captured.model, feeds)["last_hidden_state"], torch_hidden(bert_folder, feeds)) <= TOLERANCE
 
 
 def test_a_decoder_is_refused(tmp_path: Path) -> None:

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from console.errors import UnsupportedModel
-from export.source import read_json, resolve, source_digest, weight_files
+from export.source import read_json, resolve, source_digest, weight_files, weight_names
 
 
 def copied(folder: Path, to: Path) -> Path:
@@ -59,6 +59,14 @@ def test_a_folder_without_weights_or_configuration_is_refused(tmp_path: Path) ->
         read_json(tmp_path, "config.json", required=True)
     with pytest.raises(UnsupportedModel, match=r"expected model.safetensors or pytorch_model.bin in .* found neither"):
         source_digest(tmp_path)
+
+
+@pytest.mark.parametrize("name", ["model.safetensors", "pytorch_model.bin"])
+def test_a_broken_weight_file_is_refused(name: str, tmp_path: Path) -> None:
+    """A file that does not hold weights is named, not traced back."""
+    (tmp_path / name).write_bytes(b"no weights")
+    with pytest.raises(UnsupportedModel, match=f"expected weights in .*{name}, found something else"):
+        weight_names(tmp_path)
 
 
 @pytest.mark.parametrize(("content", "words"), [("{", "expected JSON in"), ("[1]", "expected a JSON object in")])
