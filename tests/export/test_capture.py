@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +11,7 @@ import pytest
 import torch
 from transformers import AutoModel
 
-from console.errors import UnsupportedModel, UsageError
+from console.errors import MissingDependency, UnsupportedModel, UsageError
 from export.capture import Captured, capture
 from tests.export.runtime import pictures, run, text, worst
 
@@ -137,6 +138,16 @@ def test_a_decoder_is_refused(tmp_path: Path) -> None:
     )
     with pytest.raises(UnsupportedModel, match="expected an encoder that reads .* found .*position_ids"):
         capture(str(tmp_path / "gpt2"), "feature-extraction", tmp_path / "work")
+
+
+def test_a_clash_of_versions_says_what_is_needed(
+    bert_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where optimum cannot be imported, the message names what is needed, what is there and the extra to install."""
+    monkeypatch.setitem(sys.modules, "optimum.exporters.onnx", None)
+    words = r"expected optimum-onnx 0.1 with transformers 4.36 to 4.57, found optimum \d.* install edgequilt\[export\]"
+    with pytest.raises(MissingDependency, match=words):
+        capture(str(bert_folder), "feature-extraction", tmp_path)
 
 
 def test_a_task_must_exist_and_fit(vit_folder: Path, tmp_path: Path) -> None:
