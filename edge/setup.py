@@ -111,7 +111,7 @@ def runtime_version() -> str:
     """The installed onnxruntime, read from its folder's name: importing it is the worker's business."""
     for root in map(Path, filter(None, sys.path)):
         for found in root.glob("onnxruntime-*.dist-info"):
-            return f"onnxruntime {found.name.split('-')[1]}"
+            return found.name.removesuffix(".dist-info").replace("-", " ")
     return ""
 
 

@@ -1,0 +1,123 @@
+"""Kill a process before every single step that it takes on a folder, and say what is left each time.
+
+`python -m tests.edge.killed outbox|store FOLDER`: forks a child per step; an audit hook ends it (os._exit, no
+clean-up) at its n-th file operation below the folder. The parent then opens what is left and prints a line of JSON.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from edge.outbox import Outbox, read_lines
+from edge.store import Store
+from wire.files import digest
+from wire.messages import Release, Version, encode
+
+WATCHED = ("open", "os.rename", "os.remove", "os.mkdir")
+PAYLOAD = b"payload " * 20_000
+OLD, NEW = Release("tiny", 1, 1, "1" * 64), Release("tiny", 2, 2, "2" * 64)
+VERSION = encode(Version("tiny", 2, "", 0, 2.0, (), ("a",)))
+
+
+def outbox_story(folder: Path, said: Callable[[str], None]) -> None:
+    """Put an update, get its receipt."""
+    box = Outbox(folder)
+    payload = folder / "payload"
+    payload.write_bytes(PAYLOAD)
+    update = box.put(payload, kind="scores", job="r1-gate-a", round_=1, base="0" * 64, samples=1, metrics={})
+    said("put")
+    box.receipt(update.update, "accepted", "")
+    said("receipted")
+
+
+def outbox_left(folder: Path) -> dict[str, Any]:
+    """What another start finds."""
+    box = Outbox(folder)
+    whole = [b"".join(c.data for c in box.chunks(name, None)) == PAYLOAD for name in box.updates]
+    return {
+        "updates": list(box.updates),
+        "whole": all(whole),
+        "receipted": box.receipted_jobs(),
+        "lines": len(list(read_lines(box.receipts))),
+        "files": len(list(box.folder.iterdir())),
+    }
+
+
+def store_story(folder: Path, said: Callable[[str], None]) -> None:
+    """Follow and serve a newer release, with its version and a blob."""
+    store = Store(folder)
+    store.follow(NEW)
+    said("followed")
+    store.save_version(VERSION)
+    store.save_blob(digest(PAYLOAD), PAYLOAD)
+    said("stored")
+    store.serve(NEW)
+    said("served")
+
+
+def store_left(folder: Path) -> dict[str, Any]:
+    """What another start finds."""
+    store = Store(folder)
+    released = store.released
+    return {
+        "seen": released.seen.sequence if released.seen else None,
+        "served": released.served.sequence if released.served else None,
+        "version": store.version(digest(VERSION)) is not None,
+        "blob": store.has_blob(digest(PAYLOAD)),
+        "back": store.follow(OLD),
+    }
+
+
+STORIES = {"outbox": (outbox_story, outbox_left), "store": (store_story, store_left)}
+
+
+def child(folder: Path, story: Callable[[Path, Callable[[str], None]], None], steps: int, pipe: int) -> None:
+    """Tell the story until the n-th step."""
+    left = [steps]
+
+    def watch(event: str, arguments: tuple[Any, ...]) -> None:
+        if event in WATCHED and str(folder) in str(arguments[0]):
+            left[0] -= 1
+            if left[0] < 0:
+                os._exit(9)
+
+    sys.addaudithook(watch)
+
+    def say(words: str) -> None:
+        os.write(pipe, words.encode() + b" ")
+
+    story(folder, say)
+    os._exit(0)
+
+
+def main(name: str, root: Path) -> None:
+    """Kill at step 0, 1, 2, ... until the story ends by itself."""
+    story, look = STORIES[name]
+    for steps in range(200):
+        folder = root / f"{steps}"
+        folder.mkdir()
+        if name == "store":
+            store = Store(folder)
+            store.follow(OLD)
+            store.serve(OLD)
+        reader, writer = os.pipe()
+        pid = os.fork()
+        if pid == 0:
+            child(folder, story, steps, writer)
+        os.close(writer)
+        said = os.fdopen(reader).read().split()
+        code = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+        print(json.dumps({"said": said, "code": code, **look(folder)}), flush=True)
+        shutil.rmtree(folder)
+        if code == 0:
+            return
+
+
+if __name__ == "__main__":
+    main(sys.argv[1], Path(sys.argv[2]))
