@@ -14,8 +14,6 @@ from export.gradient.present import present
 from export.order import order_just_in_time
 from export.quantize import Cache, WeightReport, quantize_weights
 
-FAULT_AROUND_BYTES = 64 * 1024  # what Linux maps around a touched page of a file, if it is in memory already
-
 
 @dataclass(frozen=True)
 class Piece:
@@ -73,26 +71,10 @@ def twin(exact: ir.Model, shipped: ir.Model) -> ir.Model:
     return model
 
 
-def touched_bytes(model: ir.Model) -> int:
-    """Bytes of the weights that one run touches, as a mapped file counts them: of a table, around each row."""
-    total = 0
-    for weight in model.graph.initializers.values():
-        if weight.const_value is None or weight.is_graph_input():
-            continue
-        rows = [_looked_up(use.node) for use in weight.uses() if use.node.op_type == "Gather" and use.idx == 0]
-        only_rows = len(rows) == len(list(weight.uses())) and None not in rows
-        size = weight.const_value.nbytes
-        touched = sum(count or 0 for count in rows) * FAULT_AROUND_BYTES
-        total += min(size, touched) if only_rows else size
-    return total
-
-
-def _looked_up(node: ir.Node) -> int | None:
-    """How many rows a Gather reads; None if that is not known."""
-    indices = node.inputs[1]
-    if indices is None or indices.shape is None or not all(isinstance(d, int) for d in indices.shape):
-        return None
-    return int(np.prod([d for d in indices.shape if isinstance(d, int)], dtype=np.int64))
+def weight_bytes(model: ir.Model) -> int:
+    """Bytes of all weights, as if every page of them were touched: after some thousand examples, each was."""
+    weights = [value for value in model.graph.initializers.values() if not value.is_graph_input()]
+    return sum(value.const_value.nbytes for value in weights if value.const_value is not None)
 
 
 def _numbers(value: ir.Value) -> np.ndarray:

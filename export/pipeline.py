@@ -8,18 +8,16 @@ from pathlib import Path
 
 from console.errors import StorageError
 from console.progress import Progress
-from devices.memory import WORKER_BASE_BYTES
-from devices.plan import Board, Decision, needs
+from devices.plan import Board
 from export.describe import GOLDEN, blobs, describe
-from export.measure import Measurer
 from export.prepare import Prepared, prepare
-from export.stage import Key, Stage, build_stage, golden_values, measure_stage, verify_stage
-from export.verify import check_budget
+from export.settle import Settled, Stages, settle
+from export.stage import golden_values
 from export.write import copy_synced, describe_files, replacing, seal_bundle, write_golden
 from wire.keys import PrivateKey
 from wire.manifest import Manifest
 
-STEPS_PER_BOARD = 4  # build, verify, measure, write
+STEPS_PER_BOARD = 2  # graphs that hold, a bundle written
 
 
 @dataclass(frozen=True)
@@ -64,7 +62,7 @@ def export_model(request: ExportRequest, bar: Progress) -> list[ExportedBundle]:
         bar: told of every step, see `steps_of`.
 
     Returns:
-        One bundle per board, in the order of the request. Either all are written or none.
+        One bundle per board, in the order of the request. Nothing is written before all graphs have passed.
 
     Raises:
         UnsupportedModel, DoesNotFit, VerificationError, StorageError, UsageError: nothing is left behind.
@@ -79,70 +77,24 @@ def export_model(request: ExportRequest, bar: Progress) -> list[ExportedBundle]:
         )
         bar.advance()
         bar.say("planning")
-        planned = [(board, *prepared.decide(board)) for board in request.boards]
+        for board in request.boards:
+            prepared.decide(board)  # refuse what cannot fit before anything is built
         bar.advance()
-        stages = _stages(prepared, planned, work, bar)
-        measured = [_measured(prepared, stages[_key(*p)], p[0], p[1]) for p in planned]
+        stages = Stages(prepared, work, bar)
+        settled = []
+        for board in request.boards:
+            settled.append(settle(prepared, board, stages))
+            bar.advance()
         bundles = []
-        for (board, decision, positions), most in zip(planned, measured, strict=True):
-            bar.say(f"writing {board.name}")
-            stage = stages[_key(board, decision, positions)]
-            bundles.append(_write(request, prepared, stage, board, decision, most))
+        for one in settled:
+            bar.say(f"writing {one.board.name}")
+            bundles.append(_write(request, prepared, one))
             bar.advance()
         return bundles
 
 
-Planned = tuple[Board, Decision, tuple[int, ...]]
-
-
-def _key(board: Board, decision: Decision, positions: tuple[int, ...]) -> Key:
-    return Key(board.mode, board.quant, decision.micro_batch, positions)
-
-
-def _stages(prepared: Prepared, planned: list[Planned], work: Path, bar: Progress) -> dict[Key, Stage]:
-    """Every different plan once: built, verified, measured."""
-    measurer = Measurer(work)
-    stages: dict[Key, Stage] = {}
-    for board, decision, positions in planned:
-        key = _key(board, decision, positions)
-        if key in stages:
-            bar.advance(STEPS_PER_BOARD - 1)
-            continue
-        bar.say(f"building graphs for {board.name}")
-        stage = stages[key] = build_stage(prepared, key, work / f"stage{len(stages)}")
-        bar.advance()
-        bar.say(f"verifying graphs for {board.name}")
-        verify_stage(prepared, stage)
-        bar.advance()
-        bar.say(f"measuring graphs for {board.name}")
-        rank = max(d.rank for b, d, p in planned if _key(b, d, p) == key)
-        measure_stage(prepared, stage, measurer, rank)
-        bar.advance()
-    return stages
-
-
-def _measured(prepared: Prepared, stage: Stage, board: Board, decision: Decision) -> int:
-    """What the worker takes at its largest segment, checked against the budget.
-
-    Raises:
-        VerificationError: a segment takes more than the board has.
-    """
-    units = prepared.cost(decision.micro_batch, board.mode).units
-    ranked = Board(board.name, board.budget_bytes, board.mode, board.quant, decision.rank)
-    held = needs(units, ranked, decision.cuts, decision.micro_batch)
-    most = WORKER_BASE_BYTES
-    for link, need in zip(stage.links, held, strict=True):
-        for _, path, _ in link.graphs():
-            beside = need.adapters + need.stored
-            what = f"{path.stem} of {board.name}"
-            most = max(most, check_budget(stage.peaks[path.name], beside, board.budget_bytes, what))
-    return most
-
-
-def _write(
-    request: ExportRequest, prepared: Prepared, stage: Stage, board: Board, decision: Decision, measured_bytes: int
-) -> ExportedBundle:
-    target = request.out / board.name
+def _write(request: ExportRequest, prepared: Prepared, settled: Settled) -> ExportedBundle:
+    target, stage = request.out / settled.board.name, settled.stage
     with replacing(target) as folder:
         names = []
         for path in blobs(prepared, stage):
@@ -151,9 +103,11 @@ def _write(
         write_golden(folder / GOLDEN, *golden_values(prepared, stage))
         files = describe_files(folder, [*names, GOLDEN])
         name = request.name or prepared.captured.name
-        manifest = describe(prepared, stage, board, decision, name=name, labels=request.labels, files=files)
+        manifest = describe(
+            prepared, stage, settled.board, settled.decision, name=name, labels=request.labels, files=files
+        )
         seal_bundle(folder, manifest, request.key)
-    return ExportedBundle(target, manifest, measured_bytes)
+    return ExportedBundle(target, manifest, settled.measured_bytes)
 
 
 def _work_folder(out: Path) -> tempfile.TemporaryDirectory[str]:

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from devices.memory import Need
 from export import feeds
-from export.build import Piece, build, touched_bytes, twin
+from export.build import Piece, build, twin, weight_bytes
 from export.chain import Chain, Graph, Link
 from export.liveness import live_peak
 from export.measure import Measurer, Peak
@@ -59,7 +59,7 @@ def build_stage(prepared: Prepared, key: Key, folder: Path) -> Stage:
     stage = Stage(key, folder, pieces, [])
     for piece in pieces:
         for kind, model in piece.shipped.items():
-            need = Need(touched_bytes(model), live_peak(model))
+            need = Need(weight_bytes(model), live_peak(model))
             stage.predicted[f"{piece.segment.name}.{kind}.onnx"] = need.total
     stage.links = _write(pieces, "shipped", folder)
     return stage

@@ -3,8 +3,9 @@
 * the chain of segments in float32 against the raw original, with pooling in numpy;
 * the quantized chain against the float32 one: within a loss that is stated, and refused below a bar;
 * every quantized graph against its float32 twin with weights dequantized by numpy;
-* gradients against central differences of the forward chain;
-* measured memory against the budget.
+* gradients against central differences of the forward chain.
+
+Measured memory is held against the budget in `export.settle`.
 """
 
 from __future__ import annotations
@@ -18,10 +19,7 @@ import onnxruntime as ort
 from numpy.typing import NDArray
 
 from console.errors import VerificationError
-from console.table import mib
-from devices.memory import WORKER_BASE_BYTES
 from export.chain import Chain, Graph, gradients_of, loss_of
-from export.measure import Peak
 
 Array = NDArray[Any]
 Values = Mapping[str, Array]
@@ -138,18 +136,3 @@ def _central(chain: Chain, feeds: Values, direction: Values, step: float) -> flo
         logits = chain.forward({**feeds, **moved})["logits"]
         losses.append(loss_of(logits, feeds["labels"], feeds["weights"]))
     return (losses[0] - losses[1]) / (2 * step)
-
-
-def check_budget(peak: Peak, beside_bytes: int, budget_bytes: int, what: str) -> int:
-    """The measured peak as a worker would have it: its base, what the graph added, and what is held beside it.
-
-    Raises:
-        VerificationError: it is above the budget.
-    """
-    measured = WORKER_BASE_BYTES + peak.growth_bytes + beside_bytes
-    if measured > budget_bytes:
-        raise VerificationError(
-            f"expected {what} within a budget of {mib(budget_bytes)}, measured {mib(measured)}; "
-            "give a smaller --budget, so that the plan leaves more room"
-        )
-    return measured

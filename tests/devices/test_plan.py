@@ -117,8 +117,8 @@ def test_refusal_in_words() -> None:
         plan(units, Board("raspberry-pi-zero-2w", FIXED, "train", "fp32", 2))
     words = str(caught.value)
     assert "raspberry-pi-zero-2w" in words
-    assert "budget of 62.0 MiB" in words
-    assert "smallest predicted need over all cuts is 70.0 MiB" in words
+    assert "budget of 63.0 MiB" in words
+    assert "smallest predicted need over all cuts is 71.0 MiB" in words
     for way in ("--budget", "--sequence", "--quant int8", "--mode serve"):
         assert way in words
 
@@ -141,4 +141,4 @@ def test_a_given_rank_wins() -> None:
     """What the user says is not overruled, and the reasons say so."""
     decision = plan([unit(slot=10)], Board("zero", 8192 * MIB, rank=3))
     assert decision.rank == 3
-    assert decision.reasons[0] == "rank 3 as given"
+    assert decision.reasons[0] == "rank 3"

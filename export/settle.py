@@ -1,0 +1,109 @@
+"""A plan that holds: graphs are made, measured, and planned again with less where they take more than predicted."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from console.errors import VerificationError
+from console.progress import Progress
+from console.table import mib
+from devices.memory import MIB, WORKER_BASE_BYTES
+from devices.plan import Board, Decision, needs
+from export.measure import Measurer
+from export.prepare import Prepared
+from export.stage import Key, Stage, build_stage, measure_stage, verify_stage
+
+TRIES = 3
+MARGIN_BYTES = MIB  # less than what is measured too much: two measurements differ by about this
+
+
+@dataclass(frozen=True)
+class Settled:
+    """A board with graphs that fit it. `measured_bytes` is what a worker takes at its largest segment."""
+
+    board: Board
+    decision: Decision
+    stage: Stage
+    measured_bytes: int
+
+
+class Stages:
+    """Every different plan of an export once: built and measured, and verified when it is known to fit."""
+
+    def __init__(self, prepared: Prepared, work: Path, bar: Progress) -> None:
+        self.prepared, self.work, self.bar = prepared, work, bar
+        self._measurer = Measurer(work)
+        self._made: dict[Key, Stage] = {}
+
+    def get(self, board: Board, decision: Decision, positions: tuple[int, ...]) -> Stage:
+        """The stage of a plan.
+
+        Raises:
+            VerificationError: a graph does not run.
+            NoGradientRule: an operator cannot be differentiated.
+        """
+        key = Key(board.mode, board.quant, decision.micro_batch, positions)
+        if key not in self._made:
+            self.bar.say(f"building graphs for {board.name}")
+            stage = build_stage(self.prepared, key, self.work / f"stage{len(self._made)}")
+            self.bar.say(f"measuring graphs for {board.name}")
+            measure_stage(self.prepared, stage, self._measurer, decision.rank)
+            self._made[key] = stage
+        return self._made[key]
+
+    def verify(self, board: Board, stage: Stage) -> None:
+        """Check what a stage computes, with its final session options, if that was not done.
+
+        Raises:
+            VerificationError: a graph computes something else than it should.
+        """
+        if not stage.checks:
+            self.bar.say(f"verifying graphs for {board.name}")
+            verify_stage(self.prepared, stage)
+
+
+def settle(prepared: Prepared, board: Board, stages: Stages) -> Settled:
+    """Plan, make and measure until every segment is measured within the budget.
+
+    A graph that takes more than predicted is planned again, with a budget that is smaller by as much.
+
+    Raises:
+        DoesNotFit: no cut fits.
+        VerificationError: the third plan is still measured above the budget, or computes something else.
+    """
+    target = board
+    tries: list[Decision] = []
+    while True:
+        decision, positions = prepared.decide(target)
+        tries.append(decision)
+        stage = stages.get(board, decision, positions)
+        measured = measured_bytes(prepared, stage, board, decision)
+        over = measured - board.budget_bytes
+        if over <= 0:
+            stages.verify(board, stage)
+            return Settled(board, _explained(tries), stage, measured)
+        if len(tries) == TRIES:
+            raise VerificationError(
+                f"expected graphs within the budget {mib(board.budget_bytes)} of {board.name}, measured "
+                f"{mib(measured)} after {TRIES} plans; give another --budget or a smaller --sequence"
+            )
+        target = replace(target, budget_bytes=target.budget_bytes - over - MARGIN_BYTES, rank=decision.rank)
+
+
+def measured_bytes(prepared: Prepared, stage: Stage, board: Board, decision: Decision) -> int:
+    """What a worker takes at its largest segment: its base, what the graph added, and what is held beside it."""
+    units = prepared.cost(decision.micro_batch, board.mode).units
+    held = needs(units, replace(board, rank=decision.rank), decision.cuts, decision.micro_batch)
+    return max(
+        WORKER_BASE_BYTES + stage.peaks[path.name].growth_bytes + need.adapters + need.stored
+        for link, need in zip(stage.links, held, strict=True)
+        for _, path, _ in link.graphs()
+    )
+
+
+def _explained(tries: list[Decision]) -> Decision:
+    """The last decision with the reasons of all."""
+    again = "measured above the budget, so planned again with less"
+    before = [reason for decision in tries[:-1] for reason in (*decision.reasons, again)]
+    return replace(tries[-1], reasons=(*before, *tries[-1].reasons))
