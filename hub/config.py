@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -138,7 +139,7 @@ def listen_address(config: Config) -> tuple[str, int]:
         UsageError: it is not HOST:PORT.
     """
     host, _, port = config.broker.listen.rpartition(":")
-    if not host or not port.isdigit() or int(port) > 65535:
+    if not re.fullmatch(r"[\w.:\[\]-]+", host) or not port.isdigit() or int(port) > 65535:
         raise UsageError(f"expected broker.listen as HOST:PORT in {FILE}, found {config.broker.listen!r}; mend it")
     return host, int(port)
 

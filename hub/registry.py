@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fcntl
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -13,7 +14,7 @@ from console.errors import HubError, UsageError
 from hub import schema as t
 from hub import versions
 from hub.blobs import Blobs
-from hub.config import FILE, TEMPLATE, Config, publishers, read_config
+from hub.config import FILE, TEMPLATE, BrokerConfig, Config, listen_address, publishers, read_config
 from hub.ledger import Ledger, put, put_row
 from hub.model import Model, agree, model_of
 from wire.bundle import MANIFEST, open_bundle
@@ -43,14 +44,13 @@ def create(folder: Path, fleet: str, publisher_files: list[Path], listen: str) -
         UsageError: the folder already holds a hub, or the fleet's name is not one.
         SignatureError: a file is not a publisher's public key.
     """
-    import re
-
     if (folder / FILE).exists():
         raise UsageError(f"expected no hub in {folder}, found one; start it with `edgequilt hub up {folder}`")
     if not re.fullmatch(NAME, fleet):
         raise UsageError(
             f"expected a fleet name of small letters, digits, '.', '_' or '-' (at most 63), found {fleet!r}"
         )
+    listen_address(Config(fleet, BrokerConfig(listen=listen)))  # raises before anything is written
     keys = [read_public_key(path, "publisher") for path in publisher_files]
     names = []
     for key in keys:
@@ -98,8 +98,6 @@ def enroll(home: Home, name: str, line: str) -> dict[str, Any]:
         SignatureError: it is not a device's public key.
         UsageError: the name is not one.
     """
-    import re
-
     if not re.fullmatch(NAME, name):
         raise UsageError(
             f"expected a device name of small letters, digits, '.', '_' or '-' (at most 63), found {name!r}"

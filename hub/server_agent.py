@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import ctypes
 import logging
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -11,6 +13,7 @@ from console.errors import UsageError
 
 log = logging.getLogger("edgequilt.hub")
 GOODBYE_S = 10.0
+PR_SET_PDEATHSIG = 1  # prctl(2)
 
 
 class ServerAgent:
@@ -28,6 +31,7 @@ class ServerAgent:
             [sys.executable, "-m", "edgequilt", "agent", "run", "--config", str(config)],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
+            preexec_fn=_die_with_hub,  # noqa: PLW1509  # one prctl call, no locks
         )
 
     def watch(self) -> None:
@@ -46,3 +50,9 @@ class ServerAgent:
         except subprocess.TimeoutExpired:
             self._process.kill()
             self._process.wait()
+
+
+def _die_with_hub() -> None:
+    """A hub that is killed takes its agent along: the next one starts its own, and two would share one name."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)

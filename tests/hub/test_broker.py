@@ -1,0 +1,77 @@
+"""The embedded broker with the hub's own client, and a port that is taken."""
+
+from __future__ import annotations
+
+import queue
+import socket
+from collections.abc import Iterator
+
+import pytest
+
+from console.errors import TransportError
+from hub.broker import EmbeddedBroker
+from wire.mqtt import MqttTransport, parse_broker
+
+
+@pytest.fixture
+def broker() -> Iterator[EmbeddedBroker]:
+    """A broker on a free port."""
+    started = EmbeddedBroker("127.0.0.1", 0)
+    yield started
+    started.close()
+
+
+def client(broker: EmbeddedBroker, name: str) -> tuple[MqttTransport, queue.Queue[tuple[str, bytes]]]:
+    """A connected client and what it receives."""
+    transport, received = MqttTransport(parse_broker(broker.url), name), queue.Queue[tuple[str, bytes]]()
+    transport.start(lambda topic, payload: received.put((topic, payload)), lambda up: None)
+    assert transport.wait_connected(10)
+    return transport, received
+
+
+def test_messages_pass(broker: EmbeddedBroker) -> None:
+    """What one client publishes with QoS 1 another one receives; what is retained reaches who comes later."""
+    one, _ = client(broker, "one")
+    other, received = client(broker, "other")
+    other.subscribe("a/+")
+    one.publish("a/kept", b"kept", retain=True)
+    assert received.get(timeout=10) == ("a/kept", b"kept")
+    data = bytes(range(256)) * 256
+    one.publish("a/b", data)
+    assert received.get(timeout=10) == ("a/b", data)
+
+    late, late_received = client(broker, "late")
+    late.subscribe("a/#")
+    assert late_received.get(timeout=10) == ("a/kept", b"kept")
+
+    for transport in (one, other, late):
+        transport.close()
+
+
+def test_a_port_in_use_is_said() -> None:
+    """A port that something else holds is one sentence, not a traceback; no thread stays behind."""
+    with socket.socket() as holder:
+        holder.bind(("127.0.0.1", 0))
+        holder.listen()
+        port = holder.getsockname()[1]
+
+        with pytest.raises(TransportError) as caught:
+            EmbeddedBroker("127.0.0.1", port)
+
+    assert str(caught.value) == (
+        f"expected to listen on 127.0.0.1:{port}, could not (Address already in use); stop what uses the port, or "
+        f"choose another one with --port"
+    )
+
+
+def test_a_broker_can_be_started_again(broker: EmbeddedBroker) -> None:
+    """After `close` the port is free at once, clients or not."""
+    transport, _ = client(broker, "one")
+    broker.close()
+    assert not broker.is_running
+
+    again = EmbeddedBroker("127.0.0.1", broker.port)
+
+    assert again.port == broker.port
+    transport.close()
+    again.close()
