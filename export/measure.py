@@ -88,9 +88,11 @@ class Measurer:
             kept = self.work / f"outputs{number}.npz"
             peak = _run(graph, options, given, kept)
             advance()
-            if peak is None and reference is None:
-                raise VerificationError(f"expected {graph.name} to run with plain session options, but it does not")
-            if peak is None:
+            if isinstance(peak, str) and reference is None:
+                raise VerificationError(
+                    f"expected {graph.name} to run with plain session options, but it stops ({peak})"
+                )
+            if isinstance(peak, str):
                 continue
             with np.load(kept) as file:
                 outputs = {name: file[name] for name in file.files}
@@ -111,8 +113,8 @@ def _equal(got: NDArray[Any], expected: NDArray[Any]) -> bool:
     return got.shape == expected.shape and float(np.abs(got - expected).max(initial=0)) <= BAR * scale
 
 
-def _run(graph: Path, options: Options, feeds: Path, keep: Path) -> Peak | None:
-    """One fresh process; None if it fails."""
+def _run(graph: Path, options: Options, feeds: Path, keep: Path) -> Peak | str:
+    """One fresh process; what it said last if it fails."""
     described = keep.with_suffix(".json")
     described.write_text(json.dumps(plain(options)), encoding="utf-8")
     command = [sys.executable, "-m", "export.peak", str(graph), "--options", str(described), "--feeds", str(feeds)]
@@ -121,7 +123,7 @@ def _run(graph: Path, options: Options, feeds: Path, keep: Path) -> Peak | None:
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
     done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=TIMEOUT_S, check=False)
     if done.returncode != 0:
-        return None
+        return (done.stderr.strip().splitlines() or [f"exit {done.returncode}"])[-1][:300]
     figures = json.loads(done.stdout.splitlines()[-1])
     figures.pop("loaded_anon_bytes")
     return Peak(options, **figures)

@@ -27,7 +27,7 @@ Values = Mapping[str, Array]
 SAME_BAR = 1e-5
 COSINE_BAR = 0.98
 DERIVATIVE_BAR = 0.01
-STEPS = (3e-3, 1e-2, 3e-2)  # of the central difference, relative to the length of what is varied
+STEPS = (1e-3, 3e-3, 1e-2)  # of the central difference, relative to the length of what is varied
 
 
 def original_features(original: Path, hidden: str, feeds: Values) -> NDArray[np.float64]:
