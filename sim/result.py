@@ -8,6 +8,8 @@ from dataclasses import dataclass, field
 from console.table import mib, percent, table
 from wire.scores import Score
 
+ROUNDING = 1e-9  # of a difference of two shares: 0.85 - 0.75 is a little less than 0.10
+
 
 @dataclass(frozen=True)
 class BoardResult:
@@ -151,14 +153,14 @@ def judge(result: Result, joint_above_alone: float | None, joint_above_unadapted
     if joint_above_alone is not None:
         gain = joint - result.best_alone
         words = f"joint at least {100 * joint_above_alone:.0f} points above the best single board"
-        checks.append(Check(words, gain >= joint_above_alone, f"{100 * gain:+.1f} points"))
+        checks.append(Check(words, gain >= joint_above_alone - ROUNDING, f"{100 * gain:+.1f} points"))
         gain = joint - result.head_only
         words = "joint not below head-only by more than the test set's 95 % interval"
         checks.append(Check(words, gain >= -width, f"{100 * gain:+.1f} points, interval {100 * width:.1f}"))
     if joint_above_unadapted is not None and result.unadapted is not None:
         gain = joint - result.unadapted
         words = f"joint at least {100 * joint_above_unadapted:.0f} points above the un-adapted model"
-        checks.append(Check(words, gain >= joint_above_unadapted, f"{100 * gain:+.1f} points"))
+        checks.append(Check(words, gain >= joint_above_unadapted - ROUNDING, f"{100 * gain:+.1f} points"))
         gain = joint - result.head_only
         words = "joint above head-only by more than the test set's 95 % interval"
         checks.append(Check(words, gain > width, f"{100 * gain:+.1f} points, interval {100 * width:.1f}"))
