@@ -6,6 +6,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -88,13 +89,10 @@ def test_waiting_for_words_ends_when_the_child_does(tmp_path: Path) -> None:
 def test_children_are_gone_after_the_context(tmp_path: Path, error: BaseException | None) -> None:
     """However the context is left, every child has ended and its exit code was taken."""
     children = []
-    try:
-        with Processes(tmp_path) as processes:
-            children = [sleeper(processes, "one"), sleeper(processes, "two")]
-            if error is not None:
-                raise error
-    except (ValueError, KeyboardInterrupt) as caught:
-        assert caught is error
+    with suppress(ValueError, KeyboardInterrupt), Processes(tmp_path) as processes:
+        children = [sleeper(processes, "one"), sleeper(processes, "two")]
+        if error is not None:
+            raise error
     assert [child.process.returncode for child in children] == [-signal.SIGTERM] * 2
     assert all(gone(child.process.pid) for child in children)
 
@@ -124,14 +122,17 @@ def test_a_child_that_does_not_listen_is_killed(tmp_path: Path, monkeypatch: pyt
 
 def test_a_request_to_stop_reaches_the_children(tmp_path: Path) -> None:
     """SIGTERM leaves the context as Ctrl-C does; afterwards it means again what it meant before."""
-    before = signal.getsignal(signal.SIGTERM)
-    child: Child | None = None
-    with pytest.raises(KeyboardInterrupt), Processes(tmp_path) as processes:
-        child = sleeper(processes, "one")
-        os.kill(os.getpid(), signal.SIGTERM)
-        time.sleep(PATIENCE_S)  # the signal ends this sleep
-    assert child is not None
-    assert child.process.returncode == -signal.SIGTERM
+    before, processes = signal.getsignal(signal.SIGTERM), Processes(tmp_path)
+
+    def run() -> None:
+        with processes:
+            sleeper(processes, "one")
+            os.kill(os.getpid(), signal.SIGTERM)
+            time.sleep(PATIENCE_S)  # the signal ends this sleep
+
+    with pytest.raises(KeyboardInterrupt):
+        run()
+    assert processes.children[0].process.returncode == -signal.SIGTERM
     assert signal.getsignal(signal.SIGTERM) is before
 
 
