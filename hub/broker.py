@@ -4,6 +4,9 @@ What amqtt 0.12 does not do, and what we do about it: it speaks MQTT 3.1.1 only 
 anonymous clients that are away (devices and the hub send again until a receipt); it may deliver retained messages
 that nobody subscribed to (both sides ignore unknown topics); it keeps nothing over a restart (the hub says its tip
 and its release again after every connect). It has neither TLS nor an access list here: the hub says so.
+
+There are two doors: the inner one, on this machine only, is the hub's; the outer one lets devices in once the hub
+listens, or a device that is quicker than the hub would say hello to nobody.
 """
 
 from __future__ import annotations
@@ -12,52 +15,62 @@ import asyncio
 import contextlib
 import logging
 import os
+import socket
 import threading
 import warnings
+from concurrent.futures import TimeoutError as FutureTimeoutError
 from typing import Any
 
 from console.errors import TransportError
 
 START_TIMEOUT_S = 15.0
+BACKLOG = 128
 ANONYMOUS = {"amqtt.plugins.authentication.AnonymousAuthPlugin": {"allow_anonymous": True}}
 
 
 class EmbeddedBroker:
-    """A broker on HOST:PORT; port 0 takes a free one.
+    """A broker whose outer door is HOST:PORT; port 0 takes a free one. `open` lets devices in.
 
     Raises:
         TransportError: the port is in use, or the host is not one of this machine.
     """
 
     def __init__(self, host: str, port: int) -> None:
-        self.host, self.port = host, port
-        self._ready: threading.Event = threading.Event()
+        self._outer = _listen(host, port)
+        self.host, self.port, self.inner_port = host, int(self._outer.getsockname()[1]), 0
+        self._ready = threading.Event()
         self._error: Exception | None = None
         self._loop = asyncio.new_event_loop()
         self._stop = asyncio.Event()
+        self._broker: Any = None
+        self._server: asyncio.Server | None = None
         self._thread = threading.Thread(target=self._run, name="broker", daemon=True)
         self._thread.start()
         if not self._ready.wait(START_TIMEOUT_S) or self._error is not None:
-            raise TransportError(
-                f"expected to listen on {host}:{port}, could not ({_reason(self._error)}); stop what uses the port, or "
-                f"choose another one with --port"
-            )
-
-    @property
-    def url(self) -> str:
-        """The address for clients on this machine."""
-        return f"mqtt://{self.host}:{self.port}"
+            raise TransportError(f"expected the embedded broker to start, it did not ({self._error!r}); start it again")
 
     @property
     def is_running(self) -> bool:
         """Whether it still serves."""
         return self._thread.is_alive()
 
+    def open(self, subscriptions: int = 1) -> None:
+        """Let devices in, as soon as there are so many subscriptions; connections wait at the door until then.
+
+        Raises:
+            TransportError: there are not, within some seconds.
+        """
+        try:
+            asyncio.run_coroutine_threadsafe(self._open(subscriptions), self._loop).result(START_TIMEOUT_S)
+        except (TimeoutError, FutureTimeoutError) as error:  # two classes before Python 3.11
+            raise TransportError("expected the hub to reach its own broker, it did not; start it again") from error
+
     def close(self) -> None:
         """Stop listening and end the thread."""
         with contextlib.suppress(RuntimeError):  # the loop has ended already
             self._loop.call_soon_threadsafe(self._stop.set)
         self._thread.join(timeout=10)
+        self._outer.close()
 
     def _run(self) -> None:
         asyncio.set_event_loop(self._loop)
@@ -71,24 +84,53 @@ class EmbeddedBroker:
 
     async def _serve(self) -> None:
         _silence()
-        broker = await self._started()
-        # amqtt does not say which port it got
-        server: Any = broker._servers["default"].instance  # noqa: SLF001
-        self.port = server.sockets[0].getsockname()[1]
+        self._broker = _make()
+        await self._broker.start()
+        inner = await asyncio.start_server(self._take, "127.0.0.1", 0)
+        self.inner_port = inner.sockets[0].getsockname()[1]
         self._ready.set()
         await self._stop.wait()
+        for server in (inner, self._server):
+            if server is not None:
+                server.close()
         with contextlib.suppress(Exception):  # it complains of clients that vanish while it stops
-            await asyncio.wait_for(broker.shutdown(), timeout=5)
+            await asyncio.wait_for(self._broker.shutdown(), timeout=5)
 
-    async def _started(self) -> Any:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # deprecations among its plugins are not ours
-            from amqtt.broker import Broker
+    async def _open(self, subscriptions: int) -> None:
+        for _ in range(int(START_TIMEOUT_S * 40)):
+            if len(self._broker.subscriptions) >= subscriptions:
+                self._server = await asyncio.start_server(self._take, sock=self._outer)
+                return
+            await asyncio.sleep(0.02)
+        raise TimeoutError
 
-            listener = {"type": "tcp", "bind": f"{self.host}:{self.port}"}
-            broker = Broker({"listeners": {"default": listener}, "plugins": ANONYMOUS})
-            await broker.start()
-        return broker
+    async def _take(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        from amqtt.adapters import StreamReaderAdapter, StreamWriterAdapter
+
+        await self._broker.external_connected(StreamReaderAdapter(reader), StreamWriterAdapter(writer), "default")
+
+
+def _listen(host: str, port: int) -> socket.socket:
+    """Take the port; nothing is accepted yet."""
+    bare = host.strip("[]")
+    family = socket.AF_INET6 if ":" in bare else socket.AF_INET
+    try:
+        return socket.create_server((bare, port), family=family, backlog=BACKLOG)
+    except OSError as error:
+        reason = os.strerror(error.errno) if error.errno and error.errno > 0 else str(error)
+        raise TransportError(
+            f"expected to listen on {host}:{port}, could not ({reason}); stop what uses the port, or choose another "
+            f"one with --port"
+        ) from error
+
+
+def _make() -> Any:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # deprecations among its plugins are not ours
+        from amqtt.broker import Broker
+
+        # an external listener: connections are accepted here, which is also how port 0 becomes known
+        return Broker({"listeners": {"default": {"type": "external"}}, "plugins": ANONYMOUS})
 
 
 def _silence() -> None:
@@ -97,11 +139,3 @@ def _silence() -> None:
         logger = logging.getLogger(name)
         logger.setLevel(logging.CRITICAL + 1)
         logger.propagate = False
-
-
-def _reason(error: BaseException | None) -> str:
-    while error is not None and not isinstance(error, OSError) and error.__cause__ is not None:
-        error = error.__cause__
-    if isinstance(error, OSError):
-        return os.strerror(error.errno) if error.errno else str(error)
-    return str(error) if error is not None else "it did not start in time"

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import cast
-
 import numpy as np
 
 from console.errors import BadData, join
@@ -23,7 +21,7 @@ def adapter_of(data: bytes, begin: Begin, model: Model, rank: int) -> Adapter:
         BadData: saying everything that is wrong.
     """
     adapter, problems = _open(data, begin, model)
-    if adapter.head is not None or adapter.statistics is not None or adapter.bias:
+    if adapter.heads or adapter.statistics or adapter.bias:
         problems.append("expected LoRA factors only, found another kind")
     shapes = {s.name: (s.features_in, s.features_out) for s in model.slots}
     problems += [f"slot {name} is not one of the model's" for name in adapter.lora if name not in shapes]
@@ -43,28 +41,28 @@ def adapter_of(data: bytes, begin: Begin, model: Model, rank: int) -> Adapter:
     return _raise(adapter, problems, begin)
 
 
-def statistics_of(data: bytes, begin: Begin, model: Model) -> Statistics:
-    """The sums of an update of kind `statistics`.
+def statistics_of(data: bytes, begin: Begin, model: Model, ranks: tuple[int, ...]) -> dict[int, Statistics]:
+    """The sums of an update of kind `statistics`: at every rank of the job, and no other.
 
     Raises:
         BadData: saying everything that is wrong.
     """
     adapter, problems = _open(data, begin, model)
-    if adapter.lora or adapter.bias or adapter.head is not None:
+    if adapter.lora or adapter.bias or adapter.heads:
         problems.append("expected statistics only, found another kind")
     found = adapter.statistics
-    if found is None:
-        problems.append("statistics are missing")
-    else:
-        shape, wanted = found.sum.shape, (len(model.labels), model.features)
+    if set(found) != set(ranks):
+        problems.append(f"statistics are of ranks {sorted(found)} instead of {sorted(ranks)}")
+    for rank, sums in found.items():
+        shape, wanted = sums.sum.shape, (len(model.labels), model.features)
         if shape != wanted:
-            problems.append(f"sums are [{shape[0]}, {shape[1]}] instead of [{wanted[0]}, {wanted[1]}]")
-        if (np.diagonal(found.gram) < 0).any():
-            problems.append("the Gram matrix has a negative diagonal")
-        if found.sum[found.count == 0].any():
-            problems.append("a class without rows has a sum")
+            problems.append(f"sums of rank {rank} are [{shape[0]}, {shape[1]}] instead of [{wanted[0]}, {wanted[1]}]")
+        if (np.diagonal(sums.gram) < 0).any():
+            problems.append(f"the Gram matrix of rank {rank} has a negative diagonal")
+        if sums.sum[sums.count == 0].any():
+            problems.append(f"a class without rows has a sum at rank {rank}")
     _raise(adapter, problems, begin)
-    return cast(Statistics, found)  # without them there was a problem
+    return found
 
 
 def scores_of(data: bytes, begin: Begin, model: Model, versions: tuple[str, ...]) -> list[Score]:
@@ -83,8 +81,18 @@ def scores_of(data: bytes, begin: Begin, model: Model, versions: tuple[str, ...]
     return scores
 
 
-def check(data: bytes, begin: Begin, model: Model, rank: int, versions: tuple[str, ...]) -> None:
+def check(
+    data: bytes, begin: Begin, model: Model, rank: int, versions: tuple[str, ...], ranks: tuple[int, ...]
+) -> None:
     """Let an update of any kind in, or say why not.
+
+    Args:
+        data: the payload.
+        begin: what it was announced as.
+        model: what it must belong to.
+        rank: the hub's.
+        versions: those that the job named.
+        ranks: those of a statistics job.
 
     Raises:
         BadData: saying everything that is wrong.
@@ -92,7 +100,7 @@ def check(data: bytes, begin: Begin, model: Model, rank: int, versions: tuple[st
     if begin.kind == "adapter":
         adapter_of(data, begin, model, rank)
     elif begin.kind == "statistics":
-        statistics_of(data, begin, model)
+        statistics_of(data, begin, model, ranks)
     else:
         scores_of(data, begin, model, versions)
 

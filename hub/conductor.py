@@ -7,24 +7,22 @@ a state whose outstanding actions `rounds.resume` names; doing one of them twice
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 from sqlalchemy import Connection, func, select
 
-from console.errors import EdgequiltError, HubError, StorageError
+from console.errors import EdgequiltError, StorageError
 from hub import gate, rounds, versions
+from hub import round as r
 from hub import schema as t
-from hub.check import adapter_of, statistics_of
 from hub.ledger import put, put_job, put_round, put_row
+from hub.making import made_of, make, scores_of_round
 from hub.model import Model
 from hub.post import Post
 from hub.registry import Home, put_version
-from hub.rounds import Round
-from wire.adapter import Adapter
-from wire.kinds.head import Statistics
-from wire.messages import Begin, Cancel, Job, Sender, decode, encode
-from wire.scores import Score, read_scores
+from hub.round import Round
+from wire.messages import Cancel, Job, decode, encode
 
 log = logging.getLogger("edgequilt.hub")
 RESEND_S = 20.0
@@ -44,7 +42,7 @@ class Conductor:
         """Open a round."""
         self.open[state.number] = state
         try:
-            actions = self.record(state.number, rounds.Opened(), force=True)
+            actions = self.record(state.number, r.Opened(), force=True)
         except StorageError:
             del self.open[state.number]
             raise
@@ -54,7 +52,7 @@ class Conductor:
         """Give an event to a round and do what follows."""
         self.perform(number, self.record(number, event))
 
-    def record(self, number: int, event: object, *writes: Write, force: bool = False) -> tuple[rounds.Action, ...]:
+    def record(self, number: int, event: object, *writes: Write, force: bool = False) -> tuple[r.Action, ...]:
         """Commit the state after an event together with `writes`; returns what is to be done about it."""
         before = self.open[number]
         state, actions = rounds.step(before, event)
@@ -70,22 +68,22 @@ class Conductor:
         self.open[number] = state
         return actions
 
-    def perform(self, number: int, actions: tuple[rounds.Action, ...]) -> None:
+    def perform(self, number: int, actions: tuple[r.Action, ...]) -> None:
         """Do what the table says; everything here may be repeated after a kill."""
         state = self.open[number]
-        asked = [a for a in actions if isinstance(a, rounds.Ask)]
+        asked = [a for a in actions if isinstance(a, r.Ask)]
         if asked:
             self._ask(state, asked)
         for action in actions:
-            if isinstance(action, rounds.Withdraw):
+            if isinstance(action, r.Withdraw):
                 self.post.send(action.device, Cancel(action.device, _job(state, action)))
-            elif isinstance(action, rounds.Release):
+            elif isinstance(action, r.Release):
                 self.announce_release()
-            elif isinstance(action, rounds.Retreat):
+            elif isinstance(action, r.Retreat):
                 self.announce_tip()
-            elif isinstance(action, rounds.Make):
+            elif isinstance(action, r.Make):
                 self._make(state)
-            elif isinstance(action, rounds.Judge):
+            elif isinstance(action, r.Judge):
                 self._judge(state)
         if number in self.open and not self.open[number].is_open:
             del self.open[number]
@@ -102,16 +100,16 @@ class Conductor:
         """Let time pass: deadlines, and jobs that got lost."""
         now_s = self.clock()
         for number in list(self.open):
-            self.tell(number, rounds.Tick(now_s))
+            self.tell(number, r.Tick(now_s))
         if now_s - self._asked_at_s >= RESEND_S:
             self._asked_at_s = now_s
             for state in list(self.open.values()):
-                self._ask(state, [a for a in rounds.resume(state) if isinstance(a, rounds.Ask)])
+                self._ask(state, [a for a in rounds.resume(state) if isinstance(a, r.Ask)])
 
     def ask_device(self, device: str) -> None:
         """Send a device that came online the jobs that wait for it."""
         for state in list(self.open.values()):
-            asks = [a for a in rounds.resume(state) if isinstance(a, rounds.Ask) and a.device == device]
+            asks = [a for a in rounds.resume(state) if isinstance(a, r.Ask) and a.device == device]
             self._ask(state, asks)
 
     def announce_tip(self) -> None:
@@ -127,12 +125,9 @@ class Conductor:
         self.post.release(release)
 
     def _made(self, digest: str) -> versions.Made:
-        row = self.home.ledger.version(digest)
-        if row is None:
-            raise HubError(f"expected version {digest[:12]} in the ledger, found none; restore it from a backup")
-        return versions.read_made(row)
+        return made_of(self.home, digest)
 
-    def _ask(self, state: Round, asks: list[rounds.Ask]) -> None:
+    def _ask(self, state: Round, asks: list[r.Ask]) -> None:
         if not asks:
             return
         jobs = [self.home.ledger.job(_job(state, a)) for a in asks]
@@ -143,9 +138,9 @@ class Conductor:
         for message in messages:
             self.post.send(message.device, message)
 
-    def _keep(self, tx: Connection, state: Round, action: rounds.Action) -> None:
+    def _keep(self, tx: Connection, state: Round, action: r.Action) -> None:
         """What of an action must be committed together with the state."""
-        if isinstance(action, rounds.Ask):
+        if isinstance(action, r.Ask):
             message = _job_message(state, action)
             put_job(
                 tx,
@@ -157,26 +152,26 @@ class Conductor:
                     "body": encode(message),
                 },
             )
-        elif isinstance(action, rounds.Release):
+        elif isinstance(action, r.Release):
             put_release(tx, action.version, f"round {state.number}", self.clock())
-        elif isinstance(action, rounds.Retreat):
+        elif isinstance(action, r.Retreat):
             put(tx, "tip", action.version)
 
     def _make(self, state: Round) -> None:
         try:
-            made = self._version(state)
+            made = make(self.home, self.model, self.rank, state)
         except StorageError as error:  # a full disk may have room later: the next tick tries again
             log.warning("round %d: the version could not be kept yet: %s", state.number, error)
             return
         except EdgequiltError as error:
-            self.tell(state.number, rounds.Unmade(str(error)))
+            self.tell(state.number, r.Unmade(str(error)))
             return
         except Exception as error:
             log.exception("round %d: the version could not be made", state.number)
-            self.tell(state.number, rounds.Unmade(f"the version could not be made: {error!r}"))
+            self.tell(state.number, r.Unmade(f"the version could not be made: {error!r}"))
             return
         release = self.home.ledger.release()
-        event = rounds.Made(
+        event = r.Made(
             made.digest,
             release["digest"] if release else "",
             self._judges(state),
@@ -192,47 +187,20 @@ class Conductor:
         self.announce_tip()
         self.perform(state.number, actions)
 
-    def _version(self, state: Round) -> versions.Made:
-        parent = self._made(state.versions[0])
-        number = self.home.ledger.versions()[-1]["number"] + 1
-        home = self.home
-        if state.kind == "train":
-            return versions.from_factors(
-                parent, number, state.number, self.model, self._factors(state), home.blobs, home.key
-            )
-        return versions.from_statistics(parent, number, state.number, self._statistics(state), home.blobs, home.key)
-
-    def _factors(self, state: Round) -> Iterator[tuple[Adapter, float]]:
-        for row in self.home.ledger.updates(state.number, "adapter"):
-            data = self.home.blobs.get(row["digest"])
-            yield adapter_of(data, _begin(row), self.model, self.rank), float(row["samples"])
-
-    def _statistics(self, state: Round) -> Iterator[Statistics]:
-        for row in self.home.ledger.updates(state.number, "statistics"):
-            yield statistics_of(self.home.blobs.get(row["digest"]), _begin(row), self.model)
-
     def _judges(self, state: Round) -> tuple[str, ...]:
         """The devices whose update is in the version and that can evaluate."""
         able = {r["name"] for r in self.home.ledger.devices() if "evaluate" in (r["hello"] or {}).get("jobs", ())}
         return tuple(s.device for s in state.seats if s.state == "arrived" and s.device in able)
 
     def _judge(self, state: Round) -> None:
-        scores = self.scores(state.number)
+        scores = scores_of_round(self.home, self.model, state.number)
         candidate = [s for s in scores if s.version == state.version]
         parent = [s for s in scores if s.version == state.against]
         decision = gate.decide(candidate, parent, self.home.config.rounds.gate_tolerance)
         self.tell(
             state.number,
-            rounds.Judged(decision.released, decision.candidate, decision.parent, decision.sentence),
+            r.Judged(decision.released, decision.candidate, decision.parent, decision.sentence),
         )
-
-    def scores(self, number: int) -> list[Score]:
-        """All scores that a round counts, device by device."""
-        found = []
-        for row in self.home.ledger.updates(number, "scores"):
-            data = self.home.blobs.get(row["digest"])
-            found += read_scores(data, len(self.model.labels), f"the scores of {row['device']}")
-        return found
 
     def _event(self, state: Round) -> dict[str, Any]:
         return {
@@ -260,20 +228,12 @@ def put_release(tx: Connection, digest: str, why: str, now_s: float) -> None:
     )
 
 
-def _job(state: Round, action: rounds.Ask | rounds.Withdraw) -> str:
+def _job(state: Round, action: r.Ask | r.Withdraw) -> str:
     return rounds.job_id(state.number, "gate" if action.gate else state.kind, action.device)
 
 
-def _job_message(state: Round, action: rounds.Ask) -> Job:
+def _job_message(state: Round, action: r.Ask) -> Job:
     if action.gate:
         pair = (state.version, state.against)
         return Job(action.device, _job(state, action), "evaluate", state.number, pair, {"split": "holdout"})
     return Job(action.device, _job(state, action), state.kind, state.number, state.versions, state.settings)
-
-
-def _begin(row: dict[str, Any]) -> Begin:
-    """The beginning of an update, as the ledger remembers it."""
-    sender = Sender(row["device"], "", 0)
-    return Begin(
-        sender, row["digest"], row["kind"], row["job"], row["round"], row["base"], row["bytes"], row["samples"]
-    )

@@ -20,6 +20,7 @@ from hub.model import Model
 from hub.registry import Home, model
 from hub.requests import version_digest
 from wire.files import write_atomic
+from wire.kinds.head import pick
 from wire.kinds.lora import Lora, peft_names
 
 
@@ -51,7 +52,7 @@ def export_adapter(home: Home, wanted: str, rank: int | None, base: str, out: Pa
         raise HubError(f"expected a rank of 1 to {version.rank}, found {rank}")
     ladder = versions.read_ladder(version, home.blobs, rank)
     write_atomic(out / "adapter_model.safetensors", save(_tensors(known, ladder), {"format": "pt"}))
-    head = versions.read_head(version, home.blobs)
+    head = pick(versions.read_heads(version, home.blobs), rank)
     if head is not None:
         tensors = {"weight": np.ascontiguousarray(head.weight.T), "bias": head.bias}
         write_atomic(out / "head.safetensors", save(tensors, {"format": "pt"}))

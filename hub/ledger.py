@@ -17,7 +17,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from console.errors import StorageError
 from hub import schema as t
-from hub.rounds import OPEN, Round
+from hub.round import OPEN, Round
 from wire.record import plain, read_record
 
 Row = dict[str, Any]

@@ -36,7 +36,8 @@ def up(folder: Path, port: int | None, server_agent: Path | None, as_json: bool)
         stack.enter_context(alone(folder))
         stack.enter_context(_signals(loop.stop))
         broker, embedded = _broker(config, folder, port, stack)
-        transport = MqttTransport(broker, f"edgequilt-hub-{config.fleet}")
+        inner = broker if embedded is None else Broker("127.0.0.1", embedded.inner_port)
+        transport = MqttTransport(inner, f"edgequilt-hub-{config.fleet}")
         service = Service(folder, transport)
         stack.callback(service.close)
         service.broker, service.broker_lacks = repr(broker), show.LACKS if embedded else []
@@ -45,10 +46,12 @@ def up(folder: Path, port: int | None, server_agent: Path | None, as_json: bool)
         service.start(loop.defer)
         control = ControlServer(folder, lambda request: loop.wait_for(partial(requests.answer, service, request)))
         stack.callback(control.close)
+        connected = transport.wait_connected(CONNECT_TIMEOUT_S)
+        if embedded is not None:
+            embedded.open()
         agent = None if server_agent is None else ServerAgent(server_agent)
         if agent is not None:
             stack.callback(agent.close)
-        connected = transport.wait_connected(CONNECT_TIMEOUT_S)
         _say_ready(service, broker, control.path, connected, as_json)
         loop.run(partial(_tick, service, embedded, agent))
     return 0

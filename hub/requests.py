@@ -11,8 +11,9 @@ from console.errors import HubError, UsageError
 from hub import registry, show
 from hub.conductor import Conductor, put_release
 from hub.ledger import Row, put
-from hub.rounds import Round, Seat, Stopped
+from hub.round import Round, Seat, Stopped
 from hub.service import Service
+from hub.versions import read_made
 
 TRAIN = {
     "steps": 8,
@@ -107,7 +108,7 @@ def _open(service: Service, request: Row) -> Row:
         number=number,
         kind=kind,
         versions=_versions(service, kind, request.get("versions")),
-        settings=_settings(kind, number, service.home.config.adapter.rank, request),
+        settings=_settings(kind, number, _ranks(service), request),
         quorum=max(1, math.ceil(told.quorum * len(devices))),
         deadline_s=deadline_s,
         deadline_at_s=service.clock() + deadline_s,
@@ -172,15 +173,25 @@ def version_digest(home: registry.Home, wanted: str) -> str:
     return names[wanted]
 
 
-def _settings(kind: str, number: int, rank: int, request: Row) -> dict[str, Any]:
+def _settings(kind: str, number: int, known: list[int], request: Row) -> dict[str, Any]:
     given = {k: v for k, v in (request.get("settings") or {}).items() if v is not None}
     ranks = given.pop("ranks", None)
     if kind == "train":
         return {**TRAIN, "seed": number, **({"rank": ranks[0]} if ranks else {}), **_only(given, (*TRAIN, "seed"))}
     if kind == "evaluate":
         return {"split": given.get("split", "holdout"), **({"ranks": ranks} if ranks else {})}
-    # One prefix for all: statistics of unlike prefixes would describe unlike models, and their sum none of them.
-    return {"rank": rank, **_only(given, ("minimum_per_class",))}
+    # Each prefix of the ladder makes features of its own, so each rank of the fleet gets a head of its own.
+    return {"ranks": known, **_only(given, ("minimum_per_class",))}
+
+
+def _ranks(service: Service) -> list[int]:
+    """The ranks that devices serve at; only 0 while no direction carries anything, since all prefixes are alike."""
+    home = service.home
+    tip = read_made(home.ledger.version(home.ledger.get("tip")) or {}).version
+    first = read_made(home.ledger.versions()[0]).version
+    if tip.rungs == first.rungs:
+        return [0]
+    return sorted({min(row["rank"], tip.rank) for row in home.ledger.bundles()})
 
 
 def _only(given: dict[str, Any], names: tuple[str, ...]) -> dict[str, Any]:

@@ -27,160 +27,32 @@ What an update must be to count is `refusal`; it is asked before anything is jou
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from typing import Any, Literal
 
-from wire.messages import JobKind, UpdateKind
+from hub.round import (
+    OPEN,
+    UPDATE_OF,
+    Action,
+    Arrived,
+    Ask,
+    Gone,
+    Judge,
+    Judged,
+    Made,
+    Make,
+    Opened,
+    Release,
+    Retreat,
+    Round,
+    Seat,
+    Stopped,
+    Tick,
+    Unmade,
+    Withdraw,
+)
+from wire.messages import UpdateKind
 
-Phase = Literal["collecting", "making", "gating", "judging", "complete", "failed"]
-OPEN: tuple[Phase, ...] = ("collecting", "making", "gating", "judging")
-UPDATE_OF: dict[str, UpdateKind] = {"train": "adapter", "statistics": "statistics", "evaluate": "scores"}
-
-
-@dataclass(frozen=True)
-class Seat:
-    """A device in a round, and what became of its job."""
-
-    device: str
-    state: Literal["waiting", "arrived", "failed", "late"] = "waiting"
-    reason: str = ""
-    extra: dict[str, Any] = field(default_factory=dict)
-
-
-@dataclass(frozen=True)
-class Round:
-    """Everything that a round is; it is kept as JSON in the ledger and read back after a kill."""
-
-    number: int
-    kind: JobKind
-    versions: tuple[str, ...]  # digests: the one to start from, or those to evaluate
-    settings: dict[str, Any]
-    quorum: int
-    deadline_s: float
-    deadline_at_s: float
-    candidate: bool  # what is made must pass the gate and is then released
-    phase: Phase = "collecting"
-    seats: tuple[Seat, ...] = ()
-    judges: tuple[Seat, ...] = ()
-    version: str = ""  # digest of what was made
-    against: str = ""  # digest of the version in use that the gate compares with
-    released: bool = False
-    candidate_accuracy: float | None = None
-    parent_accuracy: float | None = None
-    sentence: str = ""
-    extra: dict[str, Any] = field(default_factory=dict)
-
-    @property
-    def is_open(self) -> bool:
-        """Whether anything is still to come."""
-        return self.phase in OPEN
-
-
-@dataclass(frozen=True)
-class Opened:
-    """The round begins."""
-
-
-@dataclass(frozen=True)
-class Arrived:
-    """An update was journalled; `gate` says whether it answers the gate's job."""
-
-    device: str
-    gate: bool = False
-
-
-@dataclass(frozen=True)
-class Gone:
-    """A device could not do its job."""
-
-    device: str
-    reason: str
-    gate: bool = False
-
-
-@dataclass(frozen=True)
-class Tick:
-    """Time passes."""
-
-    now_s: float
-
-
-@dataclass(frozen=True)
-class Made:
-    """The version was made; `judges` will compare it with `against` (empty: nothing is in use)."""
-
-    version: str
-    against: str
-    judges: tuple[str, ...]
-    now_s: float
-    has_head: bool = True
-
-
-@dataclass(frozen=True)
-class Unmade:
-    """The version could not be made."""
-
-    reason: str
-
-
-@dataclass(frozen=True)
-class Judged:
-    """The gate has spoken."""
-
-    released: bool
-    candidate: float | None
-    parent: float | None
-    sentence: str
-
-
-@dataclass(frozen=True)
-class Stopped:
-    """Somebody ended the round."""
-
-    reason: str
-
-
-@dataclass(frozen=True)
-class Ask:
-    """Send the device its job (its gate's job when the round is gating)."""
-
-    device: str
-    gate: bool
-
-
-@dataclass(frozen=True)
-class Withdraw:
-    """Tell the device that nobody waits any more."""
-
-    device: str
-    gate: bool
-
-
-@dataclass(frozen=True)
-class Make:
-    """Make the version from the journalled updates."""
-
-
-@dataclass(frozen=True)
-class Judge:
-    """Let the gate decide from the journalled scores."""
-
-
-@dataclass(frozen=True)
-class Release:
-    """This version is the one to serve."""
-
-    version: str
-
-
-@dataclass(frozen=True)
-class Retreat:
-    """Work goes on from this version again."""
-
-    version: str
-
-
-Action = Ask | Withdraw | Make | Judge | Release | Retreat
 Step = tuple[Round, tuple[Action, ...]]
 OUTSTANDING: dict[str, tuple[Action, ...]] = {"making": (Make(),), "judging": (Judge(),)}
 

@@ -7,7 +7,6 @@ anybody is told of it; partial updates are not: their devices send again.
 from __future__ import annotations
 
 import logging
-import math
 import time
 from collections.abc import Callable
 from dataclasses import replace
@@ -18,12 +17,12 @@ from typing import Any, cast
 from console.errors import BadData, EdgequiltError
 from hub import rounds, versions
 from hub import schema as t
-from hub.check import check
 from hub.conductor import Conductor
-from hub.inbox import Inbox, Partial
-from hub.ledger import Row, put_device, put_receipt, put_row
+from hub.ledger import Row, put_device
 from hub.post import Post
 from hub.registry import model, open_home
+from hub.round import Gone
+from hub.updates import Updates
 from wire import messages as m
 from wire.envelope import Trust, unseal
 from wire.keys import parse_public_key
@@ -32,8 +31,8 @@ from wire.topics import Address, hub_subscriptions, parse_topic
 from wire.transport import Transport
 
 log = logging.getLogger("edgequilt.hub")
-MISSING_AT_ONCE = 1024
 REASONS_KEPT = 20
+ANY_MODEL = "+"
 Defer = Callable[[Callable[[], None]], None]
 
 
@@ -49,22 +48,17 @@ class Service:
         self.home = open_home(folder)
         self.transport, self.clock = transport, clock
         self.post = Post(transport, self.home.key, self.home.config.fleet)
-        self.inbox = Inbox()
         self.conductor: Conductor | None = None
+        self.updates: Updates | None = None
         self.blobs: set[str] = set()  # what devices may fetch
         self.broker, self.broker_lacks = "", list[str]()  # for people; who starts the hub knows
         self.ignored, self.reasons = 0, dict[str, str]()  # what did not hold: how often, and why last
-        self._on: dict[Any, Callable[[Row, Any], None]] = {
-            m.Hello: self._hello,
-            m.Presence: self._presence,
-            m.Begin: self._begin,
-            m.Commit: self._commit,
-            m.Fetch: self._fetch,
-            m.Failed: self._failed,
-        }
+        self._on: dict[Any, Callable[[Row, Any], None]] = {m.Hello: self._hello, m.Presence: self._presence}
 
     def start(self, defer: Defer = lambda call: call()) -> None:
         """Go on where the ledger stands. `defer` brings the transport's calls onto the thread that owns the hub."""
+        for pattern in hub_subscriptions(self.home.config.fleet, ANY_MODEL):
+            self.transport.subscribe(pattern)
         self.learn_model()
         self.transport.start(
             lambda topic, payload: defer(partial(self.handle, topic, payload)),
@@ -83,8 +77,10 @@ class Service:
             return
         self.post.model = found.id
         self.conductor = Conductor(self.home, found, self.post, self.clock)
-        for pattern in hub_subscriptions(self.home.config.fleet, found.id):
-            self.transport.subscribe(pattern)
+        updates = self.updates = Updates(self.home, self.post, self.conductor, self.clock)
+        self._on[m.Begin] = lambda device, message: updates.begin(message)
+        self._on[m.Commit] = lambda device, message: updates.commit(message)
+        self._on[m.Fetch], self._on[m.Failed] = self._fetch, self._failed
 
     def close(self) -> None:
         """Leave the transport and close the ledger."""
@@ -98,15 +94,19 @@ class Service:
 
     def tick(self) -> None:
         """Let time pass; call it about once a second."""
-        if self.conductor is not None:
+        if self.conductor is not None and self.updates is not None:
             self._guard(self.conductor.tick, "at a tick")
-            self.inbox.keep_rounds(set(self.conductor.open))
+            self.updates.tick()
 
     def handle(self, topic: str, payload: bytes) -> None:
-        """Take a message; what does not hold is logged and changes nothing."""
+        """Take a message; what does not hold is noted and changes nothing.
+
+        Before the first bundle any model will do: devices may say hello before their hub knows what it serves.
+        """
         address = parse_topic(topic)
-        ours = (self.home.config.fleet, self.post.model)
-        if address is None or address.topic.direction != "up" or (address.fleet, address.model) != ours:
+        if address is None or address.topic.direction != "up" or address.fleet != self.home.config.fleet:
+            return
+        if address.model != (self.post.model or address.model):
             return
         self._guard(partial(self._take, address, payload), f"on {topic}")
 
@@ -126,9 +126,8 @@ class Service:
     def _take(self, address: Address, payload: bytes) -> None:
         kind = address.topic.message
         if kind is m.Chunk:
-            whole = self.inbox.add(address.device, m.decode(payload, m.Chunk))
-            if whole is not None:
-                self._deliver(whole)
+            if self.updates is not None:
+                self.updates.chunk(address.device, m.decode(payload, m.Chunk))
             return
         device = self.home.ledger.device(address.device)
         if device is None:
@@ -140,6 +139,11 @@ class Service:
             raise BadData(
                 f"expected a message of {address.device}, found one of {message.sender.device}; it was ignored"
             )
+        if kind not in self._on:
+            return  # what needs a model, before there is one
+        if not device["online"]:  # whoever speaks is there, even if its last will came late
+            with self.home.ledger.transaction() as tx:
+                put_device(tx, device["name"], online=True, seen_at_s=self.clock())
         self._on[kind](device, message)
 
     def _hello(self, device: Row, message: m.Hello) -> None:
@@ -158,106 +162,6 @@ class Service:
             return  # the last will of an earlier start of the program
         with self.home.ledger.transaction() as tx:
             put_device(tx, device["name"], online=message.state == "online", seen_at_s=self.clock())
-
-    def _begin(self, device: Row, message: m.Begin) -> None:
-        if self._answered(message):
-            return
-        why = self._refusal(message)
-        if why:
-            self._refuse(message, why)
-        else:
-            self.inbox.begin(message)
-
-    def _commit(self, device: Row, message: m.Commit) -> None:
-        found = self.inbox.commit(device["name"], message.update)
-        if found is None:
-            self.post.send(device["name"], m.Missing(device["name"], message.update, begin=True))
-        elif missing := found.assembly.missing():
-            self.post.send(device["name"], m.Missing(device["name"], message.update, missing[:MISSING_AT_ONCE]))
-        else:
-            self._deliver(found)
-
-    def _deliver(self, whole: Partial) -> None:
-        """A whole update: let it in by the one door, journal it, and only then say so."""
-        begin, conductor = whole.begin, self.conductor
-        data = whole.assembly.join()
-        if data is None:
-            missing = whole.assembly.missing()[:MISSING_AT_ONCE]
-            self.post.send(begin.sender.device, m.Missing(begin.sender.device, begin.update, missing))
-            return
-        why = self._refusal(begin)
-        state = None if conductor is None else conductor.open.get(begin.round)
-        if why or conductor is None or state is None:
-            self._refuse(begin, why)
-            return
-        gate = state.phase == "gating"
-        judged = (state.version, state.against) if gate else state.versions
-        try:
-            check(data, begin, conductor.model, conductor.rank, judged)
-        except BadData as error:
-            self._refuse(begin, str(error))
-            return
-        self.home.blobs.put(data)
-        event = rounds.Arrived(begin.sender.device, gate)
-        actions = conductor.record(
-            begin.round,
-            event,
-            lambda tx: put_row(tx, t.updates, self._update_row(begin)),
-            lambda tx: put_receipt(tx, self._receipt_row(begin, "accepted", "")),
-        )
-        self.inbox.drop(begin.sender.device, begin.update)
-        self._receipt(begin, "accepted", "")
-        conductor.perform(begin.round, actions)
-
-    def _refusal(self, begin: m.Begin) -> str:
-        state = None if self.conductor is None else self.conductor.open.get(begin.round)
-        state = state or self.home.ledger.round(begin.round)
-        if state is not None and self.home.ledger.update_of(begin.round, begin.sender.device, begin.kind):
-            return f"round {begin.round} already counts another update of {begin.sender.device}; drop this one"
-        return rounds.refusal(state, begin.job, begin.sender.device, begin.kind, begin.base)
-
-    def _answered(self, begin: m.Begin) -> bool:
-        """Whether this very update of this job has its answer; then it is said again."""
-        known = self.home.ledger.receipt(begin.sender.device, begin.update, begin.job)
-        if known is None:
-            return False
-        self._receipt(begin, "duplicate" if known["status"] == "accepted" else known["status"], known["reason"])
-        return True
-
-    def _refuse(self, begin: m.Begin, why: str) -> None:
-        log.info("update %s of %s refused: %s", begin.update[:12], begin.sender.device, why)
-        self.inbox.drop(begin.sender.device, begin.update)
-        with self.home.ledger.transaction() as tx:
-            put_receipt(tx, self._receipt_row(begin, "refused", why))
-        self._receipt(begin, "refused", why)
-
-    def _receipt(self, begin: m.Begin, status: Any, reason: str) -> None:
-        device = begin.sender.device
-        self.post.send(device, m.Receipt(device, begin.update, status, reason, {"job": begin.job}))
-
-    def _receipt_row(self, begin: m.Begin, status: str, reason: str) -> Row:
-        return {
-            "device": begin.sender.device,
-            "digest": begin.update,
-            "job": begin.job,
-            "status": status,
-            "reason": reason,
-            "at_s": self.clock(),
-        }
-
-    def _update_row(self, begin: m.Begin) -> Row:
-        return {
-            "round": begin.round,
-            "device": begin.sender.device,
-            "kind": begin.kind,
-            "digest": begin.update,
-            "base": begin.base,
-            "job": begin.job,
-            "samples": begin.samples,
-            "bytes": begin.bytes,
-            "metrics": _numbers(begin.metrics),
-            "at_s": self.clock(),
-        }
 
     def _fetch(self, device: Row, message: m.Fetch) -> None:
         self.post.send_blob(device["name"], self._public(message.blob), message.indexes)
@@ -280,15 +184,9 @@ class Service:
             return
         if row["round"] in self.conductor.open:
             gate = message.job == rounds.job_id(row["round"], "gate", device["name"])
-            self.conductor.tell(row["round"], rounds.Gone(device["name"], message.reason[:500], gate))
+            self.conductor.tell(row["round"], Gone(device["name"], message.reason[:500], gate))
 
 
 def _known(message: m.Hello) -> Row:
     """What this hub knows of a hello, as JSON takes it."""
     return cast(Row, plain(replace(message, extra={}, sender=replace(message.sender, extra={}))))
-
-
-def _numbers(metrics: dict[str, Any]) -> dict[str, float]:
-    """The finite numbers of an update's metrics; nothing else is kept of them."""
-    found = {str(k)[:64]: float(v) for k, v in metrics.items() if isinstance(v, (int, float))}
-    return dict(list({k: v for k, v in found.items() if math.isfinite(v)}.items())[:64])

@@ -9,7 +9,7 @@ from console.table import mib, percent, table
 from hub import versions
 from hub.ledger import Row
 from hub.registry import Home
-from hub.rounds import UPDATE_OF, Round, Seat
+from hub.round import UPDATE_OF, Round, Seat
 from wire.scores import Score, read_scores
 
 LACKS = ["TLS", "an access list"]  # of the embedded broker

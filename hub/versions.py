@@ -88,16 +88,21 @@ def from_factors(
 
 
 def from_statistics(
-    parent: Made, number: int, round_number: int, updates: Iterable[Statistics], blobs: Blobs, key: PrivateKey
+    parent: Made,
+    number: int,
+    round_number: int,
+    updates: Iterable[dict[int, Statistics]],
+    blobs: Blobs,
+    key: PrivateKey,
 ) -> Made:
-    """The version after a round of statistics: the same rungs, a head solved from the sums."""
-    total: Statistics | None = None
-    for statistics in updates:
-        total = statistics if total is None else total + statistics
-    if total is None or not total.count.any():
+    """The version after a round of statistics: the same rungs, and for each rank a head solved from the sums."""
+    total: dict[int, Statistics] = {}
+    for by_rank in updates:
+        for rank, sums in by_rank.items():
+            total[rank] = total[rank] + sums if rank in total else sums
+    if not any(sums.count.any() for sums in total.values()):
         raise HubError("expected rows in the statistics of this round, found none; check the data of the devices")
-    head = lda.solve(total)
-    data = to_bytes(Adapter(parent.version.model, head=head))
+    data = to_bytes(Adapter(parent.version.model, heads={rank: lda.solve(sums) for rank, sums in total.items()}))
     child = _child(parent, number, round_number, head=blobs.put(data), head_bytes=len(data))
     return _sign(child, key, {})
 
@@ -112,9 +117,9 @@ def read_ladder(version: Version, blobs: Blobs, rank: int | None = None) -> dict
     return ladder if rank is None else {name: whole.prefix(rank) for name, whole in ladder.items()}
 
 
-def read_head(version: Version, blobs: Blobs) -> Head | None:
-    """The head of a version; None while no class is known."""
-    return read_adapter(blobs.get(version.head), f"head {version.head[:12]}").head if version.head else None
+def read_heads(version: Version, blobs: Blobs) -> dict[int, Head]:
+    """The heads of a version by rank; empty while no class is known."""
+    return read_adapter(blobs.get(version.head), f"heads {version.head[:12]}").heads if version.head else {}
 
 
 def read_made(row: Mapping[str, Any]) -> Made:

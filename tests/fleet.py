@@ -18,7 +18,7 @@ from wire.chunks import Assembly, cut
 from wire.envelope import Trust, seal, unseal
 from wire.files import digest
 from wire.keys import PrivateKey, PublicKey
-from wire.kinds.head import Head, Statistics, gather
+from wire.kinds.head import Head, Statistics, gather, pick
 from wire.kinds.lora import Lora, concatenate
 from wire.scores import Score
 from wire.scores import to_bytes as scores_to_bytes
@@ -190,7 +190,7 @@ class Device:
         return {slot: concatenate(pieces).prefix(self.rank) for slot, pieces in parts.items()}
 
     def head(self, version: m.Version) -> Head | None:
-        return read_adapter(self.blobs[version.head], "a head").head if version.head else None
+        return pick(read_adapter(self.blobs[version.head], "heads").heads, self.rank) if version.head else None
 
     def payload(self, job: m.Job) -> bytes:
         """What a job makes."""
@@ -201,7 +201,8 @@ class Device:
             trained = {slot: self.train(slot, start) for slot, start in self.ladder(base).items()}
             return to_bytes(Adapter(self.model, job.versions[0], lora=trained))
         if job.kind == "statistics":
-            return to_bytes(Adapter(self.model, job.versions[0], statistics=self.statistics()))
+            found = dict.fromkeys(job.settings["ranks"], self.statistics())
+            return to_bytes(Adapter(self.model, job.versions[0], statistics=found))
         return scores_to_bytes([self.score(v) for v in job.versions])
 
     def statistics(self) -> Statistics:

@@ -10,20 +10,21 @@ import pytest
 
 from console.errors import TransportError
 from hub.broker import EmbeddedBroker
-from wire.mqtt import MqttTransport, parse_broker
+from wire.mqtt import Broker, MqttTransport
 
 
 @pytest.fixture
 def broker() -> Iterator[EmbeddedBroker]:
     """A broker on a free port."""
     started = EmbeddedBroker("127.0.0.1", 0)
+    started.open(subscriptions=0)
     yield started
     started.close()
 
 
 def client(broker: EmbeddedBroker, name: str) -> tuple[MqttTransport, queue.Queue[tuple[str, bytes]]]:
     """A connected client and what it receives."""
-    transport, received = MqttTransport(parse_broker(broker.url), name), queue.Queue[tuple[str, bytes]]()
+    transport, received = MqttTransport(Broker(broker.host, broker.port), name), queue.Queue[tuple[str, bytes]]()
     transport.start(lambda topic, payload: received.put((topic, payload)), lambda up: None)
     assert transport.wait_connected(10)
     return transport, received
@@ -72,6 +73,30 @@ def test_a_broker_can_be_started_again(broker: EmbeddedBroker) -> None:
 
     again = EmbeddedBroker("127.0.0.1", broker.port)
 
+    again.open(subscriptions=0)
     assert again.port == broker.port
+    assert transport.wait_connected(10)
     transport.close()
     again.close()
+
+
+def test_devices_wait_until_the_hub_listens() -> None:
+    """Who comes before the hub has subscribed is not refused and not let in; what it then says, the hub hears."""
+    broker = EmbeddedBroker("127.0.0.1", 0)
+    device = MqttTransport(Broker(broker.host, broker.port), "device")
+
+    def hello(up: bool) -> None:
+        device.publish("up/device", b"hello")
+
+    device.start(lambda topic, payload: None, hello)
+    assert not device.wait_connected(0.5)
+
+    heard: queue.Queue[tuple[str, bytes]] = queue.Queue()
+    hub = MqttTransport(Broker("127.0.0.1", broker.inner_port), "hub")
+    hub.subscribe("up/+")
+    hub.start(lambda topic, payload: heard.put((topic, payload)), lambda up: None)
+    broker.open()
+
+    assert heard.get(timeout=10) == ("up/device", b"hello")
+    for closing in (device, hub, broker):
+        closing.close()

@@ -34,10 +34,15 @@ def statistics(features: int = FEATURES, classes: int = len(LABELS)) -> Statisti
     return gather(np.ones((4, features), np.float32), np.ones(4, np.int64), classes)
 
 
+def both(sums: Statistics) -> dict[int, Statistics]:
+    """The same sums at the two ranks that the job asked for."""
+    return {2: sums, 4: sums}
+
+
 def attempt(kind: Any, data: bytes, samples: int = 4) -> None:
     """Bring an update of four samples to the door of a hub of rank 4."""
     begin = Begin(Sender("barn", "x", 1), digest(data), kind, "r1-job-barn", 1, BASE, len(data), samples)
-    check(data, begin, MODEL, 4, (BASE, OTHER))
+    check(data, begin, MODEL, 4, (BASE, OTHER), (2, 4))
 
 
 def adapter(**fields: Any) -> bytes:
@@ -53,7 +58,7 @@ def scores(*versions: str, classes: int = 3) -> bytes:
 GOOD = {
     "adapter": ("adapter", adapter(lora=factors())),
     "adapter at the hub's rank": ("adapter", adapter(lora=factors(4))),
-    "statistics": ("statistics", adapter(statistics=statistics())),
+    "statistics": ("statistics", adapter(statistics=both(statistics()))),
     "scores": ("scores", scores(BASE, OTHER)),
     "scores at two ranks": ("scores", scores(BASE, OTHER, BASE, OTHER)),
 }
@@ -92,29 +97,34 @@ BAD = {
     ),
     "a head among factors": (
         "adapter",
-        adapter(lora=factors(), head=Head(np.ones((5, 3), np.float32), np.ones(3, np.float32))),
+        adapter(lora=factors(), heads={0: Head(np.ones((5, 3), np.float32), np.ones(3, np.float32))}),
         "expected LoRA factors only",
     ),
-    "factors instead of statistics": ("statistics", adapter(lora=factors()), "statistics are missing"),
+    "factors instead of statistics": (
+        "statistics",
+        adapter(lora=factors()),
+        "statistics are of ranks [] instead of [2, 4]",
+    ),
     "another number of features": (
         "statistics",
-        adapter(statistics=statistics(features=4)),
-        "sums are [3, 4] instead of [3, 5]",
+        adapter(statistics=both(statistics(features=4))),
+        "sums of rank 4 are [3, 4] instead of [3, 5]",
     ),
     "another number of classes": (
         "statistics",
-        adapter(statistics=statistics(classes=2)),
-        "sums are [2, 5] instead of [3, 5]",
+        adapter(statistics=both(statistics(classes=2))),
+        "sums of rank 2 are [2, 5] instead of [3, 5]",
     ),
+    "a rank too few": ("statistics", adapter(statistics={2: statistics()}), "of ranks [2] instead of [2, 4]"),
     "a negative Gram matrix": (
         "statistics",
-        adapter(statistics=Statistics(np.ones(3), np.ones((3, 5)), -np.eye(5))),
-        "the Gram matrix has a negative diagonal",
+        adapter(statistics=both(Statistics(np.ones(3), np.ones((3, 5)), -np.eye(5)))),
+        "the Gram matrix of rank 2 has a negative diagonal",
     ),
     "a sum of no rows": (
         "statistics",
-        adapter(statistics=Statistics(np.zeros(3), np.ones((3, 5)), np.eye(5))),
-        "a class without rows has a sum",
+        adapter(statistics=both(Statistics(np.zeros(3), np.ones((3, 5)), np.eye(5)))),
+        "a class without rows has a sum at rank 2",
     ),
     "scores that are not JSON": ("scores", b"\0", "expected scores as JSON in the scores of barn"),
     "a version not scored": ("scores", scores(BASE), "version bbbbbbbbbbbb is missing"),

@@ -16,6 +16,7 @@ from hub import versions
 from hub.export_adapter import export_adapter
 from tests.hub.bundles import LABELS, SLOTS
 from tests.hub.world import World
+from wire.kinds.head import pick
 
 
 @pytest.fixture
@@ -52,7 +53,8 @@ def test_the_head_lies_beside_it(world: World, tmp_path: Path) -> None:
     export_adapter(world.hub.home, "3", None, "tiny-encoder", tmp_path / "out")
 
     home = world.hub.home
-    head = versions.read_head(versions.read_made(home.ledger.versions()[3]).version, home.blobs)
+    made = versions.read_made(home.ledger.versions()[3]).version
+    head = pick(versions.read_heads(made, home.blobs), made.rank)
     tensors = load_file(tmp_path / "out" / "head.safetensors")
     assert head is not None
     np.testing.assert_array_equal(tensors["weight"], head.weight.T)

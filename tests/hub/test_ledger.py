@@ -12,7 +12,7 @@ from sqlalchemy import create_engine
 from console.errors import HubError, StorageError
 from hub import schema as t
 from hub.ledger import Ledger, put, put_job, put_receipt, put_round, put_row
-from hub.rounds import Round, Seat
+from hub.round import Round, Seat
 
 ROUND = Round(1, "train", ("a" * 64,), {"steps": 8}, 1, 60.0, 160.0, False, seats=(Seat("barn"),))
 

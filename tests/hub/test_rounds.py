@@ -9,8 +9,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from hub import rounds as r
-from hub.rounds import Round, Seat, step
+from hub import round as r
+from hub import rounds
+from hub.round import Round, Seat
+from hub.rounds import step
 from wire.record import plain, read_record
 
 BASE, MADE, USED = "a" * 64, "b" * 64, "c" * 64
@@ -174,7 +176,7 @@ def test_a_round_can_be_stopped(state: Round) -> None:
     """Stopped by hand, a round fails with that sentence and withdraws every job that is out."""
     stopped, actions = step(state, r.Stopped("stopped by hand"))
 
-    waiting = [s.device for s in r.seated(state) if s.state == "waiting"]
+    waiting = [s.device for s in rounds.seated(state) if s.state == "waiting"]
     assert (stopped.phase, stopped.sentence) == ("failed", "stopped by hand")
     assert [a.device for a in actions if isinstance(a, r.Withdraw)] == waiting
 
@@ -189,11 +191,11 @@ def test_a_restart_repeats_what_is_outstanding(state: Round) -> None:
     restored = read_record(Round, json.loads(json.dumps(plain(state))), "a round")
 
     assert restored == state
-    waiting = {s.device for s in r.seated(state) if s.state == "waiting"}
+    waiting = {s.device for s in rounds.seated(state) if s.state == "waiting"}
     if state.phase in ("collecting", "gating"):
-        assert {a.device for a in r.resume(restored) if isinstance(a, r.Ask)} == waiting
+        assert {a.device for a in rounds.resume(restored) if isinstance(a, r.Ask)} == waiting
     else:
-        assert r.resume(restored) == (r.Make(),)
+        assert rounds.resume(restored) == (r.Make(),)
 
 
 def test_a_tick_tries_again_what_could_not_be_done() -> None:
@@ -233,7 +235,7 @@ def test_what_cannot_count_is_refused_with_words(
     state: Round | None, job: str, device: str, kind: Any, base: str, words: str
 ) -> None:
     """Every reason to refuse an update says what was expected, what was found, and that it may be dropped."""
-    sentence = r.refusal(state, job, device, kind, base)
+    sentence = rounds.refusal(state, job, device, kind, base)
 
     assert words in sentence
     assert sentence.endswith("; drop it")
@@ -251,7 +253,7 @@ def test_what_cannot_count_is_refused_with_words(
 )
 def test_what_was_asked_for_is_taken(state: Round, job: str, kind: Any, base: str) -> None:
     """The update that a job asked for has nothing against it."""
-    assert r.refusal(state, job, "barn", kind, base) == ""
+    assert rounds.refusal(state, job, "barn", kind, base) == ""
 
 
 EVENTS = st.lists(
