@@ -17,7 +17,7 @@ def assemble(model: str, version: str, rungs: Sequence[bytes], head: bytes | Non
         model: the model's id.
         version: digest of the version that names the rungs.
         rungs: adapter files of directions low to high - 1, from 0 on without a gap.
-        head: adapter file of the head, or None.
+        head: adapter file of the heads, or None.
         rank: how many directions to keep.
 
     Raises:
@@ -29,8 +29,8 @@ def assemble(model: str, version: str, rungs: Sequence[bytes], head: bytes | Non
     if problems:
         raise BadData(f"expected rungs of one ladder in version {version[:12]}, but {join(problems)}")
     lora = {slot: concatenate([r[slot] for r in read]).prefix(rank) for slot in (read[0] if read else {})}
-    solved = None if head is None else read_adapter(head, f"the head of version {version[:12]}").head
-    return Adapter(model, version, lora, head=solved)
+    heads = {} if head is None else read_adapter(head, f"the heads of version {version[:12]}").heads
+    return Adapter(model, version, lora, heads=heads)
 
 
 def prefix(adapter: Adapter, rank: int) -> Adapter:

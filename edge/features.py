@@ -40,6 +40,8 @@ def statistics(
     sums = Statistics(np.zeros(total), np.zeros((total, size)), np.zeros((size, size)))
     features = runner.forward([r.sample for r in chosen], adapter, advance).features
     labels = np.array([r.label for r in chosen], np.int64)
+    if runner.frugal:  # the sums take 10 MiB for 384 features, which need not come on top of a session
+        runner.close()
     for start in range(0, len(chosen), BLOCK_ROWS):
         block = slice(start, start + BLOCK_ROWS)
         sums = sums + gather(features[block], labels[block], total)

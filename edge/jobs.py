@@ -105,16 +105,21 @@ def _train(runner: Runner, request: Request, data: Data, advance: Advance) -> tu
 
 def _statistics(runner: Runner, request: Request, data: Data, advance: Advance) -> tuple[bytes, Result]:
     _same_labels(runner, request.versions[0])
-    adapter = adapter_of(request, 0, runner.manifest.plan.rank)
+    own = runner.manifest.plan.rank
+    adapter, wanted = adapter_of(request, 0, own), ranks(request.kind, request.settings, own)
     minimum, seen = request.settings.get("minimum_per_class"), [0]
 
     def count(rows: int) -> None:
         seen[0] += rows
-        advance(seen[0], len(data.train))
+        advance(seen[0], len(data.train) * len(wanted))
 
-    found, rows = statistics(runner, adapter, data.train, minimum if isinstance(minimum, int) else 0, count)
+    found, rows = {}, 0
+    for rank in wanted:
+        least = minimum if isinstance(minimum, int) else 0
+        found[rank], rows = statistics(runner, prefix(adapter, rank), data.train, least, count)
     update = Adapter(adapter.model, adapter.version, statistics=found, metadata=_tag(request))
-    return to_bytes(update), Result(request.id, rows, {"classes": int((found.count > 0).sum())})
+    classes = max(int((sums.count > 0).sum()) for sums in found.values())
+    return to_bytes(update), Result(request.id, rows, {"classes": classes})
 
 
 def _evaluate(runner: Runner, request: Request, data: Data, advance: Advance) -> tuple[bytes, Result]:

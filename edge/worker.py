@@ -57,6 +57,8 @@ def _serve(desk: Desk, fields: dict[str, Any], answers: IO[bytes]) -> None:
             sys.exit(1)
     finally:
         watch.stop()
+        if desk.runner is not None:  # a session that stays open adds its arena to the next job's tokenizer
+            desk.runner.close()
 
 
 def _private_stdout() -> IO[bytes]:

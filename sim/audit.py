@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from hub.aggregation import lda
 from hub.registry import Home
-from hub.versions import read_head, read_ladder, read_made
+from hub.versions import read_heads, read_ladder, read_made
 from sim.result import BoardResult, Check
 from wire.adapter import read_adapter
 from wire.envelope import Trust, unseal
@@ -85,25 +85,25 @@ def head_is_pooled(
 
     Args:
         home: the hub.
-        round_number: a round of statistics.
+        round_number: the first round of statistics, before any direction carried anything.
         pooled: per board, features [n, D] and classes [n] of its training rows, computed again here.
     """
     rows = home.ledger.updates(round_number, "statistics")
     sent = [read_adapter(home.blobs.get(row["digest"]), "statistics").statistics for row in rows]
     features, classes = (np.concatenate([pair[i] for pair in pooled]) for i in (0, 1))
-    whole = gather(features, classes, len(sent[0].count) if sent and sent[0] else 1)
-    total = Statistics(np.zeros_like(whole.count), np.zeros_like(whole.sum), np.zeros_like(whole.gram))
-    for statistics in sent:
-        total = total + statistics if statistics is not None else total
-    (one, one_bias), (other, other_bias) = lda.solve64(total), lda.solve64(whole)
-    error = float(np.abs(one - other).max() / np.abs(other).max())
-    error = max(error, float(np.abs(one_bias - other_bias).max() / np.abs(other_bias).max()))
-    version = next(row for row in home.ledger.versions() if row["round"] == round_number)
-    published = read_head(read_made(version).version, home.blobs)
-    scaled = lda.LOGIT_SCALE * other
-    stored = published is not None and np.allclose(
-        published.weight, scaled, rtol=1e-5, atol=1e-6 * np.abs(scaled).max()
-    )
+    version = read_made(next(row for row in home.ledger.versions() if row["round"] == round_number)).version
+    heads = read_heads(version, home.blobs)
+    whole = gather(features, classes, len(version.labels))
+    (other, other_bias), scaled = lda.solve64(whole), lda.LOGIT_SCALE * lda.solve64(whole)[0]
+    error, stored = 0.0, bool(sent and heads)
+    for rank, published in heads.items():
+        total = Statistics(np.zeros_like(whole.count), np.zeros_like(whole.sum), np.zeros_like(whole.gram))
+        for by_rank in sent:
+            total = total + by_rank[rank]
+        one, one_bias = lda.solve64(total)
+        error = max(error, float(np.abs(one - other).max() / np.abs(other).max()))
+        error = max(error, float(np.abs(one_bias - other_bias).max() / np.abs(other_bias).max()))
+        stored = stored and np.allclose(published.weight, scaled, rtol=1e-5, atol=1e-6 * np.abs(scaled).max())
     return Check(
         "the summed head equals the pooled head to 1e-9", error <= 1e-9 and stored, f"relative error {error:.1e}"
     )

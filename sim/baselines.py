@@ -77,4 +77,4 @@ def learn_alone(
 
 def _with_head(runner: Runner, adapter: Adapter, rows: Sequence[Row]) -> Adapter:
     sums, _ = statistics(runner, adapter, rows)
-    return replace(adapter, head=lda.solve(sums))
+    return replace(adapter, heads={adapter.rank: lda.solve(sums)})

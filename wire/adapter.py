@@ -7,6 +7,7 @@ head statistics, in any combination.
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -32,9 +33,19 @@ class Adapter:
     version: str = ""
     lora: dict[str, Lora] = field(default_factory=dict)
     bias: dict[str, NDArray[np.float32]] = field(default_factory=dict)
-    head: Head | None = None
-    statistics: Statistics | None = None
+    heads: dict[int, Head] = field(default_factory=dict)  # by the rank whose features they were solved for
+    statistics: dict[int, Statistics] = field(default_factory=dict)  # by rank
     metadata: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def rank(self) -> int:
+        """The highest rank of its LoRA factors; 0 without any."""
+        return max((factors.rank for factors in self.lora.values()), default=0)
+
+    @property
+    def head(self) -> Head | None:
+        """The head that belongs to its rank; None while no class is known."""
+        return head.pick(self.heads, self.rank)
 
 
 def to_bytes(adapter: Adapter) -> bytes:
@@ -46,12 +57,13 @@ def to_bytes(adapter: Adapter) -> bytes:
         tensors[scale] = np.asarray(factors.scale, np.float32)
     for slot, delta in adapter.bias.items():
         tensors[bias.name(slot)] = _f32(delta)
-    if adapter.head is not None:
-        tensors[head.WEIGHT], tensors[head.BIAS] = _f32(adapter.head.weight), _f32(adapter.head.bias)
-    if adapter.statistics is not None:
-        s = adapter.statistics
-        tensors[head.COUNT], tensors[head.SUM] = np.ascontiguousarray(s.count), np.ascontiguousarray(s.sum)
-        tensors[head.GRAM] = np.ascontiguousarray(head.triangle(s.gram))
+    for rank, trained in adapter.heads.items():
+        weight, offset = head.names("head", rank)
+        tensors[weight], tensors[offset] = _f32(trained.weight), _f32(trained.bias)
+    for rank, s in adapter.statistics.items():
+        count, total, gram = head.names("statistics", rank)
+        tensors[count], tensors[total] = np.ascontiguousarray(s.count), np.ascontiguousarray(s.sum)
+        tensors[gram] = np.ascontiguousarray(head.triangle(s.gram))
     metadata = {
         **adapter.metadata,
         "format": FORMAT,
@@ -82,12 +94,12 @@ def read_adapter(data: bytes, where: str) -> Adapter:
     factors = _read_lora(tensors, known, problems)
     biases = {n.removesuffix("/bias/delta"): v for n, v in tensors.items() if n.endswith("/bias/delta")}
     known |= {bias.name(slot) for slot in biases}
-    trained, statistics = _read_head(tensors, known, problems), _read_statistics(tensors, known, problems)
+    heads, statistics = _read_heads(tensors, known, problems), _read_statistics(tensors, known, problems)
     problems += [f"{name} belongs to no kind" for name in tensors if name not in known]
     if problems:
         raise BadData(f"{where} is not an adapter of schema {SCHEMA}: {join(problems)}")
     own = {k: v for k, v in metadata.items() if k not in ("format", "schema", "model", "version")}
-    return Adapter(metadata["model"], metadata.get("version", ""), factors, biases, trained, statistics, own)
+    return Adapter(metadata["model"], metadata.get("version", ""), factors, biases, heads, statistics, own)
 
 
 def _f32(value: NDArray[Any]) -> NDArray[np.float32]:
@@ -139,28 +151,39 @@ def _read_lora(tensors: dict[str, NDArray[Any]], known: set[str], problems: list
     return factors
 
 
-def _read_head(tensors: dict[str, NDArray[Any]], known: set[str], problems: list[str]) -> Head | None:
-    weight, offset = tensors.get(head.WEIGHT), tensors.get(head.BIAS)
-    if weight is None and offset is None:
-        return None
-    known.update((head.WEIGHT, head.BIAS))
-    if weight is None or offset is None or weight.ndim != 2 or offset.shape != (weight.shape[1],):
-        problems.append("the head needs weight [features, classes] and bias [classes]")
-        return None
-    return Head(_f32(weight), _f32(offset))
+def _ranks(tensors: dict[str, NDArray[Any]], kind: str) -> list[int]:
+    """The ranks of which there is at least one part."""
+    parts = "|".join(head.HEAD_PARTS if kind == "head" else head.STATISTICS_PARTS)
+    found = (re.fullmatch(rf"{kind}/(0|[1-9][0-9]{{0,4}})/(?:{parts})", name) for name in tensors)
+    return sorted({int(match.group(1)) for match in found if match})
 
 
-def _read_statistics(tensors: dict[str, NDArray[Any]], known: set[str], problems: list[str]) -> Statistics | None:
-    names = (head.COUNT, head.SUM, head.GRAM)
-    present = [tensors[n].astype(np.float64) for n in names if n in tensors]
-    if not present:
-        return None
-    known.update(names)
-    if len(present) < 3 or not _statistics_agree(*present):
-        problems.append("statistics need count [classes] >= 0, sum [classes, D] and gram [D (D + 1) / 2]")
-        return None
-    count, total, upper = present
-    return Statistics(count, total, head.square(upper, total.shape[1]))
+def _read_heads(tensors: dict[str, NDArray[Any]], known: set[str], problems: list[str]) -> dict[int, Head]:
+    heads = {}
+    for rank in _ranks(tensors, "head"):
+        names = head.names("head", rank)
+        known.update(names)
+        weight, offset = (tensors.get(name) for name in names)
+        if weight is None or offset is None or weight.ndim != 2 or offset.shape != (weight.shape[1],):
+            problems.append(f"the head of rank {rank} needs weight [features, classes] and bias [classes]")
+            continue
+        heads[rank] = Head(_f32(weight), _f32(offset))
+    return heads
+
+
+def _read_statistics(tensors: dict[str, NDArray[Any]], known: set[str], problems: list[str]) -> dict[int, Statistics]:
+    statistics = {}
+    for rank in _ranks(tensors, "statistics"):
+        names = head.names("statistics", rank)
+        known.update(names)
+        present = [tensors[name].astype(np.float64) for name in names if name in tensors]
+        if len(present) < len(names) or not _statistics_agree(*present):
+            needs = "count [classes] >= 0, sum [classes, D] and gram [D (D + 1) / 2]"
+            problems.append(f"the statistics of rank {rank} need {needs}")
+            continue
+        count, total, upper = present
+        statistics[rank] = Statistics(count, total, head.square(upper, total.shape[1]))
+    return statistics
 
 
 def _statistics_agree(count: NDArray[Any], total: NDArray[Any], upper: NDArray[Any]) -> bool:

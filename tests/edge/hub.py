@@ -100,7 +100,7 @@ class ScriptedHub:
         if head and manifest.head is not None:
             shape = (manifest.head.features, len(manifest.labels))
             weight = generator.normal(0, 1, shape).astype(np.float32)
-            data = to_bytes(Adapter(MODEL, "", head=Head(weight, np.zeros(shape[1], np.float32))))
+            data = to_bytes(Adapter(MODEL, "", heads={0: Head(weight, np.zeros(shape[1], np.float32))}))
             name, size = self.keep(data), len(data)
         version = Version(MODEL, number, "", rank, 2.0, tuple(pieces), manifest.labels, name, size)
         body = encode(version)

@@ -40,7 +40,7 @@ def random_adapter(manifest: Manifest, rank: int = 2, seed: int = 1, scale: floa
     assert manifest.head is not None
     shape = (manifest.head.features, len(manifest.labels))
     head = Head(generator.normal(size=shape).astype(np.float32), generator.normal(size=shape[1]).astype(np.float32))
-    return Adapter(MODEL, "0" * 64, lora, head=head)
+    return Adapter(MODEL, "0" * 64, lora, heads={0: head})
 
 
 def pictures(count: int, seed: int = 2) -> list[Any]:

@@ -25,7 +25,13 @@ def _adapter(rank: int = 2) -> Adapter:
     statistics = head.gather(x, np.array([0, 1, 1, 2, 0, 0, 2]), 3)
     trained = Head(g.standard_normal((4, 3)).astype(np.float32), np.zeros(3, np.float32))
     return Adapter(
-        "toy-1", "v" * 64, {"a.query": lora}, {"a.query": np.ones(3, np.float32)}, trained, statistics, {"k": "v"}
+        "toy-1",
+        "v" * 64,
+        {"a.query": lora},
+        {"a.query": np.ones(3, np.float32)},
+        {0: trained, 8: trained},
+        {2: statistics},
+        {"k": "v"},
     )
 
 
@@ -36,9 +42,9 @@ def test_an_adapter_file_says_what_it_was_told() -> None:
     read = read_adapter(data, "f")
     assert (read.model, read.version, read.metadata) == ("toy-1", "v" * 64, {"k": "v"})
     np.testing.assert_array_equal(read.lora["a.query"].a, made.lora["a.query"].a)
-    assert read.statistics is not None
-    assert made.statistics is not None
-    np.testing.assert_array_equal(read.statistics.gram, made.statistics.gram)
+    assert read.rank == 2
+    assert read.head is read.heads[0]
+    np.testing.assert_array_equal(read.statistics[2].gram, made.statistics[2].gram)
     assert to_bytes(read) == data
 
 

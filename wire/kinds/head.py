@@ -1,21 +1,24 @@
 """The linear head, and the additive statistics from which a hub solves it for everybody.
 
-Head in a file: `head/weight` float32 [features, classes], `head/bias` float32 [classes].
-Statistics in a file: `head/count` float64 [classes], `head/sum` float64 [classes, features] and the upper
-triangle of sum x xT, `head/gram` float64 [features (features + 1) / 2]. They add: the sum over boards is the
-statistic of the pooled data, under any split. They are valid for one version of the adapter only.
+A head belongs to the features that it was solved for, and a prefix of a ladder makes features of its own. So heads
+and statistics are kept by rank: `head/RANK/weight` float32 [features, classes] and `head/RANK/bias` float32
+[classes]; `statistics/RANK/count` float64 [classes], `statistics/RANK/sum` float64 [classes, features] and the upper
+triangle of sum x xT, `statistics/RANK/gram` float64 [features (features + 1) / 2]. Statistics add: the sum over
+boards is the statistic of the pooled data, under any split. They are valid for one version of the adapter only.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 KIND = "head"
-WEIGHT, BIAS = "head/weight", "head/bias"
-COUNT, SUM, GRAM = "head/count", "head/sum", "head/gram"
+HEAD_PARTS, STATISTICS_PARTS = ("weight", "bias"), ("count", "sum", "gram")
+Value = TypeVar("Value")
 
 
 @dataclass(frozen=True)
@@ -36,6 +39,26 @@ class Statistics:
 
     def __add__(self, other: Statistics) -> Statistics:
         return Statistics(self.count + other.count, self.sum + other.sum, self.gram + other.gram)
+
+
+def names(kind: str, rank: int) -> tuple[str, ...]:
+    """Tensor names of a head or of statistics at a rank.
+
+    >>> names("head", 8)
+    ('head/8/weight', 'head/8/bias')
+    """
+    return tuple(f"{kind}/{rank}/{part}" for part in (HEAD_PARTS if kind == "head" else STATISTICS_PARTS))
+
+
+def pick(by_rank: Mapping[int, Value], rank: int) -> Value | None:
+    """What belongs to a rank: that of the largest rank up to it, or else of the smallest; None of nothing.
+
+    >>> pick({2: "two", 8: "eight"}, 16), pick({2: "two", 8: "eight"}, 7), pick({2: "two"}, 0)
+    ('eight', 'two', 'two')
+    """
+    if not by_rank:
+        return None
+    return by_rank[max((r for r in by_rank if r <= rank), default=min(by_rank))]
 
 
 def gather(features: NDArray[np.float32], classes: NDArray[np.int64], class_count: int) -> Statistics:
