@@ -50,14 +50,21 @@ def refactor(left: Array, right: Array, rank: int) -> Factored:
         return Factored(np.zeros((m, 0)), np.zeros(0), np.zeros((0, n)), 0.0)
     if stacked >= min(m, n):  # the stack outgrew the matrix: form it (exact at any number of boards)
         u, s, vt = np.linalg.svd(left @ right, full_matrices=False)
+        keep = _alive(s, rank)
+        u, vt = u[:, :keep], vt[:keep]
     else:
         ql, rl = np.linalg.qr(left)
         qr, rr = np.linalg.qr(right.T)
         cu, s, cvt = np.linalg.svd(rl @ rr.T)
-        u, vt = ql @ cu, cvt @ qr.T
-    keep = min(rank, int(np.count_nonzero(s > s[0] * 1e-12))) if s.size and s[0] > 0 else 0
+        keep = _alive(s, rank)
+        u, vt = ql @ cu[:, :keep], cvt[:keep] @ qr.T
     tail = float(np.sqrt(np.sum(s[keep:] ** 2)))
-    return _fix_signs(Factored(u[:, :keep], s[:keep], vt[:keep], tail))
+    return _fix_signs(Factored(u, s[:keep], vt, tail))
+
+
+def _alive(s: Array, rank: int) -> int:
+    """How many directions to keep: those that are more than rounding, at most `rank`."""
+    return min(rank, int(np.count_nonzero(s > s[0] * 1e-12))) if s.size and s[0] > 0 else 0
 
 
 def _fix_signs(f: Factored) -> Factored:

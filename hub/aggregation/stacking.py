@@ -25,23 +25,26 @@ Array = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class Stack:
-    """The sum so far: left @ right + dense, not yet divided by `weight`.
+    """The sum so far: sum of left @ right over the parts, plus dense, not yet divided by `weight`.
 
-    Shapes: left [in, R], right [R, out], dense [in, out] or None, held [rank of what was sent].
+    Shapes: left [in, r], right [r, out], dense [in, out] or None, held [rank of what was sent].
     """
 
     sent: Lora
-    left: Array
-    right: Array
+    parts: tuple[tuple[Array, Array], ...]
     dense: Array | None
     weight: float
     held: Array  # per direction that was sent, the weight of the boards that trained it
 
+    @property
+    def columns(self) -> int:
+        """How many directions the parts have together."""
+        return sum(left.shape[1] for left, _ in self.parts)
+
 
 def init(sent: Lora) -> Stack:
     """Nothing summed yet; `sent` is the whole ladder of the version that the boards started from."""
-    rows, columns = sent.a.shape[0], sent.b.shape[1]
-    return Stack(sent, np.zeros((rows, 0)), np.zeros((0, columns)), None, 0.0, np.zeros(sent.rank, dtype=np.float64))
+    return Stack(sent, (), None, 0.0, np.zeros(sent.rank, dtype=np.float64))
 
 
 def apply(stack: Stack, trained: Lora, weight: float) -> Stack:
@@ -49,15 +52,20 @@ def apply(stack: Stack, trained: Lora, weight: float) -> Stack:
 
     The stack never takes more memory than the matrix itself: once its factors would, they are multiplied out.
     """
-    left = np.concatenate([stack.left, trained.a.astype(np.float64) * (weight * trained.scale)], axis=1)
-    right = np.concatenate([stack.right, trained.b.astype(np.float64)], axis=0)
-    dense = stack.dense
-    rows, columns = left.shape[0], right.shape[1]
-    if left.shape[1] * (rows + columns) > rows * columns:
-        dense = left @ right if dense is None else dense + left @ right
-        left, right = left[:, :0], right[:0]
+    left = trained.a.astype(np.float64) * (weight * trained.scale)
     held = stack.held + np.where(np.arange(stack.sent.rank) < trained.rank, weight, 0.0)
-    return replace(stack, left=left, right=right, dense=dense, weight=stack.weight + weight, held=held)
+    added = replace(
+        stack,
+        parts=(*stack.parts, (left, trained.b.astype(np.float64))),
+        weight=stack.weight + weight,
+        held=held,
+    )
+    rows, columns = trained.a.shape[0], trained.b.shape[1]
+    if added.columns * (rows + columns) <= rows * columns:
+        return added
+    left, right = _join(added.parts)
+    dense = left @ right if added.dense is None else added.dense + left @ right
+    return replace(added, parts=(), dense=dense)
 
 
 def finish(stack: Stack, rank: int) -> Factored:
@@ -65,14 +73,18 @@ def finish(stack: Stack, rank: int) -> Factored:
 
     Without any update the result is what was sent.
     """
-    total = stack.weight or 1.0
-    kept = stack.sent.scale * (1.0 - stack.held / total)
-    left = np.concatenate([stack.left / total, stack.sent.a.astype(np.float64) * kept], axis=1)
-    right = np.concatenate([stack.right, stack.sent.b.astype(np.float64)], axis=0)
+    total, sent = stack.weight or 1.0, stack.sent
+    kept = total * sent.scale * (1.0 - stack.held / total)
+    left, right = _join((*stack.parts, (sent.a.astype(np.float64) * kept, sent.b.astype(np.float64))))
     if stack.dense is None:
-        return refactor(left, right, rank)
-    whole = stack.dense / total + left @ right
+        return refactor(left / total, right, rank)
+    whole = (stack.dense + left @ right) / total
     return refactor(whole, np.eye(whole.shape[1]), rank)
+
+
+def _join(parts: tuple[tuple[Array, Array], ...]) -> tuple[Array, Array]:
+    """The parts side by side: left [in, R], right [R, out]."""
+    return np.concatenate([left for left, _ in parts], axis=1), np.concatenate([right for _, right in parts], axis=0)
 
 
 def norm(factored: Factored) -> float:

@@ -114,7 +114,8 @@ def test_memory_stays_below_the_matrix() -> None:
     sizes = []
     for _ in range(50):
         stack = stacking.apply(stack, factors(g, 16), 1.0)
-        sizes.append(stack.left.size + stack.right.size + (0 if stack.dense is None else stack.dense.size))
+        factored = sum(left.size + right.size for left, right in stack.parts)
+        sizes.append(factored + (0 if stack.dense is None else stack.dense.size))
 
     assert max(sizes) <= 2 * M * N
     assert stack.dense is not None
@@ -124,11 +125,12 @@ def test_an_update_changes_nothing_that_was_there() -> None:
     """`apply` is pure: the state that it was given is the same afterwards."""
     g = np.random.default_rng(3)
     before = stacking.apply(stacking.init(factors(g, RANK)), factors(g, 4), 1.0)
-    left, held = before.left.copy(), before.held.copy()
+    left, held = before.parts[0][0].copy(), before.held.copy()
 
     stacking.apply(before, factors(g, 8), 2.0)
 
-    np.testing.assert_array_equal(before.left, left)
+    assert len(before.parts) == 1
+    np.testing.assert_array_equal(before.parts[0][0], left)
     np.testing.assert_array_equal(before.held, held)
 
 
