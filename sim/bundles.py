@@ -39,6 +39,7 @@ def export_bundles(task: Task, out: Path, quiet: bool) -> tuple[dict[str, Path],
         out=out / "bundles",
         sequence=task.recipe.sequence,
         targets=task.recipe.adapter_targets,
+        name=task.name,
     )
     with progress("exporting for three boards and the server", steps_of(request), quiet=quiet) as bar:
         made = export_model(request, bar)

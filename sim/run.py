@@ -227,7 +227,7 @@ def _result(
 ) -> Result:
     return Result(
         scenario=task.scenario,
-        model=task.model.name if task.scenario != "text" or not task.judged else "all-MiniLM-L6-v2",
+        model=task.name,
         boards=boards,
         joint=story.joint,
         candidate=story.candidate,

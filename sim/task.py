@@ -1,6 +1,7 @@
 """What a run is about: a model, rows for each board, a common test set, and the recipe.
 
-One function per scenario turns options into a `Task` on disk; the rest of the run does not know scenarios.
+One function per scenario turns options into a `Task` on disk; the rest of the run does not know scenarios. What a
+user names is read and checked before anything is written.
 """
 
 from __future__ import annotations
@@ -17,9 +18,10 @@ from sim.minilm import model_folder
 from sim.pictures import png_bytes, write_pictures
 from sim.recipes import CAMERAS, TEXT, Recipe
 from sim.rows import Row, as_lines, labels_of, read_rows, write_rows
-from sim.shares import share
+from sim.shares import Shares, share
 from sim.vit import EPOCHS, HEAD_FILE, write_model
 
+MINILM = "all-MiniLM-L6-v2"
 SHOWN_DIGITS = 3
 
 
@@ -28,6 +30,7 @@ class Task:
     """Everything that the run needs to know."""
 
     scenario: str
+    name: str  # of the model, for people
     model: Path
     kind: str
     labels: tuple[str, ...]
@@ -40,29 +43,57 @@ class Task:
     notes: list[str] = field(default_factory=list)
 
 
-def text_task(folder: Path, model: Path | None, data: Path | None, seed: int, quiet: bool) -> Task:
+@dataclass(frozen=True)
+class TextInput:
+    """A model and rows of text, checked; nothing is written yet."""
+
+    name: str
+    model: Path
+    labels: tuple[str, ...]
+    shares: Shares
+    recipe: Recipe
+    judged: bool
+    note: str
+
+
+def text_input(model: Path | None, data: Path | None, seed: int, quiet: bool) -> TextInput:
     """Sentences of Python's standard library, or the user's own rows, for an encoder of text.
 
     Raises:
         BadData: rows that cannot be used.
         IntegrityError, MissingDependency, StorageError: as sim.minilm.
     """
-    if model is None:
-        with progress("checking the weights of all-MiniLM-L6-v2", 90e6, unit="bytes", quiet=quiet) as bar:
-            model = model_folder(bar.advance)
-        recipe, own_model = TEXT, False
-    else:
-        recipe, own_model = replace(TEXT, adapter_targets="auto"), True
+    judged = data is None and model is None
     rows = read_rows(data, TEXT.boards) if data is not None else _docstrings(quiet)
-    limits = None if data is not None else recipe.train_rows
-    shares = share(rows, recipe.boards, limits, None if data is not None else recipe.test_rows, seed)
-    paths = {board: _write(folder / "data" / f"{board}.jsonl", held) for board, held in shares.train.items()}
-    test = _write(folder / "data" / "test.jsonl", shares.test)
+    train_rows, test_rows = (TEXT.train_rows, TEXT.test_rows) if data is None else (None, None)
+    shares = share(rows, TEXT.boards, train_rows, test_rows, seed)
+    recipe, name = TEXT, MINILM
+    if model is not None:
+        recipe, name = replace(TEXT, adapter_targets="auto"), model.resolve().name
+    else:
+        with progress(f"checking the weights of {MINILM}", 90e6, unit="bytes", quiet=quiet) as bar:
+            model = model_folder(bar.advance)
     source = str(data) if data is not None else "sentences from the docstrings of Python's standard library"
-    notes = [f"Rows: {source}. Which board holds which classes: {_holdings(shares.train)}."]
-    labels = tuple(labels_of(rows))
-    judged = data is None and not own_model
-    return Task("text", model, "text-classification", labels, paths, test, recipe, judged, notes=notes)
+    note = f"Rows: {source}. Which board holds which classes: {_holdings(shares.train)}."
+    return TextInput(name, model, tuple(labels_of(rows)), shares, recipe, judged, note)
+
+
+def text_task(folder: Path, given: TextInput) -> Task:
+    """Write each board's rows and the test set."""
+    paths = {board: _write(folder / "data" / f"{board}.jsonl", held) for board, held in given.shares.train.items()}
+    test = _write(folder / "data" / "test.jsonl", given.shares.test)
+    return Task(
+        "text",
+        given.name,
+        given.model,
+        "text-classification",
+        given.labels,
+        paths,
+        test,
+        given.recipe,
+        given.judged,
+        notes=[given.note],
+    )
 
 
 def cameras_task(folder: Path, seed: int, quiet: bool) -> Task:
@@ -85,7 +116,18 @@ def cameras_task(folder: Path, seed: int, quiet: bool) -> Task:
     notes = [f"The model learned clean digits; each board sees them through another camera ({held})."]
     labels = tuple(sorted({p.label for p in pictures}))
     return Task(
-        "cameras", model, "image-classification", labels, paths, test, CAMERAS, True, model / HEAD_FILE, shown, notes
+        "cameras",
+        "digits-vit",
+        model,
+        "image-classification",
+        labels,
+        paths,
+        test,
+        CAMERAS,
+        True,
+        model / HEAD_FILE,
+        shown,
+        notes,
     )
 
 
