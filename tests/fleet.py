@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -82,6 +83,7 @@ class Device:
     corrupt: bool = False  # sends bytes that are no adapter
     mislabel: bool = False  # gathers statistics under the wrong labels
     excuse: str = ""  # why it does no job
+    metrics: dict[str, Any] = field(default_factory=lambda: {"loss": 0.5})
 
     def start(self) -> None:
         """Connect and say hello."""
@@ -230,7 +232,7 @@ class Device:
             len(data),
             len(self.classes),
             chunk_bytes=self.chunk_bytes,
-            metrics={"loss": 0.5},
+            metrics=self.metrics,
         )
         self.outbox[begin.update] = self.sent[begin.update] = Sent(begin, data)
         self.send(begin.update, ())

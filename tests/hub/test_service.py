@@ -4,19 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
 
-from hub import versions
+from hub import registry, versions
 from hub.aggregation import lda
 from hub.conductor import RESEND_S
 from tests.fleet import Device
-from tests.hub.bundles import FEATURES, LABELS
+from tests.hub.bundles import FEATURES, LABELS, manifest, write_bundle
 from tests.hub.world import RANKS, World
 from wire import messages as m
 from wire.envelope import seal
-from wire.keys import new_key
+from wire.keys import new_key, write_key
 from wire.kinds.head import gather
 from wire.kinds.lora import Lora
 from wire.topics import topic_of
@@ -393,3 +394,51 @@ def test_devices_of_all_kinds(make_world: MakeWorld) -> None:
 
     assert set(world.run("statistics")["per_device"]) == {"barn", "coop"}
     assert set(world.run("evaluate")["per_device"]) == {"barn", "coop", "mill"}
+
+
+def test_statistics_are_asked_at_the_ranks_of_the_fleet(make_world: MakeWorld) -> None:
+    """While no direction carries anything all prefixes are alike and one head does; then each rank has its own."""
+    world = make_world()
+    first, _, last = world.run("statistics"), world.run("train"), world.run("statistics")
+
+    assert first["settings"]["ranks"] == [0]
+    assert last["settings"]["ranks"] == [4]  # that of the only bundle
+    made = versions.read_made(world.hub.home.ledger.versions()[-1]).version
+    assert list(versions.read_heads(made, world.hub.home.blobs)) == [4]
+
+
+def test_a_device_may_come_before_the_bundle(tmp_path: Path) -> None:
+    """A device that said hello to a hub without a model is online as soon as the first bundle is added."""
+    publisher = new_key("publisher", "acme")
+    _, public = write_key(publisher, tmp_path)
+    registry.create(tmp_path / "hub", "farm", [public], "127.0.0.1:0")
+    world = World(tmp_path, publisher)
+    assert [d["online"] for d in world.ask("status")["devices"]] == [True] * 3
+
+    world.ask("add", folder=str(write_bundle(tmp_path / "bundle", publisher, *manifest())))
+
+    assert world.run("statistics")["state"] == "complete"
+
+
+def test_a_fetch_cannot_ask_for_more_than_there_is(make_world: MakeWorld) -> None:
+    """Indexes that repeat or do not exist cost the hub nothing: each chunk is sent once per fetch."""
+    world = make_world()
+    barn = world.devices["barn"]
+    blob = next(iter(world.hub.home.ledger.versions()))["digest"]
+    before = len(world.network.history)
+
+    barn.say(m.Fetch(barn.sender(), blob, (0, 7, 0, 0) * 1000))
+    world.network.pump()
+
+    down = topic_of("farm", "tiny", "down", "chunk", "barn")
+    assert [topic for topic, _ in world.network.history[before:]].count(down) == 1
+
+
+def test_numbers_that_are_none_are_not_kept(make_world: MakeWorld) -> None:
+    """Of an update's metrics the finite numbers are kept; texts, bytes and infinities are left out."""
+    world = make_world()
+    world.devices["barn"].metrics = {"loss": 0.5, "nan": float("nan"), "text": "x", "raw": b"y", "rows": 3}
+
+    found = world.run("train", devices=["barn"])
+
+    assert found["per_device"]["barn"]["metrics"] == {"loss": 0.5, "rows": 3.0}
