@@ -152,7 +152,15 @@ def _update_row(begin: m.Begin, now_s: float) -> Row:
     }
 
 
-def _numbers(metrics: dict[str, Any]) -> dict[str, float]:
-    """The finite numbers among an update's metrics; nothing else is kept of them."""
-    found = {str(k)[:64]: float(v) for k, v in metrics.items() if isinstance(v, (int, float)) and math.isfinite(v)}
+def _numbers(metrics: dict[str, Any]) -> dict[str, Any]:
+    """The finite numbers among an update's metrics, and lists of them; nothing else is kept."""
+    found = {str(k)[:64]: v for k, v in metrics.items() if _is_number(v) or _are_numbers(v)}
     return dict(list(found.items())[:METRICS_KEPT])
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, (int, float)) and math.isfinite(value)
+
+
+def _are_numbers(value: object) -> bool:
+    return isinstance(value, list) and len(value) <= METRICS_KEPT and all(map(_is_number, value))

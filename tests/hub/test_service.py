@@ -435,10 +435,17 @@ def test_a_fetch_cannot_ask_for_more_than_there_is(make_world: MakeWorld) -> Non
 
 
 def test_numbers_that_are_none_are_not_kept(make_world: MakeWorld) -> None:
-    """Of an update's metrics the finite numbers are kept; texts, bytes and infinities are left out."""
+    """Of an update's metrics the finite numbers and lists of them are kept; texts, bytes and infinities are left out."""
     world = make_world()
-    world.devices["barn"].metrics = {"loss": 0.5, "nan": float("nan"), "text": "x", "raw": b"y", "rows": 3}
+    world.devices["barn"].metrics = {
+        "loss": 0.5,
+        "nan": float("nan"),
+        "text": "x",
+        "raw": b"y",
+        "rows": 3,
+        "each": [1, 0.5],
+    }
 
     found = world.run("train", devices=["barn"])
 
-    assert found["per_device"]["barn"]["metrics"] == {"loss": 0.5, "rows": 3.0}
+    assert found["per_device"]["barn"]["metrics"] == {"loss": 0.5, "rows": 3, "each": [1, 0.5]}
