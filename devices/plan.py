@@ -33,7 +33,7 @@ class Unit:
         transient_bytes_per_item: most bytes of one item alive inside it beyond those.
         boundary_bytes_per_item: what crosses the cut at its end.
         adapter_values_per_rank: sum of in + out over its slots; 0 without slots.
-        dequantized_bytes: sizes of its quantized weights as float32, each transient.
+        dequantized_bytes: its quantized weights as float32, which are transient, by shape.
     """
 
     name: str
@@ -42,7 +42,7 @@ class Unit:
     transient_bytes_per_item: int
     boundary_bytes_per_item: int
     adapter_values_per_rank: int = 0
-    dequantized_bytes: tuple[int, ...] = ()
+    dequantized_bytes: Mapping[str, int] = field(default_factory=dict)
 
     @property
     def has_slots(self) -> bool:
@@ -81,7 +81,7 @@ class _Stretch:
     weights: int = 0
     kept: int = 0
     transient: int = 0
-    spare: set[int] = field(default_factory=set)
+    spare: dict[str, int] = field(default_factory=dict)
 
     def add(self, unit: Unit) -> None:
         self.weights += unit.weight_bytes[self.quant]
@@ -93,7 +93,7 @@ class _Stretch:
 
     @property
     def live(self) -> int:
-        return self.micro_batch * (self.kept + self.transient) + sum(self.spare)
+        return self.micro_batch * (self.kept + self.transient) + sum(self.spare.values())
 
 
 def plan(

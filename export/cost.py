@@ -107,20 +107,20 @@ def _unit_names(graph: ir.Graph, positions: list[int]) -> list[str]:
 
 def _weights(
     model: ir.Model, unit_of: Mapping[ir.Node, int], formats: Iterable[str], cache: Cache
-) -> tuple[list[dict[str, int]], list[tuple[int, ...]]]:
-    """Weight bytes by format and sizes of dequantized weights, per unit; a tied weight counts in each unit."""
+) -> tuple[list[dict[str, int]], list[dict[str, int]]]:
+    """Weight bytes by format and dequantized bytes by shape, per unit; a tied weight counts in each unit."""
     count = max(unit_of.values(), default=0) + 1
     after = {f: {r.name: r.bytes_after for r in quantize_weights(model.clone(), f, cache)} for f in formats}
     matrices = {linear.weight for linear in linears(model)}
     sizes: list[dict[str, int]] = [dict.fromkeys(after, 0) for _ in range(count)]
-    dequantized: list[set[int]] = [set() for _ in range(count)]
+    dequantized: list[dict[str, int]] = [{} for _ in range(count)]
     for unit, weight in {(unit_of[n], v) for n in model.graph for v in reads(n) if is_weight(v)}:
         plain = value_bytes(weight)
         for name, known in after.items():
             sizes[unit][name] += known.get(weight.name or "", plain)
         if weight in matrices:
-            dequantized[unit].add(plain)
-    return sizes, [tuple(sorted(d)) for d in dequantized]
+            dequantized[unit][" x ".join(map(str, dims_of(weight)))] = plain
+    return sizes, dequantized
 
 
 def _slots(graph: ir.Graph, unit_of: Mapping[ir.Node, int]) -> list[int]:

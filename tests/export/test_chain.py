@@ -76,20 +76,23 @@ def in_torch(folder: Path, prepared: Prepared, values: Mapping[str, Any]) -> dic
 READ = ("input_ids", "attention_mask", "token_type_ids", "pixel_values")
 
 
-@pytest.mark.parametrize("which", ENCODERS)
+@pytest.fixture(scope="module", params=ENCODERS)
+def encoder(request: pytest.FixtureRequest) -> tuple[Path, Prepared]:
+    """An encoder's folder, and its graph with a slot beside every linear layer."""
+    folder = request.getfixturevalue(request.param.replace("captured_", "") + "_folder")
+    return folder, prepared_from(request.getfixturevalue(request.param))
+
+
 @pytest.mark.parametrize("case", CUTS)
-def test_values_and_gradients_against_torch(
-    which: str, case: str, request: pytest.FixtureRequest, tmp_path: Path
-) -> None:
+def test_values_and_gradients_against_torch(case: str, encoder: tuple[Path, Prepared], tmp_path: Path) -> None:
     """Features, logits, loss and the gradient of every slot are torch's, whatever the cuts.
 
     Gradients within 1e-5 of the largest entry of their tensor, or of a thousandth of the largest of all.
     """
-    prepared = prepared_from(request.getfixturevalue(which))
+    folder, prepared = encoder
     values = checking_values(prepared, BATCH, RANK)
     chain = Chain(stage_of(prepared, CUTS[case], tmp_path).links)
     got = chain.backward(chain.forward(values))
-    folder = request.getfixturevalue(which.replace("captured_", "") + "_folder")
     expected = in_torch(folder, prepared, values)
     for name in ("features", "logits", "loss"):
         scale = max(1.0, np.abs(expected[name]).max())
