@@ -189,7 +189,8 @@ class Conductor:
 
     def _judges(self, state: Round) -> tuple[str, ...]:
         """The devices whose update is in the version and that can evaluate."""
-        able = {r["name"] for r in self.home.ledger.devices() if "evaluate" in (r["hello"] or {}).get("jobs", ())}
+        rows = self.home.ledger.devices()
+        able = {row["name"] for row in rows if "evaluate" in (row["hello"] or {}).get("jobs", ())}
         return tuple(s.device for s in state.seats if s.state == "arrived" and s.device in able)
 
     def _judge(self, state: Round) -> None:

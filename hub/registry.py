@@ -10,6 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from sqlalchemy import Connection
+
 from console.errors import HubError, UsageError
 from hub import schema as t
 from hub import versions
@@ -127,44 +129,29 @@ def add_bundle(home: Home, folder: Path) -> dict[str, Any]:
         HubError: it belongs to another model than the hub serves.
     """
     bundle = open_bundle(folder, publishers(home.config, home.folder))
+    raw = read_bytes(folder / MANIFEST, "a bundle's manifest")
     found, known = model_of(bundle.manifest), model(home)
     if known is not None:
         agree(known, found, str(folder))
     plan = bundle.manifest.plan
-    answer = {
-        "bundle": bundle.sha256,
-        "model": found.id,
-        "device": plan.device,
-        "rank": plan.rank,
-        "mode": plan.mode,
-        "signer": bundle.signer.name if bundle.signer else "",
-    }
-    if any(row["sha256"] == bundle.sha256 for row in home.ledger.bundles()):
-        return answer
-    raw = read_bytes(folder / MANIFEST, "a bundle's manifest")
-    with home.ledger.transaction() as tx:
-        put_row(
-            tx,
-            t.bundles,
-            {
-                "sha256": bundle.sha256,
-                "model": found.id,
-                "device": plan.device,
-                "rank": plan.rank,
-                "mode": plan.mode,
-                "manifest": raw,
-                "folder": str(folder.resolve()),
-            },
-        )
-        if known is None:
-            adapter = home.config.adapter
-            made = versions.first(found, adapter.rank, adapter.scale, home.blobs, home.key)
-            put_version(tx, made, 0)
-            put(tx, "tip", made.digest)
-    return answer
+    row = {"model": found.id, "device": plan.device, "rank": plan.rank, "mode": plan.mode}
+    if all(old["sha256"] != bundle.sha256 for old in home.ledger.bundles()):
+        with home.ledger.transaction() as tx:
+            kept = {**row, "sha256": bundle.sha256, "manifest": raw, "folder": str(folder.resolve())}
+            put_row(tx, t.bundles, kept)
+            if known is None:
+                _begin_model(tx, home, found)
+    return {**row, "bundle": bundle.sha256, "signer": bundle.signer.name if bundle.signer else ""}
 
 
-def put_version(tx: Any, made: versions.Made, round_number: int) -> None:
+def _begin_model(tx: Connection, home: Home, found: Model) -> None:
+    adapter = home.config.adapter
+    made = versions.first(found, adapter.rank, adapter.scale, home.blobs, home.key)
+    put_version(tx, made, 0)
+    put(tx, "tip", made.digest)
+
+
+def put_version(tx: Connection, made: versions.Made, round_number: int) -> None:
     """Keep a version."""
     v = made.version
     put_row(

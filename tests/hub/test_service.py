@@ -435,7 +435,7 @@ def test_a_fetch_cannot_ask_for_more_than_there_is(make_world: MakeWorld) -> Non
 
 
 def test_numbers_that_are_none_are_not_kept(make_world: MakeWorld) -> None:
-    """Of an update's metrics the finite numbers and lists of them are kept; texts, bytes and infinities are left out."""
+    """Of an update's metrics the finite numbers and lists of them are kept; texts, bytes and infinities are not."""
     world = make_world()
     world.devices["barn"].metrics = {
         "loss": 0.5,
