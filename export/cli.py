@@ -47,7 +47,8 @@ def export(argv: list[str]) -> int:
     if options.json:
         print(json.dumps(rows, indent=1))
         return 0
-    print(table(list(rows[0]), [[mib(v) if k.endswith("_bytes") else v for k, v in row.items()] for row in rows]))
+    header = [name.removesuffix("_bytes").replace("_", " ") for name in rows[0]]
+    print(table(header, [[mib(v) if k.endswith("_bytes") else v for k, v in row.items()] for row in rows]))
     return 0
 
 
@@ -66,14 +67,14 @@ def _signer(path: Path | None, out: Path, *, quiet: bool) -> Iterator[PrivateKey
             raise UsageError(f"expected a publisher's key in {kept}, found one of a {key.public.role}; take the other")
         yield key
         return
-    key = new_key("publisher", "publisher")
+    key, before = new_key("publisher", "publisher"), out.exists()
     secret, public = write_key(key, out / "keys")
     try:
         yield key
     except BaseException:
         secret.unlink(missing_ok=True)
         public.unlink(missing_ok=True)
-        for folder in (secret.parent, out):
+        for folder in (secret.parent, *([] if before else [out])):
             if folder.is_dir() and not any(folder.iterdir()):
                 folder.rmdir()
         raise

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import onnx_ir as ir
 
 from console.errors import DoesNotFit, UsageError
-from devices.plan import MICRO_BATCHES, Board, Decision, plan
+from devices.plan import MICRO_BATCHES, Board, Decision, fewest_cuts, plan, rank_for
 from export.capture import Captured, capture
 from export.cost import Cost, cost, uncuttable
 from export.fold import freeze
@@ -54,21 +54,29 @@ class Prepared:
             NoGradientRule: mode "train", and an operator cannot be differentiated.
         """
         best: Decision | None = None
-        refused: list[DoesNotFit] = []
+        ranked = replace(board, rank=rank_for(board.budget_bytes) if board.rank is None else board.rank)
         for batch in MICRO_BATCHES:
-            try:
-                decision = plan(self.cost(batch, board.mode).units, board, (batch,))
-            except DoesNotFit as refusal:
-                refused.append(refusal)
+            units = self.cost(batch, board.mode).units
+            if fewest_cuts(units, ranked, batch) is None:
                 continue
+            decision = plan(units, board, (batch,))
             if best is None or len(decision.cuts) < len(best.cuts):
                 best = decision
             if not decision.cuts:
                 break
         if best is None:
-            reason = uncuttable(self.frozen(MICRO_BATCHES[-1]).graph)
-            raise DoesNotFit(f"{refused[-1]}; {reason}" if reason else str(refused[-1])) from refused[-1]
+            raise self._refusal(board)
         return best, self.cost(best.micro_batch, board.mode).nodes(best.cuts)
+
+    def _refusal(self, board: Board) -> DoesNotFit:
+        """The planner's words for the smallest micro-batch, and why there are few cuts if that is why."""
+        smallest = MICRO_BATCHES[-1]
+        try:
+            plan(self.cost(smallest, board.mode).units, board, (smallest,))
+        except DoesNotFit as refusal:
+            reason = uncuttable(self.frozen(smallest).graph)
+            return DoesNotFit(f"{refusal}; {reason}") if reason else refusal
+        raise AssertionError("fewest_cuts and plan disagree")
 
 
 def prepare(

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from console.errors import VerificationError
+from console.errors import DoesNotFit, VerificationError
 from console.progress import Progress
 from console.table import mib
 from devices.memory import MIB, WORKER_BASE_BYTES
@@ -74,8 +74,14 @@ def settle(prepared: Prepared, board: Board, stages: Stages) -> Settled:
     """
     target = board
     tries: list[Decision] = []
+    measured = 0
     while True:
-        decision, positions = prepared.decide(target)
+        try:
+            decision, positions = prepared.decide(target)
+        except DoesNotFit as refusal:
+            if not tries:
+                raise
+            raise DoesNotFit(_still_too_large(board, measured, len(tries))) from refusal
         tries.append(decision)
         stage = stages.get(board, decision, positions)
         measured = measured_bytes(prepared, stage, board, decision)
@@ -84,10 +90,7 @@ def settle(prepared: Prepared, board: Board, stages: Stages) -> Settled:
             stages.verify(board, stage)
             return Settled(board, _explained(tries), stage, measured)
         if len(tries) == TRIES:
-            raise VerificationError(
-                f"expected graphs within the budget {mib(board.budget_bytes)} of {board.name}, measured "
-                f"{mib(measured)} after {TRIES} plans; give another --budget or a smaller --sequence"
-            )
+            raise VerificationError(_still_too_large(board, measured, TRIES))
         target = replace(target, budget_bytes=target.budget_bytes - over - MARGIN_BYTES, rank=decision.rank)
 
 
@@ -99,6 +102,13 @@ def measured_bytes(prepared: Prepared, stage: Stage, board: Board, decision: Dec
         WORKER_BASE_BYTES + stage.peaks[path.name].growth_bytes + need.adapters + need.stored
         for link, need in zip(stage.links, held, strict=True)
         for _, path, _ in link.graphs()
+    )
+
+
+def _still_too_large(board: Board, measured_bytes: int, plans: int) -> str:
+    return (
+        f"expected graphs within the budget {mib(board.budget_bytes)} of {board.name}, measured "
+        f"{mib(measured_bytes)} with plan {plans} and found no other; give a larger --budget or a smaller --sequence"
     )
 
 
