@@ -71,7 +71,7 @@ def run(task: Task, out: Path, seed: int, quiet: bool) -> Result:
             with timed(seconds, "comparisons"):
                 comparisons = _waited(compared, processes)
             boards = _boards(task, fleet, story, comparisons, bundles, publisher)
-            _settled(fleet)
+            ignored = _settled(fleet)
         finally:
             stop.set()
     with timed(seconds, "audit and adapter"):
@@ -83,7 +83,7 @@ def run(task: Task, out: Path, seed: int, quiet: bool) -> Result:
                 audit.within_budget(boards),
                 audit.aggregate_is_exact(home),
                 audit.head_is_pooled(home, story.statistics_rounds[0], comparisons.pooled),
-                audit.signatures_hold(home, len(bundles), out / "logs" / "hub.log"),
+                audit.signatures_hold(home, len(bundles), ignored),
             )
             export_adapter(home, str(story.released), None, str(task.model), out / "adapter")
     result = replace(result, invariants=invariants)
@@ -211,10 +211,10 @@ def load_manifest(bundle: Path, publisher: Path) -> Any:
     return open_bundle(bundle, Trust([read_public_key(publisher, "publisher")])).manifest
 
 
-def _settled(fleet: Fleet) -> None:
-    """Let the last receipts reach the agents before anything is stopped."""
-    ask(fleet.hub, {"request": "status"})
+def _settled(fleet: Fleet) -> list[str]:
+    """Let the last receipts reach the agents before anything is stopped; returns why the hub ignored messages."""
     time.sleep(1.0)
+    return list(ask(fleet.hub, {"request": "status"})["ignored_because"])
 
 
 def _result(
