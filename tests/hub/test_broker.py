@@ -39,7 +39,10 @@ def test_messages_pass(broker: EmbeddedBroker) -> None:
     assert received.get(timeout=10) == ("a/kept", b"kept")
     data = bytes(range(256)) * 256
     one.publish("a/b", data)
-    assert received.get(timeout=10) == ("a/b", data)
+    found = received.get(timeout=10)
+    if found == ("a/kept", b"kept"):  # published and retained at the very moment of the subscription
+        found = received.get(timeout=10)
+    assert found == ("a/b", data)
 
     late, late_received = client(broker, "late")
     late.subscribe("a/#")
