@@ -78,7 +78,9 @@ def aggregate_is_exact(home: Home) -> Check:
             worst = max(worst, error / size, abs(float(made.cut[slot][0]) - tail) / size)
     held = rounds > 0 and worst <= FLOAT32_ROUNDING
     return Check(
-        "the aggregate equals a float64 oracle within its stated tail", held, f"{rounds} rounds, relative error {worst:.1e}"
+        "the aggregate equals a float64 oracle within its stated tail",
+        held,
+        f"{rounds} rounds, relative error {worst:.1e}",
     )
 
 
