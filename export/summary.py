@@ -69,7 +69,7 @@ def _verified(manifest: Manifest) -> str:
     plain = {
         name: max(value.values()) if isinstance(value, dict) and value else value for name, value in checks.items()
     }
-    return ", ".join(f"{name.replace('_', ' ')} {value:.3g}" for name, value in plain.items() if value != {}) or "-"
+    return ", ".join(f"{name.replace('_', ' ')} {value:.4g}" for name, value in plain.items() if value != {}) or "-"
 
 
 def _graphs(manifest: Manifest) -> str:
