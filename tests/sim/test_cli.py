@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import json
+import sys
 from pathlib import Path
 
 import pytest
 
 import edgequilt
 from sim.cli import MARK
+from sim.minilm import PACKAGE, WEIGHTS_SHA256
 
 GOOD = [{"text": f"sentence number {i}", "label": "abc"[i % 3]} for i in range(60)]
 
@@ -176,3 +178,24 @@ def test_a_model_that_cannot_be_captured_leaves_nothing(tmp_path: Path, capsys: 
     assert contents(out) == {"notes.txt": hashlib.sha256(b"notes.txt").hexdigest()}
     code, _ = demo(capsys, "--model", tmp_path / "model", "--data", data, "--out", tmp_path / "new")
     assert (code, (tmp_path / "new").exists()) == (10, False)
+
+
+def test_weights_that_are_not_the_expected_ones_are_refused(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A package with other weights than we trust ends with exit code 13 before a folder is made."""
+    package = tmp_path / "packages" / PACKAGE
+    (package / "model").mkdir(parents=True)
+    (package / "__init__.py").write_text("")
+    (package / "model" / "model.safetensors").write_bytes(b"other weights")
+    monkeypatch.syspath_prepend(str(package.parent))
+    monkeypatch.delitem(sys.modules, PACKAGE, raising=False)
+    data = rows_file(tmp_path / "rows.jsonl")
+
+    code, said = demo(capsys, "--data", data, "--out", tmp_path / "out")
+
+    assert code == 13
+    found = hashlib.sha256(b"other weights").hexdigest()
+    assert f"expected weights with SHA-256 {WEIGHTS_SHA256} at {package / 'model' / 'model.safetensors'}" in said
+    assert f"found {found}; do not use them" in said
+    assert not (tmp_path / "out").exists()

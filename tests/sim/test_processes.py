@@ -16,6 +16,7 @@ from hub import registry
 from sim import processes as module
 from sim.processes import Child, Processes
 from tests.conftest import ROOT
+from tests.sim.watch import is_gone
 
 PATIENCE_S = 30.0
 STUBBORN = "import signal; signal.signal(signal.SIGTERM, signal.SIG_IGN); "
@@ -48,14 +49,6 @@ def until(condition: Callable[[], bool]) -> None:
     while not condition():
         assert time.monotonic() < deadline, "it took too long"
         time.sleep(0.05)
-
-
-def gone(pid: int) -> bool:
-    """Whether a process has ended, also where nobody has asked for its exit code yet."""
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] in "ZX"
-    except (FileNotFoundError, ProcessLookupError):
-        return True
 
 
 def test_a_child_that_dies_is_named_with_its_last_words(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -94,7 +87,7 @@ def test_children_are_gone_after_the_context(tmp_path: Path, error: BaseExceptio
         if error is not None:
             raise error
     assert [child.process.returncode for child in children] == [-signal.SIGTERM] * 2
-    assert all(gone(child.process.pid) for child in children)
+    assert all(is_gone(child.process.pid) for child in children)
 
 
 def test_the_last_child_is_stopped_first(tmp_path: Path) -> None:
@@ -144,9 +137,9 @@ def test_children_die_with_a_run_that_is_killed(tmp_path: Path) -> None:
         assert parent.stdout is not None
         pid = int(parent.stdout.readline())
         until((tmp_path / "hub" / "lock").exists)
-        assert not gone(pid)
+        assert not is_gone(pid)
 
         parent.kill()
         parent.wait()
 
-        until(lambda: gone(pid))
+        until(lambda: is_gone(pid))
