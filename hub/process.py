@@ -98,7 +98,7 @@ def _say_ready(service: Service, broker: Broker, socket_path: Path, connected: b
         lines.append("the broker does not answer yet; the hub keeps trying")
     if service.broker_lacks:
         lines.append(
-            f"the embedded broker has no {' and no '.join(service.broker_lacks)}: keep it in a network that you trust"
+            f"the embedded broker lacks {' and '.join(service.broker_lacks)}: keep it in a network that you trust"
         )
     print("\n".join(lines), flush=True)
 

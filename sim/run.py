@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from console.progress import progress
 from edge.data import Data, Row, read_data
 from edge.model import Model, load
 from hub.control import ask
@@ -69,7 +70,7 @@ def run(task: Task, out: Path, seed: int, quiet: bool) -> Result:
             with timed(seconds, "rounds"):
                 story = play(fleet, Story(task.recipe.boards, task.recipe.ranks), effort.rounds, _settings(effort))
             with timed(seconds, "comparisons"):
-                comparisons = _waited(compared, processes)
+                comparisons = _waited(compared, processes, quiet)
             boards = _boards(task, fleet, story, comparisons, bundles, publisher)
             ignored = _settled(fleet)
         finally:
@@ -153,10 +154,11 @@ def _stopper(stop: Event) -> Callable[[str], None]:
     return advance
 
 
-def _waited(compared: Future[Comparisons], processes: Processes) -> Comparisons:
-    while not compared.done():
-        processes.check()
-        time.sleep(0.2)
+def _waited(compared: Future[Comparisons], processes: Processes, quiet: bool) -> Comparisons:
+    with progress("finishing the comparisons: each board alone, all rows on one machine", quiet=quiet):
+        while not compared.done():
+            processes.check()
+            time.sleep(0.2)
     return compared.result()
 
 
