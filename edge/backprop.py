@@ -6,6 +6,8 @@ memory and not the result.
 
 from __future__ import annotations
 
+import math
+import random
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
@@ -74,14 +76,14 @@ def train(
     parameters = _parameters(runner, factors)
     optimizer = AdamW(_hyperparameters(settings))
     order = batches(len(rows), settings.batch, settings.steps, settings.seed)
-    used = np.unique(np.concatenate(order)).tolist()  # rows that no step takes need no preparation
+    used = sorted({row for chosen in order for row in chosen})  # rows that no step takes need no preparation
     ready, at = runner.ready([rows[i].sample for i in used], training=True), {row: i for i, row in enumerate(used)}
     losses: list[float] = []
     started = time.monotonic()
     for chosen in order:
-        sums = runner.gradients(ready, trained, [(at[i], rows[i].label) for i in chosen.tolist()])
+        sums = runner.gradients(ready, trained, [(at[i], rows[i].label) for i in chosen])
         losses.append(sums.loss / len(chosen))
-        if not np.isfinite(losses[-1]):
+        if not math.isfinite(losses[-1]):
             raise BadData(f"expected a finite loss, found {losses[-1]} in step {len(losses)}; lower the learning rate")
         mean = {name: sums.by_input[name] / np.float32(len(chosen)) for name in parameters if name in sums.by_input}
         optimizer.step(parameters, mean)
@@ -92,15 +94,19 @@ def train(
     return Trained(trained, tuple(losses), per_step, sum(len(c) for c in order[: len(losses)]))
 
 
-def batches(rows: int, batch: int, steps: int, seed: int) -> list[NDArray[np.int64]]:
+def batches(rows: int, batch: int, steps: int, seed: int) -> list[list[int]]:
     """Which rows each step takes: passes over all rows, each in a new seeded order.
 
-    >>> [len(b) for b in batches(10, 4, 3, 0)], sorted(np.concatenate(batches(10, 5, 2, 0)).tolist())
+    >>> [len(b) for b in batches(10, 4, 3, 0)], sorted(sum(batches(10, 5, 2, 0), []))
     ([4, 4, 4], [0, 1, 2, 3, 4, 5, 6, 7, 8, 9])
     """
-    generator, size = np.random.default_rng(seed), min(batch, rows)
-    passes = -(-steps * size // rows)
-    stream = np.concatenate([generator.permutation(rows) for _ in range(passes)])
+    # Python's generator: its shuffle is the same in every version, and numpy's would cost a worker 3 MiB
+    generator, size = random.Random(seed), min(batch, rows)  # noqa: S311  # a repeatable order, not a secret
+    stream: list[int] = []
+    while len(stream) < steps * size:
+        order = list(range(rows))
+        generator.shuffle(order)
+        stream += order
     return [stream[i * size : (i + 1) * size] for i in range(steps)]
 
 

@@ -9,11 +9,26 @@ import numpy as np
 
 from console.errors import BadData
 from edge.data import Row
-from edge.runner import Runner
+from edge.runner import Ready, Runner
 from wire.adapter import Adapter
 from wire.kinds.head import Statistics, gather
 
 BLOCK_ROWS = 256  # features of so many rows are held in float64 at once
+
+
+def enough(rows: Sequence[Row], minimum_per_class: int) -> list[Row]:
+    """The rows of classes with at least so many: the mean of fewer would be close to somebody's data.
+
+    Raises:
+        BadData: no class has so many rows.
+    """
+    held = Counter(row.label for row in rows)
+    chosen = [row for row in rows if held[row.label] >= minimum_per_class]
+    if not chosen:
+        raise BadData(
+            f"expected at least {max(1, minimum_per_class)} rows of one class, found {max(held.values(), default=0)}"
+        )
+    return chosen
 
 
 def statistics(
@@ -22,23 +37,18 @@ def statistics(
     rows: Sequence[Row],
     minimum_per_class: int = 0,
     advance: Callable[[int], None] = lambda n: None,
+    ready: Ready | None = None,
 ) -> tuple[Statistics, int]:
-    """Statistics of rows, and how many rows went in.
-
-    A class with fewer than `minimum_per_class` rows is left out: its mean would be close to somebody's data.
+    """Statistics of rows, and how many rows went in; `ready` holds their samples if they are prepared already.
 
     Raises:
-        BadData: no row is left.
+        BadData: no row is left, see `enough`.
     """
-    held = Counter(row.label for row in rows)
-    chosen = [row for row in rows if held[row.label] >= minimum_per_class]
-    if not chosen:
-        raise BadData(
-            f"expected at least {max(1, minimum_per_class)} rows of one class, found {max(held.values(), default=0)}"
-        )
+    chosen = enough(rows, minimum_per_class)
     size, total = runner.head.features, len(runner.manifest.labels)
     sums = Statistics(np.zeros(total), np.zeros((total, size)), np.zeros((size, size)))
-    features = runner.forward([r.sample for r in chosen], adapter, advance).features
+    samples = [r.sample for r in chosen] if ready is None else ready
+    features = runner.forward(samples, adapter, advance).features
     labels = np.array([r.label for r in chosen], np.int64)
     if runner.frugal:  # the sums take 10 MiB for 384 features, which need not come on top of a session
         runner.close()

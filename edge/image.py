@@ -67,9 +67,6 @@ class Images:
         """Paths, Pillow images or uint8 arrays [height, width(, channels)]; nothing is opened yet."""
         return Pictures(samples, self)
 
-    def rest(self) -> None:
-        """There is nothing to give back."""
-
     def tensors(self, samples: Sequence[Any]) -> dict[str, NDArray[Any]]:
         """Pictures as float32 [n, channels, height, width].
 

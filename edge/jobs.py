@@ -13,7 +13,7 @@ from edge.assemble import assemble, prefix
 from edge.backprop import TrainSettings, train
 from edge.data import Data, read_data
 from edge.evaluate import evaluate
-from edge.features import statistics
+from edge.features import enough, statistics
 from edge.request import Place, Request, Result, needed_blobs, needed_rank, ranks
 from edge.runner import Runner
 from wire.adapter import Adapter, to_bytes
@@ -97,7 +97,7 @@ def _train(runner: Runner, request: Request, data: Data, advance: Advance) -> tu
         "seconds_per_step": done.seconds_per_step,
         "loss_first": done.losses[0],
         "loss_last": done.losses[-1],
-        "rank": max(f.rank for f in done.adapter.lora.values()),
+        "rank": done.adapter.rank,
     }
     update = Adapter(start.model, start.version, done.adapter.lora, metadata=_tag(request))
     return to_bytes(update), Result(request.id, len(data.train), metrics)
@@ -108,18 +108,17 @@ def _statistics(runner: Runner, request: Request, data: Data, advance: Advance) 
     own = runner.manifest.plan.rank
     adapter, wanted = adapter_of(request, 0, own), ranks(request.kind, request.settings, own)
     minimum, seen = request.settings.get("minimum_per_class"), [0]
+    rows = enough(data.train, minimum if isinstance(minimum, int) else 0)
+    ready = runner.ready([r.sample for r in rows])
 
-    def count(rows: int) -> None:
-        seen[0] += rows
-        advance(seen[0], len(data.train) * len(wanted))
+    def count(more: int) -> None:
+        seen[0] += more
+        advance(seen[0], len(rows) * len(wanted))
 
-    found, rows = {}, 0
-    for rank in wanted:
-        least = minimum if isinstance(minimum, int) else 0
-        found[rank], rows = statistics(runner, prefix(adapter, rank), data.train, least, count)
+    found = {r: statistics(runner, prefix(adapter, r), rows, advance=count, ready=ready)[0] for r in wanted}
     update = Adapter(adapter.model, adapter.version, statistics=found, metadata=_tag(request))
     classes = max(int((sums.count > 0).sum()) for sums in found.values())
-    return to_bytes(update), Result(request.id, rows, {"classes": classes})
+    return to_bytes(update), Result(request.id, len(rows), {"classes": classes})
 
 
 def _evaluate(runner: Runner, request: Request, data: Data, advance: Advance) -> tuple[bytes, Result]:

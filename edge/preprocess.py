@@ -1,7 +1,7 @@
 """What turns samples into input tensors: chosen by the manifest.
 
-Text is cheap to keep and its tokenizer is not (11 MiB for 30,000 words), pictures are the other way round. So texts
-are encoded all at once, after which the tokenizer may go; pictures are opened when their micro-batch runs.
+Texts are cheap to keep and their tokenizer is not, pictures are the other way round. So texts are encoded all at
+once, and pictures are opened when their micro-batch runs.
 """
 
 from __future__ import annotations
@@ -37,12 +37,9 @@ class Preprocessor(Protocol):
             BadData: a sample is not what the bundle takes.
         """
 
-    def rest(self) -> None:
-        """Give back what is only needed by `prepare`; the next one gets it again."""
 
-
-def preprocessor(bundle: Bundle) -> Preprocessor:
-    """The preprocessor of a bundle.
+def preprocessor(bundle: Bundle, frugal: bool) -> Preprocessor:
+    """The preprocessor of a bundle; a frugal one trades time for memory.
 
     Raises:
         IntegrityError: the bundle's files or inputs do not belong to its kind.
@@ -51,7 +48,7 @@ def preprocessor(bundle: Bundle) -> Preprocessor:
     if manifest.preprocess.kind == "text":
         from edge.text import Texts
 
-        return Texts(bundle.folder, manifest.preprocess, manifest.inputs)
+        return Texts(bundle.folder, manifest.preprocess, manifest.inputs, frugal)
     from edge.image import Images
 
     return Images(manifest.preprocess, manifest.inputs)

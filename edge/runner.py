@@ -22,7 +22,7 @@ from wire.bundle import Bundle
 from wire.manifest import Bucket, Head, Manifest, Tensor
 
 Array = NDArray[Any]
-WINDOW_BYTES = 8 << 20  # boundaries held at once when many rows go through several segments
+WINDOW_BYTES = 2 << 20  # boundaries held at once when many rows go through several segments
 _ITEM_BYTES = {"int64": 8, "float64": 8, "int8": 1, "uint8": 1, "bool": 1, "float16": 2}
 
 
@@ -48,13 +48,13 @@ class Ready:
 class Runner:
     """A checked bundle, ready to run. Adapters are arguments: a runner holds none.
 
-    A `frugal` runner drops its tokenizer as soon as samples are prepared (a worker's way: it prepares once per job).
+    A `frugal` runner trades time for memory (a worker's way): it never loads the tokenizer itself.
     """
 
     def __init__(self, bundle: Bundle, threads: int = 1, frugal: bool = False) -> None:
         self.bundle, self.frugal = bundle, frugal
         self.chain = Chain(bundle, threads)
-        self._preprocessor = preprocessor(bundle)
+        self._preprocessor = preprocessor(bundle, frugal)
 
     @property
     def manifest(self) -> Manifest:
@@ -79,10 +79,7 @@ class Runner:
             BadData: a sample is not what the bundle takes.
         """
         bucket = training_bucket(self.manifest) if training else forward_bucket(self.manifest)
-        prepared = self._preprocessor.prepare(samples, bucket)
-        if self.frugal:
-            self._preprocessor.rest()
-        return Ready(bucket, prepared)
+        return Ready(bucket, self._preprocessor.prepare(samples, bucket))
 
     def forward(
         self,

@@ -93,11 +93,13 @@ class Session:
         names = list(self.outputs if wanted is None else wanted)
         own = {name: np.ascontiguousarray(value) for name, value in feeds.items() if name in self.inputs}
         try:
-            return dict(zip(names, self._session.run(names, own), strict=True))
+            found = self._session.run(names, own)
         except Exception as error:  # the runtime's own exception types again
             raise BadData(
                 f"expected inputs that fit {self.graph.file}, but onnxruntime said: {_first_line(error)}"
             ) from error
+        # outputs are views of the session's arena and keep all of it alive after `close`: own copies do not
+        return {name: np.array(value) for name, value in zip(names, found, strict=True)}
 
     def close(self) -> None:
         """Give the memory back."""

@@ -1,8 +1,7 @@
-"""Text into token ids: the tokenizers library on the bundle's tokenizer.json, cut and padded to the bucket."""
+"""Text into the model's inputs: token ids of the bundle's tokenizer.json, cut and padded to the bucket."""
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,13 +11,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from console.errors import BadData, IntegrityError
-from edge.memory import give_back
+from edge.encode import FIELDS, Settings, encode, encode_apart, open_tokenizer
 from wire.manifest import Bucket, Preprocess, Tensor
 
-os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")  # a board's cores belong to the model
 FILE = "tokenizer.json"
-AT_ONCE = 256  # encodings are a hundred times larger than the ids in them
-_FIELDS = {"input_ids": "ids", "attention_mask": "attention_mask", "token_type_ids": "type_ids"}
 
 
 @dataclass(frozen=True)
@@ -39,21 +35,23 @@ class Tokens:
 class Texts:
     """`parameters` of the manifest (docs/bundle.md): `max_length`, `pad_id`, `pad_token`, `padding_side`.
 
+    A `frugal` one encodes in a process of its own, for which it pays with a fraction of a second each time.
+
     Raises:
         IntegrityError: there is no tokenizer file, or the model wants inputs that a tokenizer does not make.
     """
 
-    def __init__(self, folder: Path, preprocess: Preprocess, inputs: Sequence[Tensor]) -> None:
-        names = [f for f in preprocess.files if f.endswith(FILE)]
-        if not names:
+    def __init__(self, folder: Path, preprocess: Preprocess, inputs: Sequence[Tensor], frugal: bool) -> None:
+        files = [f for f in preprocess.files if f.endswith(FILE)]
+        if not files:
             raise IntegrityError(f"expected a {FILE} in the bundle, found none; export the bundle again")
-        unknown = [t.name for t in inputs if t.name not in _FIELDS]
+        unknown = [t.name for t in inputs if t.name not in FIELDS]
         if unknown:
             raise IntegrityError(
-                f"expected model inputs among {', '.join(_FIELDS)}, found {', '.join(unknown)}; this bundle is "
+                f"expected model inputs among {', '.join(FIELDS)}, found {', '.join(unknown)}; this bundle is "
                 f"not for text"
             )
-        self._path, self._parameters = folder / names[0], preprocess.parameters
+        self._path, self._parameters, self._frugal = folder / files[0], preprocess.parameters, frugal
         self._names = [t.name for t in inputs]
         self._tokenizer: Any = None
 
@@ -67,42 +65,26 @@ class Texts:
         wrong = next((s for s in samples if not isinstance(s, str)), None)
         if wrong is not None:
             raise BadData(f"expected texts for this bundle, found {type(wrong).__name__}")
-        tokenizer, length = self._fitted(bucket.sequence), bucket.sequence or 0
-        arrays = {name: np.zeros((len(samples), length), np.int32) for name in self._names}
-        for start in range(0, len(samples), AT_ONCE):
-            encodings = tokenizer.encode_batch(list(samples[start : start + AT_ONCE]))
-            for name, array in arrays.items():
-                array[start : start + AT_ONCE] = [getattr(e, _FIELDS[name]) for e in encodings]
-        return Tokens(arrays)
+        settings = self._settings(bucket)
+        if self._frugal:
+            found: Sequence[Any] = encode_apart(self._path, samples, self._names, settings)
+        else:
+            self._tokenizer = self._tokenizer or open_tokenizer(self._path)
+            found = encode(self._tokenizer, samples, self._names, settings)
+        shape = (len(samples), settings.length)
+        arrays = [
+            np.frombuffer(ids, np.int32).reshape(shape) if samples else np.zeros(shape, np.int32) for ids in found
+        ]
+        return Tokens(dict(zip(self._names, arrays, strict=True)))
 
-    def rest(self) -> None:
-        """Drop the tokenizer."""
-        if self._tokenizer is not None:
-            self._tokenizer = None
-            give_back()
-
-    def _fitted(self, length: int | None) -> Any:
-        if length is None:
-            raise IntegrityError("expected a bucket with a sequence length for text, found none; export again")
-        if self._tokenizer is None:
-            self._tokenizer = _read(self._path)
+    def _settings(self, bucket: Bucket) -> Settings:
         given = self._parameters
-        self._tokenizer.enable_truncation(min(length, int(given.get("max_length", length))))
-        self._tokenizer.enable_padding(
-            direction=given.get("padding_side", "right"),
+        if bucket.sequence is None:
+            raise IntegrityError("expected a bucket with a sequence length for text, found none; export again")
+        return Settings(
+            length=bucket.sequence,
+            max_length=int(given.get("max_length", bucket.sequence)),
             pad_id=int(given.get("pad_id", 0)),
             pad_token=str(given.get("pad_token") or "[PAD]"),
-            length=length,
+            padding_side=str(given.get("padding_side", "right")),
         )
-        return self._tokenizer
-
-
-def _read(path: Path) -> Any:
-    from tokenizers import Tokenizer
-
-    try:
-        return Tokenizer.from_file(str(path))
-    except Exception as error:  # the library raises plain Exception
-        raise IntegrityError(
-            f"expected a tokenizer in {path.name}, found something else ({error}); export the bundle again"
-        ) from error
