@@ -31,9 +31,9 @@ AGENT_TOML = """\
 [agent]
 name = "{name}"
 fleet = "{fleet}"
-bundle = "{bundle}"
-state = "{state}"
-data = "{data}"
+bundle = {bundle}
+state = {state}
+data = {data}
 holdout = {holdout}
 worker_idle_s = 60
 
@@ -41,9 +41,9 @@ worker_idle_s = 60
 url = "mqtt://127.0.0.1:{port}"
 
 [keys]
-device = "{key}"
-hub = "{hub}"
-publisher = "{publisher}"
+device = {key}
+hub = {hub}
+publisher = {publisher}
 """
 
 
@@ -81,14 +81,15 @@ class Fleet:
             registry.enroll(hub, device, public.read_text())
         config = home / "agent.toml"
         paths = {
-            "bundle": bundle.resolve(),
-            "state": self.state(device).resolve(),
-            "data": data.resolve(),
-            "key": secret.resolve(),
-            "hub": (self.hub / "hub.pub").resolve(),
-            "publisher": self.publisher.resolve(),
+            "bundle": bundle,
+            "state": self.state(device),
+            "data": data,
+            "key": secret,
+            "hub": self.hub / "hub.pub",
+            "publisher": self.publisher,
         }
-        text = AGENT_TOML.format(name=device, fleet=self.name, holdout=holdout, port=self.port, **paths)
+        quoted = {name: json.dumps(str(path.resolve()), ensure_ascii=False) for name, path in paths.items()}
+        text = AGENT_TOML.format(name=device, fleet=self.name, holdout=holdout, port=self.port, **quoted)
         write_atomic(config, text.encode())
         return config
 
