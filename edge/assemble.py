@@ -4,10 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from pathlib import Path
 
-from console.errors import BadData, join
+from console.errors import BadData, IntegrityError, join
+from edge.request import needed_blobs
 from wire.adapter import Adapter, read_adapter
+from wire.files import digest, read_bytes
 from wire.kinds.lora import concatenate
+from wire.messages import Version
 
 
 def assemble(model: str, version: str, rungs: Sequence[bytes], head: bytes | None, rank: int) -> Adapter:
@@ -31,6 +35,24 @@ def assemble(model: str, version: str, rungs: Sequence[bytes], head: bytes | Non
     lora = {slot: concatenate([r[slot] for r in read]).prefix(rank) for slot in (read[0] if read else {})}
     heads = {} if head is None else read_adapter(head, f"the heads of version {version[:12]}").heads
     return Adapter(model, version, lora, heads=heads)
+
+
+def read_version(blobs: Path, name: str, version: Version, rank: int) -> Adapter:
+    """The adapter of a version whose blobs are in a folder, at a rank.
+
+    Raises:
+        StorageError: a blob is not there.
+        IntegrityError: a blob has another SHA-256.
+        BadData: the blobs are not what the version says.
+    """
+    read = []
+    for blob, _ in needed_blobs(version, rank):
+        data = read_bytes(blobs / blob, "a blob of a version")
+        if digest(data) != blob:
+            raise IntegrityError(f"expected blob {blob[:12]} with its own SHA-256, found other bytes; fetch it again")
+        read.append(data)
+    head = read.pop() if version.head else None
+    return assemble(version.model, name, read, head, rank)
 
 
 def prefix(adapter: Adapter, rank: int) -> Adapter:

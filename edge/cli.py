@@ -11,6 +11,7 @@ import threading
 from pathlib import Path
 
 from console.arguments import Arguments
+from console.errors import UsageError
 
 log = logging.getLogger("edgequilt.agent")
 
@@ -27,8 +28,9 @@ def main(argv: list[str]) -> int:
     run.add_argument("--config", type=Path, required=True, help="agent.toml (docs/agent.md)")
     run.add_argument("--quiet", action="store_true", help="log warnings only")
     infer = verbs.add_parser("infer", help="label texts or pictures with a bundle")
-    infer.add_argument("--bundle", type=Path, required=True)
-    infer.add_argument("--trust", type=Path, required=True, help="the publisher's .pub file")
+    infer.add_argument("--config", type=Path, help="agent.toml: its bundle, with the version that the agent serves")
+    infer.add_argument("--bundle", type=Path)
+    infer.add_argument("--trust", type=Path, help="the publisher's .pub file")
     infer.add_argument("--adapter", type=Path, help="an adapter file to apply")
     infer.add_argument("--json", action="store_true")
     infer.add_argument("samples", nargs="+", metavar="TEXT", help="texts, or paths of pictures")
@@ -67,11 +69,18 @@ def _run(given: argparse.Namespace) -> int:
 
 
 def _infer(given: argparse.Namespace) -> int:
-    from edge.model import load
+    from edge.model import load, serving
     from wire.adapter import read_adapter
     from wire.files import read_bytes
 
-    model = load(given.bundle, given.trust)
+    if given.config is not None:
+        from edge.config import read_config
+
+        model = serving(read_config(given.config))
+    elif given.bundle is not None and given.trust is not None:
+        model = load(given.bundle, given.trust)
+    else:
+        raise UsageError("expected --config, or --bundle and --trust, found neither; say which bundle to use")
     if given.adapter is not None:
         model.apply(read_adapter(read_bytes(given.adapter, "an adapter"), str(given.adapter)))
     for sample, found in zip(given.samples, model.infer(given.samples), strict=True):

@@ -48,6 +48,7 @@ class Core:
                 "fleet": setup.voice.fleet,
             },
         )
+        self.store.clean()
         self.status.restore()
         self._intake = Intake(setup, self.store)
         self._deeds = Deeds(self)
@@ -147,6 +148,8 @@ class Core:
             up = bool(rest[0])
             log.info("connected" if up else "connection lost")
             self.status.set(connected=up)
+            for name in list(self.alarms.attempts):
+                self.alarms.calm(name)  # whoever waited for a connection need not wait long any more
             self.happen(p.Connected() if up else p.Lost())
         elif kind == "worker":
             self._deeds.answer(*rest)

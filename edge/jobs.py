@@ -9,12 +9,12 @@ from pathlib import Path
 from typing import Any
 
 from console.errors import BadData, IntegrityError
-from edge.assemble import assemble, prefix
+from edge.assemble import prefix, read_version
 from edge.backprop import TrainSettings, train
 from edge.data import Data, read_data
 from edge.evaluate import evaluate
 from edge.features import enough, statistics
-from edge.request import Place, Request, Result, needed_blobs, needed_rank, ranks
+from edge.request import Place, Request, Result, needed_rank, ranks
 from edge.runner import Runner
 from wire.adapter import Adapter, to_bytes
 from wire.bundle import MANIFEST, Bundle, open_bundle
@@ -80,11 +80,8 @@ def perform(desk: Desk, request: Request, advance: Advance = lambda done, of: No
 
 def adapter_of(request: Request, index: int, own: int) -> Adapter:
     """The adapter of a version of the request, at the highest rank that the job needs."""
-    version, name = request.versions[index], request.digests[index]
     rank = needed_rank(request.kind, request.settings, own)
-    read = [_blob(request.place, blob) for blob, _ in needed_blobs(version, rank)]
-    head = read.pop() if version.head else None
-    return assemble(version.model, name, read, head, rank)
+    return read_version(Path(request.place.blobs), request.digests[index], request.versions[index], rank)
 
 
 def _train(runner: Runner, request: Request, data: Data, advance: Advance) -> tuple[bytes, Result]:
@@ -169,10 +166,3 @@ def _few(labels: Sequence[str]) -> str:
 
 def _tag(request: Request) -> dict[str, str]:
     return {"job": request.id, "round": str(request.round)}
-
-
-def _blob(place: Place, name: str) -> bytes:
-    data = read_bytes(Path(place.blobs) / name, "a blob of a version")
-    if digest(data) != name:
-        raise IntegrityError(f"expected blob {name[:12]} with its own SHA-256, found other bytes; it is fetched again")
-    return data

@@ -74,7 +74,12 @@ class WorkerLink:
         """Begin a job, in a new process if there is none."""
         self._used_at = self._clock()
         if self._worker is None or not self._worker.alive:
-            self._worker = _Worker(self._command, _environment(self.threads), self._emit)
+            try:
+                self._worker = _Worker(self._command, _environment(self.threads), self._emit)
+            except OSError as error:
+                reason = f"expected to start a worker, but the system said: {error.strerror}; free some memory"
+                self._emit("error", {"id": request.id, "reason": reason})
+                return
             log.info("worker %d started", self._worker.process.pid)
         self._worker.submit(request)
 

@@ -9,8 +9,11 @@ from typing import Any, TypedDict
 import numpy as np
 from numpy.typing import NDArray
 
+from edge.assemble import read_version
+from edge.config import Config
 from edge.feeds import check_adapter
 from edge.runner import Runner
+from edge.store import Store
 from wire.adapter import Adapter
 from wire.bundle import open_bundle
 from wire.envelope import Trust
@@ -83,6 +86,22 @@ def load(folder: str | Path, trust: Trust | str | Path | None = None, threads: i
     if isinstance(trust, (str, Path)):
         trust = Trust([read_public_key(Path(trust), "publisher")])
     return Model(Runner(open_bundle(Path(folder), trust), threads))
+
+
+def serving(config: Config) -> Model:
+    """An agent's bundle with the version that it serves: the base model while none is released.
+
+    Raises:
+        EdgequiltError: as `load`, and when the state folder does not hold what it says.
+    """
+    trust = Trust(read_public_key(path, "publisher") for path in config.publisher_keys)
+    model = load(config.bundle, trust, config.threads)
+    store = Store(config.state)
+    served = store.released.served
+    version = None if served is None else store.version(served.digest)
+    if served is not None and version is not None:
+        model.apply(read_version(store.blobs, served.digest, version, model.runner.manifest.plan.rank))
+    return model
 
 
 def _listed(samples: Sequence[Any]) -> Sequence[Any]:

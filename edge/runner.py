@@ -51,8 +51,10 @@ class Runner:
     A `frugal` runner trades time for memory (a worker's way): it never loads the tokenizer itself.
     """
 
-    def __init__(self, bundle: Bundle, threads: int = 1, frugal: bool = False) -> None:
-        self.bundle, self.frugal = bundle, frugal
+    def __init__(
+        self, bundle: Bundle, threads: int = 1, frugal: bool = False, window_bytes: int = WINDOW_BYTES
+    ) -> None:
+        self.bundle, self.frugal, self.window_bytes = bundle, frugal, window_bytes
         self.chain = Chain(bundle, threads)
         self._preprocessor = preprocessor(bundle, frugal)
 
@@ -134,7 +136,7 @@ class Runner:
             t.name: t for s in segments for g in s.graphs if g.bucket == bucket.name for t in (*g.inputs, *g.outputs)
         }
         crossing = max(sum(_bytes(tensors[n]) for n in s.inputs if n in tensors) for s in segments)
-        return max(1, WINDOW_BYTES // max(1, crossing)) * bucket.batch
+        return max(1, self.window_bytes // max(1, crossing)) * bucket.batch
 
     def close(self) -> None:
         """Give the sessions' memory back."""

@@ -39,9 +39,13 @@ class Store:
         self.blobs, self.versions = folder / "blobs", folder / "versions"
         for part in (self.blobs, self.versions):
             part.mkdir(parents=True, exist_ok=True)
-            sweep(part)
         self._checked: set[str] = set()
         self.released = self._read_release()
+
+    def clean(self) -> None:
+        """Remove what a killed agent left; only the agent that has the folder may."""
+        for part in (self.folder, self.blobs, self.versions):
+            sweep(part)
 
     def save_version(self, body: bytes, envelope: bytes = b"") -> tuple[str, Version]:
         """Keep a version whose signature was checked, or whose digest a signed message named.

@@ -21,8 +21,9 @@ from edge.cli import main
 from edge.config import read_config
 from edge.setup import prepare
 from tests.conftest import ROOT
-from tests.edge.boards import Board, make_board, write_data
+from tests.edge.boards import Board, Farm, HereLink, make_board, write_data
 from tests.edge.test_jobs import flip
+from wire.memory import Network
 
 TOML = """
 [agent]
@@ -195,3 +196,22 @@ def test_infer_labels_texts(board: Board, capsys: pytest.CaptureFixture[str]) ->
     assert json.loads(capsys.readouterr().out)["scores"]["b"] == pytest.approx(1 / 3)
     with pytest.raises(SignatureError):
         main(["infer", "--bundle", str(board.config.bundle), "--trust", str(board.folder / "keys" / "hub.pub"), "x"])
+
+
+def test_infer_answers_with_the_version_that_the_agent_serves(board: Board, capsys: pytest.CaptureFixture[str]) -> None:
+    """Before any release the base model answers; after one the same command answers with its factors and head."""
+    config = ["--config", str(board.folder / "agent.toml"), "--json", "red sun"]
+    assert main(["infer", *config]) == 0
+    base = json.loads(capsys.readouterr().out)["scores"]
+    farm = Farm(board, Network(), HereLink())
+    core = farm.start()
+    farm.hub.release(farm.hub.publish_version(board.manifest, 1), 1, 1)
+    assert farm.run(lambda: core.store.released.served is not None)
+
+    assert main(["infer", *config]) == 0
+
+    found = json.loads(capsys.readouterr().out)["scores"]
+    assert max(abs(found[k] - base[k]) for k in base) > 0.05
+    assert sum(found.values()) == pytest.approx(1)
+    with pytest.raises(UsageError, match="expected --config, or --bundle and --trust"):
+        main(["infer", "red sun"])

@@ -16,9 +16,11 @@ from edge.adamw import AdamW, Hyperparameters
 from edge.backprop import TrainSettings, train
 from edge.data import Row
 from edge.runner import Runner
+from edge.runtime import Session
 from tests.edge.bundles import MODEL, make_bundle, make_weights
 from tests.edge.oracle import Oracle, pixels
 from wire.adapter import Adapter
+from wire.bundle import open_bundle
 from wire.kinds.head import Head
 from wire.kinds.lora import Lora
 from wire.manifest import Manifest
@@ -121,6 +123,31 @@ def test_the_micro_batch_changes_nothing(count: int, seed: int, small_and_large:
     assert one.loss == pytest.approx(other.loss, rel=1e-5)
     for name, gradient in one.by_input.items():
         np.testing.assert_allclose(gradient, other.by_input[name], atol=2e-6)
+
+
+def test_many_rows_go_through_a_chain_in_windows(tmp_path: Path) -> None:
+    """With room for the boundaries of one micro-batch at a time, the outputs are the same; none keeps its session."""
+    make_bundle(tmp_path / "b", segments=(1, 1, 1))
+    bundle = open_bundle(tmp_path / "b", None)
+    narrow, wide = Runner(bundle, window_bytes=1), Runner(bundle)
+    told: list[int] = []
+
+    np.testing.assert_array_equal(
+        narrow.forward(pictures(7), None, told.append).features, wide.forward(pictures(7)).features
+    )
+    assert told == [2, 2, 2, 1]
+
+
+def test_outputs_do_not_hold_on_to_the_session(tmp_path: Path) -> None:
+    """Every array that a run returns owns its memory: a view would keep the whole arena of a closed session."""
+    make_bundle(tmp_path / "b")
+    bundle = open_bundle(tmp_path / "b", None)
+    graph = bundle.manifest.segments[0].graphs[0]
+    session = Session(bundle.path(graph.file), graph)
+
+    found = session.run({"pixel_values": np.zeros((2, 1, 4, 4), np.float32)})
+
+    assert all(value.flags.owndata for value in found.values())
 
 
 def test_adapters_reach_the_graph_at_any_rank(tmp_path: Path) -> None:

@@ -18,10 +18,12 @@ from edge.data import read_data
 from edge.evaluate import evaluate
 from edge.features import statistics
 from edge.jobs import settings_of
+from edge.runner import Runner
 from tests.edge.bundles import MODEL, make_bundle, make_weights, trust_of
 from tests.edge.oracle import Oracle, pixels
 from tests.edge.test_gradients import pictures, random_adapter, rows, runner
 from wire.adapter import Adapter, to_bytes
+from wire.bundle import open_bundle
 from wire.kinds.lora import Lora
 from wire.ladder import rungs
 
@@ -105,6 +107,21 @@ def test_text_is_cut_and_padded_to_the_bucket(tmp_path: Path) -> None:
     found = model.infer(TEXTS)
     assert [f["label"] for f in found] == ["a"] * 4
     assert found[0]["scores"] == pytest.approx({"a": 1 / 3, "b": 1 / 3, "c": 1 / 3})
+
+
+def test_texts_that_are_encoded_apart_are_the_same(tmp_path: Path) -> None:
+    """A frugal runner, whose tokenizer lives in another process, gives the same bits; a broken one gives words."""
+    make_bundle(tmp_path / "b", kind="text")
+    bundle = open_bundle(tmp_path / "b", None)
+
+    usual, frugal = (Runner(bundle, frugal=f).forward([*TEXTS, "\u2603 red\n"]).features for f in (False, True))
+
+    np.testing.assert_array_equal(usual, frugal)
+    assert Runner(bundle, frugal=True).forward([]).features.shape == (0, 5)
+    (tmp_path / "b" / "tokenizer.json").write_text("{}")
+    for f in (False, True):
+        with pytest.raises(IntegrityError, match=r"expected a tokenizer in tokenizer\.json, found something else"):
+            Runner(bundle, frugal=f).forward(TEXTS)
 
 
 def test_pictures_are_the_same_as_paths_and_arrays(tmp_path: Path) -> None:
