@@ -64,17 +64,17 @@ def learn_alone(
         effort: as much as a board of the fleet makes.
         advance: told after each piece of work; may raise to stop.
     """
-    adapter = _with_head(runner, start, rows)
+    adapter = _with_head(runner, start, rows, advance)
     for turn in range(effort.rounds):
         settings = TrainSettings(
             steps=effort.steps, batch=effort.batch, learning_rate=effort.learning_rate, seed=effort.seed + turn
         )
         adapter = train(runner, adapter, rows, settings, lambda done, loss: advance("a step")).adapter
-    adapter = _with_head(runner, adapter, rows)
+    adapter = _with_head(runner, adapter, rows, advance)
     rank = max((factors.rank for factors in adapter.lora.values()), default=0)
     return evaluate(runner, adapter, test, NO_VERSION, rank, lambda n: advance("rows"))
 
 
-def _with_head(runner: Runner, adapter: Adapter, rows: Sequence[Row]) -> Adapter:
-    sums, _ = statistics(runner, adapter, rows)
+def _with_head(runner: Runner, adapter: Adapter, rows: Sequence[Row], advance: Callable[[str], None]) -> Adapter:
+    sums, _ = statistics(runner, adapter, rows, advance=lambda n: advance("rows"))
     return replace(adapter, heads={adapter.rank: lda.solve(sums)})
