@@ -1,0 +1,1 @@
+"""Measurements, side by side in one run: `python -m bench.NAME` prints a table and writes JSON."""
