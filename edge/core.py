@@ -13,6 +13,7 @@ from collections.abc import Callable
 from typing import Any
 
 from console.errors import EdgequiltError
+from edge import events as ev
 from edge import protocol as p
 from edge.alarms import Alarms
 from edge.deeds import FETCH, Deeds
@@ -74,7 +75,7 @@ class Core:
         released = self.store.released
         self.status.set(connected=False, released=self._deeds.released())
         if released.seen is not None and released.seen != released.served:
-            self.happen(p.ReleaseCame(released.seen))
+            self.happen(ev.ReleaseCame(released.seen))
         self.transport.start(
             lambda topic, payload: self._inbox.put(("message", topic, payload)),
             lambda up: self._inbox.put(("connection", up)),
@@ -150,7 +151,7 @@ class Core:
             self.status.set(connected=up)
             for name in list(self.alarms.attempts):
                 self.alarms.calm(name)  # whoever waited for a connection need not wait long any more
-            self.happen(p.Connected() if up else p.Lost())
+            self.happen(ev.Connected() if up else ev.Lost())
         elif kind == "worker":
             self._deeds.answer(*rest)
 
@@ -163,9 +164,9 @@ class Core:
             log.warning("ignored %s: %s", topic.rpartition("/")[2], error)
             return
         for event in events:
-            if isinstance(event, p.JobCame):
+            if isinstance(event, ev.JobCame):
                 self.status.traffic.enter(event.job.round)
-            if isinstance(event, p.Stored):
+            if isinstance(event, ev.Stored):
                 self.alarms.calm(FETCH)
             self.happen(event)
 
@@ -174,9 +175,9 @@ class Core:
         job = self.life.job
         if name == FETCH and job is not None and self.life.phase == p.FETCHING and waited_s > FETCH_PATIENCE_S:
             lacking = ", ".join(sorted(x[:12] for x in self.life.lacking))
-            self.happen(p.Crashed(job.job, f"expected {lacking} from the hub within {waited_s:.0f} s, found nothing"))
+            self.happen(ev.Crashed(job.job, f"expected {lacking} from the hub within {waited_s:.0f} s, found nothing"))
             return
-        self.happen(p.Due("" if name == FETCH else name))
+        self.happen(ev.Due("" if name == FETCH else name))
         armed = name in self.alarms.at
         needed = bool(self.life.lacking or self.life.release_lacking) if name == FETCH else name in self.life.waiting
         if needed and not armed:  # offline: nothing was sent, look again later

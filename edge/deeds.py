@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from console.errors import EdgequiltError
+from edge import events as ev
 from edge import protocol as p
 from edge.memory import available_bytes
 from edge.request import Request, needed_blobs, needed_rank
@@ -36,16 +37,16 @@ class Deeds:
             left.unlink()
         sweep(self._work)
         self._do: dict[type, Callable[[Any], None]] = {
-            p.SayHello: self._hello,
-            p.Look: self._look,
-            p.LookRelease: self._look_release,
-            p.Ask: self._ask,
-            p.Compute: self._compute,
-            p.StopWorker: self._stop,
-            p.Send: self._send,
-            p.SayFailed: self._say_failed,
-            p.Forget: self._forget,
-            p.Serve: self._serve,
+            ev.SayHello: self._hello,
+            ev.Look: self._look,
+            ev.LookRelease: self._look_release,
+            ev.Ask: self._ask,
+            ev.Compute: self._compute,
+            ev.StopWorker: self._stop,
+            ev.Send: self._send,
+            ev.SayFailed: self._say_failed,
+            ev.Forget: self._forget,
+            ev.Serve: self._serve,
         }
 
     def do(self, action: object) -> None:
@@ -64,7 +65,7 @@ class Deeds:
             self._keep(job, int(fields["samples"]), dict(fields.get("metrics", {})))
         else:
             core.store.recheck()
-            core.happen(p.Crashed(name, str(fields.get("reason"))))
+            core.happen(ev.Crashed(name, str(fields.get("reason"))))
         if core.life.phase == p.IDLE:
             self._collect()
 
@@ -79,7 +80,7 @@ class Deeds:
             return None
         return {"version": served.version, "digest": served.digest, "sequence": served.sequence}
 
-    def _hello(self, action: p.SayHello) -> None:
+    def _hello(self, action: ev.SayHello) -> None:
         setup, served = self._core.setup, self._core.store.released.served
         self._say(
             m.Hello,
@@ -95,19 +96,19 @@ class Deeds:
         )
         self._say(m.Presence, state="online")
 
-    def _look(self, action: p.Look) -> None:
+    def _look(self, action: ev.Look) -> None:
         job, setup = action.job, self._core.setup
         self._core.status.job(job.job, kind=job.kind, round=job.round, state="fetching")
         if job.kind not in setup.jobs:
             able = ", ".join(setup.jobs) or "nothing"
-            self._core.happen(p.Crashed(job.job, f"expected a job that the bundle can do ({able}), found {job.kind}"))
+            self._core.happen(ev.Crashed(job.job, f"expected a job that the bundle can do ({able}), found {job.kind}"))
             return
         rank = needed_rank(job.kind, job.settings, setup.rank)
-        self._core.happen(p.Looked(job.job, self._lacking(job.versions, rank)))
+        self._core.happen(ev.Looked(job.job, self._lacking(job.versions, rank)))
 
-    def _look_release(self, action: p.LookRelease) -> None:
+    def _look_release(self, action: ev.LookRelease) -> None:
         name = action.release.digest
-        self._core.happen(p.ReleaseLooked(name, self._lacking((name,), self._core.setup.rank)))
+        self._core.happen(ev.ReleaseLooked(name, self._lacking((name,), self._core.setup.rank)))
 
     def _lacking(self, versions: tuple[str, ...], rank: int) -> frozenset[str]:
         """Versions and blobs that are not here; the intake is told to take them."""
@@ -124,19 +125,21 @@ class Deeds:
                     self._core.intake.expect(blob, size)
         return frozenset(lacking)
 
-    def _ask(self, action: p.Ask) -> None:
+    def _ask(self, action: ev.Ask) -> None:
         for blob in sorted(action.digests):
             assembly = self._core.intake.asked.get(blob)
             indexes = assembly.missing() if assembly is not None and assembly.parts else ()
             self._say(m.Fetch, blob=blob, indexes=indexes)
         self._core.alarms.arm(FETCH, self._core.now())
 
-    def _compute(self, action: p.Compute) -> None:
+    def _compute(self, action: ev.Compute) -> None:
         job, setup = action.job, self._core.setup
         versions = [self._core.store.version(name) for name in job.versions]
         found = tuple(v for v in versions if v is not None)
         if len(found) < len(versions) or not found:
-            self._core.happen(p.Crashed(job.job, "expected the versions of the job on disk, found none; send it again"))
+            self._core.happen(
+                ev.Crashed(job.job, "expected the versions of the job on disk, found none; send it again")
+            )
             return
         log.info("%s %s of round %d begins", job.kind, job.job, job.round)
         self._core.status.job(job.job, state="computing")
@@ -146,7 +149,7 @@ class Deeds:
         )
         self._core.link.submit(request)
 
-    def _stop(self, action: p.StopWorker) -> None:
+    def _stop(self, action: ev.StopWorker) -> None:
         log.info("the hub no longer waits for the job; the worker is ended")
         self._core.link.stop()
 
@@ -164,13 +167,13 @@ class Deeds:
                 metrics=metrics,
             )
         except (EdgequiltError, OSError) as error:
-            core.happen(p.Crashed(job.job, str(error)))
+            core.happen(ev.Crashed(job.job, str(error)))
             return
         log.info("%s %s is done: %d bytes, %d samples", job.kind, job.job, update.bytes, samples)
         core.status.job(job.job, state="waiting", update=update.update, bytes=update.bytes, samples=samples, **metrics)
-        core.happen(p.Computed(job.job, update.update))
+        core.happen(ev.Computed(job.job, update.update))
 
-    def _send(self, action: p.Send) -> None:
+    def _send(self, action: ev.Send) -> None:
         core = self._core
         update = core.outbox.updates[action.update]
         if action.begin:
@@ -182,12 +185,12 @@ class Deeds:
             core.alarms.calm(action.update)
         core.alarms.arm(action.update, core.now())
 
-    def _say_failed(self, action: p.SayFailed) -> None:
+    def _say_failed(self, action: ev.SayFailed) -> None:
         log.warning("%s failed: %s", action.job, action.reason)
         self._core.status.job(action.job, state="failed", reason=action.reason)
         self._say(m.Failed, job=action.job, reason=action.reason)
 
-    def _forget(self, action: p.Forget) -> None:
+    def _forget(self, action: ev.Forget) -> None:
         core = self._core
         job = core.outbox.updates[action.update].job
         core.outbox.receipt(action.update, action.status, action.reason)
@@ -195,7 +198,7 @@ class Deeds:
         core.status.job(job, state=action.status, **({"reason": action.reason} if action.reason else {}))
         log.info("%s: %s%s", job, action.status, f" ({action.reason})" if action.reason else "")
 
-    def _serve(self, action: p.Serve) -> None:
+    def _serve(self, action: ev.Serve) -> None:
         self._core.store.serve(action.release)
         self._core.status.set(released=self.released())
         log.info("version %d is served", action.release.version)

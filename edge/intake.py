@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 from console.errors import BadData, SignatureError
-from edge import protocol as p
+from edge import events as ev
 from edge.setup import Setup
 from edge.store import Store
 from wire.chunks import Assembly
@@ -21,10 +21,10 @@ log = logging.getLogger("edgequilt.agent")
 
 # what needs no look at the disk
 _PLAIN: dict[type, Callable[[Any], Any]] = {
-    Job: p.JobCame,
-    Cancel: lambda m: p.Cancelled(m.job),
-    Receipt: lambda m: p.Receipted(m.update, m.status, m.reason),
-    Missing: lambda m: p.Wanted(m.update, m.indexes, m.begin),
+    Job: ev.JobCame,
+    Cancel: lambda m: ev.Cancelled(m.job),
+    Receipt: lambda m: ev.Receipted(m.update, m.status, m.reason),
+    Missing: lambda m: ev.Wanted(m.update, m.indexes, m.begin),
 }
 
 
@@ -72,9 +72,9 @@ class Intake:
         if isinstance(message, Version):
             name, _ = self._store.save_version(body, envelope)
             self.asked.pop(name, None)
-            return [p.Stored(name)]
+            return [ev.Stored(name)]
         if isinstance(message, Release):
-            return [p.ReleaseCame(message)] if self._store.follow(message) else []
+            return [ev.ReleaseCame(message)] if self._store.follow(message) else []
         return [_PLAIN[type(message)](message)]
 
     def _chunk(self, chunk: Chunk) -> list[Any]:
@@ -91,7 +91,7 @@ class Intake:
             return []
         self._store.save_blob(chunk.blob, data)
         del self.asked[chunk.blob]
-        return [p.Stored(chunk.blob)]
+        return [ev.Stored(chunk.blob)]
 
     def _fetched_version(self, chunk: Chunk) -> list[Any]:
         """A version that a signed job or release named, fetched by its digest: its own signature is not needed."""
@@ -101,4 +101,4 @@ class Intake:
             return []
         self._store.save_version(chunk.data)
         self.asked.pop(chunk.blob, None)
-        return [p.Stored(chunk.blob)]
+        return [ev.Stored(chunk.blob)]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +17,10 @@ from edge import load
 from edge.adamw import AdamW, Hyperparameters
 from edge.backprop import TrainSettings, train
 from edge.data import Row
+from edge.feeds import feeds_of
 from edge.runner import Runner
 from edge.runtime import Session
+from tests.conftest import ROOT
 from tests.edge.bundles import MODEL, make_bundle, make_weights
 from tests.edge.oracle import Oracle, pixels
 from wire.adapter import Adapter
@@ -136,6 +140,45 @@ def test_many_rows_go_through_a_chain_in_windows(tmp_path: Path) -> None:
         narrow.forward(pictures(7), None, told.append).features, wide.forward(pictures(7)).features
     )
     assert told == [2, 2, 2, 1]
+
+
+FLOOR = """
+import json, sys
+import numpy as np
+from pathlib import Path
+from edge.chain import Chain
+from wire.bundle import open_bundle
+feeds = {n: np.array(v["value"], v["dtype"]) for n, v in json.load(sys.stdin).items()}
+chain = Chain(open_bundle(Path(sys.argv[1]), None))
+found = chain.gradients([feeds], "train", {})
+print(json.dumps({"loss": found.loss, **{n: g.tolist() for n, g in found.by_input.items()}}))
+"""
+
+
+def test_the_oldest_runtime_computes_the_same(tmp_path: Path, floor_python: Path) -> None:
+    """Under the oldest onnxruntime of the fleet the chain opens with the same options and gives the same gradients."""
+    run = runner(tmp_path, segments=(1, 1, 1))
+    adapter, given = random_adapter(run.manifest), rows(2)
+    expected = run.gradients(given, adapter)
+    x = pixels([r.sample for r in given]).reshape(2, 1, 4, 4).astype(np.float32)
+    feeds = {"pixel_values": x, "labels": np.array([0, 1]), "weights": np.ones(2, np.float32)}
+    feeds |= feeds_of(run.manifest, adapter)
+    asked = {n: {"value": v.tolist(), "dtype": str(v.dtype)} for n, v in feeds.items()}
+
+    done = subprocess.run(
+        [str(floor_python), "-c", FLOOR, str(tmp_path / "bundle")],
+        input=json.dumps(asked),
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+
+    found = json.loads(done.stdout)
+    assert found.pop("loss") == pytest.approx(expected.loss, rel=1e-5)
+    assert found.keys() == expected.by_input.keys()
+    for name, gradient in expected.by_input.items():
+        np.testing.assert_allclose(np.array(found[name]), gradient, atol=1e-6)
 
 
 def test_outputs_do_not_hold_on_to_the_session(tmp_path: Path) -> None:

@@ -8,12 +8,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from edge import events as ev
 from edge import protocol as p
 from wire.messages import Job, JobKind, Release
 
 EVENTS = (
-    *(p.Connected, p.Lost, p.JobCame, p.Cancelled, p.Looked, p.ReleaseCame, p.ReleaseLooked, p.Stored),
-    *(p.Computed, p.Crashed, p.Wanted, p.Receipted, p.Due),
+    *(ev.Connected, ev.Lost, ev.JobCame, ev.Cancelled, ev.Looked, ev.ReleaseCame, ev.ReleaseLooked, ev.Stored),
+    *(ev.Computed, ev.Crashed, ev.Wanted, ev.Receipted, ev.Due),
 )
 BLOB, VERSION = "b" * 64, "v" * 64
 
@@ -41,59 +42,62 @@ def test_the_table_is_complete() -> None:
 def test_a_job_goes_its_way() -> None:
     """Look, fetch, look again, compute, send, forget: one action after the other, and the job is finished."""
     j = job()
-    life, actions = after(p.JobCame(j))
-    assert (life.phase, actions) == (p.FETCHING, [p.Look(j)])
-    life, actions = after(p.Looked(j.job, frozenset({BLOB})), life=life)
-    assert actions == [p.Ask(frozenset({BLOB}))]
-    life, actions = after(p.Stored(BLOB), life=life)
-    assert actions == [p.Look(j)]
-    life, actions = after(p.Looked(j.job, frozenset()), life=life)
-    assert (life.phase, actions) == (p.COMPUTING, [p.Compute(j)])
-    life, actions = after(p.Computed(j.job, "u"), life=life)
-    assert (life.phase, actions) == (p.IDLE, [p.Send("u", indexes=None)])
-    life, actions = after(p.Receipted("u", "accepted", ""), life=life)
-    assert actions == [p.Forget("u", "accepted", "")]
+    life, actions = after(ev.JobCame(j))
+    assert (life.phase, actions) == (p.FETCHING, [ev.Look(j)])
+    life, actions = after(ev.Looked(j.job, frozenset({BLOB})), life=life)
+    assert actions == [ev.Ask(frozenset({BLOB}))]
+    life, actions = after(ev.Stored(BLOB), life=life)
+    assert actions == [ev.Look(j)]
+    life, actions = after(ev.Looked(j.job, frozenset()), life=life)
+    assert (life.phase, actions) == (p.COMPUTING, [ev.Compute(j)])
+    life, actions = after(ev.Computed(j.job, "u"), life=life)
+    assert (life.phase, actions) == (p.IDLE, [ev.Send("u", indexes=None)])
+    life, actions = after(ev.Receipted("u", "accepted", ""), life=life)
+    assert actions == [ev.Forget("u", "accepted", "")]
     assert life == p.Life(connected=True, finished=frozenset({j.job}))
 
 
-FETCHING = (p.JobCame(job()), p.Looked(job().job, frozenset({BLOB})))
-COMPUTING = (p.JobCame(job()), p.Looked(job().job, frozenset()))
-WAITING = (*COMPUTING, p.Computed(job().job, "u"))
+FETCHING = (ev.JobCame(job()), ev.Looked(job().job, frozenset({BLOB})))
+COMPUTING = (ev.JobCame(job()), ev.Looked(job().job, frozenset()))
+WAITING = (*COMPUTING, ev.Computed(job().job, "u"))
 ANSWERS: dict[str, tuple[tuple[object, ...], list[object]]] = {
-    "a job that runs comes again": ((*COMPUTING, p.JobCame(job())), []),
-    "a job that waits for its receipt comes again": ((*WAITING, p.JobCame(job())), [p.Send("u")]),
-    "a job with a receipt comes again": ((*WAITING, p.Receipted("u", "accepted", ""), p.JobCame(job())), []),
+    "a job that runs comes again": ((*COMPUTING, ev.JobCame(job())), []),
+    "a job that waits for its receipt comes again": ((*WAITING, ev.JobCame(job())), [ev.Send("u")]),
+    "a job with a receipt comes again": ((*WAITING, ev.Receipted("u", "accepted", ""), ev.JobCame(job())), []),
     "a job that failed comes again": (
-        (*COMPUTING, p.Crashed(job().job, "why"), p.JobCame(job())),
-        [p.SayFailed(job().job, "why")],
+        (*COMPUTING, ev.Crashed(job().job, "why"), ev.JobCame(job())),
+        [ev.SayFailed(job().job, "why")],
     ),
-    "a second job while one runs": ((*COMPUTING, p.JobCame(job("two"))), []),
+    "a second job while one runs": ((*COMPUTING, ev.JobCame(job("two"))), []),
     "the first job is done while another waits": (
-        (*COMPUTING, p.JobCame(job("two")), p.Computed(job().job, "u")),
-        [p.Send("u", indexes=None), p.Look(job("two"))],
+        (*COMPUTING, ev.JobCame(job("two")), ev.Computed(job().job, "u")),
+        [ev.Send("u", indexes=None), ev.Look(job("two"))],
     ),
-    "the running job is cancelled": ((*COMPUTING, p.Cancelled(job().job)), [p.StopWorker()]),
-    "a waiting job is cancelled": ((*COMPUTING, p.JobCame(job("two")), p.Cancelled("two")), []),
-    "chunks are missing": ((*WAITING, p.Wanted("u", (1, 2), False)), [p.Send("u", False, (1, 2))]),
-    "even the beginning is missing": ((*WAITING, p.Wanted("u", (), True)), [p.Send("u", True, None)]),
-    "chunks of a forgotten update are missing": ((p.Wanted("u", (1,), False),), []),
-    "a receipt for something unknown": ((p.Receipted("u", "accepted", ""),), []),
+    "the running job is cancelled": ((*COMPUTING, ev.Cancelled(job().job)), [ev.StopWorker()]),
+    "a waiting job is cancelled": ((*COMPUTING, ev.JobCame(job("two")), ev.Cancelled("two")), []),
+    "chunks are missing": ((*WAITING, ev.Wanted("u", (1, 2), False)), [ev.Send("u", False, (1, 2))]),
+    "even the beginning is missing": ((*WAITING, ev.Wanted("u", (), True)), [ev.Send("u", True, None)]),
+    "chunks of a forgotten update are missing": ((ev.Wanted("u", (1,), False),), []),
+    "a receipt for something unknown": ((ev.Receipted("u", "accepted", ""),), []),
     "a refused update is forgotten too": (
-        (*WAITING, p.Receipted("u", "refused", "no")),
-        [p.Forget("u", "refused", "no")],
+        (*WAITING, ev.Receipted("u", "refused", "no")),
+        [ev.Forget("u", "refused", "no")],
     ),
-    "no receipt came": ((*WAITING, p.Due("u")), [p.Send("u")]),
-    "no blob came": ((*FETCHING, p.Due()), [p.Ask(frozenset({BLOB}))]),
-    "no blob came, but there is no connection": ((*FETCHING, p.Lost(), p.Due()), []),
-    "the connection is back while an update waits": ((*WAITING, p.Lost(), p.Connected()), [p.SayHello(), p.Send("u")]),
+    "no receipt came": ((*WAITING, ev.Due("u")), [ev.Send("u")]),
+    "no blob came": ((*FETCHING, ev.Due()), [ev.Ask(frozenset({BLOB}))]),
+    "no blob came, but there is no connection": ((*FETCHING, ev.Lost(), ev.Due()), []),
+    "the connection is back while an update waits": (
+        (*WAITING, ev.Lost(), ev.Connected()),
+        [ev.SayHello(), ev.Send("u")],
+    ),
     "the connection is back while blobs are lacking": (
-        (*FETCHING, p.Connected()),
-        [p.SayHello(), p.Ask(frozenset({BLOB}))],
+        (*FETCHING, ev.Connected()),
+        [ev.SayHello(), ev.Ask(frozenset({BLOB}))],
     ),
-    "a blob that nobody lacks": ((*FETCHING, p.Stored("c" * 64)), []),
+    "a blob that nobody lacks": ((*FETCHING, ev.Stored("c" * 64)), []),
     "a job whose blobs cannot be had": (
-        (*FETCHING, p.JobCame(job("two")), p.Crashed(job().job, "why")),
-        [p.SayFailed(job().job, "why"), p.Look(job("two"))],
+        (*FETCHING, ev.JobCame(job("two")), ev.Crashed(job().job, "why")),
+        [ev.SayFailed(job().job, "why"), ev.Look(job("two"))],
     ),
 }
 
@@ -107,27 +111,27 @@ def test_answers(events: tuple[object, ...], expected: list[object]) -> None:
 def test_a_release_is_served_when_all_of_it_is_here() -> None:
     """A release is looked up, fetched and served beside a job; a later release takes its place."""
     first, second = (Release("tiny", n, n, str(n) * 64) for n in (1, 2))
-    life, actions = after(*COMPUTING, p.ReleaseCame(first))
-    assert actions == [p.LookRelease(first)]
-    life, actions = after(p.ReleaseLooked(first.digest, frozenset({BLOB})), life=life)
-    assert actions == [p.Ask(frozenset({BLOB}))]
-    life, _ = after(p.ReleaseCame(second), life=life)
-    assert after(p.ReleaseLooked(first.digest, frozenset()), life=life)[1] == []
-    life, actions = after(p.ReleaseLooked(second.digest, frozenset()), life=life)
-    assert (life.release, life.phase, actions) == (None, p.COMPUTING, [p.Serve(second), p.SayHello()])
+    life, actions = after(*COMPUTING, ev.ReleaseCame(first))
+    assert actions == [ev.LookRelease(first)]
+    life, actions = after(ev.ReleaseLooked(first.digest, frozenset({BLOB})), life=life)
+    assert actions == [ev.Ask(frozenset({BLOB}))]
+    life, _ = after(ev.ReleaseCame(second), life=life)
+    assert after(ev.ReleaseLooked(first.digest, frozenset()), life=life)[1] == []
+    life, actions = after(ev.ReleaseLooked(second.digest, frozenset()), life=life)
+    assert (life.release, life.phase, actions) == (None, p.COMPUTING, [ev.Serve(second), ev.SayHello()])
 
 
 NAMES = st.sampled_from(["one", "two", "three"])
 ANY_EVENT = st.one_of(
-    st.builds(lambda n: p.JobCame(job(n)), NAMES),
-    st.builds(p.Cancelled, NAMES),
-    st.builds(p.Looked, NAMES, st.sampled_from([frozenset(), frozenset({BLOB})])),
-    st.just(p.Stored(BLOB)),
-    st.builds(lambda n: p.Computed(n, f"update of {n}"), NAMES),
-    st.builds(p.Crashed, NAMES, st.just("why")),
-    st.builds(lambda n: p.Wanted(f"update of {n}", (0,), False), NAMES),
-    st.builds(lambda n: p.Receipted(f"update of {n}", "accepted", ""), NAMES),
-    st.sampled_from([p.Connected(), p.Lost(), p.Due(), p.Due("update of one")]),
+    st.builds(lambda n: ev.JobCame(job(n)), NAMES),
+    st.builds(ev.Cancelled, NAMES),
+    st.builds(ev.Looked, NAMES, st.sampled_from([frozenset(), frozenset({BLOB})])),
+    st.just(ev.Stored(BLOB)),
+    st.builds(lambda n: ev.Computed(n, f"update of {n}"), NAMES),
+    st.builds(ev.Crashed, NAMES, st.just("why")),
+    st.builds(lambda n: ev.Wanted(f"update of {n}", (0,), False), NAMES),
+    st.builds(lambda n: ev.Receipted(f"update of {n}", "accepted", ""), NAMES),
+    st.sampled_from([ev.Connected(), ev.Lost(), ev.Due(), ev.Due("update of one")]),
 )
 
 
@@ -136,19 +140,19 @@ def test_in_any_order_nothing_is_done_twice_or_lost(events: list[Any]) -> None:
     """After any events: one job at a time, none that is done is computed, and only a receipt ends the waiting."""
     life, running = p.Life(), list[str]()
     for event in events:
-        if isinstance(event, p.Computed) and event.job not in running:
+        if isinstance(event, ev.Computed) and event.job not in running:
             continue  # a worker answers only for what it was given
         before = life
         life, actions = p.step(life, event)
-        computed = [a.job.job for a in actions if isinstance(a, p.Compute)]
+        computed = [a.job.job for a in actions if isinstance(a, ev.Compute)]
         done = before.finished | set(before.waiting.values()) | before.failed.keys()
         assert not set(computed) & done
         assert before.phase != p.COMPUTING or not computed
-        if isinstance(event, (p.Computed, p.Crashed, p.Cancelled)):
+        if isinstance(event, (ev.Computed, ev.Crashed, ev.Cancelled)):
             running = [n for n in running if n != event.job]
         running += computed
         assert len(running) <= 1
         assert (life.phase == p.IDLE) == (life.job is None)
         lost = before.waiting.keys() - life.waiting.keys()
-        assert not lost or (isinstance(event, p.Receipted) and lost == {event.update})
+        assert not lost or (isinstance(event, ev.Receipted) and lost == {event.update})
         assert before.finished <= life.finished
