@@ -150,7 +150,8 @@ from edge.chain import Chain
 from wire.bundle import open_bundle
 feeds = {n: np.array(v["value"], v["dtype"]) for n, v in json.load(sys.stdin).items()}
 chain = Chain(open_bundle(Path(sys.argv[1]), None))
-found = chain.gradients([feeds], "train", {})
+rows = {n: feeds.pop(n) for n in ("pixel_values", "labels", "weights")}
+found = chain.gradients([rows], "train", feeds)
 print(json.dumps({"loss": found.loss, **{n: g.tolist() for n, g in found.by_input.items()}}))
 """
 
