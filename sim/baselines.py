@@ -17,6 +17,7 @@ from edge.features import statistics
 from edge.runner import Runner
 from hub.aggregation import lda
 from wire.adapter import Adapter
+from wire.kinds.head import Statistics
 from wire.kinds.lora import Lora
 from wire.ladder import slot_key, spare_columns
 from wire.manifest import Manifest
@@ -53,6 +54,7 @@ def learn_alone(
     test: Sequence[Row],
     effort: Effort,
     advance: Callable[[str], None] = lambda words: None,
+    first: Statistics | None = None,
 ) -> Score:
     """Statistics, training, statistics again, on one machine; scored on the test rows.
 
@@ -63,18 +65,23 @@ def learn_alone(
         test: the common test set.
         effort: as much as a board of the fleet makes.
         advance: told after each piece of work; may raise to stop.
+        first: statistics of the rows before anything is learned, if they are known already.
     """
-    adapter = _with_head(runner, start, rows, advance)
+    sums = first if first is not None else _sums(runner, start, rows, advance)
+    adapter = _with_head(start, sums)
     for turn in range(effort.rounds):
         settings = TrainSettings(
             steps=effort.steps, batch=effort.batch, learning_rate=effort.learning_rate, seed=effort.seed + turn
         )
         adapter = train(runner, adapter, rows, settings, lambda done, loss: advance("a step")).adapter
-    adapter = _with_head(runner, adapter, rows, advance)
+    adapter = _with_head(adapter, _sums(runner, adapter, rows, advance))
     rank = max((factors.rank for factors in adapter.lora.values()), default=0)
     return evaluate(runner, adapter, test, NO_VERSION, rank, lambda n: advance("rows"))
 
 
-def _with_head(runner: Runner, adapter: Adapter, rows: Sequence[Row], advance: Callable[[str], None]) -> Adapter:
-    sums, _ = statistics(runner, adapter, rows, advance=lambda n: advance("rows"))
+def _sums(runner: Runner, adapter: Adapter, rows: Sequence[Row], advance: Callable[[str], None]) -> Statistics:
+    return statistics(runner, adapter, rows, advance=lambda n: advance("rows"))[0]
+
+
+def _with_head(adapter: Adapter, sums: Statistics) -> Adapter:
     return replace(adapter, heads={adapter.rank: lda.solve(sums)})

@@ -47,7 +47,7 @@ TEXT = Recipe(
     ranks=(2, 8, 16),  # one unlike rank per board; the highest is the hub's default
     # 100, 150 and 200 of each of three classes: unequal as the boards are, within the smallest package.
     train_rows=(300, 450, 600),
-    test_rows=720,  # 80 of each class: an interval of 3 points
+    test_rows=540,  # 60 of each class: an interval of 4 points
     # Query and value of the upper three of six blocks: what lies below needs no backward pass.
     adapter_targets=r"encoder\.layer\.[345]\.attention\.self\.(query|value)$",
     # A good encoder already separates these classes: more training shows nothing more.

@@ -32,6 +32,7 @@ from sim.story import Story, play
 from sim.task import Task, unadapted_weights
 from wire.envelope import Trust
 from wire.keys import read_public_key
+from wire.kinds.head import gather
 
 Features = tuple[NDArray[np.float32], NDArray[np.int64]]
 ABOVE_ALONE, ABOVE_UNADAPTED = 0.25, 0.10
@@ -104,7 +105,8 @@ def compare(task: Task, bundles: dict[str, Path], publisher: Path, effort: Effor
         start = first_adapter(model.runner.manifest, task.recipe.rank_of[board], task.recipe.scale)
         features = model.runner.forward([r.sample for r in rows], start, lambda n: advance("rows")).features
         found.pooled.append((features, np.array([r.label for r in rows], np.int64)))
-        found.alone[board] = learn_alone(model.runner, start, rows, test, effort, advance).accuracy
+        first = gather(*found.pooled[-1], len(task.labels))
+        found.alone[board] = learn_alone(model.runner, start, rows, test, effort, advance, first).accuracy
         everything += rows
         if board == largest and task.head is not None:
             found.unadapted = _unadapted(model, task)
@@ -112,7 +114,11 @@ def compare(task: Task, bundles: dict[str, Path], publisher: Path, effort: Effor
     model = load(bundles[largest], publisher)
     start = first_adapter(model.runner.manifest, max(task.recipe.ranks), task.recipe.scale)
     together = replace(effort, steps=effort.steps * len(task.recipe.boards))
-    found.centralised = learn_alone(model.runner, start, everything, _test(model, task), together, advance).accuracy
+    features, classes = (np.concatenate([pair[i] for pair in found.pooled]) for i in (0, 1))
+    first = gather(features, classes, len(task.labels))  # no direction carries anything yet: the same at every rank
+    found.centralised = learn_alone(
+        model.runner, start, everything, _test(model, task), together, advance, first
+    ).accuracy
     model.close()
     return found
 
