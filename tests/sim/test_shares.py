@@ -28,7 +28,7 @@ def test_boards_hold_disjoint_classes_and_the_recipe_s_numbers() -> None:
     assert [len(labels) for labels in held.values()] == [3, 3, 3]
     assert len(set().union(*held.values())) == 9
     assert {board: len(rows) for board, rows in shares.train.items()} == TEXT.train_rows_of
-    assert Counter(row.label for row in shares.test) == dict.fromkeys(set().union(*held.values()), 80)
+    assert Counter(row.label for row in shares.test) == dict.fromkeys(set().union(*held.values()), TEXT.test_rows // 9)
     tested = {row.text for row in shares.test}
     assert not any(row.text in tested for rows in shares.train.values() for row in rows)
 
