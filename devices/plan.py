@@ -34,6 +34,9 @@ class Unit:
         boundary_bytes_per_item: what crosses the cut at its end.
         adapter_values_per_rank: sum of in + out over its slots; 0 without slots.
         dequantized_bytes: its quantized weights as float32, which are transient, by shape.
+        carried_bytes_per_item: model inputs that units beyond its end read; they travel with a chain of boards.
+        flops_per_item: floating-point operations of its products, forward.
+        moved_bytes_per_item: activations that its nodes read and write, forward.
     """
 
     name: str
@@ -43,6 +46,9 @@ class Unit:
     boundary_bytes_per_item: int
     adapter_values_per_rank: int = 0
     dequantized_bytes: Mapping[str, int] = field(default_factory=dict)
+    carried_bytes_per_item: int = 0
+    flops_per_item: int = 0
+    moved_bytes_per_item: int = 0
 
     @property
     def has_slots(self) -> bool:
@@ -70,6 +76,9 @@ class Decision:
     rank: int
     predicted_bytes: tuple[int, ...]
     reasons: tuple[str, ...] = ()
+
+
+Fitting = list[list[tuple[int, int]]]  # per start: (end, need)
 
 
 @dataclass
@@ -144,60 +153,91 @@ def rank_for(budget_bytes: int) -> int:
 
 
 def needs(
-    units: Sequence[Unit], board: Board, cuts: Sequence[int], micro_batch: int, step_items: int = STEP_ITEMS
+    units: Sequence[Unit],
+    board: Board,
+    cuts: Sequence[int],
+    micro_batch: int,
+    step_items: int = STEP_ITEMS,
+    span: tuple[int, int] | None = None,
 ) -> list[Need]:
-    """What each segment of a given cut needs; `board.rank` must be set."""
-    edges = [0, *cuts, len(units)]
+    """What each segment of a given cut needs; `board.rank` must be set. `span`: the units of this board, or all."""
+    first, stop = span or (0, len(units))
+    adapters = adapters_of(units[first:stop], board)
     out, waiting = [], 0
-    for start, end in itertools.pairwise(edges):
+    for start, end in itertools.pairwise([first, *cuts, stop]):
         stretch = _Stretch(board.quant, micro_batch)
         for unit in units[start:end]:
             stretch.add(unit)
-        entering, leaving = _boundary(units, start) * step_items, _boundary(units, end) * step_items
+        entering, leaving = boundary(units, start) * step_items, boundary(units, end) * step_items
         waiting += entering
         stored = stored_bytes(board.mode, waiting, entering, leaving)
-        out.append(Need(stretch.weights, stretch.live, _adapters(units, board), stored))
+        out.append(Need(stretch.weights, stretch.live, adapters, stored))
     return out
 
 
 def fewest_cuts(
     units: Sequence[Unit], board: Board, micro_batch: int, step_items: int = STEP_ITEMS
 ) -> tuple[int, ...] | None:
-    """Fewest cuts, then fewest boundary bytes, such that every segment fits; None if nothing does.
+    """Fewest cuts, then fewest boundary bytes, such that every segment fits; None if nothing does."""
+    ends, count = fitting(units, board, micro_batch), len(units)
+    return covers(units, board, ends, 0, [count], adapters_of(units, board), step_items).get(count)
 
-    `best[k][j]` is the least sum of boundary bytes over all ways to cover the first j units with k fitting
+
+def covers(
+    units: Sequence[Unit],
+    board: Board,
+    ends: Fitting,
+    first: int,
+    stops: Sequence[int],
+    adapters: int,
+    step_items: int = STEP_ITEMS,
+) -> dict[int, tuple[int, ...]]:
+    """For spans that begin at `first`: fewest cuts, then fewest boundary bytes, such that every segment fits.
+
+    `best[k][j]` is the least sum of boundary bytes over all ways to cover the units before j with k fitting
     segments. Only that least sum matters for what follows, because boundary tensors of earlier cuts only add
     to what a later segment needs: so the recurrence is exact.
+
+    Args:
+        units: all units of the model.
+        board: that runs the span alone.
+        ends: of `fitting`, for this board and micro-batch.
+        first: where all spans begin.
+        stops: where they end (exclusive); those that nothing fits are not in the answer.
+        adapters: bytes of the adapters of a span.
+        step_items: see `plan`.
     """
-    count = len(units)
-    ends = _fitting(units, board, micro_batch)
-    best: dict[int, tuple[int, tuple[int, ...]]] = {0: (0, ())}
-    for _ in range(count):
+    missing, last = set(stops), max(stops, default=first)
+    found: dict[int, tuple[int, ...]] = {}
+    best: dict[int, tuple[int, tuple[int, ...]]] = {first: (boundary(units, first) * step_items, ())}
+    while missing and best:
         reached: dict[int, tuple[int, tuple[int, ...]]] = {}
-        for start, (waiting, cuts) in best.items():
-            entering = _boundary(units, start) * step_items
-            for end, need in ends[start]:
-                leaving = _boundary(units, end) * step_items
-                if need + stored_bytes(board.mode, waiting, entering, leaving) > board.budget_bytes:
+        for start, (waiting, before) in best.items():
+            entering = boundary(units, start) * step_items
+            cuts = (*before, start) if start > first else before
+            for end, need in ends[start] if start < last else ():
+                if end > last:
+                    break
+                leaving = boundary(units, end) * step_items
+                if need + adapters + stored_bytes(board.mode, waiting, entering, leaving) > board.budget_bytes:
                     continue
-                candidate = (waiting + leaving, (*cuts, end) if end < count else cuts)
+                candidate = (waiting + leaving, cuts)
                 if end not in reached or candidate < reached[end]:
                     reached[end] = candidate
-        if count in reached:
-            return reached[count][1]
+        found |= {end: reached[end][1] for end in missing & reached.keys()}
+        missing -= reached.keys()
         best = reached
-    return None
+    return found
 
 
-def _fitting(units: Sequence[Unit], board: Board, micro_batch: int) -> list[list[tuple[int, int]]]:
-    """For every start the ends that can fit, with the need without boundary tensors."""
-    adapters = _adapters(units, board)
-    out: list[list[tuple[int, int]]] = []
+def fitting(units: Sequence[Unit], board: Board, micro_batch: int) -> Fitting:
+    """For every start the ends that can fit, with the need without adapters and boundary tensors."""
+    out: Fitting = []
     for start in range(len(units)):
         stretch, row = _Stretch(board.quant, micro_batch), []
         for end in range(start + 1, len(units) + 1):
             stretch.add(units[end - 1])
-            need = Need(stretch.weights, stretch.live, adapters).total
+            need = Need(stretch.weights, stretch.live).total
             if need > board.budget_bytes:
                 break  # a longer stretch never needs less
             row.append((end, need))
@@ -205,11 +245,13 @@ def _fitting(units: Sequence[Unit], board: Board, micro_batch: int) -> list[list
     return out
 
 
-def _boundary(units: Sequence[Unit], position: int) -> int:
+def boundary(units: Sequence[Unit], position: int) -> int:
+    """Bytes of one item that cross before unit `position`; 0 at both ends of the model."""
     return units[position - 1].boundary_bytes_per_item if 0 < position < len(units) else 0
 
 
-def _adapters(units: Sequence[Unit], board: Board) -> int:
+def adapters_of(units: Sequence[Unit], board: Board) -> int:
+    """Bytes of the adapters of some units, with what their optimiser keeps."""
     return adapter_bytes(sum(u.adapter_values_per_rank for u in units), board.rank or 0, board.mode)
 
 

@@ -1,0 +1,86 @@
+"""What a run of some units takes on a board, in plain numbers: a lower bound to compare cuts by, not a promise.
+
+The roofline of Williams, Waterman and Patterson ("Roofline: an insightful visual performance model", CACM 52(4),
+2009): a unit takes the longer of its arithmetic at the board's peak rate and of its bytes at the board's
+bandwidth. Times are whole nanoseconds, so that sums are exact and ties are ties.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from devices.plan import Unit
+from devices.profile import Profile
+
+NS = 1_000_000_000
+FLOPS_PER_CYCLE = {"aarch64": 8, "x86_64": 16}  # of one core, fp32: one multiply-add of 4 or 8 lanes; unverified
+# Nominal rates, none measured: what a profile calls its network, the first that is contained.
+NETWORKS = (
+    ("10 Gigabit", 1_250_000_000),
+    ("2.5 Gigabit", 312_500_000),
+    ("5 Gigabit", 625_000_000),
+    ("Gigabit", 125_000_000),
+    ("300 Mbit/s", 37_500_000),
+    ("Ethernet", 12_500_000),
+    ("Wi-Fi 5", 54_000_000),
+    ("Wi-Fi 4", 9_000_000),
+)
+SLOWEST_LINK = 9_000_000
+# How often a training step goes through a unit (forward, forward again, two products of the backward pass) and
+# over a link (the boundary, and its gradient back); any other mode goes once.
+PASSES = {"train": 4}
+CROSSINGS = {"train": 2}
+LOADS = {"train": 2}  # how often a segment is loaded when its board runs several: forward, backward
+
+
+@dataclass(frozen=True)
+class Speed:
+    """How fast a board is: rates of one core, since a worker uses one thread, and where they come from."""
+
+    flops_per_s: int
+    bytes_per_s: int
+    link_bytes_per_s: int
+    source: str = "given"
+
+
+def speed_of(profile: Profile) -> Speed:
+    """The rates of a kind of board: its clock, what one core copies (else its bandwidth), its fastest network."""
+    copy = profile.copy_bytes_per_s or profile.bandwidth_bytes_per_s
+    flops = profile.clock_hz.value * FLOPS_PER_CYCLE[profile.architecture]
+    links = [rate for named in profile.network for rate in _rates(named)]
+    source = (
+        f"{flops / 1e9:.1f} Gflop/s (clock, {profile.clock_hz.source}; operations per cycle, unverified), "
+        f"{copy.value / 1e9:.2f} GB/s ({copy.source}), link {max(links, default=SLOWEST_LINK) / 1e6:.0f} MB/s "
+        "(nominal, unverified)"
+    )
+    return Speed(flops, copy.value, max(links, default=SLOWEST_LINK), source)
+
+
+def _rates(network: str) -> list[int]:
+    return next(([rate] for words, rate in NETWORKS if words in network), [])
+
+
+def unit_ns(unit: Unit, quant: str, mode: str, micro_batch: int, speed: Speed) -> int:
+    """Nanoseconds of one run of a unit over a micro-batch.
+
+    >>> unit = Unit("layer", {"int8": 1000}, 0, 0, 0, flops_per_item=500, moved_bytes_per_item=250)
+    >>> unit_ns(unit, "int8", "serve", 4, Speed(NS, NS, NS)), unit_ns(unit, "int8", "serve", 1, Speed(NS, NS, NS))
+    (2000, 1250)
+    """
+    arithmetic = ns(unit.flops_per_item * micro_batch, speed.flops_per_s)
+    memory = ns(unit.weight_bytes[quant] + unit.moved_bytes_per_item * micro_batch, speed.bytes_per_s)
+    return PASSES.get(mode, 1) * max(arithmetic, memory)
+
+
+def link_ns(bytes_per_item: int, mode: str, micro_batch: int, bytes_per_s: int) -> int:
+    """Nanoseconds of one micro-batch over a link, without its latency."""
+    return CROSSINGS.get(mode, 1) * ns(bytes_per_item * micro_batch, bytes_per_s)
+
+
+def ns(amount: int, per_s: int) -> int:
+    """Time for an amount at a rate, in nanoseconds, rounded up.
+
+    >>> ns(3, 2)
+    1500000000
+    """
+    return -(-amount * NS // per_s)

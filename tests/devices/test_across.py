@@ -1,0 +1,272 @@
+"""Chains of boards against brute force over all borders and cuts, and the words when nothing fits."""
+
+from __future__ import annotations
+
+import itertools
+import re
+from collections.abc import Iterator
+from dataclasses import replace
+from fractions import Fraction
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from console.errors import DoesNotFit
+from devices.across import OBJECTIVES, ChainPlan, across
+from devices.memory import MIB, Need
+from devices.plan import Board, Unit, needs
+from devices.profile import load, names
+from devices.stages import Objective, Station
+from devices.times import SLOWEST_LINK, Speed, speed_of
+
+FIXED = Need(0, 0).total
+KIB = 1024
+BATCHES = (4, 1)
+UNLIMITED = 1 << 40
+Way = list[tuple[int, int, tuple[int, ...]]]  # per board: first unit, end, cuts within
+
+
+def unit(
+    weights: int = 0, kept: int = 0, boundary: int = 0, slot: int = 0, carried: int = 0, flops: int = 0, moved: int = 0
+) -> Unit:
+    """A unit in KiB and Kflop; its int8 weights are a quarter, and as much as it keeps is transient."""
+    formats = {"fp32": weights * KIB, "int8": weights * KIB // 4}
+    spare = {str(weights): weights * KIB}
+    return Unit(
+        "layer", formats, kept * KIB, kept * KIB, boundary * KIB, slot, spare, carried * KIB, flops * 1000, moved * KIB
+    )
+
+
+def station(name: str, budget_bytes: int, gflops: int = 1, gbytes: int = 1, mbytes_link: int = 1) -> Station:
+    """A serving board over float32 weights, of rank 1."""
+    speed = Speed(gflops * 10**9, gbytes * 10**9, mbytes_link * 10**6)
+    return Station(Board(name, budget_bytes, "serve", "fp32", 1), speed)
+
+
+sizes = st.integers(0, 400)
+small = st.integers(0, 50)
+models = st.lists(
+    st.builds(unit, sizes, sizes, small, small, st.sampled_from([0, 1]), st.integers(0, 900), sizes),
+    min_size=1,
+    max_size=6,
+)
+boards = st.builds(
+    Board,
+    name=st.just("board"),
+    budget_bytes=st.integers(FIXED, FIXED + 4 * MIB),
+    mode=st.just("train"),
+    quant=st.sampled_from(["fp32", "int8"]),
+    rank=st.integers(0, 8),
+)
+rates = st.integers(1, 9).map(lambda n: n * 10**8)
+chains = st.lists(st.builds(Station, boards, st.builds(Speed, rates, rates, rates)), min_size=1, max_size=3)
+modes = st.sampled_from(["train", "serve", "train-forward"])
+
+
+def ns(amount: int, per_s: int) -> int:
+    """Nanoseconds, rounded up, in another way than the code under test."""
+    quotient = Fraction(amount * 10**9, per_s)
+    return quotient.numerator // quotient.denominator + (quotient.denominator != 1)
+
+
+def ways(units: list[Unit], chain: list[Station], batch: int) -> Iterator[Way]:
+    """Every way to give each board a span and cuts within it such that all segments fit."""
+    inner = range(1, len(units))
+    for borders in itertools.combinations(inner, len(chain) - 1):
+        spans = list(itertools.pairwise([0, *borders, len(units)]))
+        choices = []
+        for (start, end), at in zip(spans, chain, strict=True):
+            subsets = (c for n in range(end - start) for c in itertools.combinations(range(start + 1, end), n))
+            fits = [
+                (start, end, c)
+                for c in subsets
+                if all(n.total <= at.board.budget_bytes for n in needs(units, at.board, c, batch, span=(start, end)))
+            ]
+            choices.append(fits)
+        yield from (list(way) for way in itertools.product(*choices))
+
+
+def figures(
+    units: list[Unit], chain: list[Station], batch: int, way: list[tuple[int, int, tuple[int, ...]]]
+) -> dict[str, Any]:
+    """Segments, traffic, bytes within boards and the times of one way, summed by hand."""
+    train = chain[0].board.mode == "train"
+    times, links, traffic, inner = [], [], 0, 0
+    for k, (start, end, cuts) in enumerate(way):
+        speed, quant = chain[k].speed, chain[k].board.quant
+        own = units[start:end]
+        time = sum(
+            (4 if train else 1)
+            * max(
+                ns(u.flops_per_item * batch, speed.flops_per_s),
+                ns(u.weight_bytes[quant] + u.moved_bytes_per_item * batch, speed.bytes_per_s),
+            )
+            for u in own
+        )
+        if cuts:
+            time += (2 if train else 1) * ns(sum(u.weight_bytes[quant] for u in own), speed.bytes_per_s)
+        times.append(time)
+        inner += sum(units[c - 1].boundary_bytes_per_item for c in cuts)
+        if k < len(way) - 1:
+            crossing = units[end - 1].boundary_bytes_per_item + units[end - 1].carried_bytes_per_item
+            rate = min(speed.link_bytes_per_s, chain[k + 1].speed.link_bytes_per_s)
+            traffic += crossing
+            links.append((2 if train else 1) * ns(crossing * batch, rate))
+    segments = sum(len(cuts) + 1 for _, _, cuts in way)
+    return {
+        "fewest": segments,
+        "traffic": traffic,
+        "throughput": Fraction(max([*times, *links]), batch),
+        "latency": sum(times) + sum(links),
+        "inner": inner,
+    }
+
+
+def key(objective: str, batch: int, found: dict[str, Any]) -> tuple[Any, ...]:
+    """What is compared, in this order."""
+    return (found[objective], found["fewest"], -batch, found["traffic"], found["inner"])
+
+
+def key_of(units: list[Unit], chain: list[Station], decided: ChainPlan) -> tuple[Any, ...]:
+    """The same of a plan."""
+    way = [(s.start, s.end, s.decision.cuts) for s in decided.stages]
+    return key(decided.objective, decided.micro_batch, figures(units, chain, decided.micro_batch, way))
+
+
+@settings(max_examples=200, deadline=None)
+@given(models, chains, modes, st.sampled_from(OBJECTIVES))
+def test_the_chain_is_optimal(units: list[Unit], chain: list[Station], mode: str, objective: Objective) -> None:
+    """No borders and cuts at any micro-batch are better for any objective, and a refusal means that none fits."""
+    chain = [replace(s, board=replace(s.board, mode=mode)) for s in chain]
+    keys = [key(objective, b, figures(units, chain, b, way)) for b in BATCHES for way in ways(units, chain, b)]
+    by_batch = dict.fromkeys(BATCHES, units)
+    if not keys:
+        with pytest.raises(DoesNotFit):
+            across(by_batch, chain, objective)
+        return
+    decided = across(by_batch, chain, objective)
+    assert key_of(units, chain, decided) == min(keys)
+    assert [s.start for s in decided.stages[1:]] == [s.end for s in decided.stages[:-1]]
+    for stage, at in zip(decided.stages, chain, strict=True):
+        assert max(stage.decision.predicted_bytes) <= at.board.budget_bytes
+    assert (
+        decided.traffic_bytes
+        == figures(units, chain, decided.micro_batch, [(s.start, s.end, s.decision.cuts) for s in decided.stages])[
+            "traffic"
+        ]
+    )
+
+
+@settings(max_examples=60, deadline=None)
+@given(models, chains)
+def test_the_refusal_names_a_budget_that_would_do(units: list[Unit], chain: list[Station]) -> None:
+    """The named board with the named budget makes it fit, and so does the named budget for all of them."""
+    chain = [replace(s, board=replace(s.board, name=f"b{k}")) for k, s in enumerate(chain)]
+    try:
+        across({1: units}, chain, "fewest")
+    except DoesNotFit as refusal:
+        words = str(refusal)
+        single = re.search(r"--budget b(\d)=(\d+)", words)
+        if single is not None:
+            k, size = int(single[1]), int(single[2])
+            assert size > chain[k].board.budget_bytes
+            assert f"board {k + 1}, b{k}," in words
+            raised = [
+                replace(s, board=replace(s.board, budget_bytes=size)) if i == k else s for i, s in enumerate(chain)
+            ]
+            across({1: units}, raised, "fewest")
+        elif len(units) < len(chain):
+            assert "name fewer boards" in words
+        else:
+            assert "no one larger budget would do" in words
+            for k in range(len(chain)):
+                more = [
+                    replace(s, board=replace(s.board, budget_bytes=UNLIMITED)) if i == k else s
+                    for i, s in enumerate(chain)
+                ]
+                with pytest.raises(DoesNotFit):
+                    across({1: units}, more, "fewest")
+
+
+THREE = [
+    unit(weights=1000, boundary=9, flops=100, moved=10),
+    unit(weights=1000, boundary=2, flops=100, moved=10),
+    unit(weights=1000, boundary=7, flops=900, moved=10),
+    unit(weights=1000, flops=100, moved=10),
+]
+PREFERENCES: dict[Objective, tuple[int, str]] = {
+    "fewest": (2, "both halves fit at once wherever it is cut, so the fewest bytes decide"),
+    "traffic": (2, "fewest bytes cross before unit 2"),
+    "throughput": (1, "the slow board gets the least that it can"),
+    "latency": (2, "the link costs more than the slow board"),
+}
+
+
+@pytest.mark.parametrize("objective", OBJECTIVES)
+def test_each_objective_chooses_its_own_border(objective: Objective) -> None:
+    """A slow and a fast board, a link that matters: objectives differ in where they cut."""
+    slow, fast = station("slow", UNLIMITED, 1, 1, 1), station("fast", UNLIMITED, 100, 100, 10)
+    if objective == "throughput":
+        slow = replace(slow, speed=replace(slow.speed, link_bytes_per_s=10**9))
+        fast = replace(fast, speed=replace(fast.speed, link_bytes_per_s=10**9))
+    decided = across({1: THREE}, [slow, fast], objective)
+    border, why = PREFERENCES[objective]
+    assert decided.cuts == (border,), why
+
+
+def test_a_board_that_is_too_small_for_its_stage_runs_it_in_segments() -> None:
+    """Several consecutive segments on one board, when the others have no room either."""
+    units = [unit(weights=1000, boundary=1) for _ in range(6)]
+    tight = FIXED + 2200 * KIB
+    decided = across({1: units}, [station("a", tight), station("b", tight)], "fewest")
+    assert [len(s.decision.cuts) + 1 for s in decided.stages] in ([1, 2], [2, 1])
+    assert len(decided.cuts) == 2
+
+
+def test_adapters_count_only_on_the_board_that_has_them() -> None:
+    """A board without slots needs nothing for the adapters of another."""
+    units = [unit(slot=200_000, boundary=1), unit(boundary=1)]
+    decided = across({1: units}, [station("large", UNLIMITED), station("small", FIXED + 64 * KIB)], "fewest")
+    assert (
+        decided.stages[1].decision.predicted_bytes[0] < FIXED + 64 * KIB < decided.stages[0].decision.predicted_bytes[0]
+    )
+
+
+def test_refusal_in_words() -> None:
+    """The board that is short is named, with its budget, what it would need, and other ways out."""
+    units = [unit(weights=1000, boundary=1), unit(weights=50_000, boundary=1), unit(weights=1000)]
+    chain = [station("zero", FIXED + 2 * MIB), station("four", FIXED + 8 * MIB)]
+    with pytest.raises(DoesNotFit) as caught:
+        across({4: units, 1: units}, chain, "traffic")
+    words = str(caught.value)
+    assert "across zero, four" in words
+    assert "board 2, four, has a budget of 71.0 MiB and would need 111." in words
+    assert "--budget four=" in words
+    assert "--sequence" in words
+
+
+def test_two_boards_that_are_too_small() -> None:
+    """When no one larger board helps, all that are short are named, with what would do for each."""
+    units = [unit(weights=5000, boundary=1), unit(boundary=1), unit(weights=5000)]
+    chain = [station("zero", FIXED), station("four", FIXED + 90 * MIB), station("five", FIXED)]
+    with pytest.raises(DoesNotFit, match=r"no one larger budget would do: board 1, zero .* and board 3, five .* 67\.9"):
+        across({1: units}, chain, "fewest")
+
+
+def test_more_boards_than_pieces() -> None:
+    """A board for which nothing is left is refused, not passed over."""
+    with pytest.raises(DoesNotFit, match=r"a piece for each of 2 boards \(a, b\), found 1 piece .*fewer boards"):
+        across({1: [unit()]}, [station("a", UNLIMITED), station("b", UNLIMITED)], "fewest")
+
+
+def test_every_profile_has_rates_with_their_sources() -> None:
+    """Rates come from the profile; what nobody measured says so."""
+    for name in names():
+        speed = speed_of(load(name))
+        assert min(speed.flops_per_s, speed.bytes_per_s) >= 10**8
+        assert speed.link_bytes_per_s >= SLOWEST_LINK
+        assert "unverified" in speed.source
+    assert speed_of(load("raspberry-pi-4-2gb")).link_bytes_per_s == 125_000_000
+    assert "sbc-bench" in speed_of(load("raspberry-pi-4-2gb")).source
