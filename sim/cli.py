@@ -12,6 +12,8 @@ from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 
+from threadpoolctl import threadpool_limits
+
 from console.arguments import Arguments
 from console.errors import InvariantError, StorageError, UsageError
 from sim.report import honest_words, write_result
@@ -29,6 +31,11 @@ def main(argv: list[str]) -> int:
     # Small matrices on few cores: threads of BLAS would fight with those of the other processes.
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    with threadpool_limits(limits=1, user_api="blas"):  # numpy is loaded already, and no longer reads the variable
+        return _demo(options)
+
+
+def _demo(options: argparse.Namespace) -> int:
     seconds: dict[str, float] = {}
     with timed(seconds, "model and data"):
         task = _task(options)
