@@ -102,9 +102,7 @@ def write_tokenizer(folder: Path, max_length: int) -> None:
         single="[CLS] $A [SEP]", pair="[CLS] $A [SEP] $B:1 [SEP]:1", special_tokens=ends
     )
     tokenizer.save(str(folder / "tokenizer.json"))
-    marks = dict(
-        zip(("pad_token", "unk_token", "cls_token", "sep_token", "mask_token"), SPECIAL, strict=True)
-    )
+    marks = dict(zip(("pad_token", "unk_token", "cls_token", "sep_token", "mask_token"), SPECIAL, strict=True))
     described = {"tokenizer_class": "PreTrainedTokenizerFast", "model_max_length": max_length, **marks}
     (folder / "tokenizer_config.json").write_text(json.dumps(described))
     (folder / "special_tokens_map.json").write_text(json.dumps(marks))
