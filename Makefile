@@ -70,7 +70,8 @@ $(FLOOR_STAMP):
 	.venv-floor/bin/python -m pip install -c .venv-floor/constraints.txt '$(FLOOR)' numpy
 	@rm -f .venv-floor/.installed-* && touch $@
 
-# one environment per interpreter that is there; nothing of torch or onnx in it
+# one environment per interpreter that is there, without torch; onnx writes the tests' small graphs, scikit-learn is
+# an oracle
 light:
 	@found=; for version in 3.10 3.13; do \
 	  python=$$(command -v $$HOME/.pyenv/versions/$$version.*/bin/python python$$version | head -n 1); \
@@ -84,7 +85,7 @@ light-%: .venv-%/.installed-$(WANTED)
 
 .venv-%/.installed-$(WANTED):
 	@test -x .venv-$*/bin/python || $(LIGHT_PYTHON) -m venv .venv-$*
-	.venv-$*/bin/python -m pip install -c constraints.txt -e '.[edge,hub]' pytest hypothesis
+	.venv-$*/bin/python -m pip install -c constraints.txt -e '.[edge,hub]' pytest hypothesis onnx scikit-learn
 	@rm -f .venv-$*/.installed-* && touch $@
 
 clean:
