@@ -2,6 +2,9 @@
 
 A terminal's Ctrl-C reaches the run only; the run then ends its children by pid. A child also dies with the run
 if the run is killed (PR_SET_PDEATHSIG, prctl(2)).
+
+An interrupt is an exception that may come at any instruction, and Python drops exceptions in some places: in hooks
+around fork(2), in finalizers. So an interrupt is also remembered, and none is let into the start of a child.
 """
 
 from __future__ import annotations
@@ -16,11 +19,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType, TracebackType
+from typing import Any
 
 from console.errors import EdgequiltError, TransportError
 
 PR_SET_PDEATHSIG = 1
-STOP_S = 8.0
+STOP_S = 12.0  # more than a hub gives its own agent
+SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
 @dataclass
@@ -37,41 +42,51 @@ class Child:
 
 
 class Processes:
-    """A context: whatever was started inside is stopped at its end, the last first."""
+    """A context: whatever was started inside is stopped at its end, the last first. For the main thread."""
 
     def __init__(self, logs: Path) -> None:
         self.logs = logs
         self.children: list[Child] = []
-        self._before: dict[int, object] = {}
+        self._before: dict[int, Any] = {}
+        self._interrupted, self._starting = False, False
 
     def __enter__(self) -> Processes:  # noqa: PYI034  # not meant to be derived from
         self.logs.mkdir(parents=True, exist_ok=True)
-        self._before[signal.SIGTERM] = signal.signal(signal.SIGTERM, _interrupt)
+        self._before = {number: signal.signal(number, self._interrupt) for number in SIGNALS}
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        for number in SIGNALS:
+            signal.signal(number, signal.SIG_IGN)  # who is impatient must not stop the stopping
         for child in reversed(self.children):
             self.stop(child)
-        signal.signal(signal.SIGTERM, self._before[signal.SIGTERM])  # type: ignore[arg-type]  # as signal gave it
+        for number in SIGNALS:
+            signal.signal(number, self._before[number])
+        if kind is None:
+            self._raise_if_interrupted()
 
     def start(self, name: str, arguments: Sequence[str]) -> Child:
         """Start `edgequilt ARGUMENTS`, its output going to `NAME.log`."""
         log = self.logs / f"{name}.log"
-        with log.open("ab") as out:
-            process = subprocess.Popen(
-                [sys.executable, "-m", "edgequilt", *arguments],
-                stdin=subprocess.DEVNULL,
-                stdout=out,
-                stderr=subprocess.STDOUT,
-                start_new_session=True,
-                preexec_fn=_die_with_parent,  # noqa: PLW1509  # one prctl call, no locks
-                env={**os.environ, "PYTHONUNBUFFERED": "1"},
-            )
-        child = Child(name, process, log)
-        self.children.append(child)
-        return child
+        self._starting = True
+        try:
+            with log.open("ab") as out:
+                process = subprocess.Popen(
+                    [sys.executable, "-m", "edgequilt", *arguments],
+                    stdin=subprocess.DEVNULL,
+                    stdout=out,
+                    stderr=subprocess.STDOUT,
+                    start_new_session=True,
+                    preexec_fn=_die_with_parent,  # noqa: PLW1509  # one prctl call, no locks
+                    env={**os.environ, "PYTHONUNBUFFERED": "1"},
+                )
+            self.children.append(Child(name, process, log))
+        finally:
+            self._starting = False
+        self._raise_if_interrupted()
+        return self.children[-1]
 
     def stop(self, child: Child) -> None:
         """Ask a child to stop, then make it."""
@@ -84,11 +99,12 @@ class Processes:
                 child.process.wait()
 
     def check(self) -> None:
-        """Raise if a child has died.
+        """Raise if a child has died, or if an interrupt got lost.
 
         Raises:
-            EdgequiltError: naming it, with its last words.
+            EdgequiltError: naming the child, with its last words.
         """
+        self._raise_if_interrupted()
         for child in self.children:
             if child.process.poll() is not None:
                 raise EdgequiltError(
@@ -111,10 +127,15 @@ class Processes:
                 )
             time.sleep(0.1)
 
+    def _interrupt(self, number: int, frame: FrameType | None) -> None:
+        self._interrupted = True
+        if not self._starting:
+            raise KeyboardInterrupt
+
+    def _raise_if_interrupted(self) -> None:
+        if self._interrupted:
+            raise KeyboardInterrupt
+
 
 def _die_with_parent() -> None:
     ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
-
-
-def _interrupt(number: int, frame: FrameType | None) -> None:
-    raise KeyboardInterrupt

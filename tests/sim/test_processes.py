@@ -32,6 +32,36 @@ with Processes(Path(sys.argv[1])) as processes:
     time.sleep(120)
 """
 
+LOST = """\
+import os, signal, sys
+from pathlib import Path
+from sim.processes import Processes
+
+class Last:
+    def __del__(self):
+        os.kill(os.getpid(), signal.SIGINT)
+        sum(range(10))  # the exception comes here, where it is dropped
+
+def in_start(processes):
+    os.register_at_fork(before=lambda: os.kill(os.getpid(), signal.SIGINT))
+    processes.start("late", ["agent", "run", "--config", "nowhere.toml"])
+
+def in_finalizer(processes):
+    Last()
+    processes.check()
+
+def at_the_end(processes):
+    Last()
+
+processes = Processes(Path(sys.argv[1]))
+try:
+    with processes:
+        globals()[sys.argv[2]](processes)
+        print("went on")
+except KeyboardInterrupt:
+    print("interrupted", [child.process.returncode is not None for child in processes.children])
+"""
+
 
 def sleeper(processes: Processes, name: str, script: str = SAY_AND_SLEEP) -> Child:
     """A child that says `here` once it is ready for signals, and then sleeps."""
@@ -127,6 +157,33 @@ def test_a_request_to_stop_reaches_the_children(tmp_path: Path) -> None:
         run()
     assert processes.children[0].process.returncode == -signal.SIGTERM
     assert signal.getsignal(signal.SIGTERM) is before
+
+
+@pytest.mark.parametrize(
+    ("place", "said"),
+    [
+        ("in_start", "interrupted [True]\n"),
+        ("in_finalizer", "interrupted []\n"),
+        ("at_the_end", "went on\ninterrupted []\n"),
+    ],
+)
+def test_an_interrupt_is_not_lost(tmp_path: Path, place: str, said: str) -> None:
+    """Where Python drops the exception the interrupt still ends the run, and a child that was just made is known."""
+    line = [sys.executable, "-c", LOST, str(tmp_path), place]
+    done = subprocess.run(line, cwd=ROOT, capture_output=True, text=True, check=False, timeout=PATIENCE_S)
+    assert done.stdout == said
+
+
+def test_a_second_interrupt_does_not_stop_the_stopping(tmp_path: Path) -> None:
+    """Ctrl-C again while children are being stopped leaves none of them behind."""
+    script = (
+        "import os, signal, sys\n"
+        "def end(*_):\n    os.kill(os.getppid(), signal.SIGINT)\n    sys.exit(0)\n"
+        "signal.signal(signal.SIGTERM, end)\n" + SAY_AND_SLEEP
+    )
+    with suppress(KeyboardInterrupt), Processes(tmp_path) as processes:
+        children = [sleeper(processes, "one", script), sleeper(processes, "two", script)]
+    assert [child.process.returncode for child in children] == [0, 0]
 
 
 def test_children_die_with_a_run_that_is_killed(tmp_path: Path) -> None:
