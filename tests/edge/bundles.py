@@ -346,3 +346,10 @@ def _tokenizer(path: Path) -> Path:
     tokenizer.pre_tokenizer = Whitespace()
     tokenizer.save(str(path))
     return path
+
+
+def flip(path: Path) -> None:
+    """Flip one bit in the middle."""
+    data = bytearray(path.read_bytes())
+    data[len(data) // 2] ^= 1
+    path.write_bytes(bytes(data))

@@ -22,7 +22,7 @@ from edge.config import read_config
 from edge.setup import prepare
 from tests.conftest import ROOT
 from tests.edge.boards import Board, Farm, HereLink, make_board, write_data
-from tests.edge.test_jobs import flip
+from tests.edge.bundles import flip
 from wire.memory import Network
 
 TOML = """

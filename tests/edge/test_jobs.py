@@ -19,7 +19,7 @@ from edge.evaluate import evaluate
 from edge.features import statistics
 from edge.jobs import settings_of
 from edge.runner import Runner
-from tests.edge.bundles import MODEL, make_bundle, make_weights, trust_of
+from tests.edge.bundles import MODEL, flip, make_bundle, make_weights, trust_of
 from tests.edge.oracle import Oracle, pixels
 from tests.edge.test_gradients import pictures, random_adapter, rows, runner
 from wire.adapter import Adapter, to_bytes
@@ -166,13 +166,6 @@ DAMAGE: dict[str, tuple[Any, str, type[EdgequiltError]]] = {
     "a changed manifest": (lambda f: edit(f, '"rank": 2', '"rank": 3'), "found other bytes", SignatureError),
     "no signature": (lambda f: (f / "manifest.sig").unlink(), "expected a signature", SignatureError),
 }
-
-
-def flip(path: Path) -> None:
-    """Flip one bit in the middle."""
-    data = bytearray(path.read_bytes())
-    data[len(data) // 2] ^= 1
-    path.write_bytes(bytes(data))
 
 
 def edit(folder: Path, old: str, new: str) -> None:
