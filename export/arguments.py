@@ -11,8 +11,8 @@ from console.errors import UsageError
 from devices.memory import MODES
 from devices.plan import Board
 from devices.profile import load, require_agent
-from export.capture import TASKS
 from export.quantize import FORMATS
+from export.sources.huggingface import TASKS
 
 UNITS = {"": 1, "k": 1000, "m": 1000**2, "g": 1000**3, "ki": 1024, "mi": 1024**2, "gi": 1024**3}
 SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*([kmg]i?)?b?", re.IGNORECASE)

@@ -9,12 +9,13 @@ import onnx_ir as ir
 
 from console.errors import DoesNotFit, UsageError
 from devices.plan import MICRO_BATCHES, Board, Decision, fewest_cuts, plan, rank_for
-from export.capture import Captured, capture
+from export.capture import capture
 from export.cost import Cost, cost, uncuttable
 from export.fold import freeze
 from export.head import HeadSite, append_head
 from export.quantize import Cache
 from export.slots import SlotSite, insert_slots
+from export.sources.captured import Captured
 
 
 @dataclass

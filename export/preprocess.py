@@ -12,7 +12,7 @@ from typing import Any, Literal
 
 from console.errors import UnsupportedModel
 from export.quiet import quiet
-from export.source import first_line, read_json
+from export.sources.folder import first_line, read_json
 
 # position ids of these start behind the padding id: transformers, create_position_ids_from_input_ids
 OFFSET_POSITIONS = (

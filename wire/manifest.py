@@ -69,9 +69,9 @@ class Measured:
 
 @dataclass(frozen=True)
 class Graph:
-    """One ONNX file of a segment."""
+    """One ONNX file of a segment. A `serve` graph is a `forward` one without slots: it takes no adapter."""
 
-    kind: Literal["forward", "backward"]
+    kind: Literal["forward", "backward", "serve"]
     bucket: str
     file: str
     inputs: tuple[Tensor, ...]
@@ -127,11 +127,33 @@ class Head:
 
 @dataclass(frozen=True)
 class Preprocess:
-    """How text or pictures become input tensors on the board."""
+    """How text or pictures become input tensors on the board; `tensors` are fed as they are."""
 
-    kind: Literal["text", "image"]
+    kind: Literal["text", "image", "tensors"]
     files: tuple[str, ...] = ()
     parameters: dict[str, Any] = field(default_factory=dict)
+    extra: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class State:
+    """State in, state out: zeros at first, then what the run before returned. KV caches and recurrent nets alike."""
+
+    input: str
+    output: str
+    dtype: str
+    shape: tuple[int, ...]
+    extra: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Chain:
+    """One model over several boards: this bundle is stage `position` (from 0) of `devices`, in running order."""
+
+    id: str = field(metadata=matching(NAME))
+    position: int = field(metadata=at_least(0))
+    devices: tuple[str, ...]
+    objective: str
     extra: dict[str, Any] = field(default_factory=dict)
 
 
@@ -189,6 +211,9 @@ class Manifest:
     preprocess: Preprocess
     golden: Golden
     quantization: tuple[dict[str, Any], ...] = ()
+    outputs: tuple[Tensor, ...] = ()  # of the whole model; empty in bundles of a version that had heads only
+    states: tuple[State, ...] = ()
+    chain: Chain | None = None
     extra: dict[str, Any] = field(default_factory=dict)
 
     def slot(self, name: str) -> Slot:

@@ -10,7 +10,8 @@ os.environ["HF_HUB_OFFLINE"] = "1"
 
 import pytest
 
-from export.capture import Captured, capture
+from export.capture import capture
+from export.sources.captured import Captured
 from tests.export import models
 
 

@@ -13,7 +13,7 @@ import numpy.typing as npt
 import onnx_ir as ir
 import onnxruntime as ort
 
-from export.capture import Captured
+from export.sources.captured import Captured
 
 Array = npt.NDArray[Any]
 

@@ -12,7 +12,8 @@ import torch
 from transformers import AutoModel
 
 from console.errors import MissingDependency, UnsupportedModel, UsageError
-from export.capture import Captured, capture
+from export.capture import capture
+from export.sources.captured import Captured
 from tests.export.runtime import pictures, run, text, worst
 
 TOLERANCE = 1e-5

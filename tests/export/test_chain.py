@@ -12,11 +12,11 @@ import torch
 from torch.nn import functional
 from transformers import AutoModel
 
-from export.capture import Captured
 from export.chain import Chain
 from export.head import append_head
 from export.prepare import Prepared
 from export.slots import SlotSite, insert_slots
+from export.sources.captured import Captured
 from export.stage import Key, Stage, build_stage, checking_values, verify_stage
 from tests.export.runtime import copy_of
 

@@ -7,11 +7,11 @@ from pathlib import Path
 import pytest
 
 from devices.plan import Board, needs
-from export.capture import Captured
 from export.cost import cost
 from export.gradient.path import NoGradientRule
 from export.liveness import live_peak
 from export.prepare import Prepared
+from export.sources.captured import Captured
 from export.stage import Key, build_stage
 from tests.export.graphs import BATCH, CLASSES, WIDTH, Builder, residual_mlp
 from tests.export.test_chain import prepared_from

@@ -6,10 +6,10 @@ import onnx_ir as ir
 import pytest
 
 from console.errors import UnsupportedModel
-from export.capture import Captured
 from export.fold import freeze
 from export.head import append_head
 from export.slots import insert_slots
+from export.sources.captured import Captured
 from tests.export.oracle import Oracle
 from tests.export.runtime import Array, copy_of, inline, pictures, run, text, worst
 

@@ -9,9 +9,9 @@ import torch
 from transformers import AutoModel
 
 from console.errors import UnsupportedModel
-from export.capture import Captured
 from export.fold import freeze
 from export.head import append_head
+from export.sources.captured import Captured
 from tests.export.runtime import Array, copy_of, pictures, run, text, worst
 
 TOLERANCE = 1e-5

@@ -6,12 +6,12 @@ import onnx_ir as ir
 import pytest
 
 from console.errors import UnsupportedModel, UsageError
-from export.capture import Captured
 from export.fold import freeze
 from export.gradient.backward import LossSpec, build_backward
 from export.head import append_head
 from export.quantize import Cache, WeightReport, quantize_weights
 from export.slots import SlotSite, insert_slots
+from export.sources.captured import Captured
 from tests.export.graphs import Builder
 from tests.export.oracle import Oracle
 from tests.export.runtime import LEVELS, Array, copy_of, inline, pictures, run, text, worst

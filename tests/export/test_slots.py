@@ -11,10 +11,11 @@ import torch
 from transformers import AlbertConfig, AlbertModel, AutoModel
 
 from console.errors import UnsupportedModel
-from export.capture import Captured, capture
+from export.capture import capture
 from export.fold import freeze
 from export.linears import linears
 from export.slots import SlotSite, insert_slots
+from export.sources.captured import Captured
 from tests.export.models import write_tokenizer
 from tests.export.runtime import copy_of, pictures, run, session, text, worst
 

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from console.errors import UnsupportedModel
-from export.source import read_json, resolve, source_digest, weight_files, weight_names
+from export.sources.folder import read_json, resolve, source_digest, weight_files, weight_names
 
 
 def copied(folder: Path, to: Path) -> Path:

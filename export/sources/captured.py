@@ -1,0 +1,61 @@
+"""What every door of `export.sources` returns: a graph, what it was made from, and how it is fed."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal, TypeAlias
+
+import onnx_ir as ir
+
+from export.preprocess import Preprocessing
+
+# text and image models have a tokenizer or picture parameters; `tensors` takes arrays as they are
+Modality: TypeAlias = Literal["text", "image", "tensors"]
+
+
+@dataclass(frozen=True)
+class StatePair:
+    """State in, state out: the output of one run is the input of the next, of equal type and shape.
+
+    A recurrent net's hidden state and a decoder's KV cache are the same to everything behind a door. The first
+    run starts from zeros.
+    """
+
+    input: str
+    output: str
+
+
+@dataclass(frozen=True)
+class Captured:
+    """A model as its exporter wrote it, before anything of ours is in it.
+
+    Attributes:
+        model: symbolic dimensions of its inputs are `batch` (the micro-batch), `sequence` (tokens of a text) or
+            names that `sizes` knows. Weights stay in mapped files.
+        name: of the model, for people.
+        task: as optimum names tasks, or `onnx`, `module`.
+        source_sha256: of the bytes that it came from.
+        modality: what its inputs are.
+        hidden: the output [batch, tokens, features] that a head can be put on; None where there is none.
+        preprocess: what boards do to a sample.
+        original: the untouched ONNX file that verification compares with.
+        modules: the module path of the original model by a weight's initializer name.
+        states: pairs of an input and an output that carry state from run to run.
+        sizes: what symbolic dimensions other than `batch` and `sequence` are.
+        batches: micro-batches that the graph allows; None for any.
+    """
+
+    model: ir.Model
+    name: str
+    task: str
+    source_sha256: str
+    modality: Modality
+    hidden: str | None
+    preprocess: Preprocessing
+    original: Path
+    modules: dict[str, str]
+    states: tuple[StatePair, ...] = ()
+    sizes: Mapping[str, int] = field(default_factory=dict)
+    batches: tuple[int, ...] | None = None
