@@ -31,7 +31,7 @@ class Verb:
 VERBS = {
     "demo": Verb("sim.cli:main", "demo", "export, train on three boards, aggregate, compare: the whole way"),
     "export": Verb("export.cli:export", "export", "turn a model into one signed bundle per board"),
-    "inspect": Verb("export.cli:inspect", "export", "say what a bundle holds"),
+    "inspect": Verb("export.cli_inspect:inspect", "export", "say what a bundle holds"),
     "verify": Verb("export.cli:verify", "export", "check a bundle: digests, signature, what it computes"),
     "key": Verb("wire.cli:key", "", "make a signing key"),
     "agent": Verb("edge.cli:main", "edge", "run the agent of a board"),

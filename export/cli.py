@@ -1,4 +1,4 @@
-"""`edgequilt export | inspect | verify`: make bundles, read them, check them."""
+"""`edgequilt export | verify`: make bundles, check them."""
 
 from __future__ import annotations
 
@@ -13,11 +13,10 @@ from console.progress import progress
 from console.table import mib, table
 from export.arguments import boards, parser
 from export.labels import read_labels
-from export.summary import summary, words
+from export.summary import summary
 from wire.bundle import open_bundle
 from wire.envelope import Trust
 from wire.keys import PrivateKey, new_key, read_private_key, read_public_key, write_key
-from wire.record import plain
 
 
 def export(argv: list[str]) -> int:
@@ -80,17 +79,6 @@ def _signer(path: Path | None, out: Path, *, quiet: bool) -> Iterator[PrivateKey
         raise
     if not quiet:
         print(f"made a key: {secret} signs (keep it secret), boards trust {public}")
-
-
-def inspect(argv: list[str]) -> int:
-    """`edgequilt inspect BUNDLE`: its manifest in words; files are checked, the signature is not."""
-    p = Arguments(prog="edgequilt inspect", description="Say what a bundle holds.")
-    p.add_argument("bundle", type=Path)
-    p.add_argument("--json", action="store_true", help="print the manifest")
-    options = p.parse_args(argv)
-    bundle = open_bundle(options.bundle, trust=None)
-    print(json.dumps(plain(bundle.manifest), indent=1) if options.json else words(bundle))
-    return 0
 
 
 def verify(argv: list[str]) -> int:

@@ -10,7 +10,8 @@ import pytest
 
 from console.errors import BadData, DoesNotFit, IntegrityError, SignatureError, UsageError, VerificationError
 from export.chain import Chain, links_of
-from export.cli import export, inspect, verify
+from export.cli import export, verify
+from export.cli_inspect import inspect
 from export.golden import check_golden
 from export.write import read_golden, write_golden
 from wire.bundle import Bundle, open_bundle
