@@ -35,6 +35,7 @@ class Unit:
         adapter_values_per_rank: sum of in + out over its slots; 0 without slots.
         dequantized_bytes: its quantized weights as float32, which are transient, by shape.
         carried_bytes_per_item: model inputs that units beyond its end read; they travel with a chain of boards.
+        state_bytes: of what it keeps from run to run (KV caches, hidden states), whatever the batch.
         flops_per_item: floating-point operations of its products, forward.
         moved_bytes_per_item: activations that its nodes read and write, forward.
     """
@@ -47,6 +48,7 @@ class Unit:
     adapter_values_per_rank: int = 0
     dequantized_bytes: Mapping[str, int] = field(default_factory=dict)
     carried_bytes_per_item: int = 0
+    state_bytes: int = 0
     flops_per_item: int = 0
     moved_bytes_per_item: int = 0
 
@@ -251,8 +253,9 @@ def boundary(units: Sequence[Unit], position: int) -> int:
 
 
 def adapters_of(units: Sequence[Unit], board: Board) -> int:
-    """Bytes of the adapters of some units, with what their optimiser keeps."""
-    return adapter_bytes(sum(u.adapter_values_per_rank for u in units), board.rank or 0, board.mode)
+    """Bytes that a board holds for some units whichever segment runs: adapters with their optimiser, and states."""
+    adapters = adapter_bytes(sum(u.adapter_values_per_rank for u in units), board.rank or 0, board.mode)
+    return adapters + sum(u.state_bytes for u in units)
 
 
 def _smallest_need(units: Sequence[Unit], board: Board, micro_batch: int, step_items: int) -> tuple[int, str]:

@@ -102,6 +102,27 @@ class Chain:
             values.update(self.graph(link.forward, link.forward_options)(values))
         return values
 
+    def runs(
+        self, runs: Sequence[Mapping[str, Array]], states: Sequence[tuple[str, str]], first: Mapping[str, Array]
+    ) -> list[Values]:
+        """Forward, run by run; what a state's output was becomes its input.
+
+        Args:
+            runs: what is fed, without states.
+            states: pairs of input and output.
+            first: the states before the first run.
+        """
+        out, held = [], dict(first)
+        for feeds in runs:
+            values = self.forward({**feeds, **held})
+            held = {given: values[returned] for given, returned in states}
+            out.append(values)
+        return out
+
+    def close(self) -> None:
+        """Give the sessions' memory back."""
+        self._graphs.clear()
+
     def backward(self, values: Mapping[str, Array]) -> Values:
         """`values` with the loss and all gradients; it must hold labels, weights and what `forward` returned."""
         values = dict(values)

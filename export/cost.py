@@ -6,7 +6,7 @@ whole model, which is built for this and thrown away.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 
 import onnx_ir as ir
@@ -35,7 +35,14 @@ class Cost:
         return tuple(self.positions[c - 1] for c in cuts)
 
 
-def cost(model: ir.Model, batch: int, mode: str, formats: Iterable[str] = FORMATS, cache: Cache | None = None) -> Cost:
+def cost(
+    model: ir.Model,
+    batch: int,
+    mode: str,
+    formats: Iterable[str] = FORMATS,
+    cache: Cache | None = None,
+    states: Collection[str] = (),
+) -> Cost:
     """Count a frozen forward model.
 
     Args:
@@ -44,6 +51,7 @@ def cost(model: ir.Model, batch: int, mode: str, formats: Iterable[str] = FORMAT
         mode: in mode "train" activations that the backward pass needs are counted as kept.
         formats: of weights, to count bytes in.
         cache: quantized weights that other graphs of the model share.
+        states: names of the inputs that carry state from run to run.
 
     Raises:
         NoGradientRule: in mode "train", an operator cannot be differentiated.
@@ -55,6 +63,7 @@ def cost(model: ir.Model, batch: int, mode: str, formats: Iterable[str] = FORMAT
     weights, dequantized = _weights(model, unit_of, formats, {} if cache is None else cache)
     kept, transient = _activations(model, unit_of, len(positions) + 1, mode)
     slots = _slots(graph, unit_of)
+    held = _states(graph, unit_of, states)
     crossed = [sum(value_bytes(v) for v in values) for values in crossing(graph, positions)]
     names = _unit_names(graph, positions)
     units = tuple(
@@ -66,6 +75,7 @@ def cost(model: ir.Model, batch: int, mode: str, formats: Iterable[str] = FORMAT
             boundary_bytes_per_item=-(-crossed[i] // batch) if i < len(crossed) else 0,
             adapter_values_per_rank=slots[i],
             dequantized_bytes=dequantized[i],
+            state_bytes=held[i],
         )
         for i in range(len(positions) + 1)
     )
@@ -75,13 +85,16 @@ def cost(model: ir.Model, batch: int, mode: str, formats: Iterable[str] = FORMAT
 def legal_cuts(graph: ir.Graph) -> list[int]:
     """Positions between two nodes where at most four tensors cross; of equal neighbours the last.
 
-    The model's outputs stay together in the last segment. A cut never lies inside If, Loop or Scan, which are
-    one node here. What is made from weights alone is free: it does not cross.
+    Features and logits of a head stay together in the last segment; other outputs leave where they are made. A
+    cut never lies inside If, Loop or Scan, which are one node here. What is made from weights alone is free: it
+    does not cross.
     """
     free = constant_nodes(graph)
     paid = [index for index, node in enumerate(graph) if node not in free]
-    first_output = min((i for i, node in enumerate(graph) if any(v.is_graph_output() for v in node.outputs)), default=0)
-    positions = [p for p in paid[1:] if p <= first_output]
+    names = {value.name for value in graph.outputs}
+    together = {"features", "logits"} if names >= {"features", "logits"} else set()
+    made = [i for i, node in enumerate(graph) if any(v.name in together for v in node.outputs)]
+    positions = [p for p in paid[1:] if p <= min(made, default=len(graph))]
     crossed = crossing(graph, positions)
     return [p for p, values in zip(positions, crossed, strict=True) if 0 < len(values) <= MOST_CROSSING]
 
@@ -130,6 +143,16 @@ def _slots(graph: ir.Graph, unit_of: Mapping[ir.Node, int]) -> list[int]:
         reader = next(iter(value.consumers()), None)
         if is_factor(value.name or "") and reader is not None:
             out[unit_of[reader]] += sum(dim for dim in dims_of(value) if isinstance(dim, int))
+    return out
+
+
+def _states(graph: ir.Graph, unit_of: Mapping[ir.Node, int], states: Collection[str]) -> list[int]:
+    """Bytes of the states that each unit reads first: they stay in memory between runs."""
+    out = [0] * (max(unit_of.values(), default=0) + 1)
+    for value in graph.inputs:
+        if value.name in states:
+            readers = [unit_of[node] for node in value.consumers() if node in unit_of]
+            out[min(readers, default=0)] += value_bytes(value)
     return out
 
 

@@ -21,7 +21,7 @@ class Segment:
         name: `segment0`, `segment1`, ...
         model: its forward graph. Inputs: the boundary before it, then the model inputs and slots that it reads.
         entering: names of the boundary before it.
-        leaving: names of the boundary after it; the model's outputs for the last.
+        leaving: names of the boundary after it, and of the model's outputs that it makes.
         differentiable: those of `entering` whose gradient earlier segments need.
     """
 
@@ -74,26 +74,46 @@ def crossing(graph: ir.Graph, positions: Sequence[int]) -> list[list[ir.Value]]:
 def cut(model: ir.Model, positions: Sequence[int]) -> list[Segment]:
     """Cut a model at some positions; the model is left as it is and weights are shared, not copied.
 
-    A boundary tensor is called `cut<k>.<i>`, k counting cuts from 0. What several cuts cross passes through
-    the segments between, so that every segment reads only from the one before it.
+    A boundary tensor is called `cut<k>.<i>`, k counting cuts from 0, unless it is an output of the model as well,
+    which keeps its name. What several cuts cross passes through the segments between, so that every segment reads
+    only from the one before it. An output of the model leaves the segment that makes it.
 
     Args:
         model: a frozen forward model.
         positions: node positions, increasing, see `crossing`.
     """
     graph = model.graph
-    boundaries: list[list[ir.Value]] = [[], *crossing(graph, positions), list(graph.outputs)]
+    boundaries: list[list[ir.Value]] = [[], *crossing(graph, positions), []]
+    outputs = _outputs(graph, positions)
     segments: list[Segment] = []
     moving: set[str] = set()
-    for k in range(len(boundaries) - 1):
-        entering, leaving = boundaries[k], boundaries[k + 1]
+    names: list[str] = []
+    for k, made in enumerate(outputs):
+        entering, crossed = boundaries[k], boundaries[k + 1]
+        leaving = [*crossed, *(value for value in made if value not in crossed)]
         piece = _piece(model, entering, leaving, f"segment{k}")
-        names = _rename(piece.graph, entering, leaving, k, last=k == len(positions))
-        differentiable = tuple(name for name in names[0] if name in moving)
-        segment = Segment(f"segment{k}", piece, names[0], names[1], differentiable)
+        for value, name in zip(piece.graph.inputs, names, strict=False):
+            value.name = name
+        names = [str(v.name) if v in made else f"cut{k}.{i}" for i, v in enumerate(crossed)]
+        for i, name in enumerate(names):
+            _name_output(piece.graph, i, name)
+        here = _names(piece.graph.inputs[: len(entering)])
+        differentiable = tuple(name for name in here if name in moving)
+        segment = Segment(f"segment{k}", piece, here, _names(piece.graph.outputs), differentiable)
         moving = _moving(segment)
         segments.append(segment)
     return segments
+
+
+def _outputs(graph: ir.Graph, positions: Sequence[int]) -> list[list[ir.Value]]:
+    """The model's outputs by the segment that makes them; what weights alone decide is made in the last."""
+    free = constant_nodes(graph)
+    place = {value: at for at, node in enumerate(graph) if node not in free for value in node.outputs}
+    out: list[list[ir.Value]] = [[] for _ in range(len(positions) + 1)]
+    for value in graph.outputs:
+        at = place.get(value)
+        out[-1 if at is None else sum(p <= at for p in positions)].append(value)
+    return out
 
 
 def _piece(model: ir.Model, entering: list[ir.Value], leaving: list[ir.Value], name: str) -> ir.Model:
@@ -108,17 +128,6 @@ def _piece(model: ir.Model, entering: list[ir.Value], leaving: list[ir.Value], n
             graph.initializers.pop(value.name or "", None)
     functions = [function.clone() for function in model.functions.values()]
     return ir.Model(graph, ir_version=model.ir_version, functions=functions, producer_name="edgequilt")
-
-
-def _rename(
-    graph: ir.Graph, entering: list[ir.Value], leaving: list[ir.Value], k: int, *, last: bool
-) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    for i in range(len(entering)):
-        graph.inputs[i].name = f"cut{k - 1}.{i}"
-    if not last:
-        for i in range(len(leaving)):
-            _name_output(graph, i, f"cut{k}.{i}")
-    return _names(graph.inputs[: len(entering)]), _names(graph.outputs)
 
 
 def _name_output(graph: ir.Graph, position: int, name: str) -> None:

@@ -19,12 +19,11 @@ from export.chain import Link
 from export.gradient.dims import dtype_of, shape_of
 from export.measure import Peak, machine
 from export.prepare import Prepared
-from export.stage import Stage
+from export.stage import GOLDEN, Stage
 from wire import manifest as m
 from wire.manifest import SCHEMA, Manifest
 
 GOLDEN_TOLERANCE = 1e-4  # of max(1, max|expected|): other processors sum in another order
-GOLDEN = "golden.safetensors"
 
 
 def describe(
@@ -54,6 +53,8 @@ def describe(
         preprocess=_preprocess(prepared),
         golden=m.Golden(GOLDEN, bucket.name, GOLDEN_TOLERANCE),
         quantization=tuple(_plain(asdict(report)) for report in reports_of(stage.pieces)),
+        outputs=_outputs(prepared, stage),
+        states=_states(prepared, stage),
         extra={"verified": stage.checks},
     )
 
@@ -94,14 +95,29 @@ def _tensor(value: ir.Value) -> m.Tensor:
 
 
 def _inputs(prepared: Prepared, stage: Stage) -> tuple[m.Tensor, ...]:
-    """What a model takes of the outside: neither boundaries nor slots nor head."""
+    """What a model takes of the outside: neither boundaries nor states nor slots nor head."""
     known: dict[str, m.Tensor] = {}
+    states = {pair.input for pair in prepared.captured.states}
     for piece in stage.pieces:
         for value in piece.shipped["forward"].graph.inputs:
-            if not value.is_initializer() and value.name not in piece.segment.entering:
+            if not value.is_initializer() and value.name not in states | {*piece.segment.entering}:
                 known.setdefault(value.name or "", _tensor(value))
     order = [value.name for value in prepared.captured.model.graph.inputs]
     return tuple(sorted(known.values(), key=lambda tensor: order.index(tensor.name)))
+
+
+def _outputs(prepared: Prepared, stage: Stage) -> tuple[m.Tensor, ...]:
+    """What a model gives, in its own order, without states."""
+    made = {v.name: _tensor(v) for piece in stage.pieces for v in piece.shipped["forward"].graph.outputs}
+    states = {pair.output for pair in prepared.captured.states}
+    order = [value.name for value in prepared.frozen(stage.key.micro_batch).graph.outputs]
+    return tuple(made[name] for name in order if name in made and name not in states)
+
+
+def _states(prepared: Prepared, stage: Stage) -> tuple[m.State, ...]:
+    tensors = {v.name: _tensor(v) for piece in stage.pieces for v in piece.shipped["forward"].graph.inputs}
+    pairs = [pair for pair in prepared.captured.states if pair.input in tensors]
+    return tuple(m.State(p.input, p.output, tensors[p.input].dtype, tensors[p.input].shape) for p in pairs)
 
 
 def _segment(stage: Stage, piece: Piece, link: Link, bucket: str) -> m.Segment:
@@ -148,7 +164,9 @@ def _slots(prepared: Prepared, stage: Stage) -> tuple[m.Slot, ...]:
     )
 
 
-def _head(prepared: Prepared, stage: Stage) -> m.Head:
+def _head(prepared: Prepared, stage: Stage) -> m.Head | None:
+    if prepared.head is None:
+        return None
     h, last = prepared.head, stage.pieces[-1].segment.name
     return m.Head(h.features, h.weight, h.bias, h.features_output, h.logits_output, last, h.pooling)
 
@@ -174,4 +192,4 @@ def blobs(prepared: Prepared, stage: Stage) -> list[Path]:
     """Every file of the stage and of the preprocessing that goes into a bundle."""
     graphs = [path for link in stage.links for _, path, _ in link.graphs()]
     weights = [stage.folder / f"{link.name}.weights.bin" for link in stage.links]
-    return [*graphs, *weights, *prepared.captured.preprocess.files]
+    return [*graphs, *weights, stage.folder / GOLDEN, *prepared.captured.preprocess.files]

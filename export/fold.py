@@ -7,6 +7,8 @@ before this or after differentiation: it renames nodes and turns MatMul + Add in
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import onnx_ir as ir
 from onnx_ir.passes.common import RemoveUnusedNodesPass, ShapeInferencePass
 from onnxscript.version_converter import convert_version
@@ -23,13 +25,16 @@ FLOATS = (ir.DataType.FLOAT, ir.DataType.FLOAT16, ir.DataType.BFLOAT16, ir.DataT
 SHOWN = 5
 
 
-def freeze(model: ir.Model, batch: int, sequence: int | None) -> ir.Model:
+def freeze(
+    model: ir.Model, batch: int, sequence: int | None = None, sizes: Mapping[str, int] | None = None
+) -> ir.Model:
     """A model of fixed batch and sequence that computes the same.
 
     Args:
         model: a captured graph, with or without slots and head; left as it is. Weights are shared.
         batch: examples.
-        sequence: tokens, for text; ignored for pictures, whose size is fixed at capture.
+        sequence: tokens, for text; pictures have the size that was fixed at capture.
+        sizes: of further symbolic dimensions of inputs, by name.
 
     Returns:
         A new model of opset 21 and IR version 10. Inputs, outputs and weights keep their names; linear
@@ -40,7 +45,7 @@ def freeze(model: ir.Model, batch: int, sequence: int | None) -> ir.Model:
         UnsupportedModel: a dimension stays unknown (the values are named), or sizes contradict each other.
     """
     frozen = model.clone()
-    _fix_inputs(frozen.graph, batch, sequence)
+    _fix_inputs(frozen.graph, batch, sequence, sizes or {})
     simplify(frozen)
     # not a mere relabelling: GridSample, DFT and GroupNormalization mean something else from 20 or 21 on
     convert_version(frozen, OPSET)
@@ -56,22 +61,43 @@ def freeze(model: ir.Model, batch: int, sequence: int | None) -> ir.Model:
     return frozen
 
 
-def _fix_inputs(graph: ir.Graph, batch: int, sequence: int | None) -> None:
-    """Write the sizes into the inputs that examples come in by; slots and head keep theirs."""
+def _fix_inputs(graph: ir.Graph, batch: int, sequence: int | None, sizes: Mapping[str, int]) -> None:
+    """Write the sizes into the inputs that examples come in by; slots and head keep theirs.
+
+    A symbol that nobody knows is the batch as a first dimension, and the tokens as the second of integers.
+    """
+    known = {"batch": batch, **({} if sequence is None else {"sequence": sequence}), **sizes}
     for value in graph.inputs:
         if value.is_initializer() or value.shape is None:
             continue
-        sizes: list[int | ir.SymbolicDim] = list(value.shape)
-        sizes[0] = batch
-        if value.dtype == ir.DataType.INT64 and len(sizes) == 2:
-            if sequence is None:
-                raise UnsupportedModel(
-                    f"expected a sequence length for the text input {value.name}, found none; name one"
-                )
-            sizes[1] = sequence
-        value.shape = ir.Shape(sizes)
+        text = value.dtype == ir.DataType.INT64 and len(value.shape) == 2
+        fixed = [
+            dim if isinstance(dim, int) else _size(value, axis, dim.value, known, text)
+            for axis, dim in enumerate(value.shape)
+        ]
+        value.shape = ir.Shape(fixed)
     for value in graph.outputs:
         value.shape = None
+
+
+def _size(value: ir.Value, axis: int, symbol: str | None, known: Mapping[str, int], text: bool) -> int:
+    """What a symbolic dimension is.
+
+    Raises:
+        UnsupportedModel: nobody says.
+    """
+    if symbol is not None and symbol in known:
+        return known[symbol]
+    if axis == 0:
+        return known["batch"]
+    if axis == 1 and text:
+        if "sequence" not in known:
+            raise UnsupportedModel(f"expected a sequence length for the text input {value.name}, found none; name one")
+        return known["sequence"]
+    raise UnsupportedModel(
+        f"expected a size for dimension {axis} of the input {value.name}, found {symbol or 'a nameless one'}; "
+        f"say --size {symbol or 'NAME'}=N"
+    )
 
 
 def _forget_shapes(graph: ir.Graph) -> None:

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Literal
 
 import numpy as np
 import onnx_ir as ir
@@ -34,13 +33,13 @@ class HeadSite:
     pooling: str
 
 
-def append_head(model: ir.Model, hidden: str, modality: Literal["text", "image"], classes: int) -> HeadSite:
+def append_head(model: ir.Model, hidden: str, modality: str, classes: int) -> HeadSite:
     """Pool, normalise and classify, in place; `features` and `logits` become the only outputs.
 
     Args:
         model: a captured graph, before its dimensions are fixed.
         hidden: the output [batch, tokens, D].
-        modality: text is pooled over the tokens that attention_mask marks, an image over all.
+        modality: text is pooled over the tokens that attention_mask marks, anything else over all.
         classes: how many labels there are.
 
     Raises:

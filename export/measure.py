@@ -61,7 +61,7 @@ class Measurer:
 
     def __init__(self, work: Path, candidates: tuple[Options, ...] = CANDIDATES) -> None:
         self.work, self.candidates = work, candidates
-        self._known: dict[str, Peak] = {}
+        self.known: dict[str, Peak] = {}
 
     def best(self, graph: Path, feeds: Mapping[str, NDArray[Any]], advance: Callable[[], None] = lambda: None) -> Peak:
         """The figures under the best options.
@@ -75,9 +75,9 @@ class Measurer:
             VerificationError: the graph does not run with the plain options.
         """
         key = file_digest(graph)
-        if key not in self._known:
-            self._known[key] = choose(self._try_all(graph, feeds, advance))
-        return self._known[key]
+        if key not in self.known:
+            self.known[key] = choose(self._try_all(graph, feeds, advance))
+        return self.known[key]
 
     def _try_all(self, graph: Path, feeds: Mapping[str, NDArray[Any]], advance: Callable[[], None]) -> list[Peak]:
         given, reference = self.work / "feeds.npz", None

@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import tempfile
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from console.errors import StorageError
 from console.progress import Progress
 from devices.plan import Board
-from export.describe import GOLDEN, blobs, describe
-from export.prepare import Prepared, prepare
+from export.describe import blobs, describe
+from export.prepare import Prepared, Wanted, prepare
 from export.settle import Settled, Stages, settle
-from export.stage import golden_values
-from export.write import copy_synced, describe_files, replacing, seal_bundle, write_golden
+from export.write import copy_synced, describe_files, replacing, seal_bundle
 from wire.keys import PrivateKey
 from wire.manifest import Manifest
 
@@ -22,7 +22,11 @@ STEPS_PER_BOARD = 2  # graphs that hold, a bundle written
 
 @dataclass(frozen=True)
 class ExportRequest:
-    """What a user asks for; `labels` in the order of the logits, one bundle per board under `out`."""
+    """What a user asks for; one bundle per board under `out`.
+
+    `labels` are the classes of a head that is put on, in the order of its logits; without any the model has its
+    own outputs.
+    """
 
     source: str
     task: str
@@ -33,6 +37,12 @@ class ExportRequest:
     sequence: int | None = 64
     targets: str = "auto"
     name: str = ""
+    sizes: Mapping[str, int] = field(default_factory=dict)
+
+    @property
+    def wanted(self) -> Wanted:
+        """What of it concerns the model alone."""
+        return Wanted(self.source, self.task, len(self.labels), self.sequence, self.targets, self.sizes)
 
 
 @dataclass(frozen=True)
@@ -71,10 +81,8 @@ def export_model(request: ExportRequest, bar: Progress) -> list[ExportedBundle]:
         work = Path(name)
         bar.say("capturing the model")
         formats = tuple(dict.fromkeys(board.quant for board in request.boards))
-        classes = len(request.labels)
-        prepared = prepare(
-            request.source, request.task, classes, request.sequence, request.targets, formats, work / "source"
-        )
+        modes = tuple(board.mode for board in request.boards)
+        prepared = prepare(request.wanted, formats, modes, work / "source")
         bar.advance()
         bar.say("planning")
         for board in request.boards:
@@ -100,12 +108,10 @@ def _write(request: ExportRequest, prepared: Prepared, settled: Settled) -> Expo
         for path in blobs(prepared, stage):
             copy_synced(path, folder / path.name)
             names.append(path.name)
-        write_golden(folder / GOLDEN, *golden_values(prepared, stage))
-        files = describe_files(folder, [*names, GOLDEN])
+        files = describe_files(folder, names)
         name = request.name or prepared.captured.name
-        manifest = describe(
-            prepared, stage, settled.board, settled.decision, name=name, labels=request.labels, files=files
-        )
+        labels = request.labels or prepared.captured.labels
+        manifest = describe(prepared, stage, settled.board, settled.decision, name=name, labels=labels, files=files)
         seal_bundle(folder, manifest, request.key)
     return ExportedBundle(target, manifest, settled.measured_bytes)
 

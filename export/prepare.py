@@ -2,20 +2,50 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 import onnx_ir as ir
+from numpy.typing import NDArray
 
-from console.errors import DoesNotFit, UsageError
+from console.errors import DoesNotFit, UnsupportedModel, UsageError
 from devices.plan import MICRO_BATCHES, Board, Decision, fewest_cuts, plan, rank_for
+from export import feeds
 from export.capture import capture
 from export.cost import Cost, cost, uncuttable
-from export.fold import freeze
+from export.drawn import draw_inputs, fitted, zeros_of
+from export.fold import FLOATS, OPSET, freeze
 from export.head import HeadSite, append_head
 from export.quantize import Cache
 from export.slots import SlotSite, insert_slots
-from export.sources.captured import Captured
+from export.sources.captured import Captured, Values
+from export.verify import original_runs, pooled_features
+
+STATE_RUNS = 3  # so that what one run leaves is what the next one reads, twice
+REAL_SEED = 7  # where no real input is known
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """What a user asks of a model: where it is, and what is put into it.
+
+    Attributes:
+        source: see `export.capture.capture`.
+        task: as optimum names tasks; not needed for ONNX files and torch modules.
+        classes: of a head that is put on; 0 for the model's own outputs.
+        sequence: tokens of a text.
+        targets: which layers get a slot, see `insert_slots`; empty for none.
+        sizes: of symbolic dimensions, by name.
+    """
+
+    source: str
+    task: str = ""
+    classes: int = 0
+    sequence: int | None = None
+    targets: str = "auto"
+    sizes: Mapping[str, int] = field(default_factory=dict)
 
 
 @dataclass
@@ -24,25 +54,77 @@ class Prepared:
 
     captured: Captured
     sites: list[SlotSite]
-    head: HeadSite
+    head: HeadSite | None
     classes: int
     sequence: int | None
     formats: tuple[str, ...]
+    opset: int = OPSET
     cache: Cache = field(default_factory=dict)
     _frozen: dict[int, ir.Model] = field(default_factory=dict)
     _costs: dict[tuple[int, str], Cost] = field(default_factory=dict)
 
+    @property
+    def batches(self) -> tuple[int, ...]:
+        """Micro-batches that may be chosen, the largest first."""
+        allowed = self.captured.batches
+        return MICRO_BATCHES if allowed is None else tuple(sorted(allowed, reverse=True))
+
     def frozen(self, batch: int) -> ir.Model:
         """The model for a micro-batch."""
         if batch not in self._frozen:
-            self._frozen[batch] = freeze(self.captured.model, batch=batch, sequence=self.sequence)
+            captured = self.captured
+            self._frozen[batch] = freeze(captured.model, batch, self.sequence, captured.sizes)
         return self._frozen[batch]
 
     def cost(self, batch: int, mode: str) -> Cost:
         """Its numbers for the planner."""
         if (batch, mode) not in self._costs:
-            self._costs[batch, mode] = cost(self.frozen(batch), batch, mode, self.formats, self.cache)
+            states = [pair.input for pair in self.captured.states]
+            self._costs[batch, mode] = cost(self.frozen(batch), batch, mode, self.formats, self.cache, states)
         return self._costs[batch, mode]
+
+    def samples(self, batch: int, seed: int | None) -> list[dict[str, NDArray[Any]]]:
+        """Inputs of some runs in order, without states: drawn from a seed, or as real as can be where it is None.
+
+        A model without state has one run, one with state several.
+        """
+        captured, graph = self.captured, self.frozen(batch).graph
+        if captured.samples is not None:
+            return list(captured.samples(batch, seed))
+        if captured.modality != "tensors":
+            return [feeds.inputs_for(captured.preprocess, batch, self.sequence, seed)]
+        states = [pair.input for pair in captured.states]
+        first = REAL_SEED if seed is None else seed
+        runs = [draw_inputs(graph, first + run, states) for run in range(STATE_RUNS if states else 1)]
+        given = fitted(captured.sample, graph) if seed is None else {}
+        return [{**run, **given} for run in runs]
+
+    def states(self, batch: int) -> dict[str, NDArray[Any]]:
+        """Every state before the first run."""
+        return zeros_of(self.frozen(batch).graph, [pair.input for pair in self.captured.states])
+
+    def reference(self, runs: list[dict[str, NDArray[Any]]], states: dict[str, NDArray[Any]]) -> list[Values]:
+        """What the original computes, by the names of our outputs; features of a head are pooled by numpy."""
+        captured = self.captured
+        if captured.reference is not None:
+            return list(captured.reference(runs))
+        pairs = [(pair.input, pair.output) for pair in captured.states]
+        found = original_runs(captured.original, runs, pairs, states)
+        if self.head is None or captured.hidden is None:
+            return found
+        return [
+            {self.head.features_output: pooled_features(values[captured.hidden], run)}
+            for values, run in zip(found, runs, strict=True)
+        ]
+
+    @property
+    def judged(self) -> list[str]:
+        """Outputs by which the loss of quantization is judged: features of a head, else every float output."""
+        if self.head is not None:
+            return [self.head.features_output]
+        states = {pair.output for pair in self.captured.states}
+        outputs = self.frozen(self.batches[-1]).graph.outputs
+        return [str(v.name) for v in outputs if v.dtype in FLOATS and v.name not in states]
 
     def decide(self, board: Board) -> tuple[Decision, tuple[int, ...]]:
         """The plan of a board, and its cuts as node positions.
@@ -56,7 +138,7 @@ class Prepared:
         """
         best: Decision | None = None
         ranked = replace(board, rank=rank_for(board.budget_bytes) if board.rank is None else board.rank)
-        for batch in MICRO_BATCHES:
+        for batch in self.batches:
             units = self.cost(batch, board.mode).units
             if fewest_cuts(units, ranked, batch) is None:
                 continue
@@ -71,7 +153,7 @@ class Prepared:
 
     def _refusal(self, board: Board) -> DoesNotFit:
         """The planner's words for the smallest micro-batch, and why there are few cuts if that is why."""
-        smallest = MICRO_BATCHES[-1]
+        smallest = self.batches[-1]
         try:
             plan(self.cost(smallest, board.mode).units, board, (smallest,))
         except DoesNotFit as refusal:
@@ -80,21 +162,40 @@ class Prepared:
         raise AssertionError("fewest_cuts and plan disagree")
 
 
-def prepare(
-    source: str, task: str, classes: int, sequence: int | None, targets: str, formats: tuple[str, ...], work: Path
-) -> Prepared:
-    """Capture a model and put slots and head into it.
+def prepare(request: Wanted, formats: tuple[str, ...], modes: tuple[str, ...], work: Path) -> Prepared:
+    """Capture a model and put slots, and a head where there are labels, into it.
 
     Raises:
-        UsageError: the sequence is longer than the model can place.
+        UsageError: the sequence is longer than the model can place, or there is nothing that could learn.
         UnsupportedModel, MissingDependency: see `capture`, `insert_slots` and `append_head`.
     """
-    captured = capture(source, task, work)
-    if captured.modality == "image":
-        sequence = None
-    elif sequence is not None and not 1 <= sequence <= captured.preprocess.parameters["max_length"]:
-        longest = captured.preprocess.parameters["max_length"]
+    if not request.classes and any(mode != "serve" for mode in modes):
+        raise UsageError(
+            "expected --mode serve for a model with its own outputs, found train; give --labels for a head that learns"
+        )
+    captured = capture(request.source, request.task, work, request.sizes)
+    sequence = _sequence(captured, request.sequence)
+    sites = insert_slots(captured.model, request.targets) if request.targets else []
+    head = None
+    if request.classes:
+        if captured.hidden is None:
+            raise UnsupportedModel(
+                f"expected a model with an output [batch, tokens, features] for a head of {request.classes} labels, "
+                f"found none in {captured.name}; leave --labels out to export it with its own outputs"
+            )
+        head = append_head(captured.model, captured.hidden, captured.modality, request.classes)
+    return Prepared(captured, sites, head, request.classes, sequence, formats)
+
+
+def _sequence(captured: Captured, sequence: int | None) -> int | None:
+    """The tokens of a text; None for a model that reads none.
+
+    Raises:
+        UsageError: more than it can place.
+    """
+    if captured.modality != "text":
+        return None
+    longest = captured.preprocess.parameters.get("max_length")
+    if sequence is not None and longest is not None and not 1 <= sequence <= longest:
         raise UsageError(f"expected a --sequence of 1 to {longest} tokens for this model, found {sequence}")
-    sites = insert_slots(captured.model, targets)
-    head = append_head(captured.model, captured.hidden, captured.modality, classes)
-    return Prepared(captured, sites, head, classes, sequence, formats)
+    return sequence

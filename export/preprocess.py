@@ -40,9 +40,11 @@ class Preprocessing:
     has `shortest_edge` pixels and the other int(shortest_edge * longer / shorter)) with Pillow's filter
     `resample`, cut in its centre to `height` x `width`, and then `(pixel * rescale - mean) / std` for each
     of `channels`, in the order channels, rows, columns. Without any size it is not resized.
+
+    Tensors: neither files nor numbers; arrays are fed as they are.
     """
 
-    kind: Literal["text", "image"]
+    kind: Literal["text", "image", "tensors"]
     files: tuple[Path, ...] = ()
     parameters: dict[str, Any] = field(default_factory=dict)
 

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -12,15 +11,20 @@ from numpy.typing import NDArray
 
 from devices.memory import Need
 from export import feeds
+from export.apart import apart
 from export.build import Piece, build, twin, weight_bytes
 from export.chain import Chain, Graph, Link
+from export.drawn import draw_inputs
 from export.liveness import live_peak
 from export.measure import Measurer, Peak
 from export.prepare import Prepared
-from export.verify import check_gradients, check_loss, check_same, check_twins, original_features
-from export.write import write_graphs
+from export.verify import check_gradients, check_loss, check_outputs, check_twins
+from export.write import write_golden, write_graphs
+from wire.files import file_digest
+from wire.manifest import Options
 
 SEED = 20
+GOLDEN = "golden.safetensors"
 GOLDEN_RANK = 2
 CHECK_RANK = 4
 
@@ -78,25 +82,34 @@ def _write(pieces: list[Piece], which: str, folder: Path) -> list[Link]:
 
 
 def verify_stage(prepared: Prepared, stage: Stage) -> None:
-    """Every check of `export.verify` on the written graphs; the figures go into `stage.checks`.
+    """Every check of `export.verify` on the written graphs, in a child process.
+
+    The figures go into `stage.checks`, a golden input and output into the stage's folder.
 
     Raises:
         VerificationError: one of them fails.
     """
-    chain = Chain(stage.links)
-    batch, preprocess = stage.key.micro_batch, prepared.captured.preprocess
-    inputs = [feeds.inputs_for(preprocess, batch, prepared.sequence, seed) for seed in (None, SEED)]
+    stage.checks = apart(lambda: _checked(prepared, stage))
+
+
+def _checked(prepared: Prepared, stage: Stage) -> dict[str, Any]:
+    chain, batch = Chain(stage.links), stage.key.micro_batch
     exact = chain if stage.key.quant == "fp32" else Chain(_write(stage.pieces, "exact", stage.folder / "exact"))
-    expected = [original_features(prepared.captured.original, prepared.captured.hidden, given) for given in inputs]
-    got = [exact.forward(given)["features"] for given in inputs]
-    worst = max(check_same(g, e, "the chain of segments and the original") for g, e in zip(got, expected, strict=True))
-    stage.checks["chain_error"] = worst
+    pairs, states = [(p.input, p.output) for p in prepared.captured.states], prepared.states(batch)
+    checks: dict[str, Any] = {"chain_error": 0.0}
+    for seed in (None, SEED):
+        runs = prepared.samples(batch, seed)
+        expected, got = prepared.reference(runs, states), exact.runs(runs, pairs, states)
+        checks["chain_error"] = max(checks["chain_error"], check_outputs(got, expected))
+        if exact is not chain and seed is None:
+            checks |= check_loss(chain.runs(runs, pairs, states)[-1], got[-1], prepared.judged)
     if exact is not chain:
-        stage.checks |= check_loss(chain.forward(inputs[0])["features"], got[0])
-        stage.checks["dequantized_error"] = _check_twins(prepared, stage, chain)
+        checks["dequantized_error"] = _check_twins(prepared, stage, chain)
     if stage.key.mode == "train":
         groups = {piece.segment.name: piece.segment.adapters for piece in stage.pieces if piece.segment.adapters}
-        stage.checks["gradient_error"] = check_gradients(chain, checking_values(prepared, batch, CHECK_RANK), groups)
+        checks["gradient_error"] = check_gradients(chain, checking_values(prepared, batch, CHECK_RANK), groups)
+    write_golden(stage.folder / GOLDEN, *golden_values(prepared, stage))
+    return checks
 
 
 def _check_twins(prepared: Prepared, stage: Stage, chain: Chain) -> float:
@@ -113,20 +126,33 @@ def _check_twins(prepared: Prepared, stage: Stage, chain: Chain) -> float:
     return worst
 
 
-def measure_stage(
-    prepared: Prepared, stage: Stage, measurer: Measurer, rank: int, advance: Callable[[], None] = lambda: None
-) -> None:
+def measure_stage(prepared: Prepared, stage: Stage, measurer: Measurer, rank: int) -> None:
     """Try session options on every graph in fresh processes; the best become the options of the links.
 
     Raises:
         VerificationError: a graph does not run.
     """
+    found = apart(lambda: _measured(prepared, stage, measurer, rank))
+    for key, peak in found["known"].items():
+        measurer.known[key] = _peak(peak)
+    stage.peaks = {name: measurer.known[key] for name, key in found["files"].items()}
+    stage.links = [_with_options(link, stage.peaks) for link in stage.links]
+
+
+def _measured(prepared: Prepared, stage: Stage, measurer: Measurer, rank: int) -> dict[str, Any]:
     chain = Chain(stage.links)
     given = checking_values(prepared, stage.key.micro_batch, rank)
     given |= _all_over(prepared, given)
     fed = chain.feeds_of(chain.backward(chain.forward(given)))
-    stage.peaks = {path.name: measurer.best(path, values, advance) for path, values in fed.items()}
-    stage.links = [_with_options(link, stage.peaks) for link in stage.links]
+    chain.close()
+    for path, values in fed.items():
+        measurer.best(path, values)
+    known = {key: asdict(peak) for key, peak in measurer.known.items()}
+    return {"known": known, "files": {path.name: file_digest(path) for path in fed}}
+
+
+def _peak(figures: dict[str, Any]) -> Peak:
+    return Peak(**{**figures, "options": Options(**figures["options"])})
 
 
 def _with_options(link: Link, peaks: dict[str, Peak]) -> Link:
@@ -137,7 +163,7 @@ def _with_options(link: Link, peaks: dict[str, Peak]) -> Link:
 
 def _all_over(prepared: Prepared, given: dict[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
     """Token ids at even distances, so that a run touches as much of an embedding table as any can."""
-    if "input_ids" not in given:
+    if prepared.head is None or "input_ids" not in given:
         return {}
     ids = given["input_ids"]
     vocabulary = feeds.vocabulary_of(prepared.captured.preprocess)
@@ -146,19 +172,25 @@ def _all_over(prepared: Prepared, given: dict[str, NDArray[Any]]) -> dict[str, N
 
 
 def checking_values(prepared: Prepared, batch: int, rank: int) -> dict[str, NDArray[Any]]:
-    """Real input, an adapter and a head that are not zero, labels and weights."""
-    return {
-        **feeds.inputs_for(prepared.captured.preprocess, batch, prepared.sequence, None),
-        **feeds.adapter(prepared.sites, rank, SEED + 1),
-        **feeds.head(prepared.head, prepared.classes, SEED + 2),
-        **feeds.targets(batch, prepared.classes, SEED + 3),
-    }
+    """Real input, states, an adapter and a head that are not zero, labels and weights."""
+    graph, states = prepared.frozen(batch).graph, {pair.input for pair in prepared.captured.states}
+    others = [str(value.name) for value in graph.inputs if value.name not in states]
+    values = {**prepared.samples(batch, None)[-1], **draw_inputs(graph, SEED + 4, others)}
+    values |= feeds.adapter(prepared.sites, rank, SEED + 1)
+    if prepared.head is not None:
+        values |= feeds.head(prepared.head, prepared.classes, SEED + 2)
+        values |= feeds.targets(batch, prepared.classes, SEED + 3)
+    return values
 
 
 def golden_values(prepared: Prepared, stage: Stage) -> tuple[dict[str, NDArray[Any]], dict[str, NDArray[Any]]]:
-    """What is fed, and what the shipped chain computes from it with its final options."""
-    given = checking_values(prepared, stage.key.micro_batch, GOLDEN_RANK)
+    """What is fed, and what the shipped chain computes from it with its final options; states begin with zeros."""
+    batch, pairs = stage.key.micro_batch, prepared.captured.states
+    given = checking_values(prepared, batch, GOLDEN_RANK) | prepared.states(batch)
     values = Chain(stage.links).forward(given)
     names = {value.name for piece in stage.pieces for value in piece.shipped["forward"].graph.inputs}
+    names -= {pair.input for pair in pairs}
+    made = {name for piece in stage.pieces for name in piece.segment.leaving} - {pair.output for pair in pairs}
     fed = {name: value for name, value in given.items() if name in names}
-    return fed, {name: values[name] for name in (prepared.head.features_output, prepared.head.logits_output)}
+    outputs = [str(value.name) for value in prepared.frozen(batch).graph.outputs]
+    return fed, {name: values[name] for name in outputs if name in made}

@@ -1,6 +1,6 @@
 """Does what was exported compute what the original computes? Every check raises; none warns.
 
-* the chain of segments in float32 against the raw original, with pooling in numpy;
+* the chain of segments in float32 against the raw original, run by run; a head's pooling is done by numpy;
 * the quantized chain against the float32 one: within a loss that is stated, and refused below a bar;
 * every quantized graph against its float32 twin with weights dequantized by numpy;
 * gradients against central differences of the forward chain.
@@ -30,18 +30,50 @@ DERIVATIVE_BAR = 0.01
 STEPS = (1e-3, 3e-3, 1e-2)  # of the central difference, relative to the length of what is varied
 
 
-def original_features(original: Path, hidden: str, feeds: Values) -> NDArray[np.float64]:
-    """Features of the untouched ONNX file, pooled in numpy: float64 [batch, D].
+def original_runs(
+    original: Path, runs: Sequence[Values], states: Sequence[tuple[str, str]], first: Values
+) -> list[dict[str, Array]]:
+    """What the untouched ONNX file computes, run by run, see `export.chain.Chain.runs`."""
+    session = ort.InferenceSession(str(original), providers=["CPUExecutionProvider"])
+    inputs, outputs = ([value.name for value in found] for found in (session.get_inputs(), session.get_outputs()))
+    out, held = [], dict(first)
+    for feeds in runs:
+        given = {**feeds, **held}
+        values = dict(zip(outputs, session.run(outputs, {name: given[name] for name in inputs}), strict=True))
+        held = {into: values[returned] for into, returned in states}
+        out.append(values)
+    return out
+
+
+def pooled_features(hidden: Array, feeds: Values) -> NDArray[np.float64]:
+    """Features of a hidden output [batch, tokens, D] by numpy: float64 [batch, D].
 
     Mean over marked tokens (all tokens of a picture), divided by its length, times sqrt(D).
     """
-    session = ort.InferenceSession(str(original), providers=["CPUExecutionProvider"])
-    given = {value.name: feeds[value.name] for value in session.get_inputs()}
-    tokens = session.run([hidden], given)[0].astype(np.float64)
+    tokens = hidden.astype(np.float64)
     mask = feeds.get("attention_mask", np.ones(tokens.shape[:2])).astype(np.float64)[..., None]
     pooled = (tokens * mask).sum(axis=1) / np.maximum(mask.sum(axis=1), 1.0)
     length = np.maximum(np.linalg.norm(pooled, axis=1, keepdims=True), 1e-12)
     return np.asarray(pooled / length * np.sqrt(tokens.shape[2]))
+
+
+def check_outputs(got: Sequence[Values], expected: Sequence[Values]) -> float:
+    """Every output that is expected of every run; the largest relative difference.
+
+    Raises:
+        VerificationError: the original's own output is not a number, or something differs by more than 1e-5.
+    """
+    worst = 0.0
+    for ours, theirs in zip(got, expected, strict=True):
+        for name, value in theirs.items():
+            if not np.isfinite(value).all():
+                raise VerificationError(
+                    f"expected the original to compute numbers, found NaN or infinity in its output {name}; "
+                    "give real input with --sample FILE.npz"
+                )
+            what = f"{name} of the chain of segments and of the original"
+            worst = max(worst, check_same(ours[name], value, what))
+    return worst
 
 
 def check_same(got: Array, expected: Array, what: str, scale: float | None = None) -> float:
@@ -60,20 +92,30 @@ def check_same(got: Array, expected: Array, what: str, scale: float | None = Non
     return error
 
 
-def check_loss(quantized: Array, exact: Array) -> dict[str, float]:
-    """What quantization cost: mean cosine and relative error of the features [n, D].
+def check_loss(quantized: Values, exact: Values, judged: Sequence[str]) -> dict[str, float]:
+    """What quantization cost: least cosine and largest relative error of outputs [n, ...].
+
+    A head's features are judged row by row, other outputs each as a whole.
 
     Raises:
-        VerificationError: the cosine is below 0.98.
+        VerificationError: a cosine is below 0.98.
     """
-    q, e = quantized.astype(np.float64), exact.astype(np.float64)
-    cosine = float(((q * e).sum(axis=1) / (np.linalg.norm(q, axis=1) * np.linalg.norm(e, axis=1))).min())
+    cosine, lost = 1.0, 0.0
+    for name in judged:
+        q, e = (values[name].astype(np.float64) for values in (quantized, exact))
+        rows = e.shape[0] if name == "features" else 1
+        q, e = q.reshape(rows, -1), e.reshape(rows, -1)
+        length = np.linalg.norm(q, axis=1) * np.linalg.norm(e, axis=1)
+        if not length.all():
+            continue
+        cosine = min(cosine, float(((q * e).sum(axis=1) / length).min()))
+        lost = max(lost, float(np.linalg.norm(q - e) / np.linalg.norm(e)))
     if not cosine >= COSINE_BAR:
         raise VerificationError(
-            f"expected quantized features with a cosine of at least {COSINE_BAR} to the original's, "
+            f"expected quantized outputs with a cosine of at least {COSINE_BAR} to the original's, "
             f"found {cosine:.4f}; export with --quant fp32"
         )
-    return {"feature_cosine": cosine, "feature_relative_error": float(np.linalg.norm(q - e) / np.linalg.norm(e))}
+    return {"feature_cosine": cosine, "feature_relative_error": lost}
 
 
 def check_twins(graph: Graph, twin: Graph, values: Values, what: str) -> float:

@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal, TypeAlias
+from typing import Any, Literal, TypeAlias
 
 import onnx_ir as ir
+from numpy.typing import NDArray
 
 from export.preprocess import Preprocessing
 
 # text and image models have a tokenizer or picture parameters; `tensors` takes arrays as they are
+Values: TypeAlias = dict[str, NDArray[Any]]
+# inputs to check with, one per run in order: of a micro-batch, drawn from a seed, or real ones where it is None
+Samples: TypeAlias = Callable[[int, int | None], Sequence[Values]]
+# what the original computes from such inputs, run by run
+Reference: TypeAlias = Callable[[Sequence[Values]], Sequence[Values]]
 Modality: TypeAlias = Literal["text", "image", "tensors"]
 
 
@@ -45,6 +51,10 @@ class Captured:
         states: pairs of an input and an output that carry state from run to run.
         sizes: what symbolic dimensions other than `batch` and `sequence` are.
         batches: micro-batches that the graph allows; None for any.
+        labels: names of the classes that the model itself tells apart, in the order of its logits.
+        sample: real inputs by name, as the user gave them; their first dimension may be shorter than a micro-batch.
+        samples: inputs to check with, where drawing them from shapes would not do (a decoder's).
+        reference: what the original computes, where running it on the same inputs would not do.
     """
 
     model: ir.Model
@@ -59,3 +69,7 @@ class Captured:
     states: tuple[StatePair, ...] = ()
     sizes: Mapping[str, int] = field(default_factory=dict)
     batches: tuple[int, ...] | None = None
+    labels: tuple[str, ...] = ()
+    sample: Mapping[str, NDArray[Any]] = field(default_factory=dict)
+    samples: Samples | None = None
+    reference: Reference | None = None

@@ -35,13 +35,13 @@ def test_same_within_the_bar() -> None:
 def test_quantization_that_loses_too_much_is_refused() -> None:
     """A cosine below 0.98 in any row is refused with the way out; a small loss is stated."""
     exact = np.eye(3, 4) + 0.1
-    stated = check_loss(exact + 0.01, exact)
+    stated = check_loss({"features": exact + 0.01}, {"features": exact}, ["features"])
     assert stated["feature_cosine"] > 0.99
     assert 0 < stated["feature_relative_error"] < 0.1
     one_bad_row = exact.copy()
     one_bad_row[1] = exact[1][::-1]
     with pytest.raises(VerificationError, match="cosine of at least 0.98 .* --quant fp32"):
-        check_loss(one_bad_row, exact)
+        check_loss({"features": one_bad_row}, {"features": exact}, ["features"])
 
 
 def written(models: dict[str, ir.Model], folder: Path) -> dict[str, Graph]:

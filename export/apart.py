@@ -1,0 +1,63 @@
+"""Work in a child process that is forked, so that its memory is not the exporter's and a crash is not its end.
+
+Checking runs sessions of the original and of every segment, which hold weights that the exporter itself never
+reads as a whole. The child has the exporter's objects as they are; what it finds out comes back as JSON.
+"""
+
+from __future__ import annotations
+
+import json
+import multiprocessing
+import signal
+from collections.abc import Callable
+from multiprocessing.connection import Connection
+from typing import Any
+
+from console import errors
+from console.errors import EdgequiltError, VerificationError
+
+
+def apart(work: Callable[[], Any]) -> Any:
+    """Call a function in a forked child and return what it returned; it must be JSON.
+
+    Raises:
+        EdgequiltError: the one that the function raised.
+        VerificationError: the child ended without an answer (it was killed, or crashed).
+    """
+    fork = multiprocessing.get_context("fork")
+    receiver, sender = fork.Pipe(duplex=False)
+    child = fork.Process(target=_child, args=(work, sender), daemon=True)
+    child.start()
+    sender.close()
+    try:
+        answer = json.loads(receiver.recv_bytes())
+    except EOFError:
+        child.join()
+        raise VerificationError(f"expected the graphs to run, but {_end(child.exitcode)}") from None
+    except BaseException:
+        child.kill()
+        raise
+    finally:
+        child.join()
+        receiver.close()
+    if "error" in answer:
+        kind = getattr(errors, answer["kind"], EdgequiltError)
+        raise kind(answer["error"])
+    return answer["found"]
+
+
+def _child(work: Callable[[], Any], sender: Connection) -> None:
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+    try:
+        answer: dict[str, Any] = {"found": work()}
+    except EdgequiltError as error:
+        known = next(k for k in type(error).__mro__ if hasattr(errors, k.__name__))
+        answer = {"kind": known.__name__, "error": str(error)}
+    sender.send_bytes(json.dumps(answer).encode())
+    sender.close()
+
+
+def _end(code: int | None) -> str:
+    if code is not None and code < 0:
+        return f"the process that checked them was ended by signal {-code}; is there enough memory?"
+    return f"the process that checked them stopped with code {code}; the lines above say where"
