@@ -14,6 +14,7 @@ from export.apart import apart
 from export.build import Piece
 from export.chain import Chain
 from export.drawn import draw_inputs, fitted
+from export.gradient.present import present
 from export.prepare import Prepared
 from export.preprocess import Preprocessing
 from export.sources.captured import Captured, StatePair
@@ -59,16 +60,13 @@ def stage_of(prepared: Prepared, folder: Path, quant: str = "fp32") -> Stage:
 
 def by_numpy(prepared: Prepared, xs: np.ndarray) -> list[np.ndarray]:
     """y of both cells after the last step, in float64."""
-    weights = {name: v.const_value.numpy().astype(np.float64) for name, v in _initializers(prepared)}
+    initializers = prepared.captured.model.graph.initializers.items()
+    weights = {name: present(v.const_value).numpy().astype(np.float64) for name, v in initializers}
     h = [np.zeros((BATCH, WIDTH)), np.zeros((BATCH, WIDTH))]
     for x in xs.astype(np.float64):
         h[0] = np.tanh(x @ weights["cell.0.w"] + h[0] @ weights["cell.0.u"])
         h[1] = np.tanh(-h[0] @ weights["cell.1.w"] + h[1] @ weights["cell.1.u"])
     return [-h[0], -h[1]]
-
-
-def _initializers(prepared: Prepared) -> list[tuple[str, ir.Value]]:
-    return list(prepared.captured.model.graph.initializers.items())
 
 
 def test_a_chain_carries_state_as_numpy_does(tmp_path: Path) -> None:
