@@ -60,13 +60,15 @@ class Unit:
 
 @dataclass(frozen=True)
 class Board:
-    """What is planned for. `rank` None means: by memory."""
+    """What is planned for. `rank` None means: by memory; `profile` is empty, the runtime None where nobody knows."""
 
     name: str
     budget_bytes: int
     mode: str = "train"
     quant: str = "int8"
     rank: int | None = None
+    profile: str = ""
+    onnxruntime_max: str | None = None
 
 
 @dataclass(frozen=True)

@@ -22,10 +22,14 @@ Score = tuple[int, ...]
 
 @dataclass(frozen=True)
 class Station:
-    """A board of the chain and how fast it is; the link to the next has the slower rate of the two."""
+    """A board of the chain and how fast it is.
+
+    The link to the next has `link_bytes_per_s` where that is known, else the slower rate of the two boards.
+    """
 
     board: Board
     speed: Speed
+    link_bytes_per_s: int | None = None
 
 
 class Search:
@@ -154,7 +158,8 @@ class Search:
         """Time of one micro-batch over the link behind board k."""
         if k == len(self.stations) - 1:
             return 0
-        rate = min(self.stations[k].speed.link_bytes_per_s, self.stations[k + 1].speed.link_bytes_per_s)
+        both = (self.stations[k].speed.link_bytes_per_s, self.stations[k + 1].speed.link_bytes_per_s)
+        rate = self.stations[k].link_bytes_per_s or min(both)
         return link_ns(self.crossing(end), self.stations[k].board.mode, self.micro_batch, rate)
 
     def _running(self, station: Station) -> list[int]:

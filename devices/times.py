@@ -43,6 +43,9 @@ class Speed:
     source: str = "given"
 
 
+UNKNOWN = Speed(1_000_000_000, 1_000_000_000, SLOWEST_LINK, "no profile")  # of a board that nobody described
+
+
 def speed_of(profile: Profile) -> Speed:
     """The rates of a kind of board: its clock, what one core copies (else its bandwidth), its fastest network."""
     copy = profile.copy_bytes_per_s or profile.bandwidth_bytes_per_s

@@ -8,31 +8,45 @@ from pathlib import Path
 
 from console.arguments import Arguments
 from console.errors import UsageError
+from console.size import size_bytes
+from devices.across import OBJECTIVES
+from devices.fleet import BoardChain, Fleet, Settings, require_speeds, station
+from devices.fleet_file import read_fleet
 from devices.memory import MODES
 from devices.plan import Board
-from devices.profile import load, require_agent
+from devices.profile import UnknownProfile
+from devices.profile import names as profile_names
+from devices.stages import Objective, Station
 from export.quantize import FORMATS
-from export.sources.huggingface import TASKS
+from wire.record import NAME
 
-UNITS = {"": 1, "k": 1000, "m": 1000**2, "g": 1000**3, "ki": 1024, "mi": 1024**2, "gi": 1024**3}
-SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*([kmg]i?)?b?", re.IGNORECASE)
+UNNAMED = "board"  # what is planned for when only a budget is given
 
 
 def parser() -> argparse.ArgumentParser:
     """All options, with their help."""
     p = Arguments(prog="edgequilt export", description="Turn a model into one signed bundle per board.")
-    p.add_argument("model", help="a Hugging Face id, or a folder that save_pretrained wrote")
-    p.add_argument("--device", action="append", required=True, metavar="NAME", help="a board; repeat for more")
+    p.add_argument("model", help="a Hugging Face id, a folder that save_pretrained wrote, FILE.onnx or FILE.py:factory")
+    p.add_argument("--device", action="append", default=[], metavar="NAME", help="a board; repeat for more")
+    p.add_argument("--across", metavar="A,B,C", help="one model cut over these boards, which run it in this order")
+    p.add_argument("--fleet", type=Path, metavar="FILE.toml", help="devices and chains from a file (docs/fleet.md)")
+    p.add_argument("--objective", choices=OBJECTIVES, help="of --across: what is least (default: fewest segments)")
     p.add_argument(
         "--budget", action="append", default=[], metavar="[NAME=]SIZE", help="memory of the worker, such as 200MiB"
     )
+    p.add_argument("--profiles", type=Path, metavar="FOLDER", help="a folder with profiles of your own")
     p.add_argument("--rank", action="append", default=[], metavar="[NAME=]N", help="adapter rank (default: by memory)")
-    p.add_argument("--task", required=True, choices=[task for task in TASKS if task.endswith("classification")])
-    p.add_argument("--labels", type=Path, metavar="FILE", help="the classes, one per line")
+    p.add_argument("--task", help="as optimum names tasks; for Hugging Face models only")
+    p.add_argument("--labels", type=Path, metavar="FILE", help="the classes of a new head, one per line")
     p.add_argument("--data", type=Path, metavar="FILE.jsonl", help="rows whose labels are the classes")
-    p.add_argument("--mode", choices=MODES, default="train")
+    p.add_argument("--mode", choices=MODES, help="(default: train where there are classes, else serve)")
     p.add_argument("--quant", choices=FORMATS, default="int8", help="format of the weights")
     p.add_argument("--sequence", type=int, default=64, metavar="TOKENS", help="of a text (default: 64)")
+    p.add_argument(
+        "--size", action="append", default=[], metavar="NAME=N", help="of a symbolic dimension; repeat for more"
+    )
+    p.add_argument("--context", type=int, default=128, metavar="TOKENS", help="that a decoder can hold (default: 128)")
+    p.add_argument("--sample", type=Path, metavar="FILE.npz", help="real input to verify with, an array per input")
     p.add_argument(
         "--adapter-targets", default="auto", metavar="auto|all-linear|REGEX", help="which layers get an adapter"
     )
@@ -43,39 +57,93 @@ def parser() -> argparse.ArgumentParser:
     return p
 
 
-def boards(options: argparse.Namespace) -> tuple[Board, ...]:
-    """What to plan for, from the boards' profiles and the command line.
+def fleet(options: argparse.Namespace, *, labels: bool) -> Fleet:
+    """What to plan for, from the boards' profiles, a fleet file and the command line.
+
+    Args:
+        options: of `parser`.
+        labels: whether there are classes to train for, which decides the mode where none is named.
 
     Raises:
-        UsageError: a name that is not a board or not chosen, or a size or rank that is none.
+        UsageError: a name that is not a board or not chosen, a size or rank that is none, nothing to plan for.
         NoAgent: a board that cannot run an agent.
     """
-    names = list(dict.fromkeys(options.device))
+    mode = options.mode or ("train" if labels else "serve")
+    settings = Settings(mode, options.quant, FORMATS, options.profiles)
+    devices, chained = list(dict.fromkeys(options.device)), _across(options.across)
+    if not devices and not chained and options.fleet is None and any("=" not in text for text in options.budget):
+        devices = [UNNAMED]
+    file = Fleet() if options.fleet is None else read_fleet(options.fleet, settings)
+    if not devices and not chained and not file.everyone:
+        raise UsageError(
+            "expected what to export for as --device NAME, --across A,B, --fleet FILE.toml or --budget SIZE, found none"
+        )
+    stations = _stations([*devices, *chained], options, settings)
+    own = Fleet(tuple(stations[name].board for name in devices), _chain(chained, stations, options.objective))
+    return Fleet((*own.boards, *_others(file.boards, own.boards)), (*own.chains, *file.chains))
+
+
+def _across(text: str | None) -> list[str]:
+    names = [] if text is None else [name.strip() for name in text.split(",")]
+    if text is not None and (len(names) < 2 or not all(names)):
+        raise UsageError(f"expected --across A,B with two boards or more, found {text!r}; for one board take --device")
+    return names
+
+
+def _stations(names: list[str], options: argparse.Namespace, settings: Settings) -> dict[str, Station]:
+    """Every board that is named, each once; one without a profile needs a budget of its own."""
     budgets = _by_name(options.budget, names, "--budget")
     ranks = _by_name(options.rank, names, "--rank")
-    made = []
-    for name in names:
-        profile = load(name)
-        require_agent(profile)
-        budget = size_bytes(budgets[name]) if name in budgets else profile.budget_bytes
-        rank = _rank(ranks[name]) if name in ranks else None
-        made.append(Board(name, budget, options.mode, options.quant, rank))
-    return tuple(made)
+    known, own = profile_names(options.profiles), {text.rpartition("=")[0] for text in options.budget}
+    made = {}
+    for name in dict.fromkeys(names):
+        plain = name not in known and (name in own or name == UNNAMED)
+        if plain and not re.fullmatch(NAME, name):
+            raise UsageError(f"expected a board's name of lower-case letters, digits, '.', '_' and '-', found {name!r}")
+        try:
+            made[name] = station(
+                name,
+                settings,
+                profile="" if plain else name,
+                budget_bytes=_budget(budgets[name]) if name in budgets else None,
+                rank=_rank(ranks[name]) if name in ranks else None,
+            )
+        except UnknownProfile as error:
+            raise UnknownProfile(f"{error}; --budget {name}=SIZE takes any board without a profile") from error
+    return made
 
 
-def size_bytes(text: str) -> int:
-    """A size in bytes.
+def _chain(names: list[str], stations: dict[str, Station], objective: Objective | None) -> tuple[BoardChain, ...]:
+    if not names:
+        if objective is not None:
+            raise UsageError("expected --objective beside --across; a chain of a fleet file names its own")
+        return ()
+    chain = BoardChain("", tuple(stations[name] for name in names), objective or "fewest")
+    require_speeds(chain)
+    return (chain,)
 
-    >>> size_bytes("200MiB"), size_bytes("1.5 GB"), size_bytes("4096")
-    (209715200, 1500000000, 4096)
+
+def _others(boards: tuple[Board, ...], own: tuple[Board, ...]) -> tuple[Board, ...]:
+    twice = {board.name for board in boards} & {board.name for board in own}
+    if twice:
+        raise UsageError(f"expected each device once, found {', '.join(sorted(twice))} in --device and in --fleet")
+    return boards
+
+
+def sizes(options: argparse.Namespace) -> dict[str, int]:
+    """The sizes of symbolic dimensions, by name.
 
     Raises:
-        UsageError: it is not one.
+        UsageError: not NAME=N, or a name twice.
     """
-    match = SIZE.fullmatch(text.strip())
-    if match is None:
-        raise UsageError(f"expected a size such as 200MiB, 1.5GB or 209715200, found {text!r}")
-    return int(float(match[1]) * UNITS[(match[2] or "").lower()])
+    found: dict[str, int] = {}
+    for text in options.size:
+        name, _, value = text.partition("=")
+        if not name or not value.isdigit() or int(value) < 1:
+            raise UsageError(f"expected --size NAME=N with a size of at least 1, found {text!r}")
+        if found.setdefault(name, int(value)) != int(value):
+            raise UsageError(f"expected one --size for {name}, found {found[name]} and {value}")
+    return found
 
 
 def _by_name(given: list[str], names: list[str], option: str) -> dict[str, str]:
@@ -84,8 +152,19 @@ def _by_name(given: list[str], names: list[str], option: str) -> dict[str, str]:
     for text in given:
         name, equals, value = text.rpartition("=")
         if equals and name not in names:
-            raise UsageError(f"expected {option} NAME=VALUE for one of {', '.join(names)}, found {text!r}")
+            chosen = ", ".join(dict.fromkeys(names)) or "a board that --device or --across names"
+            raise UsageError(f"expected {option} NAME=VALUE for one of {chosen}, found {text!r}")
         found |= {name: value} if equals else {n: value for n in names if n not in found}
+    return found
+
+
+def _budget(text: str) -> int:
+    try:
+        found = size_bytes(text)
+    except UsageError as error:
+        raise UsageError(f"--budget: {error}") from error
+    if found < 1:
+        raise UsageError(f"expected a --budget of at least 1 byte, found {text!r}")
     return found
 
 

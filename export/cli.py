@@ -11,7 +11,7 @@ from console.arguments import Arguments
 from console.errors import UsageError
 from console.progress import progress
 from console.table import mib, table
-from export.arguments import boards, parser
+from export.arguments import fleet, parser, sizes
 from export.labels import read_labels
 from export.summary import summary
 from wire.bundle import open_bundle
@@ -24,16 +24,20 @@ def export(argv: list[str]) -> int:
     options = parser().parse_args(argv)
     if options.sequence < 1:
         raise UsageError(f"expected a --sequence of at least 1 token, found {options.sequence}")
-    chosen, labels = boards(options), read_labels(options.labels, options.data)
+    if options.context < 1:
+        raise UsageError(f"expected a --context of at least 1 token, found {options.context}")
+    labels = read_labels(options.labels, options.data) if options.labels or options.data else ()
+    chosen = fleet(options, labels=bool(labels))
+    sizes(options)
     # everything above is checked before torch is loaded
     from export.pipeline import ExportRequest, export_model, steps_of
 
     with _signer(options.key, options.out, quiet=options.json) as key:
         request = ExportRequest(
             source=options.model,
-            task=options.task,
+            task=options.task or "",
             labels=labels,
-            boards=chosen,
+            boards=chosen.boards,
             key=key,
             out=options.out,
             sequence=options.sequence,

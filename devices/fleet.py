@@ -1,0 +1,101 @@
+"""Which boards to plan for: alone, and in chains that run one model together (docs/fleet.md)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from console.errors import UsageError
+from devices.plan import Board
+from devices.profile import load, require_agent
+from devices.stages import Objective, Station
+from devices.times import UNKNOWN, speed_of
+
+RATES = ("flops_per_s", "bytes_per_s", "link_bytes_per_s")
+TIMED: tuple[Objective, ...] = ("throughput", "latency")  # objectives that compare times
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What a device has that says nothing else, and the formats that there are."""
+
+    mode: str
+    quant: str
+    formats: tuple[str, ...]
+    profiles: Path | None = None
+
+
+@dataclass(frozen=True)
+class BoardChain:
+    """Boards that run one model together, in this order; `name` is empty for a chain of the command line."""
+
+    name: str
+    stations: tuple[Station, ...]
+    objective: Objective = "fewest"
+
+    @property
+    def mode(self) -> str:
+        """Of all its boards."""
+        return self.stations[0].board.mode
+
+
+@dataclass(frozen=True)
+class Fleet:
+    """What to plan for: one complete bundle per board, one bundle per stage of every chain."""
+
+    boards: tuple[Board, ...] = ()
+    chains: tuple[BoardChain, ...] = ()
+
+    @property
+    def everyone(self) -> tuple[Board, ...]:
+        """All boards, those of chains too."""
+        return (*self.boards, *(station.board for chain in self.chains for station in chain.stations))
+
+
+def station(
+    name: str,
+    settings: Settings,
+    *,
+    profile: str = "",
+    budget_bytes: int | None = None,
+    rank: int | None = None,
+    onnxruntime_max: str | None = None,
+) -> Station:
+    """A board and its speed, from a profile, a budget, or both; the budget given wins.
+
+    Raises:
+        UsageError: no such profile, or neither profile nor budget.
+        NoAgent: a board that cannot run an agent.
+    """
+    if not profile:
+        if budget_bytes is None:
+            raise UsageError("expected a profile or a budget, found neither; give one of them")
+        return Station(Board(name, budget_bytes, settings.mode, settings.quant, rank, "", onnxruntime_max), UNKNOWN)
+    known = load(profile, settings.profiles)
+    require_agent(known)
+    budget = known.budget_bytes if budget_bytes is None else budget_bytes
+    runtime = onnxruntime_max or known.onnxruntime_max
+    return Station(Board(name, budget, settings.mode, settings.quant, rank, profile, runtime), speed_of(known))
+
+
+def require_speeds(chain: BoardChain) -> None:
+    """Refuse to compare times of boards whose speed nobody knows.
+
+    Raises:
+        UsageError: the objective compares times, and a board has no rates.
+    """
+    problem = without_speeds(chain.objective, chain.stations)
+    if problem:
+        raise UsageError(problem)
+
+
+def without_speeds(objective: Objective, stations: Sequence[Station]) -> str:
+    """Why the times of some boards cannot be compared; empty if they can, or need not be."""
+    slow = [s.board.name for s in stations if s.speed == UNKNOWN]
+    if objective not in TIMED or not slow:
+        return ""
+    return (
+        f"expected rates of {', '.join(slow)} for objective {objective}, which compares times, found none; take boards "
+        f"that have a profile, give {', '.join(RATES)} in a fleet file, or choose fewest or traffic"
+    )
