@@ -35,9 +35,10 @@ class Unit:
         adapter_values_per_rank: sum of in + out over its slots; 0 without slots.
         dequantized_bytes: its quantized weights as float32, which are transient, by shape.
         carried_bytes_per_item: model inputs that units beyond its end read; they travel with a chain of boards.
-        state_bytes: of what it keeps from run to run (KV caches, hidden states), whatever the batch.
         flops_per_item: floating-point operations of its products, forward.
         moved_bytes_per_item: activations that its nodes read and write, forward.
+        state_bytes: of what it keeps from run to run (KV caches, hidden states), whatever the batch.
+        tied: those of its weights that other units read as well, by name and format; a segment stores each once.
     """
 
     name: str
@@ -48,9 +49,10 @@ class Unit:
     adapter_values_per_rank: int = 0
     dequantized_bytes: Mapping[str, int] = field(default_factory=dict)
     carried_bytes_per_item: int = 0
-    state_bytes: int = 0
     flops_per_item: int = 0
     moved_bytes_per_item: int = 0
+    state_bytes: int = 0
+    tied: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
 
     @property
     def has_slots(self) -> bool:
@@ -95,9 +97,12 @@ class _Stretch:
     kept: int = 0
     transient: int = 0
     spare: dict[str, int] = field(default_factory=dict)
+    tied: set[str] = field(default_factory=set)
 
     def add(self, unit: Unit) -> None:
-        self.weights += unit.weight_bytes[self.quant]
+        again = (sizes[self.quant] for name, sizes in unit.tied.items() if name in self.tied)
+        self.weights += unit.weight_bytes[self.quant] - sum(again)
+        self.tied.update(unit.tied)
         self.kept += unit.kept_bytes_per_item
         self.transient = max(self.transient, unit.transient_bytes_per_item)
         if self.quant != "fp32":

@@ -15,7 +15,7 @@ from devices.plan import Unit
 from export.cut import crossing, is_factor
 from export.gradient.backward import LossSpec, build_backward
 from export.gradient.dims import dims_of
-from export.linears import linears, module_path
+from export.linears import module_path
 from export.liveness import buffers, live_bytes
 from export.quantize import FORMATS, Cache, quantize_weights
 from export.values import COST_RANK, bodies, constant_nodes, is_weight, reads, value_bytes
@@ -60,7 +60,7 @@ def cost(
     graph = model.graph
     positions = legal_cuts(graph)
     unit_of = _unit_of(graph, positions)
-    weights, dequantized = _weights(model, unit_of, formats, {} if cache is None else cache)
+    weights, dequantized, tied = _weights(model, unit_of, formats, {} if cache is None else cache)
     kept, transient = _activations(model, unit_of, len(positions) + 1, mode)
     slots = _slots(graph, unit_of)
     held = _states(graph, unit_of, states)
@@ -76,6 +76,7 @@ def cost(
             adapter_values_per_rank=slots[i],
             dequantized_bytes=dequantized[i],
             state_bytes=held[i],
+            tied=tied[i],
         )
         for i in range(len(positions) + 1)
     )
@@ -120,20 +121,35 @@ def _unit_names(graph: ir.Graph, positions: list[int]) -> list[str]:
 
 def _weights(
     model: ir.Model, unit_of: Mapping[ir.Node, int], formats: Iterable[str], cache: Cache
-) -> tuple[list[dict[str, int]], list[dict[str, int]]]:
-    """Weight bytes by format and dequantized bytes by shape, per unit; a tied weight counts in each unit."""
+) -> tuple[list[dict[str, int]], list[dict[str, int]], list[dict[str, dict[str, int]]]]:
+    """Weight bytes by format, dequantized bytes by shape, and tied weights by name, per unit.
+
+    A weight that several units read counts in each, and is named as tied in each.
+    """
     count = max(unit_of.values(), default=0) + 1
     after = {f: {r.name: r.bytes_after for r in quantize_weights(model.clone(), f, cache)} for f in formats}
-    matrices = {linear.weight for linear in linears(model)}
     sizes: list[dict[str, int]] = [dict.fromkeys(after, 0) for _ in range(count)]
     dequantized: list[dict[str, int]] = [{} for _ in range(count)]
-    for unit, weight in {(unit_of[n], v) for n in model.graph for v in reads(n) if is_weight(v)}:
+    tied: list[dict[str, dict[str, int]]] = [{} for _ in range(count)]
+    readers: dict[ir.Value, set[int]] = {}
+    multiplied: set[tuple[int, ir.Value]] = set()
+    for node in model.graph:
+        for value in reads(node):
+            if is_weight(value):
+                readers.setdefault(value, set()).add(unit_of[node])
+        if node.op_type in {"MatMul", "FusedMatMul"} and node.inputs[1] is not None:
+            multiplied.add((unit_of[node], node.inputs[1]))
+    for weight, units in readers.items():
         plain = value_bytes(weight)
-        for name, known in after.items():
-            sizes[unit][name] += known.get(weight.name or "", plain)
-        if weight in matrices:
-            dequantized[unit][" x ".join(map(str, dims_of(weight)))] = plain
-    return sizes, dequantized
+        bytes_of = {name: known.get(weight.name or "", plain) for name, known in after.items()}
+        for unit in units:
+            for name, size in bytes_of.items():
+                sizes[unit][name] += size
+            if len(units) > 1:
+                tied[unit][str(weight.name)] = bytes_of
+            if (unit, weight) in multiplied:
+                dequantized[unit][" x ".join(map(str, dims_of(weight)))] = plain
+    return sizes, dequantized, tied
 
 
 def _slots(graph: ir.Graph, unit_of: Mapping[ir.Node, int]) -> list[int]:

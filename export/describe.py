@@ -55,7 +55,7 @@ def describe(
         quantization=tuple(_plain(asdict(report)) for report in reports_of(stage.pieces)),
         outputs=_outputs(prepared, stage),
         states=_states(prepared, stage),
-        extra={"verified": stage.checks},
+        extra={"verified": stage.checks, "tied": _tied(stage)},
     )
 
 
@@ -104,6 +104,17 @@ def _inputs(prepared: Prepared, stage: Stage) -> tuple[m.Tensor, ...]:
                 known.setdefault(value.name or "", _tensor(value))
     order = [value.name for value in prepared.captured.model.graph.inputs]
     return tuple(sorted(known.values(), key=lambda tensor: order.index(tensor.name)))
+
+
+def _tied(stage: Stage) -> list[dict[str, Any]]:
+    """Weights that several segments read, each of which stores its own copy: name, segments, bytes of one copy."""
+    stored = {report.name: report.bytes_after for report in reports_of(stage.pieces)}
+    where: dict[str, list[str]] = {}
+    for piece in stage.pieces:
+        for name in piece.segment.model.graph.initializers:
+            if name in stored:
+                where.setdefault(name, []).append(piece.segment.name)
+    return [{"weight": n, "segments": s, "bytes": stored[n]} for n, s in where.items() if len(s) > 1]
 
 
 def _outputs(prepared: Prepared, stage: Stage) -> tuple[m.Tensor, ...]:

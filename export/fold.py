@@ -18,6 +18,7 @@ from export.gelu import fuse_gelu
 from export.gemm import split_gemm
 from export.quiet import quiet
 from export.simplify import simplify
+from export.tie import tie_weights
 
 OPSET = 21
 IR_VERSION = 10
@@ -38,8 +39,9 @@ def freeze(
 
     Returns:
         A new model of opset 21 and IR version 10. Inputs, outputs and weights keep their names; linear
-        layers are MatMul with a weight [in, out]; every float value has a known shape, in which only the
-        ranks of slots (`r_0`, `r_1`, ...) are symbolic; defaults of inputs are as they were.
+        layers are MatMul with a weight [in, out], or read the table that they are tied to; every float value has
+        a known shape, in which only the ranks of slots (`r_0`, `r_1`, ...) are symbolic; defaults of inputs are
+        as they were.
 
     Raises:
         UnsupportedModel: a dimension stays unknown (the values are named), or sizes contradict each other.
@@ -58,6 +60,7 @@ def freeze(
         ShapeInferencePass(check_type=True, strict_mode=True, data_prop=True)(frozen)
     _refuse_contradiction(frozen.graph, batch, sequence)
     _refuse_unknown(frozen.graph)
+    tie_weights(frozen)
     return frozen
 
 

@@ -122,8 +122,8 @@ def _why_not(weight: ir.Value, roles: list[Role | str]) -> str:
     others = sorted(set(roles) - {"product", "transposed product", "table"})
     if others:
         return f"read as {', '.join(others)}"
-    if "table" in roles and len(set(roles)) > 1:
-        return "read both as a table and as a matrix"
+    if "table" in roles and "product" in roles:
+        return "read both as a table and as a matrix [in, out]"
     return ""
 
 
@@ -134,14 +134,16 @@ def _quantize(graph: ir.Graph, weight: ir.Value, table: bool, cache: Cache) -> W
     rows = _rows(name, tensor, table, cache)
     q, s = _add(graph, f"{name}.q", rows.q), _add(graph, f"{name}.s", rows.s)
     size = rows.q.nbytes + rows.s.nbytes
-    if table:
-        for use in list(weight.uses()):
-            _look_up(graph, use.node, q, s)
-    else:
+    products = [use for use in weight.uses() if _role(use.node, use.idx) != "table"]
+    for use in [use for use in weight.uses() if use not in products]:
+        _look_up(graph, use.node, q, s)
+    if products:
         z = _add(graph, f"{name}.z", ir.tensor(np.zeros(rows.s.size, np.int8), name=f"{name}.z"))
         size += rows.s.size
-        for use in list(weight.uses()):
-            _multiply(graph, use.node, (q, s, z))
+        # of a tied table the rows are the output channels, and the scales of both are the same bytes
+        flat = _add(graph, f"{name}.s.flat", _flat(rows.s, f"{name}.s.flat")) if table else s
+        for use in products:
+            _multiply(graph, use.node, (q, flat, z), turned=not table)
     graph.initializers.pop(name)
     return WeightReport(name, "int8", tensor.nbytes, size, rows.lost.relative, rows.lost.sqnr_db)
 
@@ -168,13 +170,18 @@ def _add(graph: ir.Graph, name: str, tensor: ir.TensorProtocol) -> ir.Value:
     return value
 
 
-def _multiply(graph: ir.Graph, node: ir.Node, parts: tuple[ir.Value, ir.Value, ir.Value]) -> None:
-    """The product of one node, with its weight dequantized just before."""
+def _flat(scales: ir.TensorProtocol, name: str) -> ir.TensorProtocol:
+    return ir.tensor(scales.numpy().reshape(-1), name=name)
+
+
+def _multiply(graph: ir.Graph, node: ir.Node, parts: tuple[ir.Value, ir.Value, ir.Value], *, turned: bool) -> None:
+    """The product of one node, with its weight dequantized just before; `turned`: q is W transposed."""
     edit = Edit(graph, f"{node.name or node.outputs[0].name}/int8")
     weight = edit.op("DequantizeLinear", *parts, attributes={"axis": 0})
     weight.type, weight.shape = ir.TensorType(ir.DataType.FLOAT), parts[0].shape
     # stored transposed: what was W^T is now plain, and what was plain is now transposed
-    trans_b = 1 - node.attributes.get_int("transB", 0)
+    trans_b = node.attributes.get_int("transB", 0)
+    trans_b = 1 - trans_b if turned else trans_b
     trans_a, alpha = node.attributes.get_int("transA", 0), node.attributes.get_float("alpha", 1.0)
     x, y = node.inputs[0], node.outputs[0]
     if trans_a or trans_b or alpha != 1.0:

@@ -232,7 +232,7 @@ def test_what_stays_fp32_says_why(captured_vit: Captured) -> None:
     b.op("MatMul", b.weight("left", 40, 32), x, shape=[40, 32], name="l")
     b.op("MatMul", x, b.weight("small", 32, 3), shape=[32, 3], name="s")
     found = reasons(b.model(rows=rows))
-    assert found["both"].reason == "read both as a table and as a matrix"
+    assert found["both"].reason == "read both as a table and as a matrix [in, out]"
     assert found["left"].reason == "read as input 0 of MatMul"
     assert found["small"].reason == "fewer than 1024 entries"
     assert all(r.format == "fp32" and r.bytes_before == r.bytes_after > 0 for r in found.values())
