@@ -43,7 +43,7 @@ def test_safetensors_are_preferred(bert_folder: Path, tmp_path: Path) -> None:
     [
         ("nowhere/at/all", "expected a model folder at nowhere/at/all, found nothing; check the path"),
         ("./nowhere", "expected a model folder at ./nowhere, found nothing"),
-        (__file__, "found the file .*test_source.py; give the folder that save_pretrained wrote"),
+        (__file__, "found the file .*test_folder.py; give the folder that save_pretrained wrote"),
         ("nobody/no-such-model", "expected to fetch nobody/no-such-model .* check the name and the network"),
     ],
 )
