@@ -5,23 +5,39 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
+from console.errors import UsageError
 from export.sources.captured import Captured
 from export.sources.huggingface import capture_encoder
 
 
-def capture(source: str, task: str, work: Path, sizes: Mapping[str, int] | None = None) -> Captured:
+def capture(
+    source: str,
+    task: str,
+    work: Path,
+    sizes: Mapping[str, int] | None = None,
+    states: Mapping[str, str] | None = None,
+) -> Captured:
     """Bring a source to one form.
 
     Args:
-        source: a Hugging Face id, or a folder that `save_pretrained` wrote.
-        task: as optimum names tasks; it must fit the model.
+        source: `FILE.onnx`, a Hugging Face id, or a folder that `save_pretrained` wrote.
+        task: as optimum names tasks; it must fit the model. An ONNX file has none.
         work: a folder for the raw graph, its weights and the tokenizer; made when absent, kept for verification,
             owned by the caller.
         sizes: of symbolic dimensions, by name.
+        states: outputs by the input that they are fed to at the next run; for ONNX files.
 
     Raises:
         UsageError: an unknown task.
         MissingDependency: a library is not there, or not with the versions that are needed.
+        StorageError: a file cannot be read.
+        BadData: a file is broken.
         UnsupportedModel: the model cannot be fetched, read or exported.
     """
+    if source.endswith(".onnx"):
+        from export.sources.onnx_file import capture_onnx
+
+        return capture_onnx(Path(source).expanduser(), work, sizes, states)
+    if states:
+        raise UsageError(f"expected --state with an .onnx file, found {source}; other sources name their states")
     return capture_encoder(source, task, work)

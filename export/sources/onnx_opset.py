@@ -1,0 +1,66 @@
+"""Any supported opset becomes one that the rest of the exporter knows (18 to 21)."""
+
+from __future__ import annotations
+
+import onnx
+import onnx.defs
+import onnx_ir as ir
+from onnx_ir.traversal import RecursiveGraphIterator
+from onnxscript.version_converter import convert_version
+
+from console.errors import UnsupportedModel
+
+LOWEST, HIGHEST = 18, 21
+
+
+def to_common_opset(model: ir.Model) -> None:
+    """Convert in place; functions are inlined already.
+
+    Raises:
+        UnsupportedModel: it cannot be converted: the operators are named.
+    """
+    imports = model.graph.opset_imports
+    if "ai.onnx" in imports:
+        imports[""] = imports.pop("ai.onnx")
+    version = imports.get("", HIGHEST)
+    if version > HIGHEST:
+        _lower(model, version)
+    elif version < LOWEST:
+        _raise(model, version)
+    imports.setdefault("", HIGHEST)
+
+
+def _lower(model: ir.Model, version: int) -> None:
+    """Operators that are the same in both are only relabelled: since 21 most changes are new types."""
+    nodes = [node for node in RecursiveGraphIterator(model.graph) if node.domain in {"", "ai.onnx"}]
+    unknown = sorted({node.op_type for node in nodes if not _is_in(node, HIGHEST)})
+    if unknown:
+        raise UnsupportedModel(
+            f"expected operators of opset {HIGHEST}, found {', '.join(unknown)} of opset {version}; "
+            f"export the model again with opset {HIGHEST} or lower"
+        )
+    for node in nodes:
+        node.version = None
+    model.graph.opset_imports[""] = HIGHEST
+
+
+def _is_in(node: ir.Node, version: int) -> bool:
+    try:
+        schema = onnx.defs.get_schema(node.op_type, version, "")
+    except onnx.defs.SchemaError:
+        return False
+    known = set(schema.attributes)
+    return (
+        set(node.attributes) <= known
+        and len(node.inputs) <= schema.max_input
+        and len(node.outputs) <= schema.max_output
+    )
+
+
+def _raise(model: ir.Model, version: int) -> None:
+    convert_version(model, LOWEST, fallback=True)
+    if model.graph.opset_imports.get("") != LOWEST:
+        raise UnsupportedModel(
+            f"expected a model that can be converted to opset {LOWEST}, found one of opset {version} that cannot; "
+            f"export it again with opset {LOWEST}"
+        )
