@@ -18,6 +18,26 @@ def mib(size_bytes: float | None) -> str:
     return "-" if size_bytes is None else f"{size_bytes / MIB:.1f} MiB"
 
 
+def size(size_bytes: float | None) -> str:
+    """A size in MiB; a smaller one in KiB or bytes, where a boundary tensor would be 0.0 MiB.
+
+    >>> size(3 * 1024 * 1024), size(49152), size(700), size(None)
+    ('3.0 MiB', '48.0 KiB', '700 B', '-')
+    """
+    if size_bytes is None or abs(size_bytes) >= MIB:
+        return mib(size_bytes)
+    return f"{size_bytes / 1024:.1f} KiB" if abs(size_bytes) >= 1024 else f"{size_bytes:.0f} B"
+
+
+def shown(text: object) -> str:
+    r"""A text of foreign origin as one harmless line: what a terminal would act on is spelled out.
+
+    >>> shown("layer.0"), shown("red \x1b[31m\n")
+    ('layer.0', 'red \\x1b[31m\\n')
+    """
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in str(text))
+
+
 def percent(share: float | None) -> str:
     """A share as per cent.
 
@@ -25,6 +45,15 @@ def percent(share: float | None) -> str:
     '78.1 %'
     """
     return "-" if share is None else f"{100 * share:.1f} %"
+
+
+def is_number(cell: str) -> bool:
+    """Whether a cell is a number, with or without a unit, or stands for one that is not there.
+
+    >>> is_number("82.7 MiB"), is_number("-0.3"), is_number("-"), is_number("segment0")
+    (True, True, True, False)
+    """
+    return cell in ("-", "") or cell.lstrip("+-")[:1].isdigit()
 
 
 def table(header: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
@@ -38,10 +67,7 @@ def table(header: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
     """
     cells = [[str(c) for c in row] for row in rows]
     widths = [max(len(str(h)), *(len(row[i]) for row in cells)) if cells else len(str(h)) for i, h in enumerate(header)]
-    right = [
-        bool(cells) and all(row[i][:1].isdigit() or row[i] in ("-", "") or row[i][:1] == "-" for row in cells)
-        for i in range(len(header))
-    ]
+    right = [bool(cells) and all(is_number(row[i]) for row in cells) for i in range(len(header))]
 
     def line(row: Sequence[str]) -> str:
         return "  ".join(c.rjust(w) if r else c.ljust(w) for c, w, r in zip(row, widths, right, strict=True)).rstrip()

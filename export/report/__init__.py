@@ -1,0 +1,1 @@
+"""What bundles hold, told from their manifests: facts, words, a page with pictures."""

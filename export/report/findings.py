@@ -1,0 +1,98 @@
+"""The open part of a manifest: what an exporter found out, whose fields the schema does not fix.
+
+Everything here comes in by `findings`, which reports every problem at once; the rest of the room trusts it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from wire.manifest import Manifest, Measured
+from wire.record import at_least, read_record
+
+LARGEST = 1 << 62  # bytes
+
+
+@dataclass(frozen=True)
+class Weight:
+    """What became of one weight: its format, its bytes, what was lost, or why it stayed as it was."""
+
+    name: str
+    format: str
+    bytes_before: int = field(metadata=at_least(0, LARGEST))
+    bytes_after: int = field(metadata=at_least(0, LARGEST))
+    relative_error: float | None = None
+    reason: str = ""
+    extra: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Tied:
+    """A weight that several segments read: each has its own copy, `bytes` large, and each copy was counted."""
+
+    weight: str
+    segments: tuple[str, ...]
+    bytes: int = field(metadata=at_least(0, LARGEST))
+    extra: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Findings:
+    """The open fields of a manifest and of its plan, typed."""
+
+    quantization: tuple[Weight, ...] = ()
+    tied: tuple[Tied, ...] = ()
+    verified: dict[str, Any] = field(default_factory=dict)
+    reasons: tuple[str, ...] = ()
+    predicted_by_segment: tuple[int, ...] = ()
+    extra: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Memory:
+    """The open fields of a graph's memory. `parts` are those of the prediction, bytes by name."""
+
+    parts: dict[str, int] = field(default_factory=dict)
+    measured_anonymous_bytes: int | None = None
+    measured_pss_bytes: int | None = None
+    extra: dict[str, Any] = field(default_factory=dict)
+
+
+def findings(manifest: Manifest, where: str) -> Findings:
+    """The open fields of a manifest.
+
+    Raises:
+        BadData: every field that is not what it should be.
+    """
+    given = {"quantization": manifest.quantization}
+    given |= {name: manifest.extra[name] for name in ("tied", "verified") if name in manifest.extra}
+    plan = manifest.plan.extra
+    given |= {name: plan[name] for name in ("reasons", "predicted_by_segment") if name in plan}
+    return read_record(Findings, given, where)
+
+
+def memory(measured: Measured, where: str) -> Memory:
+    """The open fields of a graph's memory.
+
+    Raises:
+        BadData: every field that is not what it should be.
+    """
+    return read_record(Memory, measured.extra, where)
+
+
+def distance(verified: Mapping[str, Any]) -> dict[str, float | str]:
+    """What was verified, one figure per check: of several groups the worst; what is no number as text.
+
+    >>> distance({"chain_error": 1e-7, "gradient_error": {"segment0": 1e-6, "segment1": 2e-6}, "by": "hand"})
+    {'chain_error': 1e-07, 'gradient_error': 2e-06, 'by': 'hand'}
+    """
+    out: dict[str, float | str] = {}
+    for name, value in verified.items():
+        numbers = list(value.values()) if isinstance(value, Mapping) else [value]
+        if numbers and all(isinstance(n, (int, float)) and not isinstance(n, bool) for n in numbers):
+            out[name] = max(numbers)
+        elif value not in ({}, None):
+            out[name] = str(value)
+    return out

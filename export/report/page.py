@@ -1,0 +1,64 @@
+"""Bundles as one page: a memory bar per board, the graph cut into segments, and the tables of the words."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from console import report
+from console.table import mib
+from export.report.account import Account, absent_stages
+from export.report.blocks import Blocks, read_blocks
+from export.report.picture import picture
+from export.report.tables import BOARDS, board_rows, few, tables
+from export.report.words import facts
+from wire.manifest import Segment
+
+
+def page(told: Sequence[Account]) -> str:
+    """The whole page.
+
+    Raises:
+        BadData: a forward graph is not an ONNX graph.
+    """
+    first = told[0].manifest
+    lead = (
+        f"{first.model.task}, {first.model.id}, source {first.model.source_sha256[:12]}, by edgequilt {first.edgequilt}"
+    )
+    sections = [
+        report.section("Memory", *(_memory(account) for account in told)),
+        report.section("Cuts", _pictures(told)),
+    ]
+    absent = [f"Chain {name} lacks {few(devices)}." for name, devices in absent_stages(told).items()]
+    overview = report.table(BOARDS, board_rows(told))
+    sections.insert(0, report.section("Boards", overview, *(report.text(words) for words in absent)))
+    sections += [_details(account) for account in told]
+    return report.page(first.model.name, lead, sections)
+
+
+def _memory(account: Account) -> str:
+    memory = account.memory
+    rows = [report.Stack("the worker at its largest segment", memory.parts, memory.measured_bytes)]
+    rows += [report.Stack(f"{g.segment} {g.kind}", g.parts, g.measured_bytes) for g in memory.graphs]
+    budget = f", budget {mib(memory.budget_bytes)}" if memory.budget_bytes else ""
+    return report.heading(f"{memory.device}{budget}") + report.stacks(rows, memory.budget_bytes)
+
+
+def _pictures(told: Sequence[Account]) -> str:
+    return report.beside([(account.memory.device, picture(account, _blocks(account))) for account in told])
+
+
+def _blocks(account: Account) -> list[Blocks]:
+    slots = {slot.a for slot in account.manifest.slots}
+    return [read_blocks(account.bundle.path(_graph(segment)), slots) for segment in account.manifest.segments]
+
+
+def _graph(segment: Segment) -> str:
+    """The file of the graph that is drawn: with slots where there is one."""
+    kinds = {graph.kind: graph.file for graph in reversed(segment.graphs)}
+    return kinds.get("forward") or kinds.get("serve") or segment.graphs[0].file
+
+
+def _details(account: Account) -> str:
+    parts = [report.names(list(facts(account)))]
+    parts += [report.heading(title) + report.table(header, body) for title, header, body in tables(account)]
+    return report.section(account.memory.device, *parts)
