@@ -10,10 +10,9 @@ from pathlib import Path
 from console.arguments import Arguments
 from console.errors import UsageError
 from console.progress import progress
-from console.table import mib, table
 from export.arguments import fleet, parser, sizes
 from export.labels import read_labels
-from export.summary import summary
+from export.summary import closing, summaries
 from wire.bundle import open_bundle
 from wire.envelope import Trust
 from wire.keys import PrivateKey, new_key, read_private_key, read_public_key, write_key
@@ -46,12 +45,7 @@ def export(argv: list[str]) -> int:
         )
         with progress("exporting", steps_of(request), quiet=options.json) as bar:
             made = export_model(request, bar)
-    rows = [summary(bundle) for bundle in made]
-    if options.json:
-        print(json.dumps(rows, indent=1))
-        return 0
-    header = [name.removesuffix("_bytes").replace("_", " ") for name in rows[0]]
-    print(table(header, [[mib(v) if k.endswith("_bytes") else v for k, v in row.items()] for row in rows]))
+    print(json.dumps(summaries(made), indent=1) if options.json else closing(made))
     return 0
 
 

@@ -1,91 +1,150 @@
-"""What was exported, in a row per board; what a bundle holds, in words."""
+"""What was exported: a row per board, what became of the weights, and what needs a second look."""
 
 from __future__ import annotations
 
-from collections import Counter
+import textwrap
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
-from console.table import mib, table
+from console.table import MIB, mib, shown, size, table
+from export.report.account import Account, accounts
+from export.report.memory import GraphMemory
+from export.report.tables import few
 from wire.bundle import Bundle
-from wire.manifest import Manifest
+from wire.files import digest
+from wire.manifest import to_bytes
 
 if TYPE_CHECKING:
     from export.pipeline import ExportedBundle
 
+COLUMNS = 120
+NAMES = 3  # of weights in one line
+# the bar of a prediction: the larger of 10 % of what lies above the runtime and 4 MiB
+MISS_SHARE, MISS_BYTES = 0.10, 4 * MIB
+HEADER = ["board", "cuts", "crosses", "batch", "rank", "budget", "predicted", "measured", "files", "distance", "loss"]
 
-def summary(bundle: ExportedBundle) -> dict[str, Any]:
-    """A row: sizes in bytes, losses as shares."""
-    manifest = bundle.manifest
-    checks = manifest.extra.get("verified", {})
-    loss = 1 - checks["feature_cosine"] if "feature_cosine" in checks else None
+
+def summaries(made: Sequence[ExportedBundle]) -> list[dict[str, Any]]:
+    """A mapping per bundle: sizes in bytes; distance and loss as `export.verify` found them, None where not checked."""
+    return [_summary(bundle, account) for bundle, account in _told(made)]
+
+
+def _told(made: Sequence[ExportedBundle]) -> list[tuple[ExportedBundle, Account]]:
+    by_folder = {bundle.folder: bundle for bundle in made}
+    bundles = [Bundle(b.folder, b.manifest, digest(to_bytes(b.manifest)), None) for b in made]
+    return [(by_folder[account.bundle.folder], account) for account in accounts(bundles)]
+
+
+def _summary(bundle: ExportedBundle, account: Account) -> dict[str, Any]:
+    manifest, plan = account.manifest, account.manifest.plan
+    cosine = account.distance.get("feature_cosine")
     return {
-        "board": manifest.plan.device,
+        "board": plan.device,
+        "folder": str(bundle.folder),
+        "bundle_sha256": account.bundle.sha256,
+        "mode": plan.mode,
+        "quant": plan.quant,
         "segments": len(manifest.segments),
-        "micro_batch": manifest.plan.micro_batch,
-        "rank": manifest.plan.rank,
-        "budget_bytes": manifest.plan.budget_bytes,
-        "predicted_bytes": manifest.plan.predicted_bytes,
+        "crossing_bytes": account.crossing_bytes,
+        "micro_batch": plan.micro_batch,
+        "rank": plan.rank,
+        "slots": len(manifest.slots),
+        "budget_bytes": plan.budget_bytes,
+        "predicted_bytes": plan.predicted_bytes,
         "measured_bytes": bundle.measured_bytes,
         "file_bytes": bundle.file_bytes,
-        "quant": manifest.plan.quant,
-        "cosine_loss": "-" if loss is None else f"{loss:.2g}",
+        "distance": account.distance.get("chain_error"),
+        "cosine_loss": 1 - cosine if isinstance(cosine, float) else None,
+        "verified": account.distance,
+        "formats": [asdict(row) for row in account.formats],
+        "stayed_fp32": [asdict(row) for row in account.stayed],
+        "tied": [{"weight": t.weight, "segments": t.segments, "bytes": t.bytes} for t in account.found.tied],
+        "graphs": [asdict(graph) for graph in account.memory.graphs],
+        "reasons": account.found.reasons,
+        "warnings": list(_warnings(account)),
     }
 
 
-def words(bundle: Bundle) -> str:
-    """A manifest as people read it."""
-    m = bundle.manifest
-    head = (
-        "none" if m.head is None else f"{m.head.features} features to {len(m.labels)} classes, {m.head.pooling} pooling"
-    )
-    facts = [
-        ("model", f"{m.model.name} ({m.model.id}), {m.model.task}"),
-        ("source", m.model.source_sha256),
-        ("board", f"{m.plan.device}, mode {m.plan.mode}, rank {m.plan.rank}, budget {mib(m.plan.budget_bytes)}"),
-        (
-            "plan",
-            f"{len(m.segments)} segment(s), micro-batch {m.plan.micro_batch}, {mib(m.plan.predicted_bytes)} predicted",
-        ),
-        ("input", ", ".join(f"{t.name} {t.dtype} {list(t.shape)}" for t in m.inputs)),
-        ("head", head),
-        ("labels", ", ".join(m.labels[:12]) + (", ..." if len(m.labels) > 12 else "")),
-        ("slots", ", ".join(slot.name for slot in m.slots) or "none"),
-        ("weights", _weights(m)),
-        ("verified", _verified(m)),
-        ("bundle", f"{bundle.sha256}, {mib(sum(f.bytes for f in m.files))} in {len(m.files)} files"),
-        ("made by", f"edgequilt {m.edgequilt}"),
+def closing(made: Sequence[ExportedBundle]) -> str:
+    """The same for people, in lines of at most 120 letters."""
+    told = _told(made)
+    rows = [_row(_summary(bundle, account)) for bundle, account in told]
+    lines = [_fitted(rows)]
+    notes: dict[str, list[str]] = {}
+    for _, account in told:
+        for note in (*_weights(account), *(f"warning: {words}" for words in _warnings(account))):
+            notes.setdefault(note, []).append(account.memory.device)
+    for note, boards in notes.items():
+        text = note if len(boards) == len(told) else f"{few(dict.fromkeys(boards))}: {note}"
+        lines += textwrap.wrap(shown(text), COLUMNS, subsequent_indent="  ")
+    return "\n".join(lines)
+
+
+def _row(one: dict[str, Any]) -> list[str]:
+    figures = [one["distance"], one["cosine_loss"]]
+    return [
+        shown(one["board"]),
+        str(one["segments"] - 1),
+        size(one["crossing_bytes"]),
+        str(one["micro_batch"]),
+        str(one["rank"]),
+        *(mib(one[f"{name}_bytes"]) for name in ("budget", "predicted", "measured", "file")),
+        *(f"{figure:.2g}" if isinstance(figure, float) else "-" for figure in figures),
     ]
-    lines = [f"{name:<9} {text}" for name, text in facts]
-    return "\n".join([*lines, "", _graphs(m)])
 
 
-def _weights(manifest: Manifest) -> str:
-    formats = Counter(str(record.get("format")) for record in manifest.quantization)
-    return ", ".join(f"{count} in {name}" for name, count in formats.items()) or "none listed"
+def _fitted(rows: list[list[str]]) -> str:
+    """The table; where it is too wide, long names of boards lose their middle."""
+    text = table(HEADER, rows)
+    over = max(map(len, text.splitlines())) - COLUMNS
+    if over <= 0:
+        return text
+    most = max(len(HEADER[0]), max(len(row[0]) for row in rows) - over)
+    return table(HEADER, [[_short(row[0], most), *row[1:]] for row in rows])
 
 
-def _verified(manifest: Manifest) -> str:
-    checks = manifest.extra.get("verified", {})
-    plain = {
-        name: max(value.values()) if isinstance(value, dict) and value else value for name, value in checks.items()
-    }
-    return ", ".join(f"{name.replace('_', ' ')} {value:.4g}" for name, value in plain.items() if value != {}) or "-"
+def _short(name: str, most: int) -> str:
+    """A name without its middle.
+
+    >>> _short("a-board-with-a-long-name", 13)
+    'a-boa...-name'
+    """
+    if len(name) <= most:
+        return name
+    tail = (most - 3) // 2
+    return f"{name[: most - 3 - tail]}...{name[len(name) - tail :]}"
 
 
-def _graphs(manifest: Manifest) -> str:
-    rows = []
-    for segment in manifest.segments:
-        for graph in segment.graphs:
-            memory, options = graph.memory, graph.options
-            rows.append(
-                [
-                    segment.name,
-                    graph.kind,
-                    ", ".join(segment.inputs),
-                    mib(memory.predicted_bytes),
-                    mib(memory.measured_bytes),
-                    "-" if memory.step_s is None else f"{memory.step_s * 1e3:.0f} ms",
-                    f"{options.graph_optimization}, {options.execution_order}",
-                ]
-            )
-    return table(["segment", "graph", "reads", "predicted", "measured", "step", "options"], rows)
+def _weights(account: Account) -> Iterator[str]:
+    """What became of the weights, and what stayed in float32 though something else was asked for."""
+    formats = [
+        f"{row.weights} in {row.format} ({_change(row.bytes_before, row.bytes_after)})" for row in account.formats
+    ]
+    if formats:
+        yield f"weights: {', '.join(formats)}"
+    if account.manifest.plan.quant != "fp32":
+        for row in account.stayed:
+            yield f"stayed in fp32, {row.reason}: {few(row.names, NAMES)}"
+
+
+def _change(before: int, after: int) -> str:
+    return size(after) if before == after else f"{size(before)} to {size(after)}"
+
+
+def _warnings(account: Account) -> Iterator[str]:
+    """What a user should know before a bundle goes to a board."""
+    for tied in account.found.tied:
+        again = tied.bytes * (len(tied.segments) - 1)
+        yield f"{tied.weight} is tied and in {few(tied.segments)}: {size(again)} more than once"
+    for graph in account.memory.graphs:
+        if _missed(graph) and graph.miss_bytes is not None:
+            side = "above" if graph.miss_bytes > 0 else "below"
+            yield f"{graph.segment}.{graph.kind} was measured {size(abs(graph.miss_bytes))} {side} its prediction"
+
+
+def _missed(graph: GraphMemory) -> bool:
+    """Whether a measured peak lies outside the bar of its prediction."""
+    if graph.miss_bytes is None or graph.growth_bytes is None:
+        return False
+    return abs(graph.miss_bytes) > max(MISS_SHARE * graph.growth_bytes, MISS_BYTES)

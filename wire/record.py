@@ -20,6 +20,7 @@ Record = TypeVar("Record")
 
 NAME = r"[a-z0-9][a-z0-9._-]{0,62}"
 DIGEST = r"[0-9a-f]{64}"
+LARGEST = 1 << 64  # JSON knows larger integers, but no size, count or seed needs one
 
 
 def at_least(minimum: float, maximum: float | None = None) -> dict[str, Any]:
@@ -133,6 +134,9 @@ def _scalar(hint: Any, value: object, at: str, limits: Mapping[str, Any], proble
         value = float(value)
     if not isinstance(value, hint) or (isinstance(value, bool) and hint is not bool):
         problems.append(f"{at}: expected {hint.__name__}, found {_called(value)}")
+        return value
+    if isinstance(value, int) and abs(value) >= LARGEST:
+        problems.append(f"{at}: expected a number of at most 64 bits, found one of {value.bit_length()}")
         return value
     low, high, pattern = limits.get("minimum"), limits.get("maximum"), limits.get("pattern")
     if low is not None and isinstance(value, (int, float)) and not value >= low:

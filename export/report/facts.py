@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
 from export.report.findings import Findings, Weight
 from wire.manifest import Manifest, Segment, Tensor
+from wire.record import LARGEST
 
 BOUNDARY = re.compile(r"cut\d+\.\d+")
-LARGEST = 1 << 62
 ITEM_BYTES = {
     **dict.fromkeys(("float64", "int64", "uint64"), 8),
     **dict.fromkeys(("float32", "int32", "uint32"), 4),
@@ -88,10 +88,10 @@ def tensor_bytes(dtype: str, shape: Sequence[object]) -> int | None:
     """
     total = ITEM_BYTES.get(dtype)
     for size in shape:
-        if total is None or not isinstance(size, int) or isinstance(size, bool) or not 0 <= size <= LARGEST:
+        if total is None or not isinstance(size, int) or isinstance(size, bool) or not 0 <= size < LARGEST:
             return None
         total *= size
-    return total if total is not None and total <= LARGEST else None
+    return total if total is not None and total < LARGEST else None
 
 
 def segment_facts(manifest: Manifest, before: Manifest | None = None) -> tuple[SegmentFacts, ...]:
@@ -170,11 +170,3 @@ def stayed_facts(found: Findings) -> tuple[Stayed, ...]:
         for reason, weights in groups.items()
     ]
     return tuple(sorted(rows, key=lambda row: -row.bytes))
-
-
-def slots_by_kind(manifest: Manifest) -> Mapping[str, int]:
-    """How many slots of each kind."""
-    return {
-        kind: sum(slot.kind == kind for slot in manifest.slots)
-        for kind in dict.fromkeys(s.kind for s in manifest.slots)
-    }

@@ -10,9 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from wire.manifest import Manifest, Measured
-from wire.record import at_least, read_record
-
-LARGEST = 1 << 62  # bytes
+from wire.record import LARGEST, at_least, read_record
 
 
 @dataclass(frozen=True)
@@ -21,8 +19,8 @@ class Weight:
 
     name: str
     format: str
-    bytes_before: int = field(metadata=at_least(0, LARGEST))
-    bytes_after: int = field(metadata=at_least(0, LARGEST))
+    bytes_before: int = field(metadata=at_least(0))
+    bytes_after: int = field(metadata=at_least(0))
     relative_error: float | None = None
     reason: str = ""
     extra: dict[str, Any] = field(default_factory=dict)
@@ -34,7 +32,7 @@ class Tied:
 
     weight: str
     segments: tuple[str, ...]
-    bytes: int = field(metadata=at_least(0, LARGEST))
+    bytes: int = field(metadata=at_least(0))
     extra: dict[str, Any] = field(default_factory=dict)
 
 
@@ -91,8 +89,12 @@ def distance(verified: Mapping[str, Any]) -> dict[str, float | str]:
     out: dict[str, float | str] = {}
     for name, value in verified.items():
         numbers = list(value.values()) if isinstance(value, Mapping) else [value]
-        if numbers and all(isinstance(n, (int, float)) and not isinstance(n, bool) for n in numbers):
-            out[name] = max(numbers)
+        if numbers and all(_is_number(n) for n in numbers):
+            out[name] = float(max(numbers))
         elif value not in ({}, None):
             out[name] = str(value)
     return out
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, float) or (isinstance(value, int) and not isinstance(value, bool) and abs(value) < LARGEST)

@@ -11,7 +11,6 @@ from export.report.blocks import Blocks, read_blocks
 from export.report.picture import picture
 from export.report.tables import BOARDS, board_rows, few, tables
 from export.report.words import facts
-from wire.manifest import Segment
 
 
 def page(told: Sequence[Account]) -> str:
@@ -48,14 +47,14 @@ def _pictures(told: Sequence[Account]) -> str:
 
 
 def _blocks(account: Account) -> list[Blocks]:
+    """Of every segment the graph with slots, where there is one."""
     slots = {slot.a for slot in account.manifest.slots}
-    return [read_blocks(account.bundle.path(_graph(segment)), slots) for segment in account.manifest.segments]
-
-
-def _graph(segment: Segment) -> str:
-    """The file of the graph that is drawn: with slots where there is one."""
-    kinds = {graph.kind: graph.file for graph in reversed(segment.graphs)}
-    return kinds.get("forward") or kinds.get("serve") or segment.graphs[0].file
+    out = []
+    for segment in account.manifest.segments:
+        files = {graph.kind: graph.file for graph in reversed(segment.graphs)}
+        file = files.get("forward") or files.get("serve")
+        out.append(Blocks((), ()) if file is None else read_blocks(account.bundle.path(file), slots))
+    return out
 
 
 def _details(account: Account) -> str:

@@ -47,7 +47,7 @@ def picture(account: Account, blocks: Sequence[Blocks]) -> str:
 def _enters(edge: Edge, account: Account) -> bool:
     """Whether a tensor comes from outside into the first segment."""
     made = {segment.name for segment in account.segments}
-    return edge.source not in made and account.segments[0].name in edge.targets
+    return edge.source not in made and any(segment.name in edge.targets for segment in account.segments[:1])
 
 
 def _destination(leaving: Sequence[Edge], account: Account) -> str:
