@@ -25,21 +25,27 @@ class Piece:
     reports: tuple[WeightReport, ...]
 
 
-def build(frozen: ir.Model, positions: Sequence[int], mode: str, quant: str, cache: Cache) -> list[Piece]:
+def build(
+    frozen: ir.Model, positions: Sequence[int], mode: str, quant: str | Sequence[str], cache: Cache
+) -> list[Piece]:
     """Cut a frozen model and finish every graph of every segment.
 
     Args:
         frozen: the forward model with slots and head; left as it is.
         positions: node positions of the cuts.
         mode: "train" adds a backward graph to every segment at or after the first slot.
-        quant: format of the weights.
+        quant: format of the weights, for all segments or one per segment.
         cache: shared by all graphs of the model.
 
     Raises:
         NoGradientRule: mode "train", and an operator cannot be differentiated.
     """
     segments = cut(frozen, positions)
-    return [_piece(segment, segment is segments[-1], mode, quant, cache) for segment in segments]
+    formats = [quant] * len(segments) if isinstance(quant, str) else quant
+    return [
+        _piece(segment, segment is segments[-1], mode, own, cache)
+        for segment, own in zip(segments, formats, strict=True)
+    ]
 
 
 def _piece(segment: Segment, last: bool, mode: str, quant: str, cache: Cache) -> Piece:

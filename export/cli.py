@@ -26,8 +26,7 @@ def export(argv: list[str]) -> int:
     if options.context < 1:
         raise UsageError(f"expected a --context of at least 1 token, found {options.context}")
     labels = read_labels(options.labels, options.data) if options.labels or options.data else ()
-    chosen = fleet(options, labels=bool(labels))
-    sizes(options)
+    chosen, dimensions = fleet(options, labels=bool(labels)), sizes(options)
     # everything above is checked before torch is loaded
     from export.pipeline import ExportRequest, export_model, steps_of
 
@@ -37,11 +36,13 @@ def export(argv: list[str]) -> int:
             task=options.task or "",
             labels=labels,
             boards=chosen.boards,
+            chains=chosen.chains,
             key=key,
             out=options.out,
             sequence=options.sequence,
             targets=options.adapter_targets,
             name=options.name,
+            sizes=dimensions,
         )
         with progress("exporting", steps_of(request), quiet=options.json) as bar:
             made = export_model(request, bar)

@@ -35,8 +35,9 @@ def describe(
     name: str,
     labels: Sequence[str],
     files: tuple[m.File, ...],
+    chain: m.Chain | None = None,
 ) -> Manifest:
-    """The manifest of one board's bundle."""
+    """The manifest of one board's bundle; `chain` says which stage of a chain it is."""
     bucket = bucket_of(prepared, stage)
     return Manifest(
         schema=SCHEMA,
@@ -49,12 +50,13 @@ def describe(
         segments=tuple(_segment(stage, p, k, bucket.name) for p, k in zip(stage.pieces, stage.links, strict=True)),
         slots=_slots(prepared, stage),
         head=_head(prepared, stage),
-        labels=tuple(labels),
-        preprocess=_preprocess(prepared),
+        labels=tuple(labels) if _is_last(chain) else (),
+        preprocess=_preprocess(prepared, stage),
         golden=m.Golden(GOLDEN, bucket.name, GOLDEN_TOLERANCE),
         quantization=tuple(_plain(asdict(report)) for report in reports_of(stage.pieces)),
         outputs=_outputs(prepared, stage),
         states=_states(prepared, stage),
+        chain=chain,
         extra={"verified": stage.checks, "tied": _tied(stage)},
     )
 
@@ -76,7 +78,12 @@ def _model(prepared: Prepared, name: str, labels: Sequence[str]) -> m.Model:
 
 
 def _plan(board: Board, decision: Decision) -> m.Plan:
-    extra = {"predicted_by_segment": list(decision.predicted_bytes), "reasons": list(decision.reasons)}
+    extra: dict[str, Any] = {
+        "predicted_by_segment": list(decision.predicted_bytes),
+        "reasons": list(decision.reasons),
+    }
+    if board.profile not in ("", board.name):
+        extra["profile"] = board.profile
     return m.Plan(
         device=board.name,
         mode=board.mode,  # type: ignore[arg-type]  # the command line allows the three modes only
@@ -172,18 +179,30 @@ def _slots(prepared: Prepared, stage: Stage) -> tuple[m.Slot, ...]:
     return tuple(
         m.Slot(s.name, s.module, "lora", s.features_in, s.features_out, where[s.a], s.a, s.b, s.scale)
         for s in prepared.sites
+        if s.a in where
     )
 
 
 def _head(prepared: Prepared, stage: Stage) -> m.Head | None:
-    if prepared.head is None:
+    h, last = prepared.head, stage.pieces[-1].segment
+    if h is None or h.logits_output not in last.leaving:
         return None
-    h, last = prepared.head, stage.pieces[-1].segment.name
-    return m.Head(h.features, h.weight, h.bias, h.features_output, h.logits_output, last, h.pooling)
+    return m.Head(h.features, h.weight, h.bias, h.features_output, h.logits_output, last.name, h.pooling)
 
 
-def _preprocess(prepared: Prepared) -> m.Preprocess:
+def _is_last(chain: m.Chain | None) -> bool:
+    return chain is None or chain.position == len(chain.devices) - 1
+
+
+def _is_first(stage: Stage) -> bool:
+    """Whether samples enter here; a later board of a chain gets tensors."""
+    return not stage.pieces[0].segment.entering
+
+
+def _preprocess(prepared: Prepared, stage: Stage) -> m.Preprocess:
     given = prepared.captured.preprocess
+    if not _is_first(stage):
+        return m.Preprocess("tensors")
     return m.Preprocess(given.kind, tuple(path.name for path in given.files), _plain(given.parameters))
 
 
@@ -203,4 +222,5 @@ def blobs(prepared: Prepared, stage: Stage) -> list[Path]:
     """Every file of the stage and of the preprocessing that goes into a bundle."""
     graphs = [path for link in stage.links for _, path, _ in link.graphs()]
     weights = [stage.folder / f"{link.name}.weights.bin" for link in stage.links]
-    return [*graphs, *weights, stage.folder / GOLDEN, *prepared.captured.preprocess.files]
+    files = prepared.captured.preprocess.files if _is_first(stage) else ()
+    return [*graphs, *weights, stage.golden, *files]

@@ -9,7 +9,10 @@ from pathlib import Path
 
 from console.errors import StorageError
 from console.progress import Progress
+from devices.fleet import BoardChain, Fleet
 from devices.plan import Board
+from devices.runtimes import OLDEST, opset_for
+from export import across
 from export.describe import blobs, describe
 from export.prepare import Prepared, Wanted, prepare
 from export.settle import Settled, Stages, settle
@@ -17,12 +20,10 @@ from export.write import copy_synced, describe_files, replacing, seal_bundle
 from wire.keys import PrivateKey
 from wire.manifest import Manifest
 
-STEPS_PER_BOARD = 2  # graphs that hold, a bundle written
-
 
 @dataclass(frozen=True)
 class ExportRequest:
-    """What a user asks for; one bundle per board under `out`.
+    """What a user asks for; one bundle per board under `out`, and one per board of every chain.
 
     `labels` are the classes of a head that is put on, in the order of its logits; without any the model has its
     own outputs.
@@ -38,6 +39,12 @@ class ExportRequest:
     targets: str = "auto"
     name: str = ""
     sizes: Mapping[str, int] = field(default_factory=dict)
+    chains: tuple[BoardChain, ...] = ()
+
+    @property
+    def everyone(self) -> tuple[Board, ...]:
+        """All boards, those of chains too."""
+        return Fleet(self.boards, self.chains).everyone
 
     @property
     def wanted(self) -> Wanted:
@@ -61,7 +68,7 @@ class ExportedBundle:
 
 def steps_of(request: ExportRequest) -> int:
     """How many steps `export_model` advances its bar by."""
-    return 2 + STEPS_PER_BOARD * len(request.boards)
+    return 2 + len(request.boards) + len(request.chains) + len(request.everyone)
 
 
 def export_model(request: ExportRequest, bar: Progress) -> list[ExportedBundle]:
@@ -72,37 +79,44 @@ def export_model(request: ExportRequest, bar: Progress) -> list[ExportedBundle]:
         bar: told of every step, see `steps_of`.
 
     Returns:
-        One bundle per board, in the order of the request. Nothing is written before all graphs have passed.
+        One bundle per board, those of chains last, in the order of the request. Nothing is written before all
+        graphs have passed.
 
     Raises:
         UnsupportedModel, DoesNotFit, VerificationError, StorageError, UsageError: nothing is left behind.
     """
+    opset_for(board.onnxruntime_max or OLDEST for board in request.everyone)
     with _work_folder(request.out) as name:
         work = Path(name)
         bar.say("capturing the model")
-        formats = tuple(dict.fromkeys(board.quant for board in request.boards))
-        modes = tuple(board.mode for board in request.boards)
+        formats = tuple(dict.fromkeys(board.quant for board in request.everyone))
+        modes = tuple(board.mode for board in request.everyone)
         prepared = prepare(request.wanted, formats, modes, work / "source")
         bar.advance()
         bar.say("planning")
         for board in request.boards:
             prepared.decide(board)  # refuse what cannot fit before anything is built
+        for chain in request.chains:
+            across.decide(prepared, chain)
         bar.advance()
         stages = Stages(prepared, work, bar)
         settled = []
         for board in request.boards:
             settled.append(settle(prepared, board, stages))
             bar.advance()
+        for chain in request.chains:
+            settled += across.settle_chain(prepared, chain, stages)
+            bar.advance()
         bundles = []
         for one in settled:
-            bar.say(f"writing {one.board.name}")
+            bar.say(f"writing {one.folder}")
             bundles.append(_write(request, prepared, one))
             bar.advance()
         return bundles
 
 
 def _write(request: ExportRequest, prepared: Prepared, settled: Settled) -> ExportedBundle:
-    target, stage = request.out / settled.board.name, settled.stage
+    target, stage = request.out / settled.folder, settled.stage
     with replacing(target) as folder:
         names = []
         for path in blobs(prepared, stage):
@@ -111,7 +125,8 @@ def _write(request: ExportRequest, prepared: Prepared, settled: Settled) -> Expo
         files = describe_files(folder, names)
         name = request.name or prepared.captured.name
         labels = request.labels or prepared.captured.labels
-        manifest = describe(prepared, stage, settled.board, settled.decision, name=name, labels=labels, files=files)
+        board, decision, chain = settled.board, settled.decision, settled.chain
+        manifest = describe(prepared, stage, board, decision, name=name, labels=labels, files=files, chain=chain)
         seal_bundle(folder, manifest, request.key)
     return ExportedBundle(target, manifest, settled.measured_bytes)
 

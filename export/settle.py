@@ -13,6 +13,7 @@ from devices.plan import Board, Decision, needs
 from export.measure import Measurer
 from export.prepare import Prepared
 from export.stage import Key, Stage, build_stage, measure_stage, verify_stage
+from wire.manifest import Chain
 
 TRIES = 3
 MARGIN_BYTES = MIB  # less than what is measured too much: two measurements differ by about this
@@ -20,12 +21,23 @@ MARGIN_BYTES = MIB  # less than what is measured too much: two measurements diff
 
 @dataclass(frozen=True)
 class Settled:
-    """A board with graphs that fit it. `measured_bytes` is what a worker takes at its largest segment."""
+    """A board with graphs that fit it.
+
+    Attributes:
+        board: as it was asked for.
+        decision: the plan that held.
+        stage: its graphs.
+        measured_bytes: what a worker takes at its largest segment.
+        folder: of its bundle, below the export's.
+        chain: which stage of a chain it is.
+    """
 
     board: Board
     decision: Decision
     stage: Stage
     measured_bytes: int
+    folder: Path
+    chain: Chain | None = None
 
 
 class Stages:
@@ -43,23 +55,30 @@ class Stages:
             VerificationError: a graph does not run.
             NoGradientRule: an operator cannot be differentiated.
         """
-        key = Key(board.mode, board.quant, decision.micro_batch, positions)
+        return self.made(Key(board.mode, board.quant, decision.micro_batch, positions), decision.rank, board.name)
+
+    def made(self, key: Key, rank: int, name: str) -> Stage:
+        """The stage of a key, for a board or a chain that is called so.
+
+        Raises:
+            VerificationError, NoGradientRule: see `get`.
+        """
         if key not in self._made:
-            self.bar.say(f"building graphs for {board.name}")
+            self.bar.say(f"building graphs for {name}")
             stage = build_stage(self.prepared, key, self.work / f"stage{len(self._made)}")
-            self.bar.say(f"measuring graphs for {board.name}")
-            measure_stage(self.prepared, stage, self._measurer, decision.rank)
+            self.bar.say(f"measuring graphs for {name}")
+            measure_stage(self.prepared, stage, self._measurer, rank)
             self._made[key] = stage
         return self._made[key]
 
-    def verify(self, board: Board, stage: Stage) -> None:
+    def verify(self, name: str, stage: Stage) -> None:
         """Check what a stage computes, with its final session options, if that was not done.
 
         Raises:
             VerificationError: a graph computes something else than it should.
         """
         if not stage.checks:
-            self.bar.say(f"verifying graphs for {board.name}")
+            self.bar.say(f"verifying graphs for {name}")
             verify_stage(self.prepared, stage)
 
 
@@ -87,17 +106,23 @@ def settle(prepared: Prepared, board: Board, stages: Stages) -> Settled:
         measured = measured_bytes(prepared, stage, board, decision)
         over = measured - board.budget_bytes
         if over <= 0:
-            stages.verify(board, stage)
-            return Settled(board, _explained(tries), stage, measured)
+            stages.verify(board.name, stage)
+            return Settled(board, explained(tries), stage, measured, Path(board.name))
         if len(tries) == TRIES:
             raise VerificationError(_still_too_large(board, measured, TRIES))
         target = replace(target, budget_bytes=target.budget_bytes - over - MARGIN_BYTES, rank=decision.rank)
 
 
-def measured_bytes(prepared: Prepared, stage: Stage, board: Board, decision: Decision) -> int:
-    """What a worker takes at its largest segment: its base, what the graph added, and what is held beside it."""
+def measured_bytes(
+    prepared: Prepared, stage: Stage, board: Board, decision: Decision, span: tuple[int, int] | None = None
+) -> int:
+    """What a worker takes at its largest segment: its base, what the graph added, and what is held beside it.
+
+    `span` are the units of a board that runs some of them only.
+    """
     units = prepared.cost(decision.micro_batch, board.mode).units
-    held = needs(units, replace(board, rank=decision.rank), decision.cuts, decision.micro_batch)
+    ranked = replace(board, rank=decision.rank)
+    held = needs(units, ranked, decision.cuts, decision.micro_batch, span=span)
     return max(
         WORKER_BASE_BYTES + stage.peaks[path.name].growth_bytes + need.adapters + need.stored
         for link, need in zip(stage.links, held, strict=True)
@@ -112,7 +137,7 @@ def _still_too_large(board: Board, measured_bytes: int, plans: int) -> str:
     )
 
 
-def _explained(tries: list[Decision]) -> Decision:
+def explained(tries: list[Decision]) -> Decision:
     """The last decision with the reasons of all."""
     again = "measured above the budget, so planned again with less"
     before = [reason for decision in tries[:-1] for reason in (*decision.reasons, again)]

@@ -31,12 +31,23 @@ CHECK_RANK = 4
 
 @dataclass(frozen=True)
 class Key:
-    """What makes two boards share their graphs."""
+    """What makes two boards share their graphs.
+
+    Attributes:
+        mode: of the boards.
+        quant: format of the weights; of a chain of several formats one that is not float32.
+        micro_batch: items per run.
+        positions: of the cuts, as nodes.
+        formats: one per segment where a chain of boards has several.
+        shares: number of segments of each board of a chain; empty for one board.
+    """
 
     mode: str
     quant: str
     micro_batch: int
     positions: tuple[int, ...]
+    formats: tuple[str, ...] = ()
+    shares: tuple[int, ...] = ()
 
 
 @dataclass
@@ -50,6 +61,23 @@ class Stage:
     checks: dict[str, Any] = field(default_factory=dict)
     peaks: dict[str, Peak] = field(default_factory=dict)  # by file name
     predicted: dict[str, int] = field(default_factory=dict)
+    golden: Path = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.golden = self.folder / GOLDEN
+
+    def shares(self) -> list[Stage]:
+        """What each board of a chain gets of it; itself for one board."""
+        out, first = [], 0
+        for k, count in enumerate(self.key.shares):
+            own = slice(first, first + count)
+            share = Stage(
+                self.key, self.folder, self.pieces[own], self.links[own], self.checks, self.peaks, self.predicted
+            )
+            share.golden = self.folder / f"board{k}" / GOLDEN
+            out.append(share)
+            first += count
+        return out or [self]
 
 
 def build_stage(prepared: Prepared, key: Key, folder: Path) -> Stage:
@@ -59,7 +87,8 @@ def build_stage(prepared: Prepared, key: Key, folder: Path) -> Stage:
         NoGradientRule: mode "train", and an operator cannot be differentiated.
         StorageError: the folder cannot be written.
     """
-    pieces = build(prepared.frozen(key.micro_batch), key.positions, key.mode, key.quant, prepared.cache)
+    quant = key.formats or key.quant
+    pieces = build(prepared.frozen(key.micro_batch), key.positions, key.mode, quant, prepared.cache)
     stage = Stage(key, folder, pieces, [])
     for piece in pieces:
         for kind, model in piece.shipped.items():
@@ -108,7 +137,7 @@ def _checked(prepared: Prepared, stage: Stage) -> dict[str, Any]:
     if stage.key.mode == "train":
         groups = {piece.segment.name: piece.segment.adapters for piece in stage.pieces if piece.segment.adapters}
         checks["gradient_error"] = check_gradients(chain, checking_values(prepared, batch, CHECK_RANK), groups)
-    write_golden(stage.folder / GOLDEN, *golden_values(prepared, stage))
+    _write_golden(prepared, stage)
     return checks
 
 
@@ -183,14 +212,24 @@ def checking_values(prepared: Prepared, batch: int, rank: int) -> dict[str, NDAr
     return values
 
 
-def golden_values(prepared: Prepared, stage: Stage) -> tuple[dict[str, NDArray[Any]], dict[str, NDArray[Any]]]:
-    """What is fed, and what the shipped chain computes from it with its final options; states begin with zeros."""
-    batch, pairs = stage.key.micro_batch, prepared.captured.states
-    given = checking_values(prepared, batch, GOLDEN_RANK) | prepared.states(batch)
+def _write_golden(prepared: Prepared, stage: Stage) -> None:
+    """What is fed, and what the shipped chain computes from it with its final options; states begin with zeros.
+
+    Each board of a chain gets what enters its segments and what leaves them.
+    """
+    given = checking_values(prepared, stage.key.micro_batch, GOLDEN_RANK) | prepared.states(stage.key.micro_batch)
     values = Chain(stage.links).forward(given)
-    names = {value.name for piece in stage.pieces for value in piece.shipped["forward"].graph.inputs}
-    names -= {pair.input for pair in pairs}
-    made = {name for piece in stage.pieces for name in piece.segment.leaving} - {pair.output for pair in pairs}
-    fed = {name: value for name, value in given.items() if name in names}
-    outputs = [str(value.name) for value in prepared.frozen(batch).graph.outputs]
-    return fed, {name: values[name] for name in outputs if name in made}
+    for share in stage.shares():
+        share.golden.parent.mkdir(exist_ok=True)
+        fed, fetched = golden_names(prepared, share)
+        write_golden(share.golden, {n: values[n] for n in fed if n in values}, {n: values[n] for n in fetched})
+
+
+def golden_names(prepared: Prepared, stage: Stage) -> tuple[list[str], list[str]]:
+    """What enters some segments, and what leaves them: boundaries with other boards and the model's own, no states."""
+    states = {name for pair in prepared.captured.states for name in (pair.input, pair.output)}
+    read = {str(v.name) for piece in stage.pieces for v in piece.shipped["forward"].graph.inputs}
+    made = {name for piece in stage.pieces for name in piece.segment.leaving}
+    outputs = {str(value.name) for value in prepared.frozen(stage.key.micro_batch).graph.outputs}
+    leaving = made & (outputs | {*stage.pieces[-1].segment.leaving})
+    return sorted(read - made - states), sorted(leaving - states)
