@@ -15,8 +15,8 @@ from devices.plan import Unit
 from export.cut import crossing, is_factor
 from export.gradient.backward import LossSpec, build_backward
 from export.gradient.dims import dims_of
-from export.linears import module_path
 from export.liveness import buffers, live_bytes
+from export.modules import module_path
 from export.quantize import FORMATS, Cache, quantize_weights
 from export.values import COST_RANK, bodies, constant_nodes, is_weight, reads, value_bytes
 

@@ -1,7 +1,7 @@
 """The linear layers of a captured graph, and the module of the original model that each node came from.
 
-torch's exporter names nodes after the module that ran them (`/encoder/layer.0/attention/self/query/MatMul`)
-and forgets the names of transposed weights (`onnx::MatMul_740`): node names are the only way back.
+torch's tracing exporter names nodes after the module that ran them (`/encoder/layer.0/attention/self/query/MatMul`)
+and forgets the names of transposed weights (`onnx::MatMul_740`); others do other things: see `export.modules`.
 """
 
 from __future__ import annotations
@@ -10,6 +10,8 @@ import re
 from dataclasses import dataclass
 
 import onnx_ir as ir
+
+from export.modules import module_of, module_path, positions
 
 # a block is a numbered member of a list of modules: encoder.layer.3, transformer.h.11, blocks.0
 BLOCK = re.compile(r"(?:^|\.)(?P<list>[A-Za-z_]\w*)\.(?P<index>\d+)(?=\.|$)")
@@ -32,20 +34,17 @@ class Linear:
     @property
     def block(self) -> int | None:
         """The number of the block that the module belongs to; None outside the blocks."""
-        found = BLOCK.search(self.module)
-        return int(found["index"]) if found else None
+        return block_of(self.module)
 
 
-def module_path(node_name: str | None) -> str:
-    """The module that a node of torch's exporter came from.
+def block_of(module: str) -> int | None:
+    """The number of the outermost block that a module belongs to; None outside the blocks.
 
-    >>> module_path("/encoder/layer.0/attention/self/query/MatMul")
-    'encoder.layer.0.attention.self.query'
-    >>> module_path("MatMul_12")
-    ''
+    >>> block_of("encoder.layer.3.attention.self.query"), block_of("pooler.dense")
+    (3, None)
     """
-    parts = (node_name or "").strip("/").split("/")
-    return ".".join(parts[:-1])
+    found = BLOCK.search(module)
+    return int(found["index"]) if found else None
 
 
 def constant(value: ir.Value | None) -> ir.TensorProtocol | None:
@@ -63,7 +62,7 @@ def constant(value: ir.Value | None) -> ir.TensorProtocol | None:
 
 def linears(model: ir.Model) -> list[Linear]:
     """Every MatMul and Gemm of the main graph with a constant 2-D weight on its right, in file order."""
-    found = []
+    found, at = [], positions(model.graph)
     for node in model.graph:
         if node.domain or node.op_type not in {"MatMul", "Gemm"}:
             continue
@@ -74,20 +73,24 @@ def linears(model: ir.Model) -> list[Linear]:
         rows, columns = tensor.shape.numpy()
         transposed = node.op_type == "Gemm" and node.attributes.get_int("transB", 0) == 1
         sizes = (columns, rows) if transposed else (rows, columns)
-        found.append(Linear(node, module_path(node.name), weight, *sizes, transposed))
+        found.append(Linear(node, module_of(node, weight, at[node]), weight, *sizes, transposed))
     return found
 
 
 def name_weights(model: ir.Model) -> dict[str, str]:
-    """Name each linear weight after its module, in place; the map from those names to module paths."""
+    """Name each linear weight after its module, in place; the map from those names to module paths.
+
+    Only modules that node names tell: what is renamed here was nameless.
+    """
     modules: dict[str, str] = {}
     taken = set(model.graph.initializers)
     for linear in linears(model):
-        if not linear.module or not linear.weight.is_initializer() or linear.weight.name in modules:
+        module = module_path(linear.node.name)
+        if not module or not linear.weight.is_initializer() or linear.weight.name in modules:
             continue
-        name = f"{linear.module}.weight"
+        name = f"{module}.weight"
         if name not in taken:
             taken.add(name)
             linear.weight.name = name
-        modules[str(linear.weight.name)] = linear.module
+        modules[str(linear.weight.name)] = module
     return modules
