@@ -3,7 +3,7 @@
 Beside y = Conv(x, W), with W [out, C, kh, kw] (C channels per group), the slot adds what the weight's matrix
 [in, out], in = C kh kw flattened in that order, gains by scale A B:
 
-    one group     Conv1x1(Conv(x, A'), B'), A' = A^T as [r, C, kh, kw], B' = (scale B)^T as [out, r, 1, 1]
+    one group     (scale B)^T times the pixels of Conv(x, A'), A' = A^T as [r, C, kh, kw]
     more groups   Conv(x, (scale A B)^T as [out, C, kh, kw]) with the same groups
 
 The first is what PEFT's Conv2d layer computes (Hugging Face PEFT, tuners/lora/layer.py: lora_A has the layer's
@@ -13,8 +13,9 @@ matrix is [kh kw, out], more than the change itself. PEFT means something else b
 see r / groups of the directions): there this is the one low-rank change of the layer's matrix, and no PEFT adapter
 is written of it.
 
-A rank of 0 is a convolution without channels; onnxruntime 1.23 to 1.31 compute it (zeros), with and without their
-optimizer.
+The second factor is a product of two matrices, [out, r] by [r, pixels of the batch], and not the 1 x 1 convolution
+that it could be: at rank 0 the sum is over nothing, and onnxruntime (1.23 to 1.31) then leaves what a convolution or
+a batched MatMul should have written as the memory was. Of two matrices it writes zeros.
 
 Where a BatchNormalization alone reads the convolution, the sum stands behind it and the change is multiplied by its
 factor gamma / sqrt(variance + epsilon) per channel: the same number, and the normalisation can still be folded into
@@ -93,10 +94,11 @@ def normalization(convolution: Convolution) -> tuple[ir.Node, np.ndarray] | None
 def change_of(
     edit: Edit,
     convolution: Convolution,
+    base: ir.Value,
     inputs: tuple[ir.Value, ir.Value, ir.Value],
     factor: np.ndarray | None,
 ) -> ir.Value:
-    """What the slot adds, as nodes of `edit`; `factor` [out] is that of the normalisation behind."""
+    """What the slot adds, as nodes of `edit`: shaped as `base`; `factor` [out] is that of the normalisation behind."""
     a, b, scale = inputs
     node, x = convolution.node, convolution.node.inputs[0]
     settings: dict[str, Attribute] = {
@@ -110,10 +112,12 @@ def change_of(
         shape = edit.constant("shape", [convolution.features_out, *convolution.window], np.int64)
         settings["group"] = convolution.groups
         return edit.op("Conv", x, edit.op("Reshape", product, shape), attributes=settings)
-    # 0 keeps a dimension as it is: it may be the rank, which is not known and may be 0
-    down = edit.constant("down", [0, *convolution.window], np.int64)
-    up = edit.constant("up", [0, 0, *[1] * (len(convolution.window) - 1)], np.int64)
+    # 0 keeps a dimension as it is: the rank is not known here, and may be 0
+    window = edit.constant("window", [0, *convolution.window], np.int64)
     rows = edit.op("Transpose", a, attributes={"perm": [1, 0]})
-    narrow = edit.op("Conv", x, edit.op("Reshape", rows, down), attributes=settings)
-    turned = edit.op("Transpose", columns, attributes={"perm": [1, 0]})
-    return edit.op("Conv", narrow, edit.op("Reshape", turned, up))
+    narrow = edit.op("Conv", x, edit.op("Reshape", rows, window), attributes=settings)
+    swapped = [1, 0, *range(2, len(convolution.window) + 1)]  # channels before items
+    pixels = edit.op("Flatten", edit.op("Transpose", narrow, attributes={"perm": swapped}), attributes={"axis": 1})
+    change = edit.op("MatMul", edit.op("Transpose", columns, attributes={"perm": [1, 0]}), pixels)
+    shape = edit.op("Gather", edit.op("Shape", base), edit.constant("swapped", swapped, np.int64))
+    return edit.op("Transpose", edit.op("Reshape", change, shape), attributes={"perm": swapped})

@@ -147,7 +147,7 @@ def _product(
 ) -> ir.Value:
     """scale ((x A) B), with x as rows of a linear layer."""
     if isinstance(layer, Convolution):
-        return change_of(edit, layer, inputs, factor)
+        return change_of(edit, layer, base, inputs, factor)
     (a, b, scale), rows = inputs, layer.node.inputs[0]
     in_rows = layer.node.op_type == "Gemm"
     if not in_rows:

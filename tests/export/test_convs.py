@@ -201,6 +201,23 @@ def test_a_layer_without_constant_weights_has_no_slot() -> None:
     assert convolutions(model) == []
 
 
+@pytest.mark.parametrize("groups", [1, CHANNELS])
+def test_only_matrices_are_summed_over_the_rank(groups: int) -> None:
+    """At rank 0 onnxruntime leaves what a convolution or a batched MatMul makes of nothing as the memory was."""
+    model = as_graph(random_layer(2, 3, out=8, groups=groups))
+    insert_slots(model, "features")
+    frozen = freeze(model, BATCH, None)
+    summed = [node for node in frozen.graph if node.op_type in {"MatMul", "Conv"} and "r_0" in dims(node.inputs[0])[1:]]
+    assert [(node.op_type, len(dims(node.inputs[0]))) for node in summed] == [("MatMul", 2)]
+
+
+def dims(value: ir.Value | None) -> list[str]:
+    """The dimensions of a value as text."""
+    assert value is not None
+    assert value.shape is not None
+    return [str(dim) for dim in value.shape]
+
+
 FLOOR = """
 import sys, numpy as np, onnxruntime as ort
 folder = sys.argv[1]
