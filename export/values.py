@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+import numpy as np
 import onnx_ir as ir
 
 from export.gradient.dims import dims_of, dtype_of, is_rank_symbol
@@ -41,6 +42,13 @@ def value_bytes(value: ir.Value, rank: int = COST_RANK) -> int:
     for dim in dims_of(value):
         size_bits *= rank if is_rank_symbol(dim) else int(dim)
     return -(-size_bits // 8)
+
+
+def in_memory(tensor: ir.TensorProtocol) -> ir.TensorProtocol:
+    """The tensor itself, or a copy of it where it lies in a file that is not ours."""
+    if not isinstance(tensor, ir.ExternalTensor):
+        return tensor
+    return ir.Tensor(np.array(tensor.numpy()), dtype=tensor.dtype, name=tensor.name)
 
 
 def is_weight(value: ir.Value) -> bool:

@@ -17,6 +17,7 @@ import safetensors.numpy
 from numpy.typing import NDArray
 
 from console.errors import StorageError
+from export.values import in_memory
 from wire.bundle import MANIFEST, SIGNATURE
 from wire.envelope import detached
 from wire.files import file_digest, sync_folder
@@ -42,12 +43,12 @@ def write_graphs(models: Mapping[str, ir.Model], folder: Path, weights: str) -> 
     """
     places: dict[str, tuple[int, int]] = {}
     with _storing(folder), (folder / weights).open("wb") as file:
-        for model in models.values():
-            for value in model.graph.initializers.values():
-                tensor = value.const_value
-                if tensor is None or tensor.nbytes <= INLINE_BYTES or value.is_graph_input():
-                    continue
-                value.const_value = _place(tensor, file, places, folder, weights)
+        for value in (v for model in models.values() for graph in model.graphs() for v in graph.initializers.values()):
+            tensor = value.const_value
+            if tensor is None or value.is_graph_input():
+                continue
+            small = tensor.nbytes <= INLINE_BYTES
+            value.const_value = in_memory(tensor) if small else _place(tensor, file, places, folder, weights)
     for name, model in models.items():
         data = ir.to_proto(model).SerializeToString(deterministic=True)
         with _storing(folder):

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import onnx
+import onnx_ir as ir
 import pytest
 
 from console.errors import IntegrityError, SignatureError, StorageError
@@ -51,6 +52,35 @@ def test_equal_weights_are_stored_once(tmp_path: Path) -> None:
         model.graph.initializers[f"layer.{i}.weight"].const_value = first.const_value
     write_graphs({"s.forward": model}, tmp_path, "s.weights.bin")
     assert (tmp_path / "s.weights.bin").stat().st_size == WIDE * WIDE * 4
+
+
+def test_small_and_inner_tensors_come_along(tmp_path: Path) -> None:
+    """A weight that was small in somebody's file, and one inside an If, are in the bundle: the source may go."""
+    x, flag = ir.val("x", ir.DataType.FLOAT, [2, 8]), ir.val("flag", ir.DataType.BOOL, [])
+    source = tmp_path / "source"
+    source.mkdir()
+    branches = {}
+    for name, count in (("then_branch", 8), ("else_branch", 8 * 64)):  # one is below the limit, one above it
+        weight = np.arange(count, dtype=np.float32).reshape(-1, 8)
+        (source / f"{name}.bin").write_bytes(weight.tobytes())
+        outside = ir.ExternalTensor(
+            f"{name}.bin", 0, weight.nbytes, ir.DataType.FLOAT, shape=ir.Shape(weight.shape), name=name, base_dir=source
+        )
+        held, made = ir.val(name, const_value=outside), ir.val(f"{name}.y", ir.DataType.FLOAT, [2, 8])
+        total = ir.node("ReduceSum", [held, axes := ir.val(f"{name}.axes", const_value=ir.tensor([0]))])
+        added = ir.node("Add", [x, total.outputs[0]], outputs=[made])
+        branches[name] = ir.Graph([], [made], nodes=[total, added], initializers=[held, axes], name=name)
+    choice = ir.node("If", [flag], branches, outputs=[ir.val("y", ir.DataType.FLOAT, [2, 8])])
+    graph = ir.Graph([x, flag], choice.outputs, nodes=[choice], opset_imports={"": 21}, name="made")
+    write_graphs({"s.forward": ir.Model(graph, ir_version=10)}, tmp_path, "s.weights.bin")
+    for file in source.iterdir():
+        file.unlink()
+    given = np.ones((2, 8), np.float32)
+    run = Graph(tmp_path / "s.forward.onnx")
+    for branch, flag_value in (("then_branch", True), ("else_branch", False)):
+        count = 1 if branch == "then_branch" else 64
+        wanted = given + np.arange(count * 8, dtype=np.float32).reshape(-1, 8).sum(axis=0)
+        np.testing.assert_allclose(run({"x": given, "flag": np.array(flag_value)})["y"], wanted, rtol=1e-6)
 
 
 def test_golden_round_trip(tmp_path: Path) -> None:
