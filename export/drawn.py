@@ -55,10 +55,10 @@ def fitted(given: Mapping[str, Array], graph: ir.Graph) -> dict[str, Array]:
 def _draw(value: ir.Value, rng: np.random.Generator) -> Array:
     shape, dtype = _shape(value), _dtype(value)
     if dtype.kind == "b":
-        return rng.random(shape) < 0.5
+        return np.asarray(rng.random(shape) < 0.5)
     if dtype.kind in "iu":
-        return rng.integers(0, _bound(value), shape).astype(dtype)
-    return rng.standard_normal(shape).astype(dtype)
+        return np.asarray(rng.integers(0, _bound(value), shape), dtype)
+    return np.asarray(rng.standard_normal(shape), dtype)
 
 
 def _bound(value: ir.Value) -> int:

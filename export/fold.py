@@ -57,7 +57,10 @@ def freeze(
     RemoveUnusedNodesPass()(frozen)
     _forget_shapes(frozen.graph)
     with quiet():  # it logs a contradiction and leaves all shapes unknown
-        ShapeInferencePass(check_type=True, strict_mode=True, data_prop=True)(frozen)
+        infer = ShapeInferencePass(check_type=True, strict_mode=True, data_prop=True)
+        infer(frozen)
+        while _keep_loop_shapes(frozen.graph):
+            infer(frozen)
     _refuse_contradiction(frozen.graph, batch, sequence)
     _refuse_unknown(frozen.graph)
     tie_weights(frozen)
@@ -108,6 +111,20 @@ def _forget_shapes(graph: ir.Graph) -> None:
     for node in graph:
         for value in node.outputs:
             value.shape = None
+
+
+def _keep_loop_shapes(graph: ir.Graph) -> bool:
+    """What a Loop carries has one shape where its body says so: inference allows it another after every turn."""
+    found = False
+    for node in graph:
+        if node.op_type != "Loop" or node.domain:
+            continue
+        carried = zip(node.inputs[2:], node.attributes["body"].as_graph().outputs[1:], node.outputs, strict=False)
+        for first, turned, last in carried:
+            shape = None if first is None else first.shape
+            if last.shape is None and shape is not None and shape.is_static() and shape == turned.shape:
+                last.shape, found = shape, True
+    return found
 
 
 def _refuse_contradiction(graph: ir.Graph, batch: int, sequence: int | None) -> None:

@@ -150,3 +150,29 @@ def test_operators_whose_meaning_changed_are_rewritten() -> None:
     feeds = {"x": drawn.standard_normal((1, 1, 3, 3)), "grid": drawn.uniform(-1, 1, (1, 2, 2, 2))}
     floats = {name: a.astype(np.float32) for name, a in feeds.items()}
     assert worst(run(freeze(model, 1, None), floats)["y"], run(model, floats)["y"]) <= TOLERANCE
+
+
+def test_what_a_loop_carries_keeps_its_shape() -> None:
+    """The value that a Loop hands from turn to turn has the shape that its body says, and what follows has one too."""
+    x, four, go = ir.val("x", ir.DataType.FLOAT, ["batch", 3]), ir.val("four"), ir.val("go")
+    count, again, carried = (
+        ir.val(name, dtype, shape)
+        for name, dtype, shape in (
+            ("count", ir.DataType.INT64, []),
+            ("again", ir.DataType.BOOL, []),
+            ("carried", ir.DataType.FLOAT, [2, 3]),
+        )
+    )
+    same = ir.node("Identity", [again], outputs=[ir.val("same", ir.DataType.BOOL, [])])
+    half = ir.node("Tanh", [carried], outputs=[ir.val("half", ir.DataType.FLOAT, [2, 3])])
+    body = ir.Graph([count, again, carried], [same.outputs[0], half.outputs[0]], nodes=[same, half], name="body")
+    loop = ir.node("Loop", [four, go, x], {"body": body}, outputs=[ir.val("looped")])
+    last = ir.node("Neg", [loop.outputs[0]], outputs=[ir.val("y", ir.DataType.FLOAT, ["batch", 3])])
+    model = made([loop, last], [x], last.outputs[0], four=np.array(4), go=np.array([True])[0])
+    given = np.random.default_rng(4).standard_normal((2, 3)).astype(np.float32)
+    wanted = given
+    for _ in range(4):
+        wanted = np.tanh(wanted)
+    frozen = freeze(model, 2)
+    assert list(frozen.graph.outputs[0].shape or ()) == [2, 3]
+    assert worst(run(frozen, {"x": given})["y"], -wanted) <= 1e-6
