@@ -17,19 +17,19 @@ from export.quiet import quiet
 from export.values import in_memory
 
 FIRST_OPSET = 18
+FIRST_IR = 4  # from here on a weight need not be an input as well
 HALF_PIXEL = 11  # before it a pixel is resized by where its corner is, from here on by its middle
 RESIZES = frozenset({"Upsample", "Resize"})
 INLINE_BYTES = 1024  # what decides shapes is smaller; weights need not go through the converter
 
 
-def raise_opset(model: ir.Model, source: str) -> None:
+def raise_opset(model: ir.Model) -> None:
     """Bring a model to opset 18, in place; a newer one is left as it is.
 
     Weights are not read, and stay the tensors that they were. Values and nodes keep their names.
 
     Args:
         model: of any opset that onnx can convert.
-        source: what the user knows it by.
 
     Raises:
         UnsupportedModel: an operator cannot be converted.
@@ -47,8 +47,8 @@ def raise_opset(model: ir.Model, source: str) -> None:
     except Exception as error:  # the converter raises RuntimeError and whatever its operators raise
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0].rpartition("failed: ")[2][:200]
         raise UnsupportedModel(
-            f"expected a model of opset {FIRST_OPSET} or one that onnx can convert to it, found opset {version} in "
-            f"{source} ({reason}); export it again with opset {FIRST_OPSET} or later"
+            f"expected a model that can be converted to opset {FIRST_OPSET}, found one of opset {version} that "
+            f"cannot ({reason}); export it again with opset {FIRST_OPSET}"
         ) from error
     _take_over(model, ir.from_proto(converted).graph, weights, fed)
     for node in model.graph:
@@ -74,7 +74,9 @@ def _light(model: ir.Model) -> onnx.ModelProto:
             del graph.initializers[name]
             if value not in given:
                 graph.inputs.append(value)
-        return ir.to_proto(model)
+        proto = ir.to_proto(model)
+        proto.ir_version = max(proto.ir_version, FIRST_IR)
+        return proto
     finally:
         del graph.inputs[len(given) :]
         for value in taken.values():

@@ -6,11 +6,11 @@ import onnx
 import onnx.defs
 import onnx_ir as ir
 from onnx_ir.traversal import RecursiveGraphIterator
-from onnxscript.version_converter import convert_version
 
 from console.errors import UnsupportedModel
+from export.opset import FIRST_OPSET, raise_opset
 
-LOWEST, HIGHEST = 18, 21
+HIGHEST = 21
 
 
 def to_common_opset(model: ir.Model) -> None:
@@ -25,8 +25,8 @@ def to_common_opset(model: ir.Model) -> None:
     version = imports.get("", HIGHEST)
     if version > HIGHEST:
         _lower(model, version)
-    elif version < LOWEST:
-        _raise(model, version)
+    elif version < FIRST_OPSET:
+        raise_opset(model)
     imports.setdefault("", HIGHEST)
 
 
@@ -55,12 +55,3 @@ def _is_in(node: ir.Node, version: int) -> bool:
         and len(node.inputs) <= schema.max_input
         and len(node.outputs) <= schema.max_output
     )
-
-
-def _raise(model: ir.Model, version: int) -> None:
-    convert_version(model, LOWEST, fallback=True)
-    if model.graph.opset_imports.get("") != LOWEST:
-        raise UnsupportedModel(
-            f"expected a model that can be converted to opset {LOWEST}, found one of opset {version} that cannot; "
-            f"export it again with opset {LOWEST}"
-        )

@@ -34,7 +34,7 @@ def test_the_chain_is_the_whole(workload: Workload, built: Path, tmp_path: Path)
     """All outputs of up to six segments, cut at legal places drawn from a seed, are those of the exporter's file."""
     for path in raw_graphs(workload, built):
         model = ir.load(path)
-        raise_opset(model, path.name)
+        raise_opset(model)
         sizes = {**SIZES, **dict.fromkeys(("height", "width"), workload.pixels), **workload.sizes}
         frozen = freeze(model, 2, SEQUENCE, sizes)
         feeds = draw_inputs(frozen.graph, seed=3)
