@@ -20,8 +20,9 @@ def capture(
     """Bring a source to one form.
 
     Args:
-        source: `FILE.onnx`, a Hugging Face id, or a folder that `save_pretrained` wrote.
-        task: as optimum names tasks; it must fit the model. An ONNX file has none.
+        source: `FILE.onnx`, `FILE.py:FACTORY`, a Hugging Face id, or a folder that `save_pretrained`
+            wrote.
+        task: as optimum names tasks; it must fit the model. The first two sources have none.
         work: a folder for the raw graph, its weights and the tokenizer; made when absent, kept for verification,
             owned by the caller.
         sizes: of symbolic dimensions, by name.
@@ -40,4 +41,8 @@ def capture(
         return capture_onnx(Path(source).expanduser(), work, sizes, states)
     if states:
         raise UsageError(f"expected --state with an .onnx file, found {source}; other sources name their states")
+    if ".py:" in source or source.endswith(".pt2"):
+        from export.sources.module import capture_module
+
+        return capture_module(source, work, sizes)
     return capture_encoder(source, task, work)

@@ -39,7 +39,8 @@ def _module(text: str) -> str:
     except (ValueError, SyntaxError, RecursionError, MemoryError):
         return ""
     named = isinstance(scopes, list) and all(isinstance(scope, str) for scope in scopes)
-    return scopes[-2] if named and len(scopes) > 1 else ""
+    path = scopes[-2] if named and len(scopes) > 1 else ""
+    return "" if path.startswith("_empty_nn_module_stack") else path  # what a pass of the exporter added
 
 
 def _slashed(path: str) -> str:
