@@ -45,6 +45,13 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument(
         "--size", action="append", default=[], metavar="NAME=N", help="of a symbolic dimension; repeat for more"
     )
+    p.add_argument(
+        "--state",
+        action="append",
+        default=[],
+        metavar="IN=OUT",
+        help="of an ONNX file: what OUT is goes into IN at the next run; repeat for more",
+    )
     p.add_argument("--context", type=int, default=128, metavar="TOKENS", help="that a decoder can hold (default: 128)")
     p.add_argument("--sample", type=Path, metavar="FILE.npz", help="real input to verify with, an array per input")
     p.add_argument(
@@ -143,6 +150,23 @@ def sizes(options: argparse.Namespace) -> dict[str, int]:
             raise UsageError(f"expected --size NAME=N with a size of at least 1, found {text!r}")
         if found.setdefault(name, int(value)) != int(value):
             raise UsageError(f"expected one --size for {name}, found {found[name]} and {value}")
+    return found
+
+
+def states(options: argparse.Namespace) -> dict[str, str]:
+    """Outputs by the input that they are fed to at the next run.
+
+    Raises:
+        UsageError: not IN=OUT, or an input twice.
+    """
+    found: dict[str, str] = {}
+    for text in options.state:
+        entering, equals, leaving = text.partition("=")
+        if not entering or not leaving or not equals:
+            raise UsageError(f"expected --state IN=OUT with an input and an output, found {text!r}")
+        if entering in found:
+            raise UsageError(f"expected one --state for {entering}, found {found[entering]} and {leaving}")
+        found[entering] = leaving
     return found
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from console.arguments import Arguments
 from console.errors import UsageError
 from console.progress import progress
-from export.arguments import fleet, parser, sizes
+from export.arguments import fleet, parser, sizes, states
 from export.labels import read_labels
 from export.summary import closing, summaries
 from wire.bundle import open_bundle
@@ -26,7 +26,7 @@ def export(argv: list[str]) -> int:
     if options.context < 1:
         raise UsageError(f"expected a --context of at least 1 token, found {options.context}")
     labels = read_labels(options.labels, options.data) if options.labels or options.data else ()
-    chosen, dimensions = fleet(options, labels=bool(labels)), sizes(options)
+    chosen, dimensions, carried = fleet(options, labels=bool(labels)), sizes(options), states(options)
     # everything above is checked before torch is loaded
     from export.pipeline import ExportRequest, export_model, steps_of
 
@@ -43,6 +43,7 @@ def export(argv: list[str]) -> int:
             targets=options.adapter_targets,
             name=options.name,
             sizes=dimensions,
+            states=carried,
         )
         with progress("exporting", steps_of(request), quiet=options.json) as bar:
             made = export_model(request, bar)

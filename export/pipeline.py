@@ -39,6 +39,7 @@ class ExportRequest:
     targets: str = "auto"
     name: str = ""
     sizes: Mapping[str, int] = field(default_factory=dict)
+    states: Mapping[str, str] = field(default_factory=dict)
     chains: tuple[BoardChain, ...] = ()
 
     @property
@@ -49,7 +50,8 @@ class ExportRequest:
     @property
     def wanted(self) -> Wanted:
         """What of it concerns the model alone."""
-        return Wanted(self.source, self.task, len(self.labels), self.sequence, self.targets, self.sizes)
+        classes = len(self.labels)
+        return Wanted(self.source, self.task, classes, self.sequence, self.targets, self.sizes, self.states)
 
 
 @dataclass(frozen=True)

@@ -38,6 +38,7 @@ class Wanted:
         sequence: tokens of a text.
         targets: which layers get a slot, see `insert_slots`; empty for none.
         sizes: of symbolic dimensions, by name.
+        states: outputs by the input that they are fed to at the next run, of an ONNX file.
     """
 
     source: str
@@ -46,6 +47,7 @@ class Wanted:
     sequence: int | None = None
     targets: str = "auto"
     sizes: Mapping[str, int] = field(default_factory=dict)
+    states: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass
@@ -173,7 +175,7 @@ def prepare(request: Wanted, formats: tuple[str, ...], modes: tuple[str, ...], w
         raise UsageError(
             "expected --mode serve for a model with its own outputs, found train; give --labels for a head that learns"
         )
-    captured = capture(request.source, request.task, work, request.sizes)
+    captured = capture(request.source, request.task, work, request.sizes, request.states)
     sequence = _sequence(captured, request.sequence)
     sites = insert_slots(captured.model, request.targets) if request.targets else []
     head = None
