@@ -12,6 +12,7 @@ from fractions import Fraction
 
 from console.errors import DoesNotFit
 from console.table import mib
+from devices.covers import Table
 from devices.memory import MIB
 from devices.plan import (
     PRECISION_BYTES,
@@ -148,13 +149,14 @@ def _smallest(
 ) -> int | None:
     """The smallest budget that would do for some boards, the others as they are (or as they have more)."""
     chosen = set(raised)
+    tables: dict[tuple[str, str], Table] = {}
 
     def fits(budget: int) -> bool:
         more = [
             replace(s, board=replace(s.board, budget_bytes=max(budget, s.board.budget_bytes))) if k in chosen else s
             for k, s in enumerate(stations)
         ]
-        return Search(units, more, micro_batch, step_items).possible()
+        return Search(units, more, micro_batch, step_items, tables).possible()
 
     low = 0
     high = max(needs(units, s.board, (), micro_batch, step_items)[0].total for s in stations) + _all_boundaries(

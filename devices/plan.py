@@ -11,8 +11,11 @@ import itertools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
+import numpy as np
+
 from console.errors import DoesNotFit
 from console.table import mib
+from devices.covers import UNREACHED, Table
 from devices.memory import MIB, Need, adapter_bytes, stored_bytes
 
 MICRO_BATCHES = (8, 4, 2, 1)
@@ -82,9 +85,6 @@ class Decision:
     rank: int
     predicted_bytes: tuple[int, ...]
     reasons: tuple[str, ...] = ()
-
-
-Fitting = list[list[tuple[int, int]]]  # per start: (end, need)
 
 
 @dataclass
@@ -188,70 +188,28 @@ def fewest_cuts(
     units: Sequence[Unit], board: Board, micro_batch: int, step_items: int = STEP_ITEMS
 ) -> tuple[int, ...] | None:
     """Fewest cuts, then fewest boundary bytes, such that every segment fits; None if nothing does."""
-    ends, count = fitting(units, board, micro_batch), len(units)
-    return covers(units, board, ends, 0, [count], adapters_of(units, board), step_items).get(count)
+    table = table_of(units, board, micro_batch, step_items, board.budget_bytes)
+    return _fewest(table, units, board)
 
 
-def covers(
-    units: Sequence[Unit],
-    board: Board,
-    ends: Fitting,
-    first: int,
-    stops: Sequence[int],
-    adapters: int,
-    step_items: int = STEP_ITEMS,
-) -> dict[int, tuple[int, ...]]:
-    """For spans that begin at `first`: fewest cuts, then fewest boundary bytes, such that every segment fits.
-
-    `best[k][j]` is the least sum of boundary bytes over all ways to cover the units before j with k fitting
-    segments. Only that least sum matters for what follows, because boundary tensors of earlier cuts only add
-    to what a later segment needs: so the recurrence is exact.
-
-    Args:
-        units: all units of the model.
-        board: that runs the span alone.
-        ends: of `fitting`, for this board and micro-batch.
-        first: where all spans begin.
-        stops: where they end (exclusive); those that nothing fits are not in the answer.
-        adapters: bytes of the adapters of a span.
-        step_items: see `plan`.
-    """
-    missing, last = set(stops), max(stops, default=first)
-    found: dict[int, tuple[int, ...]] = {}
-    best: dict[int, tuple[int, tuple[int, ...]]] = {first: (boundary(units, first) * step_items, ())}
-    while missing and best:
-        reached: dict[int, tuple[int, tuple[int, ...]]] = {}
-        for start, (waiting, before) in best.items():
-            entering = boundary(units, start) * step_items
-            cuts = (*before, start) if start > first else before
-            for end, need in ends[start] if start < last else ():
-                if end > last:
-                    break
-                leaving = boundary(units, end) * step_items
-                if need + adapters + stored_bytes(board.mode, waiting, entering, leaving) > board.budget_bytes:
-                    continue
-                candidate = (waiting + leaving, cuts)
-                if end not in reached or candidate < reached[end]:
-                    reached[end] = candidate
-        found |= {end: reached[end][1] for end in missing & reached.keys()}
-        missing -= reached.keys()
-        best = reached
-    return found
+def _fewest(table: Table, units: Sequence[Unit], board: Board) -> tuple[int, ...] | None:
+    count = len(units)
+    return table.covers(0, [count], board.budget_bytes - adapters_of(units, board)).get(count)
 
 
-def fitting(units: Sequence[Unit], board: Board, micro_batch: int) -> Fitting:
-    """For every start the ends that can fit, with the need without adapters and boundary tensors."""
-    out: Fitting = []
-    for start in range(len(units)):
-        stretch, row = _Stretch(board.quant, micro_batch), []
-        for end in range(start + 1, len(units) + 1):
+def table_of(units: Sequence[Unit], board: Board, micro_batch: int, step_items: int, limit: int = UNREACHED) -> Table:
+    """What every segment needs on a board of this mode and format; `limit` is more than anybody has."""
+    count = len(units)
+    need = np.full((count, count + 1), UNREACHED, dtype=np.int64)
+    for start in range(count):
+        stretch = _Stretch(board.quant, micro_batch)
+        for end in range(start + 1, count + 1):
             stretch.add(units[end - 1])
-            need = Need(stretch.weights, stretch.live).total
-            if need > board.budget_bytes:
+            need[start, end] = Need(stretch.weights, stretch.live).total
+            if need[start, end] > limit:
+                need[start, end] = UNREACHED
                 break  # a longer stretch never needs less
-            row.append((end, need))
-        out.append(row)
-    return out
+    return Table(need, [boundary(units, at) * step_items for at in range(count + 1)], waits=board.mode == "train")
 
 
 def boundary(units: Sequence[Unit], position: int) -> int:
@@ -267,12 +225,13 @@ def adapters_of(units: Sequence[Unit], board: Board) -> int:
 
 def _smallest_need(units: Sequence[Unit], board: Board, micro_batch: int, step_items: int) -> tuple[int, str]:
     """The smallest budget that some cut fits in, and the first unit of its largest segment."""
+    table = table_of(units, board, micro_batch, step_items)
     low, high = 0, needs(units, board, (), micro_batch, step_items)[0].total
     while high - low > PRECISION_BYTES:
         middle = (low + high) // 2
-        fits = fewest_cuts(units, replace(board, budget_bytes=middle), micro_batch, step_items) is not None
+        fits = _fewest(table, units, replace(board, budget_bytes=middle)) is not None
         low, high = (low, middle) if fits else (middle, high)
-    cuts = fewest_cuts(units, replace(board, budget_bytes=high), micro_batch, step_items) or ()
+    cuts = _fewest(table, units, replace(board, budget_bytes=high)) or ()
     totals = [n.total for n in needs(units, board, cuts, micro_batch, step_items)]
     return high, units[[0, *cuts][totals.index(max(totals))]].name
 

@@ -12,8 +12,8 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
-from devices.memory import stored_bytes
-from devices.plan import Board, Unit, adapters_of, boundary, covers, fitting
+from devices.covers import UNREACHED, Table
+from devices.plan import Board, Unit, adapters_of, boundary, table_of
 from devices.times import LOADS, Speed, link_ns, ns, unit_ns
 
 Objective: TypeAlias = Literal["fewest", "traffic", "throughput", "latency"]
@@ -35,10 +35,25 @@ class Station:
 class Search:
     """All stages of all boards at one micro-batch, each looked at once."""
 
-    def __init__(self, units: Sequence[Unit], stations: Sequence[Station], micro_batch: int, step_items: int) -> None:
+    def __init__(
+        self,
+        units: Sequence[Unit],
+        stations: Sequence[Station],
+        micro_batch: int,
+        step_items: int,
+        tables: dict[tuple[str, str], Table] | None = None,
+    ) -> None:
         self.units, self.stations = units, stations
         self.micro_batch, self.step_items = micro_batch, step_items
-        self._ends = [fitting(units, s.board, micro_batch) for s in stations]
+        known = {} if tables is None else tables
+        largest = UNREACHED if tables is not None else max(s.board.budget_bytes for s in stations)
+        for s in stations:
+            if (s.board.mode, s.board.quant) not in known:
+                made = table_of(units, s.board, micro_batch, step_items, largest)
+                known[s.board.mode, s.board.quant] = made
+        self._tables = [known[s.board.mode, s.board.quant] for s in stations]
+        self._lone = [self._first_lone(k) for k in range(len(stations))]
+        self._adapters = [self._summed(s.board) for s in stations]
         self._times = [self._running(s) for s in stations]
         self._free: dict[tuple[int, int], dict[int, tuple[int, ...]]] = {}
         self._cuts: dict[tuple[int, int, int], tuple[int, ...] | None] = {}
@@ -73,28 +88,29 @@ class Search:
         """
         key = (k, start, end)
         if key not in self._cuts:
-            board = self.stations[k].board
+            table, budget = self._tables[k], self.stations[k].board.budget_bytes
             if (k, start) not in self._free:
-                stops = range(start + 1, self._alone(k, start) + 1)
-                self._free[k, start] = covers(self.units, board, self._ends[k], start, stops, 0, self.step_items)
+                last = k == len(self.stations) - 1
+                stops = [len(self.units)] if last else range(start + 1, self._lone[k][start] + 1)
+                self._free[k, start] = table.covers(start, stops, budget)
             free = self._free[k, start].get(end)
+            room = budget - (self._adapters[k][end] - self._adapters[k][start])
+            if free is not None and not table.fits(start, free, end, room):
+                free = table.covers(start, [end], room).get(end)
             self._cuts[key] = free
-            if free is not None and not self._fits(k, (start, end), free):
-                adapters = adapters_of(self.units[start:end], board)
-                exact = covers(self.units, board, self._ends[k], start, [end], adapters, self.step_items)
-                self._cuts[key] = exact.get(end)
         return self._cuts[key]
 
-    def _fits(self, k: int, span: tuple[int, int], cuts: tuple[int, ...]) -> bool:
-        board, waiting = self.stations[k].board, 0
-        adapters = adapters_of(self.units[span[0] : span[1]], board)
-        for start, end in itertools.pairwise([span[0], *cuts, span[1]]):
-            entering, leaving = (boundary(self.units, at) * self.step_items for at in (start, end))
-            waiting += entering
-            need = self._ends[k][start][end - start - 1][1]
-            if need + adapters + stored_bytes(board.mode, waiting, entering, leaving) > board.budget_bytes:
-                return False
-        return True
+    def _summed(self, board: Board) -> list[int]:
+        """Bytes that a board holds for the units before each position."""
+        return list(itertools.accumulate((adapters_of([unit], board) for unit in self.units), initial=0))
+
+    def _first_lone(self, k: int) -> list[int]:
+        """From each start the first unit that does not fit board k even alone, which no stage can hold."""
+        table, budget, count = self._tables[k], self.stations[k].board.budget_bytes, len(self.units)
+        out = [count] * (count + 1)
+        for unit in reversed(range(count)):
+            out[unit] = unit if int(table.need[unit, unit + 1]) > budget else out[unit + 1]
+        return out
 
     def _shortest(
         self, price: Callable[[int, int, int], Score | None], combine: Callable[[Score, Score], Score]
@@ -117,13 +133,10 @@ class Search:
 
     def _stops(self, k: int, start: int, last: int) -> Iterable[int]:
         """Where a stage of board k may end: no further than its first unit that does not fit alone."""
-        alone = self._alone(k, start)
+        alone = self._lone[k][start]
         if k == len(self.stations) - 1:
             return (last,) if start < last <= alone else ()
         return range(start + 1, min(last, alone) + 1)
-
-    def _alone(self, k: int, start: int) -> int:
-        return next((u for u in range(start, len(self.units)) if not self._ends[k][u]), len(self.units))
 
     def _price(self, objective: Objective, k: int, start: int, end: int) -> Score | None:
         cuts = self.cuts(k, start, end)
