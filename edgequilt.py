@@ -34,6 +34,7 @@ VERBS = {
     "inspect": Verb("export.cli_inspect:inspect", "export", "say what a bundle holds"),
     "verify": Verb("export.cli:verify", "export", "check a bundle: digests, signature, what it computes"),
     "key": Verb("wire.cli:key", "", "make a signing key"),
+    "run": Verb("edge.cli_run:main", "edge", "generate text with a bundle, label a sample, or put arrays through"),
     "agent": Verb("edge.cli:main", "edge", "run the agent of a board"),
     "hub": Verb("hub.cli:main", "hub", "run the hub, enrol devices, open rounds"),
     "devices": Verb("devices.cli:main", "", "list the boards that edgequilt knows"),

@@ -52,7 +52,7 @@ def parser() -> argparse.ArgumentParser:
         metavar="IN=OUT",
         help="of an ONNX file: what OUT is goes into IN at the next run; repeat for more",
     )
-    p.add_argument("--context", type=int, default=128, metavar="TOKENS", help="that a decoder can hold (default: 128)")
+    p.add_argument("--context", type=int, metavar="TOKENS", help="of prompt and answer together (default: 128)")
     p.add_argument("--sample", type=Path, metavar="FILE.npz", help="real input to verify with, an array per input")
     p.add_argument(
         "--adapter-targets", default="auto", metavar="auto|all-linear|REGEX", help="which layers get an adapter"
@@ -150,7 +150,7 @@ def sizes(options: argparse.Namespace) -> dict[str, int]:
             raise UsageError(f"expected --size NAME=N with a size of at least 1, found {text!r}")
         if found.setdefault(name, int(value)) != int(value):
             raise UsageError(f"expected one --size for {name}, found {found[name]} and {value}")
-    return found
+    return found if options.context is None else {**found, "context": options.context}
 
 
 def states(options: argparse.Namespace) -> dict[str, str]:

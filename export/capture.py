@@ -7,7 +7,7 @@ from pathlib import Path
 
 from console.errors import UsageError
 from export.sources.captured import Captured
-from export.sources.huggingface import capture_encoder
+from export.sources.huggingface import capture_huggingface
 
 
 def capture(
@@ -16,6 +16,8 @@ def capture(
     work: Path,
     sizes: Mapping[str, int] | None = None,
     states: Mapping[str, str] | None = None,
+    *,
+    own_head: bool = False,
 ) -> Captured:
     """Bring a source to one form.
 
@@ -27,6 +29,7 @@ def capture(
             owned by the caller.
         sizes: of symbolic dimensions, by name.
         states: outputs by the input that they are fed to at the next run; for ONNX files.
+        own_head: with the outputs that the model came with, also where a head of ours could be put on.
 
     Raises:
         UsageError: an unknown task.
@@ -45,4 +48,4 @@ def capture(
         from export.sources.module import capture_module
 
         return capture_module(source, work, sizes)
-    return capture_encoder(source, task, work)
+    return capture_huggingface(source, task, work, sizes, own_head=own_head)

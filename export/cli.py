@@ -23,7 +23,7 @@ def export(argv: list[str]) -> int:
     options = parser().parse_args(argv)
     if options.sequence < 1:
         raise UsageError(f"expected a --sequence of at least 1 token, found {options.sequence}")
-    if options.context < 1:
+    if options.context is not None and options.context < 1:
         raise UsageError(f"expected a --context of at least 1 token, found {options.context}")
     labels = read_labels(options.labels, options.data) if options.labels or options.data else ()
     chosen, dimensions, carried = fleet(options, labels=bool(labels)), sizes(options), states(options)

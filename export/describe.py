@@ -57,6 +57,7 @@ def describe(
         outputs=_outputs(prepared, stage),
         states=_states(prepared, stage),
         chain=chain,
+        generate=prepared.captured.generate,
         extra={"verified": stage.checks, "tied": _tied(stage)},
     )
 

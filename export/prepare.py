@@ -92,7 +92,7 @@ class Prepared:
         """
         captured, graph = self.captured, self.frozen(batch).graph
         if captured.samples is not None:
-            return list(captured.samples(batch, seed))
+            return list(captured.samples(batch, self.sequence, seed))
         if captured.modality != "tensors":
             return [feeds.inputs_for(captured.preprocess, batch, self.sequence, seed)]
         states = [pair.input for pair in captured.states]
@@ -175,7 +175,8 @@ def prepare(request: Wanted, formats: tuple[str, ...], modes: tuple[str, ...], w
         raise UsageError(
             "expected --mode serve for a model with its own outputs, found train; give --labels for a head that learns"
         )
-    captured = capture(request.source, request.task, work, request.sizes, request.states)
+    own_head = not request.classes
+    captured = capture(request.source, request.task, work, request.sizes, request.states, own_head=own_head)
     sequence = _sequence(captured, request.sequence)
     sites = insert_slots(captured.model, request.targets) if request.targets else []
     head = None

@@ -147,6 +147,29 @@ class State:
 
 
 @dataclass(frozen=True)
+class Generate:
+    """How tokens come out of the model, one after the other, each the likeliest (docs/bundle.md).
+
+    `cached`: a run takes one token, and caches are states. `prefix`: a run takes all tokens so far, filled up on
+    the right.
+    """
+
+    kind: Literal["cached", "prefix"]
+    tokens: str  # the input of token ids: int64 [1, 1] where cached, else [1, context]
+    logits: str  # the output [1, 1 or context, vocabulary]
+    context: int = field(metadata=at_least(1))  # most tokens that runs may see
+    mask: str | None = None  # cached: the input int64 [1, context] of what is filled, the newest last
+    positions: str | None = None  # cached: the input int64 [1, 1] that says the how-manieth token it is, from 0
+    start: tuple[int, ...] = ()  # what is before the first token where the prompt goes elsewhere (an encoder)
+    end: tuple[int, ...] = ()  # tokens that end an answer
+    pad: int = 0
+    never: tuple[int, ...] = ()  # tokens that are not chosen
+    never_first: tuple[int, ...] = ()
+    forced: dict[str, int] = field(default_factory=dict)  # what the token of an index is, counted with `start`
+    extra: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
 class Chain:
     """One model over several boards: this bundle is stage `position` (from 0) of `devices`, in running order."""
 
@@ -214,6 +237,7 @@ class Manifest:
     outputs: tuple[Tensor, ...] = ()  # of the whole model; empty in bundles of a version that had heads only
     states: tuple[State, ...] = ()
     chain: Chain | None = None
+    generate: Generate | None = None
     extra: dict[str, Any] = field(default_factory=dict)
 
     def slot(self, name: str) -> Slot:

@@ -11,11 +11,13 @@ import onnx_ir as ir
 from numpy.typing import NDArray
 
 from export.preprocess import Preprocessing
+from wire.manifest import Generate
 
 # text and image models have a tokenizer or picture parameters; `tensors` takes arrays as they are
 Values: TypeAlias = dict[str, NDArray[Any]]
-# inputs to check with, one per run in order: of a micro-batch, drawn from a seed, or real ones where it is None
-Samples: TypeAlias = Callable[[int, int | None], Sequence[Values]]
+# inputs to check with, one per run in order: of a micro-batch and a sequence, drawn from a seed, or real ones where
+# it is None
+Samples: TypeAlias = Callable[[int, int | None, int | None], Sequence[Values]]
 # what the original computes from such inputs, run by run
 Reference: TypeAlias = Callable[[Sequence[Values]], Sequence[Values]]
 Modality: TypeAlias = Literal["text", "image", "tensors"]
@@ -55,6 +57,7 @@ class Captured:
         sample: real inputs by name, as the user gave them; their first dimension may be shorter than a micro-batch.
         samples: inputs to check with, where drawing them from shapes would not do (a decoder's).
         reference: what the original computes, where running it on the same inputs would not do.
+        generate: how tokens come out of it, where it makes text.
     """
 
     model: ir.Model
@@ -73,3 +76,4 @@ class Captured:
     sample: Mapping[str, NDArray[Any]] = field(default_factory=dict)
     samples: Samples | None = None
     reference: Reference | None = None
+    generate: Generate | None = None

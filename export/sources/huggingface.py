@@ -1,7 +1,8 @@
-"""The one door to optimum: a Hugging Face encoder becomes an `onnx_ir.Model` with named weights."""
+"""The one door to optimum: a Hugging Face model becomes an `onnx_ir.Model` with named weights."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from importlib.metadata import distributions, version
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -12,34 +13,79 @@ from onnx_ir.passes.common import IdentityEliminationPass
 
 from console.errors import MissingDependency, UnsupportedModel, UsageError
 from export.linears import name_weights
-from export.preprocess import image_preprocessing, text_preprocessing
+from export.preprocess import Preprocessing, image_preprocessing, text_preprocessing
 from export.quiet import quiet
-from export.sources.captured import Captured
-from export.sources.folder import first_line, read_json, resolve, source_digest, weight_names
+from export.sources import decoder, prefix
+from export.sources.captured import Captured, Modality, Reference, Samples, StatePair
+from export.sources.folder import (
+    TOKENIZERS,
+    VOCABULARIES,
+    first_line,
+    read_json,
+    resolve,
+    source_digest,
+    weight_names,
+)
+from export.sources.origin import refuse_invented
+from export.sources.tasks import SAMPLES, class_names, fix_pixels, name_dims, symbols
+from wire.manifest import Generate
 
 # torch's exporter (TorchScript) writes at most opset 18 well; freeze() raises it to 21
 RAW_OPSET = 18
+# tasks whose hidden states can have a head of ours, and what they read
 TASKS: dict[str, tuple[Literal["text", "image"], ...]] = {
     "feature-extraction": ("text", "image"),
     "text-classification": ("text",),
     "image-classification": ("image",),
 }
+CACHED = "text-generation"
+PREFIX = ("text2text-generation", "automatic-speech-recognition", "image-to-text")
 READS: dict[Literal["text", "image"], tuple[str, ...]] = {
     "text": ("input_ids", "attention_mask", "token_type_ids"),
     "image": ("pixel_values",),
 }
 # what optimum-onnx 0.1 declares of its neighbours
+KNOWN = "BERT, DistilBERT, MiniLM or ViT"
 NEEDED = "optimum-onnx 0.1 with transformers 4.36 to 4.57"
 
 
+def capture_huggingface(
+    source: str, task: str, work: Path, sizes: Mapping[str, int] | None = None, *, own_head: bool = False
+) -> Captured:
+    """Export a model of the Hugging Face hub, or of a folder.
+
+    Args:
+        source: a Hugging Face id, or a folder that `save_pretrained` wrote.
+        task: as optimum names tasks; it must fit the model.
+        work: a folder for the raw graph, its weights and the tokenizer; made when absent, kept for
+            verification, owned by the caller.
+        sizes: of dimensions by name: `context` of a model that generates, `samples` of a sound, others as optimum
+            names them.
+        own_head: with the head that the model came with, also where one of ours could be put on (see `TASKS`).
+
+    Raises:
+        UsageError: an unknown task, or a context that the model cannot place.
+        MissingDependency: optimum is not there, or not with the versions that it needs.
+        UnsupportedModel: the model cannot be fetched, exported or used for this task.
+    """
+    task = task.removesuffix("-with-past")
+    if task in TASKS and not own_head:
+        return capture_encoder(source, task, work)
+    door = _Door(source, task, work, sizes or {})
+    if task == CACHED:
+        return _capture_cached(door)
+    if task in PREFIX and door.config.get("is_encoder_decoder", "decoder" in door.config):
+        return _capture_prefix(door)
+    return _capture_task(door)
+
+
 def capture_encoder(source: str, task: str, work: Path) -> Captured:
-    """Export an encoder.
+    """Export an encoder without a head.
 
     Args:
         source: a Hugging Face id, or a folder that `save_pretrained` wrote.
         task: "feature-extraction", "text-classification" or "image-classification"; it must fit the model.
-        work: a folder for the raw graph, its weights and the tokenizer; made when absent, kept for
-            verification, owned by the caller.
+        work: see `capture_huggingface`.
 
     Raises:
         UsageError: an unknown task.
@@ -48,63 +94,171 @@ def capture_encoder(source: str, task: str, work: Path) -> Captured:
     """
     if task not in TASKS:
         raise UsageError(f"expected one of the tasks {', '.join(TASKS)}, found {task!r}")
-    folder = resolve(source)
-    config = read_json(folder, "config.json", required=True)
-    sha256 = source_digest(folder)
-    work.mkdir(parents=True, exist_ok=True)
-    original = _export(folder, config, work)
-    model = ir.load(original)
+    door = _Door(source, task, work, {})
+    model = door.export("feature-extraction")
     modality, hidden = _checked(model, task, source)
     if modality == "text":
-        preprocess = text_preprocessing(folder, work)
+        preprocess = text_preprocessing(door.folder, work)
     else:
-        preprocess = image_preprocessing(folder)
-        _fix_pixels(model, preprocess.parameters)
-    IdentityEliminationPass()(model)
-    modules = name_weights(model)
-    _refuse_invented(modules, weight_names(folder), source)
-    name = folder.resolve().name if Path(source).expanduser().is_dir() else source
-    return Captured(model, name, task, sha256, modality, hidden, preprocess, original, modules)
+        preprocess = image_preprocessing(door.folder)
+        fix_pixels(model.graph, preprocess.parameters)
+    name_dims(model.graph)
+    return door.captured(model, modality, preprocess, hidden=hidden)
 
 
-def _export(folder: Path, config: dict[str, Any], work: Path) -> Path:
-    """Run optimum's exporter; the path of its graph, with all weights in one mapped file beside it."""
-    original = work / "original.onnx"
-    with TemporaryDirectory(dir=work, prefix="optimum-") as raw:
-        _run_optimum(folder, str(config.get("model_type", "")), raw)
+def _capture_cached(door: _Door) -> Captured:
+    """A decoder that takes one token and its caches."""
+    context = decoder.context_of(door.folder, door.sizes)
+    model = door.export(f"{CACHED}-with-past")
+    states = decoder.fix_caches(model.graph)
+    if not states:
+        raise UnsupportedModel(f"expected a decoder with caches in {door.source}, found none; choose another model")
+    decoder.fix_context(model.graph, context)
+    generate = decoder.cached_record(model.graph, context, decoder.rules_of(door.folder))
+    samples = decoder.cached_samples(model.graph, context, decoder.vocabulary_of(door.folder))
+    # one token and caches go in, not a text of some length
+    return door.captured(
+        model,
+        "tensors",
+        door.text()[1],
+        states=states,
+        generate=generate,
+        samples=samples,
+        reference=decoder.cached_reference(door.original),
+        batches=(1,),
+    )
+
+
+def _capture_prefix(door: _Door) -> Captured:
+    """An encoder-decoder in one graph."""
+    context = decoder.context_of(door.folder, door.sizes)
+    model = door.export(door.task, monolith=True)
+    name_dims(model.graph)
+    prefix.fix_prefix(model, context)
+    generate = prefix.prefix_record(context, decoder.rules_of(door.folder))
+    samples = prefix.prefix_samples(model.graph, context, decoder.vocabulary_of(door.folder))
+    reads = {str(value.name) for value in model.graph.inputs} - {prefix.TOKENS}
+    # a board must be able to say in words what a model of sounds or pictures answers
+    modality, preprocess = door.text() if reads <= set(READS["text"]) else ("tensors", door.text()[1])
+    return door.captured(model, modality, preprocess, generate=generate, samples=samples, batches=(1,))
+
+
+def _capture_task(door: _Door) -> Captured:
+    """A model with the head that it came with."""
+    model = door.export(door.task)
+    name_dims(model.graph)
+    reads = {str(value.name) for value in model.graph.inputs}
+    modality: Modality = "tensors"
+    preprocess = Preprocessing("tensors")
+    if reads <= set(READS["text"]):
+        modality, preprocess = door.text()
+    elif reads == set(READS["image"]):
+        modality, preprocess = "image", image_preprocessing(door.folder)
+        fix_pixels(model.graph, preprocess.parameters)
+    return door.captured(model, modality, preprocess, labels=class_names(door.config, model.graph))
+
+
+class _Door:
+    """A source on its way in: where it lies, what it says of itself, and its graph."""
+
+    def __init__(self, source: str, task: str, work: Path, sizes: Mapping[str, int]) -> None:
+        self.source, self.task, self.work, self.sizes = source, task, work, sizes
+        self.folder = resolve(source)
+        self.config = read_json(self.folder, "config.json", required=True)
+        self.sha256 = source_digest(self.folder)
+        work.mkdir(parents=True, exist_ok=True)
+        self.original = work / "original.onnx"
+
+    def export(self, task: str, **options: Any) -> ir.Model:
+        """The graph of a task."""
+        _export(self.folder, self.config, task, self.original, options)
+        return ir.load(self.original)
+
+    def text(self) -> tuple[Modality, Preprocessing]:
+        """How texts come in; as tensors where the source has no tokenizer."""
+        if any((self.folder / name).is_file() for name in (*TOKENIZERS[:1], *VOCABULARIES)):
+            return "text", text_preprocessing(self.folder, self.work)
+        return "tensors", Preprocessing("tensors")
+
+    def captured(
+        self,
+        model: ir.Model,
+        modality: Modality,
+        preprocess: Preprocessing,
+        *,
+        hidden: str | None = None,
+        states: Sequence[StatePair] = (),
+        labels: tuple[str, ...] = (),
+        generate: Generate | None = None,
+        samples: Samples | None = None,
+        reference: Reference | None = None,
+        batches: tuple[int, ...] | None = None,
+    ) -> Captured:
+        """The record, after a look whether all weights are the source's own."""
+        IdentityEliminationPass()(model)
+        modules = name_weights(model)
+        refuse_invented(model, modules, weight_names(self.folder), self.source)
+        local = Path(self.source).expanduser().is_dir()
+        names = symbols(model.graph)
+        sizes = {name: self.sizes.get(name, SAMPLES) for name in names if name in self.sizes or name == "samples"}
+        return Captured(
+            model=model,
+            name=self.folder.resolve().name if local else self.source,
+            task=self.task,
+            source_sha256=self.sha256,
+            modality=modality,
+            hidden=hidden,
+            preprocess=preprocess,
+            original=self.original,
+            modules=modules,
+            states=tuple(states),
+            sizes=sizes,
+            batches=batches,
+            labels=labels,
+            generate=generate,
+            samples=samples,
+            reference=reference,
+        )
+
+
+def _export(folder: Path, config: dict[str, Any], task: str, into: Path, options: dict[str, Any]) -> None:
+    """Run optimum's exporter and write its graph, with all weights in one mapped file beside it."""
+    with TemporaryDirectory(dir=into.parent, prefix="optimum-") as raw:
+        _run_optimum(folder, str(config.get("model_type", "")), raw, task, options)
         graphs = sorted(Path(raw).glob("*.onnx"))
         if [g.name for g in graphs] != ["model.onnx"]:
             parts = ", ".join(g.name for g in graphs) or "no graph"
             raise UnsupportedModel(
-                f"expected an encoder in one graph, found {parts} for {folder.name}; choose an encoder"
+                f"expected one graph for the task {task}, found {parts} for {folder.name}; choose another task or model"
             )
         # below 1 KB a tensor is cheaper inside the graph than as a region of the file beside it
-        ir.save(ir.load(graphs[0]), original, external_data="original.bin", size_threshold_bytes=1024)
-    return original
+        ir.save(ir.load(graphs[0]), into, external_data=f"{into.stem}.bin", size_threshold_bytes=1024)
 
 
-def _run_optimum(folder: Path, model_type: str, into: str) -> None:
+def _run_optimum(folder: Path, model_type: str, into: str, task: str, options: dict[str, Any]) -> None:
     with quiet():
-        main_export = _optimum(model_type, folder)
+        main_export = _optimum(model_type, folder, task)
         try:
             main_export(
                 str(folder),
                 into,
-                task="feature-extraction",
+                task=task,
                 # names of nodes and outputs change with the libraries that optimum happens to find
                 library_name="transformers",
                 opset=RAW_OPSET,
                 do_validation=False,  # it only warns; verification compares, and fails
                 local_files_only=True,
+                dtype="fp32",
+                **options,
             )
         except Exception as error:  # whatever torch, transformers and optimum raise, the user gets one sentence
             raise UnsupportedModel(
-                f"expected a model that optimum can export, found that {folder.name} cannot be "
-                f"({first_line(error)}); choose an encoder such as BERT, DistilBERT, MiniLM or ViT"
+                f"expected a model that optimum can export for {task}, found that {folder.name} cannot be "
+                f"({first_line(error)}); choose another task, or a model such as {KNOWN}"
             ) from error
 
 
-def _optimum(model_type: str, folder: Path) -> Any:
+def _optimum(model_type: str, folder: Path, task: str) -> Any:
     """The export function of optimum, after a look whether it knows the architecture.
 
     Raises:
@@ -121,12 +275,14 @@ def _optimum(model_type: str, folder: Path) -> Any:
         ) from error
     known = model_type in CONFIG_MAPPING
     try:
-        supported = known and TasksManager.get_supported_tasks_for_model_type(
-            model_type, "onnx", library_name="transformers"
+        supported = list(
+            TasksManager.get_supported_tasks_for_model_type(model_type, "onnx", library_name="transformers")
+            if known
+            else ()
         )
     except (KeyError, ValueError):
-        supported = False
-    if not supported or "feature-extraction" not in supported:
+        supported = []
+    if not supported:
         who = (
             "optimum-onnx has no exporter for it"
             if known
@@ -134,7 +290,13 @@ def _optimum(model_type: str, folder: Path) -> Any:
         )
         raise UnsupportedModel(
             f"expected an architecture that can be exported, found {model_type!r} in {folder / 'config.json'}: {who}; "
-            "choose an encoder such as BERT, DistilBERT, MiniLM or ViT"
+            f"choose a model such as {KNOWN}"
+        )
+    if task not in supported:
+        known_task = task.removesuffix("-with-past") in TasksManager.get_all_tasks()
+        raise (UnsupportedModel if known_task else UsageError)(
+            f"expected one of the tasks {', '.join(supported)} for {model_type}, found {task!r}; "
+            "change the task or the model"
         )
     return main_export
 
@@ -167,29 +329,3 @@ def _checked(model: ir.Model, task: str, source: str) -> tuple[Literal["text", "
             f"{hidden.shape} in {source}"
         )
     return modality, str(hidden.name)
-
-
-def _refuse_invented(modules: dict[str, str], stored: set[str], source: str) -> None:
-    """Every linear layer's weight comes from the source.
-
-    transformers draws at random what it does not find in the files, and only logs it.
-    """
-    ends = {name[start:] for name in stored for start in _starts(name)}
-    invented = [path for path in modules.values() if f"{path}.weight" not in ends]
-    if invented:
-        raise UnsupportedModel(
-            f"expected weights for every layer in {source}, found none for {invented[0]} "
-            f"({len(invented)} of {len(modules)} layers); is config.json that of another model?"
-        )
-
-
-def _starts(name: str) -> list[int]:
-    """Where the parts of a dotted name begin: files may prefix the path of a module (`bert.`, `vit.`)."""
-    return [0, *(index + 1 for index, character in enumerate(name) if character == ".")]
-
-
-def _fix_pixels(model: ir.Model, parameters: dict[str, Any]) -> None:
-    """Write channels and size into the picture's shape: an encoder of pictures has one size."""
-    pixels = model.graph.inputs[0]
-    batch = pixels.shape[0] if pixels.shape is not None else "batch_size"
-    pixels.shape = ir.Shape([batch, parameters["channels"], parameters["height"], parameters["width"]])

@@ -93,10 +93,13 @@ def folder_of(tmp_path: Path, **config: object) -> Path:
 @pytest.mark.parametrize(
     ("config", "words"),
     [
-        ({"model_type": "nosuch"}, r"found 'nosuch' in .*: transformers [\d.]+ does not know it; choose an encoder"),
+        ({"model_type": "nosuch"}, r"found 'nosuch' in .*: transformers [\d.]+ does not know it; choose a model"),
         ({}, "found '' in .*does not know it"),
         ({"model_type": "xlnet"}, "found 'xlnet' in .*: optimum-onnx has no exporter for it"),
-        ({"model_type": "bert"}, "expected a model that optimum can export, found that .* cannot be"),
+        (
+            {"model_type": "bert"},
+            "expected a model that optimum can export for feature-extraction, found that .* cannot be",
+        ),
     ],
 )
 def test_a_model_that_cannot_be_exported_is_refused(config: dict[str, object], words: str, tmp_path: Path) -> None:
