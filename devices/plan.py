@@ -38,7 +38,7 @@ class Unit:
         adapter_values_per_rank: sum of in + out over its slots; 0 without slots.
         dequantized_bytes: its quantized weights as float32, which are transient, by shape.
         carried_bytes_per_item: model inputs that units beyond its end read; they travel with a chain of boards.
-        flops_per_item: floating-point operations of its products, forward.
+        flops_per_item: operations of its arithmetic, forward (a multiply-add is two).
         moved_bytes_per_item: activations that its nodes read and write, forward.
         state_bytes: of what it keeps from run to run (KV caches, hidden states), whatever the batch.
         tied: those of its weights that other units read as well, by name and format; a segment stores each once.

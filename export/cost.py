@@ -6,13 +6,14 @@ whole model, which is built for this and thrown away.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import onnx_ir as ir
 
 from devices.plan import Unit
 from export.cut import crossing, is_factor
+from export.flops import moved_bytes, node_flops
 from export.gradient.backward import LossSpec, build_backward
 from export.gradient.dims import dims_of
 from export.liveness import buffers, live_bytes
@@ -65,6 +66,8 @@ def cost(
     slots = _slots(graph, unit_of)
     held = _states(graph, unit_of, states)
     crossed = [sum(value_bytes(v) for v in values) for values in crossing(graph, positions)]
+    carried = _carried(graph, positions, states)
+    operations, moved = _work(graph, unit_of)
     names = _unit_names(graph, positions)
     units = tuple(
         Unit(
@@ -75,6 +78,9 @@ def cost(
             boundary_bytes_per_item=-(-crossed[i] // batch) if i < len(crossed) else 0,
             adapter_values_per_rank=slots[i],
             dequantized_bytes=dequantized[i],
+            carried_bytes_per_item=-(-carried[i] // batch) if i < len(carried) else 0,
+            flops_per_item=-(-operations[i] // batch),
+            moved_bytes_per_item=-(-moved[i] // batch),
             state_bytes=held[i],
             tied=tied[i],
         )
@@ -160,6 +166,26 @@ def _slots(graph: ir.Graph, unit_of: Mapping[ir.Node, int]) -> list[int]:
         if is_factor(value.name or "") and reader is not None:
             out[unit_of[reader]] += sum(dim for dim in dims_of(value) if isinstance(dim, int))
     return out
+
+
+def _carried(graph: ir.Graph, positions: Sequence[int], states: Collection[str]) -> list[int]:
+    """Bytes of the model's inputs that are read at or after each cut: a chain of boards hands them on."""
+    last: dict[ir.Value, int] = {}
+    for index, node in enumerate(graph):
+        last.update((v, index) for v in reads(node) if v.is_graph_input() and not v.is_initializer())
+    fed = [value for value in last if value.name not in states]
+    return [sum(value_bytes(value) for value in fed if last[value] >= p) for p in positions]
+
+
+def _work(graph: ir.Graph, unit_of: Mapping[ir.Node, int]) -> tuple[list[int], list[int]]:
+    """Operations, and bytes of activations read and written, of each unit in one run."""
+    count, free = max(unit_of.values(), default=0) + 1, constant_nodes(graph)
+    operations, moved = [0] * count, [0] * count
+    for node in graph:
+        if node not in free:
+            operations[unit_of[node]] += node_flops(node)
+            moved[unit_of[node]] += moved_bytes([node])
+    return operations, moved
 
 
 def _states(graph: ir.Graph, unit_of: Mapping[ir.Node, int], states: Collection[str]) -> list[int]:
