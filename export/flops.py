@@ -115,7 +115,7 @@ def _rounds(node: ir.Node) -> int:
     if node.op_type == "Loop":
         count = node.inputs[0]
         known = None if count is None or count.const_value is None else count.const_value.numpy()
-        return int(known) if known is not None and known.size == 1 else 1
+        return int(known.item()) if known is not None and known.size == 1 else 1
     if node.op_type == "Scan" and node.inputs and node.inputs[-1] is not None and not _unknown(node.inputs[-1]):
         return _number(dims_of(node.inputs[-1])[0])
     return 1
