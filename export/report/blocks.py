@@ -16,10 +16,11 @@ import onnx_ir as ir
 
 from console.errors import BadData
 from export.values import is_weight, reads
+from wire.record import LARGEST
 
 ENTRY = -1  # the place of what enters the segment
 ENOUGH = 6  # blocks of a segment: fewer, and the next level of modules is looked at
-MOST = 14  # parts of a graph without names
+MOST, LEAST = 14, 8  # parts of a graph without names, and nodes of each
 ALIKE = 3  # neighbours from this number on are drawn as one
 SMALL = 3  # nodes: a shorter run without weights belongs to its neighbour
 SCOPES = "pkg.torch.onnx.name_scopes"
@@ -72,8 +73,10 @@ def read_blocks(path: Path, slots: Iterable[str]) -> Blocks:
         BadData: it is not an ONNX graph.
     """
     try:
-        model = ir.load(path)
-        return blocks_of(model.graph, frozenset(slots))
+        graph = ir.load(path).graph
+        if not graph.outputs:  # an empty file is a valid message of protobuf
+            raise ValueError("no outputs")
+        return blocks_of(graph, frozenset(slots))
     except Exception as error:  # protobuf and onnx_ir raise many kinds for a damaged file
         said = " ".join(str(error).split())[:200]
         raise BadData(f"expected an ONNX graph in {path}, found something else ({said}); export it again") from error
@@ -122,7 +125,7 @@ def _joined(nodes: Sequence[ir.Node], modules: Sequence[str]) -> list[_Run]:
 
 
 def _by_position(nodes: Sequence[ir.Node]) -> list[_Run]:
-    step = max(1, -(-len(nodes) // MOST))
+    step = max(LEAST, -(-len(nodes) // MOST))
     return [
         _Run(f"nodes {at} to {min(at + step, len(nodes)) - 1}", list(nodes[at : at + step]))
         for at in range(0, len(nodes), step)
@@ -166,6 +169,7 @@ def _block(run: _Run, slots: frozenset[str]) -> Block:
     weights = {value for node in run.nodes for value in _weights(node)}
     size = sum(value.const_value.nbytes for value in weights if value.const_value is not None)
     marked = {value.name for node in run.nodes for value in node.inputs if value is not None and value.name in slots}
+    size = min(size, LARGEST)  # a damaged file may claim any shape
     module = run.module or "unnamed"
     return Block(module, module, len(run.nodes), tuple(operators.most_common()), size, len(marked))
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from html.parser import HTMLParser
 from pathlib import Path
 
 import pytest
@@ -12,8 +11,9 @@ from console import errors
 from console.arguments import Arguments
 from console.errors import BadData, EdgequiltError, StorageError, UsageError, join
 from console.progress import progress
-from console.report import bars, checks, lines, page, pictures, section, table
+from console.report import Stack, bars, beside, checks, heading, lines, names, page, pictures, section, stacks, table
 from console.toml import read_toml
+from tests.sim.browser import Page
 
 DOCS = Path(__file__).parents[2] / "docs"
 
@@ -63,22 +63,6 @@ def test_progress_without_a_terminal_is_lines_and_with_quiet_is_nothing(capsys: 
     assert capsys.readouterr().err == "exporting ...\n"
 
 
-class _Tags(HTMLParser):
-    def __init__(self) -> None:
-        super().__init__()
-        self.open: list[str] = []
-        self.scripts = 0
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.scripts += tag == "script"
-        if tag not in ("meta", "img", "rect", "line", "circle", "polyline", "body", "html"):
-            self.open.append(tag)
-
-    def handle_endtag(self, tag: str) -> None:
-        if tag not in ("body", "html"):
-            assert self.open.pop() == tag
-
-
 def test_the_report_is_well_formed_and_escapes_what_it_is_given() -> None:
     """Labels from data cannot become markup, and every tag is closed."""
     evil = "<script>alert(1)</script>"
@@ -88,10 +72,32 @@ def test_the_report_is_well_formed_and_escapes_what_it_is_given() -> None:
         lines([(evil, [0.1, 0.2])], [(evil, 0.2), ("same", 0.2)], ["1", evil]),
         checks([(evil, True), ("b", False)]),
         pictures([(evil, b"png")]),
+        stacks([Stack(evil, {evil: 3, "b": 1}, 5), Stack("ok", {})], 4),
+        names([(evil, evil), ("", "b")]),
+        beside([(evil, heading(evil))]),
     ]
     whole = page(evil, evil, [section(evil, *parts)])
-    tags = _Tags()
-    tags.feed(whole.replace("<rect", "<rect").replace("/>", ">"))
-    assert tags.open == []
-    assert tags.scripts == 0
+    found = Page(whole)
+    assert (found.wrong, found.open) == ([], [])
+    assert "script" not in found.seen
     assert "&lt;script&gt;" in whole
+
+
+def test_stacks_share_a_scale_and_show_what_is_too_much() -> None:
+    """Parts stand one after the other, all bars and the limit on one scale; a row beyond the limit is marked."""
+    drawn = stacks([Stack("a", {"x": 30, "y": 20}, 40), Stack("b", {"x": 10}, 100)], 80)
+    widths = [float(w) for w in re.findall(r'width="([\d.]+)%"', drawn)]
+    starts = [float(x) for x in re.findall(r'<rect x="([\d.]+)%?"', drawn)]
+    assert [round(w / widths[-1] * 100) for w in widths] == [30, 20, 40, 10, 100]
+    assert starts[1] == pytest.approx(widths[0])
+    assert max(widths) <= 100
+    assert [float(x) for x in re.findall(r'x1="([\d.]+)%"', drawn)] == pytest.approx([widths[-1] * 0.8] * 2, abs=0.01)
+    assert drawn.count("class=bad") == 1
+    assert "budget" not in stacks([Stack("a", {"x": 1})], 0)
+
+
+def test_only_columns_of_numbers_stand_to_the_right() -> None:
+    """A column with one word in it is text."""
+    made = table(["a", "b"], [["1 MiB", "x"], ["-", 2]])
+    assert made.count("class=name") == 3
+    assert "<td>1 MiB</td>" in made

@@ -17,6 +17,7 @@ from devices.plan import Board
 from export.chain import Chain, Graph, Link, Values, links_of
 from export.feeds import targets
 from export.pipeline import ExportedBundle, ExportRequest, export_model
+from export.report.account import accounts
 from export.write import read_golden
 from tests.conftest import ROOT
 from tests.export.oracle import Oracle
@@ -68,6 +69,14 @@ def test_within_the_budget(name: str, exported: dict[str, ExportedBundle]) -> No
     assert (len(bundle.manifest.segments) > 1) == (name == "split")
     kinds = {graph.kind for segment in bundle.manifest.segments for graph in segment.graphs}
     assert kinds == ({"forward"} if plan.mode == "serve" else {"forward", "backward"})
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_what_is_told_is_what_was_settled(name: str, exported: dict[str, ExportedBundle]) -> None:
+    """From its manifest alone a bundle's worker is told to take what the exporter held against the budget."""
+    (account,) = accounts([open_bundle(exported[name].folder, None)])
+    assert account.memory.measured_bytes == exported[name].measured_bytes
+    assert sum(account.memory.parts.values()) == exported[name].manifest.plan.predicted_bytes
 
 
 @pytest.mark.parametrize("name", NAMES)

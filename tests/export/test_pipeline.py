@@ -14,6 +14,7 @@ from export.cli import export, verify
 from export.cli_inspect import inspect
 from export.golden import check_golden
 from export.write import read_golden, write_golden
+from tests.sim.browser import Page
 from wire.bundle import Bundle, open_bundle
 from wire.envelope import Trust
 from wire.files import digest
@@ -109,6 +110,22 @@ def test_inspect_and_verify(exported: Path, capsys: pytest.CaptureFixture[str]) 
     public = str(exported / "keys" / "publisher.pub")
     assert verify([str(exported / TRAINER), "--trust", public]) == 0
     assert "signed by publisher" in capsys.readouterr().out
+
+
+def test_the_page_of_an_export(exported: Path, tmp_path: Path) -> None:
+    """Both boards are drawn: blocks by module, slots where they are, and the figures of the manifests."""
+    target = tmp_path / "page.html"
+    assert inspect([str(exported / TRAINER), str(exported / SECOND), "--html", str(target)]) == 0
+    found = Page(target.read_text(encoding="utf-8"))
+    assert (found.wrong, found.open) == ([], [])
+    modules = ["embeddings", *(f"encoder.layer.{i}" for i in range(4)), "head"]
+    assert [words for words in found.words if words in modules] == [m for m in modules for _ in range(2)] * 2
+    assert found.words.count("◆ 2 slots") == 4  # the upper two of four blocks, query and value, on two boards
+    for name in (TRAINER, SECOND):
+        for graph in opened(exported, name).manifest.segments[0].graphs:
+            assert graph.memory.measured_bytes is not None
+            predicted, measured = graph.memory.predicted_bytes / 2**20, graph.memory.measured_bytes / 2**20
+            assert f"{predicted:.1f} MiB predicted, {measured:.1f} measured" in found.text
 
 
 def test_verify_refuses_another_publisher(exported: Path, tmp_path: Path) -> None:
