@@ -118,7 +118,7 @@ def test_the_page_of_an_export(exported: Path, tmp_path: Path) -> None:
     assert inspect([str(exported / TRAINER), str(exported / SECOND), "--html", str(target)]) == 0
     found = Page(target.read_text(encoding="utf-8"))
     assert (found.wrong, found.open) == ([], [])
-    modules = ["embeddings", *(f"encoder.layer.{i}" for i in range(4)), "head"]
+    modules = ["embeddings", *(f"encoder.layer.{i}" for i in range(4))]
     assert [words for words in found.words if words in modules] == [m for m in modules for _ in range(2)] * 2
     assert found.words.count("◆ 2 slots") == 4  # the upper two of four blocks, query and value, on two boards
     for name in (TRAINER, SECOND):
