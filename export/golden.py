@@ -6,6 +6,7 @@ import numpy as np
 
 from console.errors import BadData, VerificationError
 from export.chain import Chain, links_of
+from export.difference import relative_difference
 from export.write import read_golden
 from wire.bundle import Bundle
 
@@ -25,8 +26,7 @@ def check_golden(bundle: Bundle) -> dict[str, float]:
         raise BadData(f"expected outputs of the chain in {golden.file}, found {sorted(fetched)}; export it again")
     errors = {}
     for name, expected in fetched.items():
-        scale = max(1.0, float(np.abs(expected).max(initial=0)))
-        errors[name] = float(np.abs(values[name].astype(np.float64) - expected).max(initial=0)) / scale
+        errors[name] = relative_difference(values[name], expected)
         if not errors[name] <= golden.relative_tolerance:
             raise VerificationError(
                 f"expected {name} of {bundle.folder.name} within {golden.relative_tolerance:g} of its golden value, "

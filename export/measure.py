@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 from console.errors import VerificationError
 from devices.memory import WORKER_IMPORTS
 from export.chain import PLAIN
+from export.difference import relative_difference
 from wire.files import file_digest
 from wire.manifest import Options
 from wire.record import plain
@@ -97,7 +98,7 @@ class Measurer:
             with np.load(kept) as file:
                 outputs = {name: file[name] for name in file.files}
             reference = outputs if reference is None else reference
-            if all(_equal(outputs[name], value) for name, value in reference.items()):
+            if all(relative_difference(outputs[name], value) <= BAR for name, value in reference.items()):
                 right.append(peak)
         return right
 
@@ -106,11 +107,6 @@ def choose(peaks: list[Peak]) -> Peak:
     """The lowest peak; of those within 5 % of it the fastest."""
     lowest = min(peak.peak_bytes for peak in peaks)
     return min((p for p in peaks if p.peak_bytes <= lowest * AS_GOOD), key=lambda p: p.step_s)
-
-
-def _equal(got: NDArray[Any], expected: NDArray[Any]) -> bool:
-    scale = max(1.0, float(np.abs(expected).max(initial=0)))
-    return got.shape == expected.shape and float(np.abs(got - expected).max(initial=0)) <= BAR * scale
 
 
 def _run(graph: Path, options: Options, feeds: Path, keep: Path) -> Peak | str:

@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 
 from console.errors import VerificationError
 from export.chain import Chain, Graph, gradients_of, loss_of
+from export.difference import relative_difference
 
 Array = NDArray[Any]
 Values = Mapping[str, Array]
@@ -82,8 +83,7 @@ def check_same(got: Array, expected: Array, what: str, scale: float | None = Non
     Raises:
         VerificationError: it is above 1e-5, or not a number.
     """
-    scale = max(1.0, float(np.abs(expected).max(initial=0))) if scale is None else scale
-    error = float(np.abs(got.astype(np.float64) - expected).max(initial=0)) / scale
+    error = relative_difference(got, expected, scale)
     if not error <= SAME_BAR:
         raise VerificationError(
             f"expected {what} to agree within {SAME_BAR:g}, found a relative difference of {error:.2g}; "
