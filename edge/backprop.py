@@ -20,6 +20,7 @@ from edge.adamw import AdamW, Hyperparameters
 from edge.data import Row
 from edge.runner import Runner
 from wire.adapter import Adapter
+from wire.inputs import changes_layers
 from wire.kinds.lora import Lora
 from wire.record import at_least
 
@@ -55,7 +56,7 @@ def train(
     settings: TrainSettings,
     advance: Callable[[int, float], None] = lambda done, loss: None,
 ) -> Trained:
-    """Train the LoRA factors of an adapter; its head and scales stay.
+    """Train the LoRA factors and the biases of an adapter; its head and scales stay.
 
     Args:
         runner: the bundle.
@@ -69,11 +70,13 @@ def train(
     """
     if not rows:
         raise BadData("expected rows to train on, found none; give the board data or a smaller hold-out")
-    if not any(lora.rank for lora in adapter.lora.values()):
+    if not changes_layers(adapter):
         raise BadData("expected a version with directions to train, found rank 0; export with --mode train")
     factors = {name: (lora.a.copy(), lora.b.copy()) for name, lora in adapter.lora.items()}
-    trained = replace(adapter, lora={n: Lora(a, b, adapter.lora[n].scale) for n, (a, b) in factors.items()})
-    parameters = _parameters(runner, factors)
+    biases = {name: delta.copy() for name, delta in adapter.bias.items()}
+    lora = {n: Lora(a, b, adapter.lora[n].scale) for n, (a, b) in factors.items()}
+    trained = replace(adapter, lora=lora, bias=biases)
+    parameters = _parameters(runner, factors) | {runner.manifest.slot(n, "bias").bias: d for n, d in biases.items()}
     optimizer = AdamW(_hyperparameters(settings))
     order = batches(len(rows), settings.batch, settings.steps, settings.seed)
     used = sorted({row for chosen in order for row in chosen})  # rows that no step takes need no preparation

@@ -58,7 +58,13 @@ class Chain:
         return self.bundle.manifest
 
     def forward(
-        self, batches: Sequence[Mapping[str, Array]], bucket: str, shared: Mapping[str, Array], wanted: Sequence[str]
+        self,
+        batches: Sequence[Mapping[str, Array]],
+        bucket: str,
+        shared: Mapping[str, Array],
+        wanted: Sequence[str],
+        *,
+        bare: bool = False,
     ) -> list[dict[str, Array]]:
         """Every micro-batch through every segment.
 
@@ -67,12 +73,13 @@ class Chain:
             bucket: whose shapes they have.
             shared: inputs that all segments and micro-batches share (adapters, head).
             wanted: outputs of the chain to return.
+            bare: run graphs without slots where there are some; for when nothing in `shared` is for a slot.
         """
         values = [dict(batch) for batch in batches]
         segments = self.manifest.segments
         for at, segment in enumerate(segments):
             keep = {name for later in segments[at + 1 :] for name in later.inputs} | set(wanted)
-            self._forward(segment, bucket, values, shared, keep)
+            self._forward(self._serving(segment, bucket, bare=bare), values, shared, keep)
         self.settle()
         return [{name: value[name] for name in wanted} for value in values]
 
@@ -88,7 +95,7 @@ class Chain:
             keep = {name for later in segments[at + 1 :] for name in later.inputs}
             keep |= set(segment.inputs) if _has_backward(segment, bucket) else set()
             keep |= {n for s in segments[:at] if _has_backward(s, bucket) for n in s.inputs} | {"labels", "weights"}
-            self._forward(segment, bucket, values, shared, keep)
+            self._forward(self._serving(segment, bucket), values, shared, keep)
         sums, cotangents = Gradients(), [dict[str, Array]() for _ in values]
         for segment in reversed(segments):
             if not _has_backward(segment, bucket):
@@ -99,18 +106,22 @@ class Chain:
 
     def _forward(
         self,
-        segment: Segment,
-        bucket: str,
+        graph: Graph,
         values: list[dict[str, Array]],
         shared: Mapping[str, Array],
         keep: set[str],
     ) -> None:
-        session = self._session(self.manifest.graph(segment, "forward", bucket))
+        session = self._session(graph)
         wanted = tuple(name for name in session.outputs if name in keep)
         for value in values:
             value.update(session.run({**shared, **value}, wanted))
             for name in [n for n in value if n not in keep]:
                 del value[name]
+
+    def _serving(self, segment: Segment, bucket: str, *, bare: bool = False) -> Graph:
+        """The forward graph, or where it is bare and there is one, that without slots."""
+        has = bare and any(g.kind == "serve" and g.bucket == bucket for g in segment.graphs)
+        return self.manifest.graph(segment, "serve" if has else "forward", bucket)
 
     def _backward(
         self,

@@ -11,12 +11,12 @@ from numpy.typing import NDArray
 
 from edge.assemble import read_version
 from edge.config import Config
-from edge.feeds import check_adapter
 from edge.runner import Runner
 from edge.store import Store
 from wire.adapter import Adapter
 from wire.bundle import open_bundle
 from wire.envelope import Trust
+from wire.inputs import check_adapter
 from wire.keys import read_public_key
 
 

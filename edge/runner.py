@@ -15,10 +15,11 @@ from numpy.typing import NDArray
 from console.errors import BadData
 from edge.chain import Chain, Gradients
 from edge.data import Row
-from edge.feeds import feeds_of, forward_bucket, training_bucket
+from edge.feeds import forward_bucket, training_bucket
 from edge.preprocess import Prepared, preprocessor
 from wire.adapter import Adapter
 from wire.bundle import Bundle
+from wire.inputs import changes_layers, inputs_of
 from wire.manifest import Bucket, Head, Manifest, Tensor
 
 Array = NDArray[Any]
@@ -92,14 +93,14 @@ class Runner:
         """Features [n, D] and logits [n, classes] of samples, plain or prepared."""
         ready = samples if isinstance(samples, Ready) else self.ready(samples)
         head, bucket = self.head, ready.bucket
-        wanted, shared = (head.features_output, head.logits_output), feeds_of(self.manifest, adapter)
-        count, step = len(ready), self._window_rows(bucket)
+        wanted, shared = (head.features_output, head.logits_output), inputs_of(self.manifest, adapter)
+        count, step, bare = len(ready), self._window_rows(bucket), not changes_layers(adapter)
         features = np.zeros((count, head.features), np.float32)
         logits = np.zeros((count, len(self.manifest.labels)), np.float32)
         for start in range(0, count, step):
             window = range(start, min(count, start + step))
             batches = [_filled(ready, part)[0] for part in _parts(window, bucket.batch)]
-            found = self.chain.forward(batches, bucket.name, shared, wanted)
+            found = self.chain.forward(batches, bucket.name, shared, wanted, bare=bare)
             for into, name in zip((features, logits), wanted, strict=True):
                 into[start : start + len(window)] = np.concatenate([f[name] for f in found])[: len(window)]
             advance(len(window))
@@ -120,7 +121,7 @@ class Runner:
         else:
             ready = self.ready([r.sample for r in rows], training=True)
             pairs = [(i, r.label) for i, r in enumerate(rows)]
-        shared, sums = feeds_of(self.manifest, adapter), Gradients()
+        shared, sums = inputs_of(self.manifest, adapter), Gradients()
         parts = _parts(pairs, ready.bucket.batch)
         together = 1 if len(self.manifest.segments) == 1 else len(parts)  # one segment needs no other's boundaries
         for start in range(0, len(parts), together):

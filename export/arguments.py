@@ -57,6 +57,12 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument(
         "--adapter-targets", default="auto", metavar="auto|all-linear|REGEX", help="which layers get an adapter"
     )
+    p.add_argument("--adapter-kinds", default="lora", metavar="lora,bias", help="what they get (default: lora)")
+    p.add_argument(
+        "--serve-graph",
+        action=argparse.BooleanOptionalAction,
+        help="also a graph without slots, used while no adapter is deployed (default: unless --mode serve)",
+    )
     p.add_argument("--name", default="", help="of the model (default: of its folder)")
     p.add_argument("--key", type=Path, metavar="publisher.key", help="that signs (default: OUT/keys/publisher.key)")
     p.add_argument("--out", type=Path, required=True, metavar="DIR", help="gets a folder per board")

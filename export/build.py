@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 
 import numpy as np
 import onnx_ir as ir
 
+from console.errors import UnsupportedModel
 from export.cut import Segment, cut
 from export.gradient.backward import LossSpec, build_backward
 from export.gradient.present import present
 from export.order import order_just_in_time
 from export.quantize import Cache, WeightReport, quantize_weights
+from export.strip import has_slots, strip_slots
 
 
 @dataclass(frozen=True)
@@ -26,7 +29,7 @@ class Piece:
 
 
 def build(
-    frozen: ir.Model, positions: Sequence[int], mode: str, quant: str | Sequence[str], cache: Cache
+    frozen: ir.Model, positions: Sequence[int], mode: str, quant: str | Sequence[str], cache: Cache, serve: bool = False
 ) -> list[Piece]:
     """Cut a frozen model and finish every graph of every segment.
 
@@ -36,6 +39,7 @@ def build(
         mode: "train" adds a backward graph to every segment at or after the first slot.
         quant: format of the weights, for all segments or one per segment.
         cache: shared by all graphs of the model.
+        serve: add a graph without slots to every segment that has some.
 
     Raises:
         NoGradientRule: mode "train", and an operator cannot be differentiated.
@@ -43,15 +47,22 @@ def build(
     segments = cut(frozen, positions)
     formats = [quant] * len(segments) if isinstance(quant, str) else quant
     return [
-        _piece(segment, segment is segments[-1], mode, own, cache)
+        _piece(_exact(segment, segment is segments[-1], mode, serve), segment, own, cache)
         for segment, own in zip(segments, formats, strict=True)
     ]
 
 
-def _piece(segment: Segment, last: bool, mode: str, quant: str, cache: Cache) -> Piece:
+def _exact(segment: Segment, last: bool, mode: str, serve: bool) -> dict[str, ir.Model]:
     exact = {"forward": segment.model}
     if mode == "train" and segment.wanted:
         exact["backward"] = build_backward(segment.model, wanted=segment.wanted, loss=LossSpec() if last else None)
+    if serve and has_slots(segment.model):
+        with suppress(UnsupportedModel):  # a cut through a slot: this segment keeps its forward graph
+            exact["serve"] = strip_slots(segment.model)
+    return exact
+
+
+def _piece(exact: dict[str, ir.Model], segment: Segment, quant: str, cache: Cache) -> Piece:
     shipped = {kind: model.clone() for kind, model in exact.items()}
     reports: dict[str, WeightReport] = {}
     for model in shipped.values():

@@ -36,18 +36,26 @@ PLAIN = Options(
 
 @dataclass(frozen=True)
 class Link:
-    """One segment as files: its forward graph, its backward graph if it has one, and their options."""
+    """One segment as files: its forward graph, its backward and its slot-free graph if it has them; their options."""
 
     name: str
     forward: Path
     backward: Path | None = None
     forward_options: Options = PLAIN
     backward_options: Options = PLAIN
+    serve: Path | None = None
+    serve_options: Options = PLAIN
 
     def graphs(self) -> list[tuple[str, Path, Options]]:
         """Kind, file and options of its graphs."""
-        both = [("forward", self.forward, self.forward_options)]
-        return both if self.backward is None else [*both, ("backward", self.backward, self.backward_options)]
+        out = [("forward", self.forward, self.forward_options)]
+        if self.backward is not None:
+            out.append(("backward", self.backward, self.backward_options))
+        return out if self.serve is None else [*out, ("serve", self.serve, self.serve_options)]
+
+    def served(self) -> Link:
+        """The link as it is run while no adapter is deployed."""
+        return self if self.serve is None else Link(self.name, self.serve, forward_options=self.serve_options)
 
 
 def links_of(bundle: Bundle) -> list[Link]:

@@ -33,7 +33,7 @@ class Segment:
 
     @property
     def adapters(self) -> tuple[str, ...]:
-        """The inputs `slot.NAME.A` and `slot.NAME.B`, in the order of the graph."""
+        """The inputs `slot.NAME.A`, `slot.NAME.B` and `slot.NAME.bias`, in the order of the graph."""
         return tuple(name for name in _names(self.model.graph.inputs) if is_factor(name))
 
     @property
@@ -43,12 +43,12 @@ class Segment:
 
 
 def is_factor(name: str) -> bool:
-    """Whether a graph input is a trained factor of a slot.
+    """Whether a graph input is what a slot learns: a factor, or the change of a bias.
 
     >>> is_factor("slot.layer.0.query.A"), is_factor("slot.layer.0.query.scale"), is_factor("head.weight")
     (True, False, False)
     """
-    return name.startswith("slot.") and name.endswith((".A", ".B"))
+    return name.startswith("slot.") and name.endswith((".A", ".B", ".bias"))
 
 
 def crossing(graph: ir.Graph, positions: Sequence[int]) -> list[list[ir.Value]]:

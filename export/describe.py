@@ -71,7 +71,7 @@ def bucket_of(prepared: Prepared, stage: Stage) -> m.Bucket:
 def _model(prepared: Prepared, name: str, labels: Sequence[str]) -> m.Model:
     """The id is the same for every board of one export: of source, task, labels and slots, not of the plan."""
     captured = prepared.captured
-    slots = [[site.name, site.features_in, site.features_out] for site in prepared.sites]
+    slots = [[s.name, s.features_in, s.features_out, *([] if s.kind == "lora" else [s.kind])] for s in prepared.sites]
     same = json.dumps([captured.source_sha256, captured.task, list(labels), slots, prepared.sequence])
     short = re.sub(r"[^a-z0-9._-]+", "-", name.lower().rpartition("/")[2]).strip("-._")[:40] or "model"
     digest = hashlib.sha256(same.encode()).hexdigest()[:12]
@@ -177,11 +177,8 @@ def _memory(predicted_bytes: int, peak: Peak) -> m.Measured:
 
 def _slots(prepared: Prepared, stage: Stage) -> tuple[m.Slot, ...]:
     where = {name: piece.segment.name for piece in stage.pieces for name in piece.segment.adapters}
-    return tuple(
-        m.Slot(s.name, s.module, "lora", s.features_in, s.features_out, where[s.a], s.a, s.b, s.scale)
-        for s in prepared.sites
-        if s.a in where
-    )
+    sites = [(site, where.get(site.a or site.bias)) for site in prepared.sites]
+    return tuple(m.Slot(segment=segment, **asdict(site)) for site, segment in sites if segment is not None)
 
 
 def _head(prepared: Prepared, stage: Stage) -> m.Head | None:

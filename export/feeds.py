@@ -91,10 +91,16 @@ def inputs_for(preprocess: Preprocessing, batch: int, sequence: int | None, seed
 
 
 def adapter(sites: Sequence[SlotSite], rank: int, seed: int) -> Values:
-    """An adapter of some rank whose change is a tenth of what passes through: A [in, r], B [r, out], scale []."""
+    """An adapter of some rank whose change is a tenth of what passes through: A [in, r], B [r, out], scale [].
+
+    Changes of biases, [out], are a tenth as well.
+    """
     rng = np.random.default_rng(seed)
     values: Values = {}
     for site in sites:
+        if site.kind == "bias":
+            values[site.bias] = (0.1 * rng.standard_normal(site.features_out)).astype(np.float32)
+            continue
         a = rng.standard_normal((site.features_in, rank)) / np.sqrt(site.features_in)
         b = rng.standard_normal((rank, site.features_out)) / np.sqrt(rank)
         values[site.a], values[site.b] = a.astype(np.float32), (0.1 * b).astype(np.float32)

@@ -41,6 +41,8 @@ class ExportRequest:
     sizes: Mapping[str, int] = field(default_factory=dict)
     states: Mapping[str, str] = field(default_factory=dict)
     chains: tuple[BoardChain, ...] = ()
+    kinds: tuple[str, ...] = ("lora",)
+    serve_graph: bool | None = None
 
     @property
     def everyone(self) -> tuple[Board, ...]:
@@ -50,8 +52,17 @@ class ExportRequest:
     @property
     def wanted(self) -> Wanted:
         """What of it concerns the model alone."""
-        classes = len(self.labels)
-        return Wanted(self.source, self.task, classes, self.sequence, self.targets, self.sizes, self.states)
+        return Wanted(
+            self.source,
+            self.task,
+            len(self.labels),
+            self.sequence,
+            self.targets,
+            self.kinds,
+            self.serve_graph,
+            self.sizes,
+            self.states,
+        )
 
 
 @dataclass(frozen=True)

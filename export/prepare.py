@@ -37,6 +37,8 @@ class Wanted:
         classes: of a head that is put on; 0 for the model's own outputs.
         sequence: tokens of a text.
         targets: which layers get a slot, see `insert_slots`; empty for none.
+        kinds: which kinds of slots they get.
+        serve_graph: whether segments with slots also get a graph without; None for where there is training.
         sizes: of symbolic dimensions, by name.
         states: outputs by the input that they are fed to at the next run, of an ONNX file.
     """
@@ -46,6 +48,8 @@ class Wanted:
     classes: int = 0
     sequence: int | None = None
     targets: str = "auto"
+    kinds: tuple[str, ...] = ("lora",)
+    serve_graph: bool | None = None
     sizes: Mapping[str, int] = field(default_factory=dict)
     states: Mapping[str, str] = field(default_factory=dict)
 
@@ -61,6 +65,7 @@ class Prepared:
     sequence: int | None
     formats: tuple[str, ...]
     opset: int = OPSET
+    serve_graph: bool | None = None
     cache: Cache = field(default_factory=dict)
     _frozen: dict[int, ir.Model] = field(default_factory=dict)
     _costs: dict[tuple[int, str], Cost] = field(default_factory=dict)
@@ -70,6 +75,10 @@ class Prepared:
         """Micro-batches that may be chosen, the largest first."""
         allowed = self.captured.batches
         return MICRO_BATCHES if allowed is None else tuple(sorted(allowed, reverse=True))
+
+    def serves(self, mode: str) -> bool:
+        """Whether segments with slots get a graph without them as well."""
+        return mode != "serve" if self.serve_graph is None else self.serve_graph
 
     def frozen(self, batch: int) -> ir.Model:
         """The model for a micro-batch."""
@@ -178,7 +187,7 @@ def prepare(request: Wanted, formats: tuple[str, ...], modes: tuple[str, ...], w
     own_head = not request.classes
     captured = capture(request.source, request.task, work, request.sizes, request.states, own_head=own_head)
     sequence = _sequence(captured, request.sequence)
-    sites = insert_slots(captured.model, request.targets) if request.targets else []
+    sites = insert_slots(captured.model, request.targets, request.kinds) if request.targets else []
     head = None
     if request.classes:
         if captured.hidden is None:
@@ -187,7 +196,7 @@ def prepare(request: Wanted, formats: tuple[str, ...], modes: tuple[str, ...], w
                 f"found none in {captured.name}; leave --labels out to export it with its own outputs"
             )
         head = append_head(captured.model, captured.hidden, captured.modality, request.classes)
-    return Prepared(captured, sites, head, request.classes, sequence, formats)
+    return Prepared(captured, sites, head, request.classes, sequence, formats, serve_graph=request.serve_graph)
 
 
 def _sequence(captured: Captured, sequence: int | None) -> int | None:

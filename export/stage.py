@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -88,7 +88,9 @@ def build_stage(prepared: Prepared, key: Key, folder: Path) -> Stage:
         StorageError: the folder cannot be written.
     """
     quant = key.formats or key.quant
-    pieces = build(prepared.frozen(key.micro_batch), key.positions, key.mode, quant, prepared.cache)
+    pieces = build(
+        prepared.frozen(key.micro_batch), key.positions, key.mode, quant, prepared.cache, prepared.serves(key.mode)
+    )
     stage = Stage(key, folder, pieces, [])
     for piece in pieces:
         for kind, model in piece.shipped.items():
@@ -105,8 +107,8 @@ def _write(pieces: list[Piece], which: str, folder: Path) -> list[Link]:
         name = piece.segment.name
         models = {f"{name}.{kind}": model for kind, model in getattr(piece, which).items()}
         write_graphs(models, folder, f"{name}.weights.bin")
-        paths = [folder / f"{stem}.onnx" for stem in models]
-        links.append(Link(name, paths[0], paths[1] if len(paths) > 1 else None))
+        paths = {kind: folder / f"{name}.{kind}.onnx" for kind in getattr(piece, which)}
+        links.append(Link(name, paths["forward"], paths.get("backward"), serve=paths.get("serve")))
     return links
 
 
@@ -132,6 +134,9 @@ def _checked(prepared: Prepared, stage: Stage) -> dict[str, Any]:
         checks["chain_error"] = max(checks["chain_error"], check_outputs(got, expected))
         if exact is not chain and seed is None:
             checks |= check_loss(chain.runs(runs, pairs, states)[-1], got[-1], prepared.judged)
+    if any(link.serve is not None for link in stage.links):
+        served = Chain([link.served() for link in stage.links])
+        checks["serve_error"] = check_outputs(served.runs(runs, pairs, states), chain.runs(runs, pairs, states))
     if exact is not chain:
         checks["dequantized_error"] = _check_twins(prepared, stage, chain)
     if stage.key.mode == "train":
@@ -187,7 +192,8 @@ def _peak(figures: dict[str, Any]) -> Peak:
 def _with_options(link: Link, peaks: dict[str, Peak]) -> Link:
     forward = peaks[link.forward.name].options
     backward = forward if link.backward is None else peaks[link.backward.name].options
-    return Link(link.name, link.forward, link.backward, forward, backward)
+    serve = forward if link.serve is None else peaks[link.serve.name].options
+    return replace(link, forward_options=forward, backward_options=backward, serve_options=serve)
 
 
 def _all_over(prepared: Prepared, given: dict[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:

@@ -10,12 +10,17 @@ from wire.manifest import Manifest
 
 @dataclass(frozen=True)
 class Slot:
-    """A place for an adapter: A [features_in, r], B [r, features_out]; `module` is its path in the original."""
+    """A place for LoRA factors: A [features_in, r], B [r, features_out]; `module` is its path in the original.
+
+    `window` and `groups` are a convolution's (`wire.manifest.Slot`).
+    """
 
     name: str
     module: str
     features_in: int
     features_out: int
+    window: tuple[int, ...] = ()
+    groups: int = 1
 
 
 @dataclass(frozen=True)
@@ -30,9 +35,8 @@ class Model:
 
 def model_of(manifest: Manifest) -> Model:
     """The shapes that a bundle promises."""
-    slots = tuple(
-        Slot(s.name, s.module, s.features_in, s.features_out) for s in sorted(manifest.slots, key=lambda s: s.name)
-    )
+    ordered = sorted(manifest.slots_of("lora"), key=lambda s: s.name)
+    slots = tuple(Slot(s.name, s.module, s.features_in, s.features_out, s.window, s.groups) for s in ordered)
     features = 0 if manifest.head is None else manifest.head.features
     return Model(manifest.model.id, slots, manifest.labels, features)
 

@@ -40,7 +40,7 @@ class Effort:
 def first_adapter(manifest: Manifest, rank: int, scale: float) -> Adapter:
     """The prefix of version 0 that a board of this rank starts from: seeded A [in, rank], B = 0."""
     lora = {}
-    for slot in manifest.slots:
+    for slot in manifest.slots_of("lora"):
         columns = spare_columns(slot.features_in, rank, slot_key(manifest.model.id, slot.name, 0))
         b = np.zeros((rank, slot.features_out), np.float32)
         lora[slot.name] = Lora(columns.astype(np.float32), b, scale)

@@ -92,8 +92,7 @@ def read_adapter(data: bytes, where: str) -> Adapter:
     ]
     known: set[str] = set()
     factors = _read_lora(tensors, known, problems)
-    biases = {n.removesuffix("/bias/delta"): v for n, v in tensors.items() if n.endswith("/bias/delta")}
-    known |= {bias.name(slot) for slot in biases}
+    biases = _read_bias(tensors, known, problems)
     heads, statistics = _read_heads(tensors, known, problems), _read_statistics(tensors, known, problems)
     problems += [f"{name} belongs to no kind" for name in tensors if name not in known]
     if problems:
@@ -149,6 +148,20 @@ def _read_lora(tensors: dict[str, NDArray[Any]], known: set[str], problems: list
         known.update(lora.names(slot))
         factors[slot] = Lora(_f32(a), _f32(b), float(scale))
     return factors
+
+
+def _read_bias(
+    tensors: dict[str, NDArray[Any]], known: set[str], problems: list[str]
+) -> dict[str, NDArray[np.float32]]:
+    biases = {}
+    for slot in sorted(n.removesuffix("/bias/delta") for n in tensors if n.endswith("/bias/delta")):
+        known.add(bias.name(slot))
+        delta = tensors[bias.name(slot)]
+        if delta.ndim != 1 or delta.dtype.kind != "f":
+            problems.append(f"{slot} needs a bias delta [out]")
+            continue
+        biases[slot] = _f32(delta)
+    return biases
 
 
 def _ranks(tensors: dict[str, NDArray[Any]], kind: str) -> list[int]:

@@ -97,17 +97,25 @@ class Segment:
 
 @dataclass(frozen=True)
 class Slot:
-    """A place for an adapter: beside `module`, y = x W + scale ((x A) B), A [in, r], B [r, out]."""
+    """A place for an adapter beside `module`, with the names of the graph inputs that it is fed by.
+
+    Kind `lora`: y = x W + scale ((x A) B), A [in, r], B [r, out]. Kind `bias`: y + delta, delta [out], fed as `bias`.
+    A module has at most one slot of a kind; slots of different kinds share its name. `window` is a convolution's:
+    channels per group, then the kernel, whose product is `features_in`; `groups` its groups.
+    """
 
     name: str
     module: str
-    kind: Literal["lora"]
+    kind: Literal["lora", "bias"]
     features_in: int = field(metadata=at_least(1))
     features_out: int = field(metadata=at_least(1))
     segment: str
     a: str
     b: str
     scale: str
+    bias: str = ""
+    window: tuple[int, ...] = ()
+    groups: int = field(default=1, metadata=at_least(1))
     extra: dict[str, Any] = field(default_factory=dict)
 
 
@@ -240,9 +248,13 @@ class Manifest:
     generate: Generate | None = None
     extra: dict[str, Any] = field(default_factory=dict)
 
-    def slot(self, name: str) -> Slot:
-        """The slot of that name."""
-        return next(s for s in self.slots if s.name == name)
+    def slot(self, name: str, kind: str = "lora") -> Slot:
+        """The slot of that name and kind."""
+        return next(s for s in self.slots_of(kind) if s.name == name)
+
+    def slots_of(self, kind: str) -> tuple[Slot, ...]:
+        """The slots of a kind, in the order of the graph."""
+        return tuple(s for s in self.slots if s.kind == kind)
 
     def graph(self, segment: Segment, kind: str, bucket: str) -> Graph:
         """The graph of a segment for a bucket.

@@ -114,7 +114,7 @@ def _largest(manifest: Manifest, graphs: Sequence[GraphMemory], found: Findings)
 def _held(manifest: Manifest, segments: Sequence[SegmentFacts]) -> dict[str, dict[str, int]]:
     """What a worker holds beside each segment: adapters of the bundle, and boundary tensors of a step's items."""
     plan = manifest.plan
-    values = sum(slot.features_in + slot.features_out for slot in manifest.slots)
+    values = sum(slot.features_in + slot.features_out for slot in manifest.slots_of("lora"))
     adapters = adapter_bytes(values, plan.rank, plan.mode)
     crossing = [s.crossing_bytes // plan.micro_batch * STEP_ITEMS for s in segments]
     out, waiting = {}, 0

@@ -48,7 +48,7 @@ def _pictures(told: Sequence[Account]) -> str:
 
 def _blocks(account: Account) -> list[Blocks]:
     """Of every segment the graph with slots, where there is one."""
-    slots = {slot.a for slot in account.manifest.slots}
+    slots = {slot.a or slot.bias for slot in account.manifest.slots}
     out = []
     for segment in account.manifest.segments:
         files = {graph.kind: graph.file for graph in reversed(segment.graphs)}

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Sequence
 from console.table import mib, shown, size
 from export.report.account import Account
 from export.report.facts import shape_words
+from wire.manifest import Slot
 
 Table = tuple[str, list[str], list[list[object]]]  # title, header, rows
 
@@ -133,9 +134,13 @@ def tied_rows(account: Account) -> list[list[object]]:
 def slot_rows(account: Account) -> list[list[object]]:
     """A row per slot; its name only where that is not its module's path."""
     return [
-        ["-" if s.name == s.module else s.name, s.module, s.kind, f"{s.features_in} x {s.features_out}", s.segment]
-        for s in account.manifest.slots
+        ["-" if s.name == s.module else s.name, s.module, s.kind, _shape(s), s.segment] for s in account.manifest.slots
     ]
+
+
+def _shape(slot: Slot) -> str:
+    """What a slot changes: a matrix, or a vector."""
+    return str(slot.features_out) if slot.kind == "bias" else f"{slot.features_in} x {slot.features_out}"
 
 
 def few(names: Iterable[object], limit: int = MANY) -> str:

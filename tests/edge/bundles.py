@@ -94,6 +94,8 @@ def make_bundle(
     budget_bytes: int = 0,
     weights: Weights | None = None,
     frozen: Sequence[int] = (),
+    serve: bool = False,
+    biases: bool = False,
 ) -> PrivateKey:
     """Write a signed bundle; returns the publisher's key.
 
@@ -109,6 +111,8 @@ def make_bundle(
         budget_bytes: of the plan; 0 is no budget.
         weights: None makes seeded ones.
         frozen: layers without a slot.
+        serve: with graphs without slots.
+        biases: with bias slots beside the others.
     """
     key = key or new_key("publisher", "tester")
     weights = weights or make_weights(sum(segments))
@@ -116,7 +120,7 @@ def make_bundle(
     buckets = [mf.Bucket("train", micro_batch, 6 if kind == "text" else None)]
     if forward_batch:
         buckets.append(mf.Bucket("serve", forward_batch, 6 if kind == "text" else None))
-    build = _Build(folder, kind, tuple(labels), tuple(segments), weights, frozenset(frozen))
+    build = _Build(folder, kind, tuple(labels), tuple(segments), weights, frozenset(frozen), serve, biases)
     made = tuple(build.segment(i, buckets) for i in range(len(segments)))
     files = [p for p in sorted(folder.iterdir()) if p.name not in (MANIFEST, SIGNATURE)]
     if kind == "text":
@@ -158,6 +162,8 @@ class _Build:
     segments: tuple[int, ...]
     weights: Weights
     frozen: frozenset[int]
+    serve: bool = False
+    biases: bool = False
 
     def layers(self, segment: int) -> range:
         first = sum(self.segments[:segment])
@@ -166,21 +172,19 @@ class _Build:
     @property
     def slots(self) -> tuple[mf.Slot, ...]:
         return tuple(
-            mf.Slot(
-                f"layer.{k}",
-                f"layer.{k}",
-                "lora",
-                len(self.weights.w[k]),
-                self.weights.width,
-                f"segment{s}",
-                f"slot.layer.{k}.A",
-                f"slot.layer.{k}.B",
-                f"slot.layer.{k}.scale",
-            )
+            self.slot(k, s, kind)
             for s in range(len(self.segments))
             for k in self.layers(s)
             if k not in self.frozen
+            for kind in (("lora", "bias") if self.biases else ("lora",))
         )
+
+    def slot(self, k: int, segment: int, kind: str) -> mf.Slot:
+        """One slot of a layer."""
+        name, prefix = f"layer.{k}", f"slot.layer.{k}"
+        inputs = ("", "", "", f"{prefix}.bias") if kind == "bias" else (f"{prefix}.A", f"{prefix}.B", f"{prefix}.scale")
+        sizes = (len(self.weights.w[k]), self.weights.width)
+        return mf.Slot(name, name, kind, *sizes, f"segment{segment}", *inputs)  # type: ignore[arg-type]  # one of two kinds
 
     def learns(self, segment: int) -> bool:
         """Whether this segment or one below it has a slot."""
@@ -199,7 +203,8 @@ class _Build:
 
     def segment(self, index: int, buckets: list[mf.Bucket]) -> mf.Segment:
         name, last = f"segment{index}", index == len(self.segments) - 1
-        graphs = [self.graph(index, "forward", bucket) for bucket in buckets]
+        kinds = ("forward", "serve") if self.serve else ("forward",)
+        graphs = [self.graph(index, kind, bucket) for bucket in buckets for kind in kinds]
         if self.learns(index):
             graphs.append(self.graph(index, "backward", buckets[0]))
         inputs = tuple(t.name for t in self.model_inputs(1)) if index == 0 else (f"cut{index - 1}.0",)
@@ -208,7 +213,7 @@ class _Build:
             inputs,
             ("features", "logits") if last else (f"cut{index}.0",),
             inputs if index and self.learns(index - 1) else (),
-            tuple(s.name for s in self.slots if s.segment == name),
+            tuple(dict.fromkeys(s.name for s in self.slots if s.segment == name)),
             tuple(graphs),
             (),
         )
@@ -218,13 +223,13 @@ class _Build:
         x = self.entry(draft, index, batch)
         tape: list[tuple[int, str, str]] = []
         for k in self.layers(index):
-            y = self.layer(draft, k, x)
+            y = self.layer(draft, k, x, bare=kind == "serve")
             tape.append((k, x, y))
             x = y
         last = index == len(self.segments) - 1
         if last:
             self.head(draft, x)
-        if kind == "forward":
+        if kind != "backward":
             outputs = {"features": (batch, self.weights.width), "logits": (batch, len(self.labels))}
             if not last:
                 draft.op("Identity", x, out=f"cut{index}.0")
@@ -247,11 +252,13 @@ class _Build:
         total = draft.op("ReduceSum", draft.op("Mul", rows, mask), one, keepdims=0)
         return draft.op("Div", total, draft.op("ReduceSum", mask, one, keepdims=0))
 
-    def layer(self, draft: Draft, k: int, x: str) -> str:
+    def layer(self, draft: Draft, k: int, x: str, *, bare: bool) -> str:
         fan_in, fan_out = self.weights.w[k].shape
         z = draft.op("MatMul", x, draft.weight(f"w{k}", self.weights.w[k]))
         z = draft.op("Add", z, draft.weight(f"b{k}", self.weights.b[k]))
-        if k not in self.frozen:
+        if k not in self.frozen and not bare:
+            if self.biases:
+                z = draft.op("Add", z, draft.default(f"slot.layer.{k}.bias", np.zeros(fan_out), fan_out))
             a = draft.default(f"slot.layer.{k}.A", np.zeros((fan_in, 0)), fan_in, f"r_{k}")
             b = draft.default(f"slot.layer.{k}.B", np.zeros((0, fan_out)), f"r_{k}", fan_out)
             scale = draft.default(f"slot.layer.{k}.scale", np.array(1.0))
@@ -279,6 +286,11 @@ class _Build:
             keep = draft.op("Sub", draft.weight("unit", np.array(1, np.float32)), draft.op("Mul", y, y))
             g = draft.op("Mul", g, keep)
             back = draft.op("MatMul", g, draft.op("Transpose", f"w{k}"))
+            if k not in self.frozen and self.biases:
+                draft.op(
+                    "ReduceSum", g, draft.weight("rows", np.array([0])), keepdims=0, out=f"grad.slot.layer.{k}.bias"
+                )
+                outputs |= {f"grad.slot.layer.{k}.bias": (len(self.weights.b[k]),)}
             if k not in self.frozen:
                 a, b, scale = (f"slot.layer.{k}.{part}" for part in ("A", "B", "scale"))
                 gs = draft.op("Mul", g, scale)
@@ -327,7 +339,7 @@ class _Build:
         (self.folder / name).write_bytes(model.SerializeToString())
         tensors = tuple(mf.Tensor(n, "float32", s) for n, s in outputs.items())
         return mf.Graph(
-            "backward" if kind == "backward" else "forward",
+            kind,  # type: ignore[arg-type]  # one of the three
             bucket.name,
             name,
             tuple(draft.inputs.values()),

@@ -21,6 +21,10 @@ class Oracle:
             for name, lora in adapter.lora.items()
             for part, value in (("A", lora.a), ("B", lora.b))
         }
+        self.factors |= {
+            f"slot.{name}.bias": torch.tensor(delta.astype(np.float64), requires_grad=True)
+            for name, delta in adapter.bias.items()
+        }
 
     def features(self, x: Any) -> Any:
         """x [n, 16] -> [n, width]."""
@@ -31,6 +35,8 @@ class Oracle:
             if lora is not None:
                 a, up = self.factors[f"slot.layer.{k}.A"], self.factors[f"slot.layer.{k}.B"]
                 z = z + lora.scale * (h @ a @ up)
+            if f"layer.{k}" in self.adapter.bias:
+                z = z + self.factors[f"slot.layer.{k}.bias"]
             h = torch.tanh(z)
         return h
 

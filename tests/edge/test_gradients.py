@@ -17,7 +17,6 @@ from edge import load
 from edge.adamw import AdamW, Hyperparameters
 from edge.backprop import TrainSettings, train
 from edge.data import Row
-from edge.feeds import feeds_of
 from edge.runner import Runner
 from edge.runtime import Session
 from tests.conftest import ROOT
@@ -25,6 +24,7 @@ from tests.edge.bundles import MODEL, make_bundle, make_weights
 from tests.edge.oracle import Oracle, pixels
 from wire.adapter import Adapter
 from wire.bundle import open_bundle
+from wire.inputs import inputs_of
 from wire.kinds.head import Head
 from wire.kinds.lora import Lora
 from wire.manifest import Manifest
@@ -41,12 +41,13 @@ def random_adapter(manifest: Manifest, rank: int = 2, seed: int = 1, scale: floa
             generator.normal(0, 0.3, (rank, s.features_out)).astype(np.float32),
             scale,
         )
-        for s in manifest.slots
+        for s in manifest.slots_of("lora")
     }
     assert manifest.head is not None
     shape = (manifest.head.features, len(manifest.labels))
     head = Head(generator.normal(size=shape).astype(np.float32), generator.normal(size=shape[1]).astype(np.float32))
-    return Adapter(MODEL, "0" * 64, lora, heads={0: head})
+    biases = {s.name: generator.normal(0, 0.5, s.features_out).astype(np.float32) for s in manifest.slots_of("bias")}
+    return Adapter(MODEL, "0" * 64, lora, biases, heads={0: head})
 
 
 def pictures(count: int, seed: int = 2) -> list[Any]:
@@ -163,7 +164,7 @@ def test_the_oldest_runtime_computes_the_same(tmp_path: Path, floor_python: Path
     expected = run.gradients(given, adapter)
     x = pixels([r.sample for r in given]).reshape(2, 1, 4, 4).astype(np.float32)
     feeds = {"pixel_values": x, "labels": np.array([0, 1]), "weights": np.ones(2, np.float32)}
-    feeds |= feeds_of(run.manifest, adapter)
+    feeds |= inputs_of(run.manifest, adapter)
     asked = {n: {"value": v.tolist(), "dtype": str(v.dtype)} for n, v in feeds.items()}
 
     done = subprocess.run(

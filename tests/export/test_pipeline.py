@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 
 import numpy as np
+import onnx_ir as ir
 import pytest
 
 from console.errors import BadData, DoesNotFit, IntegrityError, SignatureError, UsageError, VerificationError
@@ -87,6 +88,36 @@ def test_one_model_for_all_boards(exported: Path) -> None:
     )
     assert (first.plan.rank, second.plan.rank) == (2, 8)
     assert {f.sha256 for f in first.files} == {f.sha256 for f in second.files}
+
+
+def places(path: Path) -> set[tuple[int | None, int | None]]:
+    """Where in the weight file the tensors of a graph are."""
+    tensors = (value.const_value for value in ir.load(path).graph.initializers.values())
+    return {(t.offset, t.length) for t in tensors if isinstance(t, ir.ExternalTensor)}
+
+
+def test_a_graph_without_slots_lies_beside(exported: Path) -> None:
+    """It takes no slot, gives what the chain gives with none fed, and all its weights are those of the other graph."""
+    bundle = opened(exported, TRAINER)
+    graphs = {graph.kind: graph for graph in bundle.manifest.segments[0].graphs}
+    assert tuple(graphs) == ("forward", "backward", "serve")
+    taken = {kind: [t.name for t in graph.inputs] for kind, graph in graphs.items()}
+    assert taken["serve"] == [name for name in taken["forward"] if not name.startswith("slot.")]
+    assert bundle.manifest.extra["verified"]["serve_error"] <= 1e-6
+    forward, serve = (places(bundle.path(graphs[kind].file)) for kind in ("forward", "serve"))
+    assert serve == forward
+
+
+def test_biases_get_slots_and_gradients(bert_folder: Path, tmp_path: Path) -> None:
+    """With both kinds every chosen module has two slots of one name, whose gradients are verified together."""
+    more = ("--device", TRAINER, "--adapter-kinds", "lora,bias", "--no-serve-graph", "--json")
+    assert export(command(bert_folder, tmp_path / "out", *more)) == 0
+    m = opened(tmp_path / "out", TRAINER).manifest
+    assert [s.kind for s in m.slots] == ["lora", "bias"] * 4
+    assert [s.name for s in m.slots_of("lora")] == [s.name for s in m.slots_of("bias")] == list(m.segments[0].slots)
+    backward = next(graph for graph in m.segments[0].graphs if graph.kind == "backward")
+    assert {f"grad.{s.bias}" for s in m.slots_of("bias")} < {t.name for t in backward.outputs}
+    assert [graph.kind for graph in m.segments[0].graphs] == ["forward", "backward"]
 
 
 def test_adapters_and_head_change_the_output(exported: Path) -> None:

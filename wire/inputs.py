@@ -1,0 +1,80 @@
+"""An adapter's arrays under the names of a model's graph inputs, once it is known to belong to that model.
+
+Boards feed them to sessions, the exporter writes them into onnxruntime's adapter files: both must refuse the same.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from console.errors import BadData, join
+from wire.adapter import Adapter
+from wire.manifest import Manifest
+
+Array = NDArray[Any]
+
+
+def inputs_of(manifest: Manifest, adapter: Adapter | None) -> dict[str, Array]:
+    """What to feed for an adapter, by graph input; what is absent keeps its default.
+
+    Raises:
+        BadData: see `check_adapter`.
+    """
+    if adapter is None:
+        return {}
+    check_adapter(manifest, adapter)
+    feeds: dict[str, Array] = {}
+    for name, lora in adapter.lora.items():
+        slot = manifest.slot(name)
+        feeds[slot.a], feeds[slot.b], feeds[slot.scale] = lora.a, lora.b, np.asarray(lora.scale, np.float32)
+    feeds |= {manifest.slot(name, "bias").bias: delta for name, delta in adapter.bias.items()}
+    if adapter.head is not None and manifest.head is not None:
+        feeds[manifest.head.weight], feeds[manifest.head.bias] = adapter.head.weight, adapter.head.bias
+    return feeds
+
+
+def changes_layers(adapter: Adapter | None) -> bool:
+    """Whether an adapter brings anything to a slot: a head alone, or factors of rank 0, do not."""
+    return adapter is not None and (adapter.rank > 0 or bool(adapter.bias))
+
+
+def check_adapter(manifest: Manifest, adapter: Adapter) -> None:
+    """Compare an adapter with the model.
+
+    Raises:
+        BadData: naming every slot that differs.
+    """
+    problems = _lora_problems(manifest, adapter) + _bias_problems(manifest, adapter)
+    if adapter.head is not None and manifest.head is not None:
+        expected = (manifest.head.features, len(manifest.labels))
+        if adapter.head.weight.shape != expected:
+            problems.append(f"the head needs {expected}, not {adapter.head.weight.shape}")
+    if adapter.model != manifest.model.id:
+        problems.append(f"it belongs to model {adapter.model}")
+    if problems:
+        raise BadData(f"expected an adapter for {manifest.model.id}, but {join(problems)}")
+
+
+def _lora_problems(manifest: Manifest, adapter: Adapter) -> list[str]:
+    slots = {s.name: s for s in manifest.slots_of("lora")}
+    problems = [f"slot {name} is not in the model" for name in adapter.lora if name not in slots]
+    for name, lora in adapter.lora.items():
+        slot = slots.get(name)
+        if slot is not None and (len(lora.a), lora.b.shape[1]) != (slot.features_in, slot.features_out):
+            problems.append(
+                f"slot {name} needs {slot.features_in} x {slot.features_out}, not {len(lora.a)} x {lora.b.shape[1]}"
+            )
+    return problems
+
+
+def _bias_problems(manifest: Manifest, adapter: Adapter) -> list[str]:
+    slots = {s.name: s for s in manifest.slots_of("bias")}
+    problems = [f"the model has no bias slot {name}" for name in adapter.bias if name not in slots]
+    for name, delta in adapter.bias.items():
+        slot = slots.get(name)
+        if slot is not None and delta.shape != (slot.features_out,):
+            problems.append(f"bias slot {name} needs {slot.features_out} numbers, not {list(delta.shape)}")
+    return problems
