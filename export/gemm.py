@@ -11,6 +11,7 @@ import onnx_ir as ir
 from console.errors import UnsupportedModel
 from export.edit import Edit, replace
 from export.linears import Linear, linears
+from export.mapped import Turned
 
 
 def split_gemm(model: ir.Model) -> int:
@@ -51,12 +52,6 @@ def _transposed(graph: ir.Graph, weight: ir.Value) -> ir.Value:
     held = weight.const_value
     if held is None:
         raise UnsupportedModel(f"expected the weight {weight.name} to have values, found none; export it again")
-    rows, columns = held.shape.numpy()
-
-    def turn(held: ir.TensorProtocol = held) -> ir.TensorProtocol:
-        return ir.tensor(held.numpy().T.copy(), name=name)
-
-    turned = ir.LazyTensor(turn, held.dtype, ir.Shape([columns, rows]), name=name)
-    value = ir.val(name, const_value=turned)
+    value = ir.val(name, const_value=Turned(held, name))
     graph.register_initializer(value)
     return value

@@ -13,15 +13,17 @@ an int8 product of rounded activations; FusedMatMul is not.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import onnx_ir as ir
+from numpy.typing import NDArray
 
 from console.errors import UnsupportedModel, UsageError
 from export.edit import Edit, replace
 from export.gemm import split_gemm
-from quant.int8 import Error, dequantize_rows, error, quantize_rows
+from export.mapped import Turned, reading
+from quant.int8 import BLOCK_ROWS, Error, dequantize_rows, error, quantize_rows
 
 FORMATS = ("fp32", "int8")
 MICROSOFT = "com.microsoft"
@@ -54,7 +56,8 @@ class Rows:
     lost: Error
 
 
-Cache = dict[tuple[int, bool], Rows]
+# by the tensor that holds the numbers, whether its rows are the rows of q, and whether it is a table
+Cache = dict[tuple[int, bool, bool], Rows]
 
 
 def quantize_weights(model: ir.Model, fmt: str, cache: Cache | None = None) -> list[WeightReport]:
@@ -150,18 +153,29 @@ def _quantize(graph: ir.Graph, weight: ir.Value, table: bool, cache: Cache) -> W
 
 def _rows(name: str, tensor: ir.TensorProtocol, table: bool, cache: Cache) -> Rows:
     """The integers and scales: by row of a table, by column (output channel) of a matrix [in, out]."""
-    key = (id(tensor), table)
+    source, by_rows = (tensor.source, not table) if isinstance(tensor, Turned) else (tensor, table)
+    key = (id(source), by_rows, table)
     if key not in cache:
-        w = tensor.numpy() if table else np.ascontiguousarray(tensor.numpy().T)
-        try:
-            q, s = quantize_rows(w)
-        except ValueError as problem:
-            raise UnsupportedModel(f"cannot quantize the weight {name}: {problem}") from problem
-        lost = error(w, dequantize_rows(q, s))
+        with reading(source) as held:
+            w = held if by_rows else held.T
+            try:
+                q, s = _in_blocks(w)
+            except ValueError as problem:
+                raise UnsupportedModel(f"cannot quantize the weight {name}: {problem}") from problem
+            lost = error(w, dequantize_rows(q, s))
         # a table's scales are gathered as a column, which multiplies the rows without another node
         scales = s[:, None] if table else s
-        cache[key] = Rows(tensor, ir.tensor(q, name=f"{name}.q"), ir.tensor(scales, name=f"{name}.s"), lost)
+        cache[key] = Rows(source, ir.tensor(q, name=f"{name}.q"), ir.tensor(scales, name=f"{name}.s"), lost)
     return cache[key]
+
+
+def _in_blocks(w: NDArray[Any]) -> tuple[NDArray[np.int8], NDArray[np.float32]]:
+    """`quantize_rows` of a matrix that may lie in its file transposed; little of it is in memory at a time."""
+    q, s = np.empty(w.shape, np.int8), np.empty(len(w), np.float32)
+    for start in range(0, len(w), BLOCK_ROWS):
+        block = slice(start, start + BLOCK_ROWS)
+        q[block], s[block] = quantize_rows(np.ascontiguousarray(w[block]))
+    return q, s
 
 
 def _add(graph: ir.Graph, name: str, tensor: ir.TensorProtocol) -> ir.Value:

@@ -14,6 +14,7 @@ import onnx_ir as ir
 
 from export.edit import Edit, replace
 from export.linears import constant, linears
+from export.mapped import reading
 from export.values import is_weight
 
 MICROSOFT = "com.microsoft"
@@ -61,8 +62,8 @@ def _transposed(table: ir.Value, weight: ir.Value) -> bool:
     t, w = constant(table), constant(weight)
     if t is None or w is None or t.dtype != w.dtype or list(t.shape.numpy()) != list(reversed(w.shape.numpy())):
         return False
-    rows, columns = t.numpy(), w.numpy()
-    return all(
-        np.array_equal(rows[at : at + BLOCK_ROWS], columns[:, at : at + BLOCK_ROWS].T)
-        for at in range(0, len(rows), BLOCK_ROWS)
-    )
+    with reading(t) as rows, reading(w) as columns:
+        return all(
+            np.array_equal(rows[at : at + BLOCK_ROWS], columns[:, at : at + BLOCK_ROWS].T)
+            for at in range(0, len(rows), BLOCK_ROWS)
+        )

@@ -17,6 +17,7 @@ import safetensors.numpy
 from numpy.typing import NDArray
 
 from console.errors import StorageError
+from export.mapped import content, let_go
 from export.values import in_memory
 from wire.bundle import MANIFEST, SIGNATURE
 from wire.envelope import detached
@@ -58,12 +59,13 @@ def write_graphs(models: Mapping[str, ir.Model], folder: Path, weights: str) -> 
 def _place(
     tensor: ir.TensorProtocol, file: Any, places: dict[str, tuple[int, int]], folder: Path, weights: str
 ) -> ir.ExternalTensor:
-    data = tensor.tobytes()
+    data = content(tensor)
     key = hashlib.sha256(data).hexdigest()
     if key not in places:
         file.write(b"\0" * (-file.tell() % PAGE_BYTES))
         places[key] = (file.tell(), len(data))
         file.write(data)
+    let_go(tensor)
     offset, length = places[key]
     shape = ir.Shape(tensor.shape.numpy())
     return ir.ExternalTensor(
