@@ -1,37 +1,32 @@
-"""The one door to optimum: a Hugging Face model becomes an `onnx_ir.Model` with named weights."""
+"""A Hugging Face model becomes an `onnx_ir.Model` with named weights: an encoder, a decoder, or with its own head."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from importlib.metadata import distributions, version
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any, Literal
 
 import onnx_ir as ir
 from onnx_ir.passes.common import IdentityEliminationPass
 
-from console.errors import MissingDependency, UnsupportedModel, UsageError
+from console.errors import UnsupportedModel, UsageError
 from export.linears import name_weights
 from export.preprocess import Preprocessing, image_preprocessing, text_preprocessing
-from export.quiet import quiet
 from export.sources import decoder, prefix
 from export.sources.captured import Captured, Modality, Reference, Samples, StatePair
 from export.sources.folder import (
     TOKENIZERS,
     VOCABULARIES,
-    first_line,
     read_json,
     resolve,
     source_digest,
     weight_names,
 )
+from export.sources.optimum_graph import raw_graph
 from export.sources.origin import refuse_invented
-from export.sources.tasks import SAMPLES, class_names, fix_pixels, name_dims, symbols
+from export.sources.tasks import SAMPLES, class_names, fix_pixels, name_dims, pixels_of, symbols
 from wire.manifest import Generate
 
-# torch's exporter (TorchScript) writes at most opset 18 well; freeze() raises it to 21
-RAW_OPSET = 18
 # tasks whose hidden states can have a head of ours, and what they read
 TASKS: dict[str, tuple[Literal["text", "image"], ...]] = {
     "feature-extraction": ("text", "image"),
@@ -44,9 +39,6 @@ READS: dict[Literal["text", "image"], tuple[str, ...]] = {
     "text": ("input_ids", "attention_mask", "token_type_ids"),
     "image": ("pixel_values",),
 }
-# what optimum-onnx 0.1 declares of its neighbours
-KNOWN = "BERT, DistilBERT, MiniLM or ViT"
-NEEDED = "optimum-onnx 0.1 with transformers 4.36 to 4.57"
 
 
 def capture_huggingface(
@@ -137,10 +129,13 @@ def _capture_prefix(door: _Door) -> Captured:
     prefix.fix_prefix(model, context)
     generate = prefix.prefix_record(context, decoder.rules_of(door.folder))
     samples = prefix.prefix_samples(model.graph, context, decoder.vocabulary_of(door.folder))
+    reference = prefix.prefix_reference(door.original)
     reads = {str(value.name) for value in model.graph.inputs} - {prefix.TOKENS}
     # a board must be able to say in words what a model of sounds or pictures answers
     modality, preprocess = door.text() if reads <= set(READS["text"]) else ("tensors", door.text()[1])
-    return door.captured(model, modality, preprocess, generate=generate, samples=samples, batches=(1,))
+    return door.captured(
+        model, modality, preprocess, generate=generate, samples=samples, reference=reference, batches=(1,)
+    )
 
 
 def _capture_task(door: _Door) -> Captured:
@@ -154,7 +149,7 @@ def _capture_task(door: _Door) -> Captured:
         modality, preprocess = door.text()
     elif reads == set(READS["image"]):
         modality, preprocess = "image", image_preprocessing(door.folder)
-        fix_pixels(model.graph, preprocess.parameters)
+    fix_pixels(model.graph, preprocess.parameters or pixels_of(door.config))
     return door.captured(model, modality, preprocess, labels=class_names(door.config, model.graph))
 
 
@@ -171,7 +166,7 @@ class _Door:
 
     def export(self, task: str, **options: Any) -> ir.Model:
         """The graph of a task."""
-        _export(self.folder, self.config, task, self.original, options)
+        raw_graph(self.folder, self.config, task, self.original, **options)
         return ir.load(self.original)
 
     def text(self) -> tuple[Modality, Preprocessing]:
@@ -200,7 +195,13 @@ class _Door:
         refuse_invented(model, modules, weight_names(self.folder), self.source)
         local = Path(self.source).expanduser().is_dir()
         names = symbols(model.graph)
-        sizes = {name: self.sizes.get(name, SAMPLES) for name in names if name in self.sizes or name == "samples"}
+        sizes = {name: self.sizes[name] for name in (*names, "sequence") if name in self.sizes}
+        if "samples" in names:
+            sizes.setdefault("samples", SAMPLES)
+        if modality == "tensors" and "sequence" not in sizes and "sequence" in symbols(model.graph, ("batch",)):
+            raise UsageError(
+                f"expected the number of tokens that {self.source} reads, found none; say --size sequence=N"
+            )
         return Captured(
             model=model,
             name=self.folder.resolve().name if local else self.source,
@@ -219,94 +220,6 @@ class _Door:
             samples=samples,
             reference=reference,
         )
-
-
-def _export(folder: Path, config: dict[str, Any], task: str, into: Path, options: dict[str, Any]) -> None:
-    """Run optimum's exporter and write its graph, with all weights in one mapped file beside it."""
-    with TemporaryDirectory(dir=into.parent, prefix="optimum-") as raw:
-        _run_optimum(folder, str(config.get("model_type", "")), raw, task, options)
-        graphs = sorted(Path(raw).glob("*.onnx"))
-        if [g.name for g in graphs] != ["model.onnx"]:
-            parts = ", ".join(g.name for g in graphs) or "no graph"
-            raise UnsupportedModel(
-                f"expected one graph for the task {task}, found {parts} for {folder.name}; choose another task or model"
-            )
-        # below 1 KB a tensor is cheaper inside the graph than as a region of the file beside it
-        ir.save(ir.load(graphs[0]), into, external_data=f"{into.stem}.bin", size_threshold_bytes=1024)
-
-
-def _run_optimum(folder: Path, model_type: str, into: str, task: str, options: dict[str, Any]) -> None:
-    with quiet():
-        main_export = _optimum(model_type, folder, task)
-        try:
-            main_export(
-                str(folder),
-                into,
-                task=task,
-                # names of nodes and outputs change with the libraries that optimum happens to find
-                library_name="transformers",
-                opset=RAW_OPSET,
-                do_validation=False,  # it only warns; verification compares, and fails
-                local_files_only=True,
-                dtype="fp32",
-                **options,
-            )
-        except Exception as error:  # whatever torch, transformers and optimum raise, the user gets one sentence
-            raise UnsupportedModel(
-                f"expected a model that optimum can export for {task}, found that {folder.name} cannot be "
-                f"({first_line(error)}); choose another task, or a model such as {KNOWN}"
-            ) from error
-
-
-def _optimum(model_type: str, folder: Path, task: str) -> Any:
-    """The export function of optimum, after a look whether it knows the architecture.
-
-    Raises:
-        MissingDependency: it cannot be imported.
-        UnsupportedModel: transformers or optimum do not know the architecture.
-    """
-    try:
-        from optimum.exporters.onnx import main_export
-        from optimum.exporters.tasks import TasksManager
-        from transformers import CONFIG_MAPPING
-    except ImportError as error:
-        raise MissingDependency(
-            f"expected {NEEDED}, found {_installed()} ({first_line(error)}); install edgequilt[export]"
-        ) from error
-    known = model_type in CONFIG_MAPPING
-    try:
-        supported = list(
-            TasksManager.get_supported_tasks_for_model_type(model_type, "onnx", library_name="transformers")
-            if known
-            else ()
-        )
-    except (KeyError, ValueError):
-        supported = []
-    if not supported:
-        who = (
-            "optimum-onnx has no exporter for it"
-            if known
-            else f"transformers {version('transformers')} does not know it"
-        )
-        raise UnsupportedModel(
-            f"expected an architecture that can be exported, found {model_type!r} in {folder / 'config.json'}: {who}; "
-            f"choose a model such as {KNOWN}"
-        )
-    if task not in supported:
-        known_task = task.removesuffix("-with-past") in TasksManager.get_all_tasks()
-        raise (UnsupportedModel if known_task else UsageError)(
-            f"expected one of the tasks {', '.join(supported)} for {model_type}, found {task!r}; "
-            "change the task or the model"
-        )
-    return main_export
-
-
-def _installed() -> str:
-    there = {d.metadata["Name"]: d.version for d in distributions()}
-    return ", ".join(
-        f"{name} {there[name]}" if name in there else f"no {name}"
-        for name in ("optimum", "optimum-onnx", "transformers", "torch")
-    )
 
 
 def _checked(model: ir.Model, task: str, source: str) -> tuple[Literal["text", "image"], str]:

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import onnx_ir as ir
 
 from console.errors import UnsupportedModel
-from export.sources.captured import Samples, Values
+from export.sources.captured import Reference, Samples, Values
+from export.verify import original_runs
 from wire.manifest import Generate
 
 TOKENS, LOGITS = "decoder_input_ids", "logits"
@@ -63,3 +66,12 @@ def prefix_samples(graph: ir.Graph, context: int, vocabulary: int) -> Samples:
         return [values]
 
     return samples
+
+
+def prefix_reference(original: Path) -> Reference:
+    """What the untouched graph computes: its logits."""
+
+    def reference(runs: Sequence[Values]) -> list[Values]:
+        return [{LOGITS: values[LOGITS]} for values in original_runs(original, list(runs), [], {})]
+
+    return reference

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from typing import Any
 
 import onnx_ir as ir
@@ -33,10 +34,10 @@ def _name(dim: str, is_sound: bool) -> str:
     return re.sub(r"\W+", "_", dim).strip("_")
 
 
-def symbols(graph: ir.Graph) -> list[str]:
-    """The names of the inputs' dimensions other than batch and sequence, in the order in which they come."""
+def symbols(graph: ir.Graph, without: Sequence[str] = ("batch", "sequence")) -> list[str]:
+    """The names of the inputs' dimensions other than some, in the order in which they come."""
     dims = [d.value for v in graph.inputs if v.shape is not None for d in v.shape if isinstance(d, ir.SymbolicDim)]
-    return [str(d) for d in dict.fromkeys(dims) if d not in ("batch", "sequence")]
+    return [str(d) for d in dict.fromkeys(dims) if d not in without]
 
 
 def fix_pixels(graph: ir.Graph, parameters: dict[str, Any]) -> None:
@@ -45,6 +46,14 @@ def fix_pixels(graph: ir.Graph, parameters: dict[str, Any]) -> None:
         if value.name == "pixel_values" and value.shape is not None and len(value.shape) == 4:
             sizes = (parameters["channels"], parameters["height"], parameters["width"])
             value.shape = ir.Shape([value.shape[0], *sizes])
+
+
+def pixels_of(config: dict[str, Any]) -> dict[str, Any]:
+    """Channels and size of the pictures of a model that reads other things as well."""
+    vision = {**config, **(config.get("vision_config") or {})}
+    size = vision.get("image_size", 224)
+    height, width = size if isinstance(size, (list, tuple)) else (size, size)
+    return {"channels": vision.get("num_channels", 3), "height": height, "width": width}
 
 
 def class_names(config: dict[str, Any], graph: ir.Graph) -> tuple[str, ...]:

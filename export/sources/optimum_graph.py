@@ -1,0 +1,153 @@
+"""The one door to optimum: it runs torch's exporter on a Hugging Face model."""
+
+from __future__ import annotations
+
+from functools import partial
+from importlib.metadata import distributions, version
+from inspect import signature
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import onnx_ir as ir
+
+from console.errors import MissingDependency, UnsupportedModel, UsageError
+from export.quiet import quiet
+from export.sources.folder import first_line
+
+# torch's exporter (TorchScript) writes at most opset 18 well; freeze() raises it to 21
+RAW_OPSET = 18
+# what optimum-onnx 0.1 declares of its neighbours
+NEEDED = "optimum-onnx 0.1 with transformers 4.36 to 4.57"
+KNOWN = "BERT, DistilBERT, MiniLM, ViT, GPT-2, Llama or T5"
+POSITIONS = {"position_ids": {0: "batch_size", 1: "sequence_length"}}
+
+
+def raw_graph(folder: Path, config: dict[str, Any], task: str, into: Path, **options: Any) -> None:
+    """Run optimum's exporter and write its graph, with all weights in one mapped file beside it.
+
+    Args:
+        folder: of the model.
+        config: what its config.json says.
+        task: as optimum names tasks; `-with-past` where caches go in and out.
+        into: the graph's path.
+        options: of optimum's `main_export`.
+
+    Raises:
+        UsageError: no such task.
+        MissingDependency: optimum is not there, or not with the versions that it needs.
+        UnsupportedModel: the model cannot be exported, or not for this task.
+    """
+    with TemporaryDirectory(dir=into.parent, prefix="optimum-") as raw:
+        _run_optimum(folder, str(config.get("model_type", "")), raw, task, options)
+        graphs = sorted(Path(raw).glob("*.onnx"))
+        if [g.name for g in graphs] != ["model.onnx"]:
+            parts = ", ".join(g.name for g in graphs) or "no graph"
+            raise UnsupportedModel(
+                f"expected one graph for the task {task}, found {parts} for {folder.name}; choose another task or model"
+            )
+        # below 1 KB a tensor is cheaper inside the graph than as a region of the file beside it
+        ir.save(ir.load(graphs[0]), into, external_data=f"{into.stem}.bin", size_threshold_bytes=1024)
+
+
+def _run_optimum(folder: Path, model_type: str, into: str, task: str, options: dict[str, Any]) -> None:
+    with quiet():
+        main_export = _optimum(model_type, folder, task)
+        if task.endswith("-with-past"):
+            options |= _with_positions(folder, model_type, task)
+        try:
+            main_export(
+                str(folder),
+                into,
+                task=task,
+                # names of nodes and outputs change with the libraries that optimum happens to find
+                library_name="transformers",
+                opset=RAW_OPSET,
+                do_validation=False,  # it only warns; verification compares, and fails
+                local_files_only=True,
+                dtype="fp32",
+                **options,
+            )
+        except Exception as error:  # whatever torch, transformers and optimum raise, the user gets one sentence
+            raise UnsupportedModel(
+                f"expected a model that optimum can export for {task}, found that {folder.name} cannot be "
+                f"({first_line(error)}); choose another task, or a model such as {KNOWN}"
+            ) from error
+
+
+def _optimum(model_type: str, folder: Path, task: str) -> Any:
+    """The export function of optimum, after a look whether it knows the architecture.
+
+    Raises:
+        MissingDependency: it cannot be imported.
+        UnsupportedModel: transformers or optimum do not know the architecture.
+    """
+    try:
+        from optimum.exporters.onnx import main_export
+        from optimum.exporters.tasks import TasksManager
+        from transformers import CONFIG_MAPPING
+    except ImportError as error:
+        raise MissingDependency(
+            f"expected {NEEDED}, found {_installed()} ({first_line(error)}); install edgequilt[export]"
+        ) from error
+    known = model_type in CONFIG_MAPPING
+    try:
+        supported = list(
+            TasksManager.get_supported_tasks_for_model_type(model_type, "onnx", library_name="transformers")
+            if known
+            else ()
+        )
+    except (KeyError, ValueError):
+        supported = []
+    if not supported:
+        who = (
+            "optimum-onnx has no exporter for it"
+            if known
+            else f"transformers {version('transformers')} does not know it"
+        )
+        raise UnsupportedModel(
+            f"expected an architecture that can be exported, found {model_type!r} in {folder / 'config.json'}: {who}; "
+            f"choose a model such as {KNOWN}"
+        )
+    if task not in supported:
+        known_task = task.removesuffix("-with-past") in TasksManager.get_all_tasks()
+        raise (UnsupportedModel if known_task else UsageError)(
+            f"expected one of the tasks {', '.join(supported)} for {model_type}, found {task!r}; "
+            "change the task or the model"
+        )
+    return main_export
+
+
+def _installed() -> str:
+    there = {d.metadata["Name"]: d.version for d in distributions()}
+    return ", ".join(
+        f"{name} {there[name]}" if name in there else f"no {name}"
+        for name in ("optimum", "optimum-onnx", "transformers", "torch")
+    )
+
+
+def _with_positions(folder: Path, model_type: str, task: str) -> dict[str, Any]:
+    """Positions as an input of a decoder that can take them, where optimum leaves them to the model.
+
+    A model counts them by the length of its cache, which is the same in every run where caches have a fixed length.
+    """
+    import transformers
+    from optimum.exporters.tasks import TasksManager
+
+    config = transformers.AutoConfig.from_pretrained(folder, local_files_only=True)
+    known = TasksManager.get_exporter_config_constructor(
+        "onnx", model_type=model_type, task=task, library_name="transformers"
+    )
+    ready = partial(known, config, use_past_in_inputs=True)
+    model = transformers.MODEL_FOR_CAUSAL_LM_MAPPING.get(type(config), None)
+    if POSITIONS.keys() & ready().inputs.keys() or model is None:
+        return {}
+    if not POSITIONS.keys() & signature(model.forward).parameters.keys():
+        return {}
+    plain = known.func.inputs.fget
+
+    def inputs(self: Any) -> dict[str, dict[int, str]]:
+        return {**plain(self), **POSITIONS}
+
+    positioned = type(known.func.__name__, (known.func,), {"inputs": property(inputs)})
+    return {"custom_onnx_configs": {"model": partial(positioned, config, use_past_in_inputs=True, **known.keywords)()}}
