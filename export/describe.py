@@ -35,15 +35,16 @@ def describe(
     name: str,
     labels: Sequence[str],
     files: tuple[m.File, ...],
+    measured_bytes: int,
     chain: m.Chain | None = None,
 ) -> Manifest:
-    """The manifest of one board's bundle; `chain` says which stage of a chain it is."""
+    """The manifest of one board's bundle, whose worker was measured; `chain` says which stage of a chain it is."""
     bucket = bucket_of(prepared, stage)
     return Manifest(
         schema=SCHEMA,
         edgequilt=_version(),
         model=_model(prepared, name, labels),
-        plan=_plan(board, decision),
+        plan=_plan(board, decision, measured_bytes),
         files=files,
         inputs=_inputs(prepared, stage),
         buckets=(bucket,),
@@ -78,8 +79,9 @@ def _model(prepared: Prepared, name: str, labels: Sequence[str]) -> m.Model:
     return m.Model(f"{short}-{digest}", name, captured.task, captured.source_sha256)
 
 
-def _plan(board: Board, decision: Decision) -> m.Plan:
+def _plan(board: Board, decision: Decision, measured_bytes: int) -> m.Plan:
     extra: dict[str, Any] = {
+        "measured_bytes": measured_bytes,
         "predicted_by_segment": list(decision.predicted_bytes),
         "reasons": list(decision.reasons),
     }

@@ -139,9 +139,20 @@ def _write(request: ExportRequest, prepared: Prepared, settled: Settled) -> Expo
         name = request.name or prepared.captured.name
         labels = request.labels or prepared.captured.labels
         board, decision, chain = settled.board, settled.decision, settled.chain
-        manifest = describe(prepared, stage, board, decision, name=name, labels=labels, files=files, chain=chain)
+        measured = settled.measured_bytes
+        manifest = describe(
+            prepared,
+            stage,
+            board,
+            decision,
+            name=name,
+            labels=labels,
+            files=files,
+            measured_bytes=measured,
+            chain=chain,
+        )
         seal_bundle(folder, manifest, request.key)
-    return ExportedBundle(target, manifest, settled.measured_bytes)
+    return ExportedBundle(target, manifest, measured)
 
 
 def _work_folder(out: Path) -> tempfile.TemporaryDirectory[str]:

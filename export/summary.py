@@ -14,6 +14,7 @@ from export.report.tables import few
 from wire.bundle import Bundle
 from wire.files import digest
 from wire.manifest import to_bytes
+from wire.record import plain
 
 if TYPE_CHECKING:
     from export.pipeline import ExportedBundle
@@ -42,6 +43,7 @@ def _summary(bundle: ExportedBundle, account: Account) -> dict[str, Any]:
     return {
         "board": plan.device,
         "folder": str(bundle.folder),
+        "chain": None if manifest.chain is None else plain(manifest.chain),
         "bundle_sha256": account.bundle.sha256,
         "mode": plan.mode,
         "quant": plan.quant,
@@ -70,7 +72,7 @@ def closing(made: Sequence[ExportedBundle]) -> str:
     """The same for people, in lines of at most 120 letters."""
     told = _told(made)
     rows = [_row(_summary(bundle, account)) for bundle, account in told]
-    lines = [_fitted(rows)]
+    lines = [_fitted(rows), *_chains([account for _, account in told])]
     notes: dict[str, list[str]] = {}
     for _, account in told:
         for note in (*_weights(account), *(f"warning: {words}" for words in _warnings(account))):
@@ -79,6 +81,18 @@ def closing(made: Sequence[ExportedBundle]) -> str:
         text = note if len(boards) == len(told) else f"{few(dict.fromkeys(boards))}: {note}"
         lines += textwrap.wrap(shown(text), COLUMNS, subsequent_indent="  ")
     return "\n".join(lines)
+
+
+def _chains(told: Sequence[Account]) -> Iterator[str]:
+    """A line per chain: its boards, and the bytes of one run of a micro-batch that go from board to board."""
+    stages: dict[str, list[Account]] = {}
+    for account in told:
+        if account.manifest.chain is not None:
+            stages.setdefault(account.manifest.chain.id, []).append(account)
+    for name, accounts_of in stages.items():
+        between = sum(a.segments[0].crossing_bytes for a in accounts_of if a.segments)
+        way = " -> ".join(shown(account.memory.device) for account in accounts_of)
+        yield from textwrap.wrap(f"{name}: {way}, {size(between)} between boards", COLUMNS, subsequent_indent="  ")
 
 
 def _row(one: dict[str, Any]) -> list[str]:

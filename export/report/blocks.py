@@ -15,15 +15,15 @@ from pathlib import Path
 import onnx_ir as ir
 
 from console.errors import BadData
-from export.values import is_weight, reads
+from export.report.modules import module_of, prefix, weights_of
+from export.values import reads
 from wire.record import LARGEST
 
 ENTRY = -1  # the place of what enters the segment
 ENOUGH = 6  # blocks of a segment: fewer, and the next level of modules is looked at
 MOST, LEAST = 14, 8  # parts of a graph without names, and nodes of each
 ALIKE = 3  # neighbours from this number on are drawn as one
-SMALL = 3  # nodes: a shorter run without weights belongs to its neighbour
-SCOPES = "pkg.torch.onnx.name_scopes"
+SMALL, CONSTANTS = 3, 1024  # a run of fewer nodes with fewer bytes of weights belongs to its neighbour
 
 
 @dataclass(frozen=True)
@@ -97,9 +97,10 @@ def _runs(nodes: Sequence[ir.Node]) -> list[_Run]:
     paths = [module_of(node) for node in nodes]
     if not any(paths):
         return _by_position(nodes)
+    parents = {path.partition(".")[0] for path in paths if re.search(r"\.\d+(\.|$)", path)}
     found: list[_Run] = []
     for level in (1, 2, 3):
-        finer = _joined(nodes, [prefix(path, level) for path in paths])
+        finer = _joined(nodes, [prefix(path, level, parents) for path in paths])
         if len(finer) > MOST and found:
             break
         found = finer
@@ -116,7 +117,7 @@ def _joined(nodes: Sequence[ir.Node], modules: Sequence[str]) -> list[_Run]:
         runs[-1].nodes.append(node)
     kept: list[_Run] = []
     for run in runs:
-        short = len(run.nodes) < SMALL and not any(_weights(node) for node in run.nodes)
+        short = len(run.nodes) < SMALL and _bytes(run.nodes) < CONSTANTS
         if kept and (short or run.module == kept[-1].module):
             kept[-1].nodes += run.nodes
         else:
@@ -132,46 +133,17 @@ def _by_position(nodes: Sequence[ir.Node]) -> list[_Run]:
     ]
 
 
-def module_of(node: ir.Node) -> str:
-    """The path of the module that a node came from, with dots; empty where nothing tells."""
-    scopes = [scope for scope in re.findall(r"'([^']*)'", node.metadata_props.get(SCOPES, ""))[:-1] if scope]
-    if scopes:
-        return str(scopes[-1])
-    parts = [part for part in (node.name or "").split("/") if part]
-    if len(parts) > 1:
-        return ".".join(parts[:-1])
-    for value in _weights(node):
-        module = (value.name or "").rpartition(".")[0]
-        if module:
-            return module
-    return ""
-
-
-def prefix(path: str, level: int) -> str:
-    """A module path down to its `level`-th number; without a number its first part.
-
-    >>> prefix("encoder.layer.0.attention.self", 1), prefix("stages.1.blocks.0.conv", 2), prefix("head.norm", 1)
-    ('encoder.layer.0', 'stages.1.blocks.0', 'head')
-    """
-    parts = path.split(".")
-    numbers = [i for i, part in enumerate(parts) if part.isdigit()]
-    if not numbers:
-        return parts[0]
-    return ".".join(parts[: numbers[min(level, len(numbers)) - 1] + 1])
-
-
-def _weights(node: ir.Node) -> list[ir.Value]:
-    return [value for value in node.inputs if value is not None and is_weight(value)]
+def _bytes(nodes: Sequence[ir.Node]) -> int:
+    """Bytes of all weights that some nodes read; a damaged file may claim any shape."""
+    weights = {value for node in nodes for value in weights_of(node)}
+    return min(LARGEST, sum(value.const_value.nbytes for value in weights if value.const_value is not None))
 
 
 def _block(run: _Run, slots: frozenset[str]) -> Block:
     operators = Counter(node.op_type for node in run.nodes)
-    weights = {value for node in run.nodes for value in _weights(node)}
-    size = sum(value.const_value.nbytes for value in weights if value.const_value is not None)
     marked = {value.name for node in run.nodes for value in node.inputs if value is not None and value.name in slots}
-    size = min(size, LARGEST)  # a damaged file may claim any shape
     module = run.module or "unnamed"
-    return Block(module, module, len(run.nodes), tuple(operators.most_common()), size, len(marked))
+    return Block(module, module, len(run.nodes), tuple(operators.most_common()), _bytes(run.nodes), len(marked))
 
 
 def _alike(blocks: Sequence[Block]) -> list[list[int]]:

@@ -45,6 +45,7 @@ class Findings:
     verified: dict[str, Any] = field(default_factory=dict)
     reasons: tuple[str, ...] = ()
     predicted_by_segment: tuple[int, ...] = ()
+    measured_bytes: int | None = None
     extra: dict[str, Any] = field(default_factory=dict)
 
 
@@ -67,7 +68,7 @@ def findings(manifest: Manifest, where: str) -> Findings:
     given = {"quantization": manifest.quantization}
     given |= {name: manifest.extra[name] for name in ("tied", "verified") if name in manifest.extra}
     plan = manifest.plan.extra
-    given |= {name: plan[name] for name in ("reasons", "predicted_by_segment") if name in plan}
+    given |= {name: plan[name] for name in ("reasons", "predicted_by_segment", "measured_bytes") if name in plan}
     return read_record(Findings, given, where)
 
 

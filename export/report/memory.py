@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from devices.memory import SESSION_BYTES, WORKER_BASE_BYTES, adapter_bytes, stored_bytes
 from devices.plan import STEP_ITEMS
-from export.report.facts import SegmentFacts
+from export.report.facts import SegmentFacts, tensor_bytes
 from export.report.findings import Findings, memory
 from wire.manifest import Graph, Manifest
 
@@ -67,7 +66,7 @@ def board_memory(manifest: Manifest, segments: Sequence[SegmentFacts], found: Fi
     held = _held(manifest, segments)
     alike = max((g for g in graphs if g.segment == largest), key=lambda g: g.predicted_bytes, default=None)
     parts = _fill({**(alike.parts if alike else {}), **held.get(largest, {})}, manifest.plan.predicted_bytes)
-    measured = _measured(graphs, held)
+    measured = _measured(graphs, held) if found.measured_bytes is None else found.measured_bytes
     plan = manifest.plan
     return BoardMemory(plan.device, plan.budget_bytes, plan.predicted_bytes, parts, measured, largest, graphs)
 
@@ -112,15 +111,19 @@ def _largest(manifest: Manifest, graphs: Sequence[GraphMemory], found: Findings)
 
 
 def _held(manifest: Manifest, segments: Sequence[SegmentFacts]) -> dict[str, dict[str, int]]:
-    """What a worker holds beside each segment: adapters of the bundle, and boundary tensors of a step's items."""
+    """What a worker holds beside each segment: adapters and states, and boundary tensors of a step's items."""
     plan = manifest.plan
-    values = sum(slot.features_in + slot.features_out for slot in manifest.slots_of("lora"))
+    values = sum(slot.features_in + slot.features_out for slot in manifest.slots if slot.kind == "lora")
     adapters = adapter_bytes(values, plan.rank, plan.mode)
+    states = sum(tensor_bytes(state.dtype, state.shape) or 0 for state in manifest.states)
     crossing = [s.crossing_bytes // plan.micro_batch * STEP_ITEMS for s in segments]
+    last = sum(v.bytes or 0 for s in segments[-1:] for v in s.gives if v.origin == "boundary")
+    leaves = [*crossing[1:], last // plan.micro_batch * STEP_ITEMS]
     out, waiting = {}, 0
-    for segment, (entering, leaving) in zip(segments, itertools.pairwise([*crossing, 0]), strict=True):
+    for segment, entering, leaving in zip(segments, crossing, leaves[: len(segments)], strict=True):
         waiting += entering
-        out[segment.name] = {"adapters": adapters, "boundaries": stored_bytes(plan.mode, waiting, entering, leaving)}
+        stored = stored_bytes(plan.mode, waiting, entering, leaving)
+        out[segment.name] = {"adapters": adapters, "states": states, "boundaries": stored}
     return out
 
 

@@ -19,7 +19,7 @@ from export.report.facts import SegmentFacts, shape_words
 WIDTH = 400
 LEFT, RIGHT = 66, 388  # of the blocks; skipping tensors run in the lanes left of them
 LANES, LANE = 6, 8
-LETTER = 6.2  # mean width of a letter of 12 units
+LETTER = 6.6  # mean width of a letter of 12 units
 HEAD, STEP, BOX, EDGE_LINE = 30, 54, 38, 15
 SHOWN = 4  # tensors at one boundary
 
@@ -60,14 +60,8 @@ def _arrow(edges: Sequence[Edge], y: float, board: str) -> tuple[list[str], floa
     """A labelled arrow downwards; what crosses a cut stands out. `board`: from or to which other one."""
     if not edges:
         return [], y + 10
-    shown = sorted(edges, key=lambda edge: not edge.crosses)
-    if len(edges) > SHOWN:
-        shown = shown[: SHOWN - 1]
     lines = [(board, " class=strong")] if board else []
-    lines += [(_tensor(edge), "" if edge.crosses else " class=soft") for edge in shown]
-    if len(edges) > len(shown):
-        rest = sum(edge.value.bytes or 0 for edge in edges) - sum(edge.value.bytes or 0 for edge in shown)
-        lines.append((f"and {len(edges) - len(shown)} more, {size(rest)}", " class=soft"))
+    lines += [(words, "" if crosses else " class=soft") for words, crosses in _tensors(edges)]
     end = y + EDGE_LINE * len(lines) + 10
     thick = 3 if any(edge.crosses for edge in edges) else 1.5
     parts = [
@@ -78,6 +72,16 @@ def _arrow(edges: Sequence[Edge], y: float, board: str) -> tuple[list[str], floa
     return parts, end + 4
 
 
+def _tensors(edges: Sequence[Edge]) -> list[tuple[str, bool]]:
+    """A line per tensor and whether it crosses a cut, those that do first; of many the last line is their sum."""
+    ordered = sorted(edges, key=lambda edge: not edge.crosses)
+    shown = ordered if len(ordered) <= SHOWN else ordered[: SHOWN - 1]
+    lines = [(_tensor(edge), edge.crosses) for edge in shown]
+    rest = ordered[len(shown) :]
+    more = [(f"and {len(rest)} more, {size(sum(e.value.bytes or 0 for e in rest))}", False)] if rest else []
+    return lines + more
+
+
 def _tensor(edge: Edge) -> str:
     value = edge.value
     what = f"{value.name} {shape_words(value.shape)} {value.dtype}" if value.dtype else value.name
@@ -86,7 +90,8 @@ def _tensor(edge: Edge) -> str:
 
 def _band(segment: SegmentFacts, drawn: Blocks, late: Sequence[Edge], colour: str, y: float) -> tuple[list[str], float]:
     """A segment: its name, its weights, what it reads of the model's inputs beyond the first, its blocks."""
-    top = y + HEAD + EDGE_LINE * len(late)
+    lines = _tensors(late)
+    top = y + HEAD + EDGE_LINE * len(lines)
     height = top - y + STEP * len(drawn.blocks)
     frame = f'width="{WIDTH - 2}" height="{height:.0f}" rx="8" fill="{colour}" fill-opacity="0.1" stroke="{colour}"'
     weights = f"{size(segment.weight_bytes)} of weights"
@@ -95,10 +100,8 @@ def _band(segment: SegmentFacts, drawn: Blocks, late: Sequence[Edge], colour: st
         _text(LEFT, y + 20, segment.name, WIDTH - 160, f' class=strong style="fill:{colour}"'),
         f'<text x="{RIGHT}" y="{y + 20:.0f}" text-anchor="end" class="soft">{weights}</text>',
     ]
-    parts += [
-        _text(LEFT, y + 35 + EDGE_LINE * i, f"reads {_tensor(edge)}", RIGHT, " class=soft")
-        for i, edge in enumerate(late)
-    ]
+    for i, (words, _) in enumerate(lines):
+        parts.append(_text(LEFT, y + 35 + EDGE_LINE * i, f"{'' if i else 'reads '}{words}", RIGHT, " class=soft"))
     parts += _lanes(drawn, colour, (y, top, y + height))
     for i, block in enumerate(drawn.blocks):
         parts += _box(block, colour, top + STEP * i)

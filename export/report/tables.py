@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterable, Sequence
 
 from console.table import mib, shown, size
 from export.report.account import Account
+from export.report.edges import Edge
 from export.report.facts import shape_words
 from wire.manifest import Slot
 
@@ -72,18 +74,37 @@ def segment_rows(account: Account) -> list[list[object]]:
 
 
 def tensor_rows(account: Account) -> list[list[object]]:
-    """A row per tensor that enters, leaves or crosses."""
+    """A row per tensor that enters, leaves or crosses; many states of one kind, as caches are, share a row."""
+    rows: list[list[object]] = []
+    for _, group in itertools.groupby(account.edges, key=_kind_of_state):
+        alike = list(group)
+        rows += [_states(alike)] if len(alike) > FEW else [_tensor(edge) for edge in alike]
+    return rows
+
+
+def _kind_of_state(edge: Edge) -> object:
+    """What states have in common that share a row; what is no state shares none."""
+    value = edge.value
+    return (value.dtype, value.shape, edge.source, edge.targets) if value.origin == "state" else value.name
+
+
+def _tensor(edge: Edge) -> list[object]:
+    value, known = edge.value, bool(edge.value.dtype)
+    shape = shape_words(value.shape) if known else "-"
     return [
-        [
-            edge.value.name,
-            edge.value.dtype or "-",
-            shape_words(edge.value.shape) if edge.value.dtype else "-",
-            size(edge.value.bytes) if edge.value.dtype else "-",
-            edge.source,
-            few(edge.targets, FEW),
-        ]
-        for edge in account.edges
+        value.name,
+        value.dtype or "-",
+        shape,
+        size(value.bytes) if known else "-",
+        edge.source,
+        few(edge.targets, FEW),
     ]
+
+
+def _states(edges: Sequence[Edge]) -> list[object]:
+    first, total = _tensor(edges[0]), sum(edge.value.bytes or 0 for edge in edges)
+    name = f"{edges[0].value.name} to {edges[-1].value.name}"
+    return [name, first[1], f"{len(edges)} x {first[2]}", size(total), *first[4:]]
 
 
 def graph_rows(account: Account) -> list[list[object]]:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 
-from console.table import MIB, mib, shown, table
+from console.table import MIB, mib, shown, size, table
 from export.report.account import Account, absent_stages
-from export.report.facts import shape_words
+from export.report.facts import shape_words, tensor_bytes
 from export.report.tables import BOARDS, board_rows, few, tables
 from wire.manifest import Tensor
 
@@ -45,7 +45,8 @@ def facts(account: Account) -> Iterator[tuple[str, str]]:
         yield "output", _tensors(m.outputs)
     if m.states:
         pairs = [f"{s.input} -> {s.output} {s.dtype} {shape_words(s.shape)}" for s in m.states]
-        yield "state", few(pairs)
+        total = sum(tensor_bytes(s.dtype, s.shape) or 0 for s in m.states)
+        yield "state", f"{few(pairs, 2)}; {size(total)} in all"
     yield "head", _head(account)
     if m.labels:
         yield "labels", few(m.labels)

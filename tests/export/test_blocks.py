@@ -9,7 +9,8 @@ import onnx_ir as ir
 import pytest
 
 from console.errors import BadData
-from export.report.blocks import ENTRY, Block, Blocks, blocks_of, module_of, read_blocks
+from export.report.blocks import ENTRY, Block, Blocks, blocks_of, read_blocks
+from export.report.modules import module_of
 from tests.export.graphs import Builder, residual_mlp
 
 NONE: frozenset[str] = frozenset()
@@ -64,6 +65,12 @@ def test_a_short_run_without_weights_belongs_to_its_neighbour() -> None:
     assert labels(blocks_of(model.graph, NONE)) == [("stem", "stem", 1, 9), ("layer.0", "layer.0", 1, 4)]
 
 
+def test_modules_below_one_root_are_told_apart() -> None:
+    """Where one module holds numbered ones, those beside them are named with their own part of the path."""
+    modules = ["model.embed", "model.layer.0", "model.layer.1", "model.norm", "head"]
+    assert [block.first for block in blocks_of(chain(*named(*modules)).graph, NONE).blocks] == modules
+
+
 def test_few_blocks_are_looked_into() -> None:
     """Where the first number divides too coarsely, the second one does."""
     modules = [f"stages.{s}.{kind}.{i}" for s in range(2) for kind, i in (("a", 0), ("b", 0), ("a", 1), ("b", 1))]
@@ -82,8 +89,12 @@ def test_what_tells_the_module_of_a_node() -> None:
     assert module_of(node) == "blocks.0.fc"
     del node.metadata_props["pkg.torch.onnx.name_scopes"]
     assert module_of(node) == "encoder.layer.1"
-    node.name = "node_linear_1"
+    node.name, value.name = "node_linear_1", "/decoder/layer.2/MatMul_output_0"
+    assert module_of(node) == "decoder.layer.2"
+    value.name = "y"
     assert module_of(node) == "deep.layer.3"
+    node.inputs[1].name = "/decoder/layer.2/Constant_output_0"  # type: ignore[union-attr]  # it was given above
+    assert module_of(node) == ""
     assert module_of(ir.node("Relu", [value], name="r")) == ""
 
 

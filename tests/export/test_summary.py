@@ -11,7 +11,7 @@ import pytest
 
 from export.pipeline import ExportedBundle
 from export.summary import closing, summaries
-from tests.export.reports import MIB, changed, told
+from tests.export.reports import MIB, chain_of, changed, told
 
 
 def made(tmp_path: Path, *names: str) -> list[ExportedBundle]:
@@ -45,6 +45,16 @@ def test_what_only_some_boards_have_names_them(tmp_path: Path) -> None:
     assert lines[3].split()[-2:] == ["-", "-"]
     assert "zero: stayed in fp32, not a matrix: norm" in lines
     assert "warning: segment1.forward was measured 7.0 MiB above its prediction" in lines
+
+
+def test_a_chain_has_a_line(tmp_path: Path) -> None:
+    """The boards of a chain are named in running order, with what goes from one to the next."""
+    bundles = [ExportedBundle(f, changed(f, lambda m: m), 77 * MIB) for f in chain_of(tmp_path, ("a", "b"))]
+    second = bundles[1]
+    later = replace(second.manifest, segments=second.manifest.segments[1:], slots=second.manifest.slots[1:])
+    lines = closing([replace(second, manifest=later), bundles[0]]).splitlines()
+    assert [line.split()[0] for line in lines[2:4]] == ["a", "b"]
+    assert lines[4] == "line: a -> b, 40 B between boards"
 
 
 @pytest.mark.parametrize("length", [9, 40, 63])
