@@ -16,7 +16,8 @@ STYLE = """
 :root { --ink:#1b1f24; --soft:#59636e; --line:#d1d9e0; --paper:#fff; --panel:#f6f8fa; --a:#0969da; --b:#bc4c00;
   --c:#1a7f37; --d:#8250df; --e:#bf3989; --f:#9a6700; --g:#1b7c83; --bad:#cf222e }
 @media (prefers-color-scheme: dark) { :root { --ink:#e6edf3; --soft:#9198a1; --line:#3d444d; --paper:#0d1117;
-  --panel:#151b23; --a:#4493f8; --b:#db6d28; --c:#3fb950; --d:#ab7df8; --e:#db61a2; --f:#d29922; --g:#39c5cf; --bad:#f85149 } }
+  --panel:#151b23; --a:#4493f8; --b:#db6d28; --c:#3fb950; --d:#ab7df8; --e:#db61a2; --f:#d29922;
+  --g:#39c5cf; --bad:#f85149 } }
 body { font:16px/1.5 system-ui,sans-serif; color:var(--ink); background:var(--paper); max-width:60rem;
   margin:2rem auto; padding:0 1rem }
 h1 { font-size:1.7rem; margin-bottom:.2rem } h2 { font-size:1.2rem; margin-top:2.2rem }
