@@ -127,7 +127,7 @@ def sealed(model: Prepared, stage: Stage, out: Path, quant: str) -> Bundle:
         files = describe_files(folder, names)
         seal_bundle(
             folder,
-            describe(model, stage, board, decision, name="tiny", labels=(), files=files),
+            describe(model, stage, board, decision, name="tiny", labels=(), files=files, measured_bytes=0),
             new_key("publisher", "t"),
         )
     return open_bundle(out, None)

@@ -62,6 +62,12 @@ def copy_of(captured: Captured) -> Captured:
     return replace(captured, model=captured.model.clone())
 
 
+def hidden_of(captured: Captured) -> str:
+    """The output that a head goes on, of a model that has one."""
+    assert captured.hidden is not None
+    return captured.hidden
+
+
 def text(batch: int, sequence: int, vocabulary: int = 96, seed: int = 0) -> dict[str, Array]:
     """Token ids with padding on the right, a different length in each row, the first row full."""
     drawn = np.random.default_rng(seed)

@@ -22,6 +22,7 @@ from export.sources.captured import Captured
 from export.stage import Key, build_stage, verify_stage
 from export.verify import pooled_features
 from export.write import read_golden
+from tests.export.runtime import hidden_of
 from tests.export.test_chain import prepared_from
 from wire.bundle import Bundle, open_bundle
 from wire.envelope import Trust
@@ -105,7 +106,7 @@ def test_the_bundles_in_a_row_compute_what_the_original_computes(
     carried = {tensor.name: raw[tensor.name] for tensor in bundles[1].manifest.inputs}
     features = Chain(links_of(bundles[1])).forward({**crossed, **carried})["features"]
     session = ort.InferenceSession(str(captured_bert.original))
-    hidden = session.run([captured_bert.hidden], {v.name: raw[v.name] for v in session.get_inputs()})[0]
+    hidden = session.run([hidden_of(captured_bert)], {v.name: raw[v.name] for v in session.get_inputs()})[0]
     np.testing.assert_allclose(features, pooled_features(hidden, raw), atol=1e-5, rtol=1e-5)
 
 

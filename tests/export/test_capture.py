@@ -14,7 +14,7 @@ from transformers import AutoModel
 from console.errors import MissingDependency, UnsupportedModel, UsageError
 from export.capture import capture
 from export.sources.captured import Captured
-from tests.export.runtime import pictures, run, text, worst
+from tests.export.runtime import hidden_of, pictures, run, text, worst
 
 TOLERANCE = 1e-5
 
@@ -30,14 +30,14 @@ def test_a_captured_text_encoder_is_the_original(captured_bert: Captured, bert_f
     """The graph and the untouched file both compute what torch computes, padding included."""
     feeds = text(3, 11)
     wanted = torch_hidden(bert_folder, feeds)
-    assert worst(run(captured_bert.original, feeds)[captured_bert.hidden], wanted) <= TOLERANCE
-    assert worst(run(captured_bert.model, feeds)[captured_bert.hidden], wanted) <= TOLERANCE
+    assert worst(run(captured_bert.original, feeds)[hidden_of(captured_bert)], wanted) <= TOLERANCE
+    assert worst(run(captured_bert.model, feeds)[hidden_of(captured_bert)], wanted) <= TOLERANCE
 
 
 def test_a_captured_picture_encoder_is_the_original(captured_vit: Captured, vit_folder: Path) -> None:
     """The same for pictures, whose size is written into the graph's input."""
     feeds = pictures(2)
-    assert worst(run(captured_vit.model, feeds)[captured_vit.hidden], torch_hidden(vit_folder, feeds)) <= TOLERANCE
+    assert worst(run(captured_vit.model, feeds)[hidden_of(captured_vit)], torch_hidden(vit_folder, feeds)) <= TOLERANCE
     shape = captured_vit.model.graph.inputs[0].shape
     assert shape is not None
     assert list(shape)[1:] == [3, 16, 16]
@@ -46,7 +46,7 @@ def test_a_captured_picture_encoder_is_the_original(captured_vit: Captured, vit_
 def test_a_capture_says_what_it_is(captured_bert: Captured, captured_vit: Captured) -> None:
     """Modality, hidden output, digest and name are those of the source."""
     assert (captured_bert.modality, captured_vit.modality) == ("text", "image")
-    assert captured_bert.hidden == captured_vit.hidden == "last_hidden_state"
+    assert hidden_of(captured_bert) == hidden_of(captured_vit) == "last_hidden_state"
     assert len(captured_bert.source_sha256) == 64
     assert captured_bert.source_sha256 != captured_vit.source_sha256
     assert captured_bert.name.startswith("bert")

@@ -18,7 +18,7 @@ from export.prepare import Prepared
 from export.slots import SlotSite, insert_slots
 from export.sources.captured import Captured
 from export.stage import Key, Stage, build_stage, checking_values, verify_stage
-from tests.export.runtime import copy_of
+from tests.export.runtime import copy_of, hidden_of
 
 BATCH, SEQUENCE, CLASSES, RANK = 2, 9, 3, 4
 BAR = 1e-5
@@ -31,7 +31,7 @@ def prepared_from(captured: Captured, targets: str = "all-linear") -> Prepared:
     """Slots and head in a copy of a capture."""
     captured = copy_of(captured)
     sites = insert_slots(captured.model, targets)
-    head = append_head(captured.model, captured.hidden, captured.modality, CLASSES)
+    head = append_head(captured.model, hidden_of(captured), captured.modality, CLASSES)
     sequence = SEQUENCE if captured.modality == "text" else None
     return Prepared(captured, sites, head, CLASSES, sequence, ("fp32", "int8"))
 

@@ -17,7 +17,7 @@ from export.linears import linears
 from export.slots import SlotSite, insert_slots
 from export.sources.captured import Captured
 from tests.export.models import write_tokenizer
-from tests.export.runtime import copy_of, pictures, run, session, text, worst
+from tests.export.runtime import copy_of, hidden_of, pictures, run, session, text, worst
 
 TOLERANCE = 1e-5
 Array = npt.NDArray[np.float32]
@@ -60,9 +60,9 @@ def test_nothing_fed_is_the_base_model(which: str, request: pytest.FixtureReques
     captured = copy_of(request.getfixturevalue(which))
     insert_slots(captured.model, "all-linear")
     feeds = pictures(2) if captured.modality == "image" else text(2, 9)
-    wanted = run(captured.original, feeds)[captured.hidden]
+    wanted = run(captured.original, feeds)[hidden_of(captured)]
     for model in (captured.model, freeze(captured.model, 2, 9)):
-        assert worst(run(model, feeds)[captured.hidden], wanted) <= TOLERANCE
+        assert worst(run(model, feeds)[hidden_of(captured)], wanted) <= TOLERANCE
 
 
 @pytest.mark.parametrize("which", ["captured_bert", "captured_distilbert", "captured_vit"])
@@ -76,10 +76,10 @@ def test_fed_slots_are_low_rank_changes_of_their_modules(which: str, request: py
     adapters = fed(sites)
     folder = request.getfixturevalue(which.replace("captured_", "") + "_folder")
     wanted = torch_with_slots(folder, sites, adapters, feeds)
-    assert worst(wanted, run(captured.original, feeds)[captured.hidden]) > 0.1
+    assert worst(wanted, run(captured.original, feeds)[hidden_of(captured)]) > 0.1
     frozen = freeze(captured.model, 2, 9)
     for level in ("disable", "all"):
-        assert worst(run(frozen, {**feeds, **adapters}, level)[captured.hidden], wanted) <= TOLERANCE
+        assert worst(run(frozen, {**feeds, **adapters}, level)[hidden_of(captured)], wanted) <= TOLERANCE
 
 
 def test_the_scale_is_an_input_that_counts(captured_bert: Captured) -> None:
@@ -89,9 +89,9 @@ def test_the_scale_is_an_input_that_counts(captured_bert: Captured) -> None:
     adapters, feeds = fed(sites, rank=3), text(2, 9)
     off = {site.scale: np.array(0, np.float32) for site in sites}
     frozen = freeze(captured.model, 2, 9)
-    base = run(frozen, feeds)[captured.hidden]
-    assert worst(run(frozen, {**feeds, **adapters})[captured.hidden], base) > 0.1
-    assert worst(run(frozen, {**feeds, **adapters, **off})[captured.hidden], base) == 0.0
+    base = run(frozen, feeds)[hidden_of(captured)]
+    assert worst(run(frozen, {**feeds, **adapters})[hidden_of(captured)], base) > 0.1
+    assert worst(run(frozen, {**feeds, **adapters, **off})[hidden_of(captured)], base) == 0.0
 
 
 def test_peft_computes_the_same(captured_bert: Captured, bert_folder: Path) -> None:
@@ -112,7 +112,7 @@ def test_peft_computes_the_same(captured_bert: Captured, bert_folder: Path) -> N
             modules[site.module].lora_A["default"].weight.copy_(torch.from_numpy(adapters[site.a].T.copy()))
             modules[site.module].lora_B["default"].weight.copy_(torch.from_numpy(adapters[site.b].T.copy()))
         wanted = model(**{n: torch.from_numpy(a) for n, a in feeds.items()}).last_hidden_state.numpy()
-    found = run(captured.model, {**feeds, **adapters})[captured.hidden]
+    found = run(captured.model, {**feeds, **adapters})[hidden_of(captured)]
     assert worst(found, np.asarray(wanted)) <= TOLERANCE
 
 
