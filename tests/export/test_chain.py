@@ -126,13 +126,14 @@ def test_segments_below_the_first_slot_have_no_backward_graph(captured_bert: Cap
     stage = stage_of(prepared_from(captured_bert, r"layer\.3\.attention\.self\.query$"), 4, tmp_path)
     kinds = [sorted(piece.shipped) for piece in stage.pieces]
     assert kinds[0] == ["forward"]
-    assert kinds[-1] == ["backward", "forward"]
-    first = next(i for i, k in enumerate(kinds) if len(k) == 2)
+    assert kinds[-1][0] == "backward"
+    first = next(i for i, k in enumerate(kinds) if "backward" in k)
     assert stage.pieces[first].segment.differentiable == ()
 
 
 @pytest.mark.parametrize("mode", ["serve", "train-forward"])
 def test_forward_modes_have_no_backward_graph(mode: str, captured_bert: Captured, tmp_path: Path) -> None:
-    """Serving and forward-only training ship forward graphs alone."""
+    """Serving and forward-only training ship graphs that run forward alone."""
     stage = stage_of(prepared_from(captured_bert), 1, tmp_path, mode=mode)
-    assert [sorted(piece.shipped) for piece in stage.pieces] == [["forward"], ["forward"]]
+    assert len(stage.pieces) == 2
+    assert all({"forward"} <= set(piece.shipped) <= {"forward", "serve"} for piece in stage.pieces)
