@@ -1,22 +1,86 @@
-"""What the worker of a board needs in memory, in plain numbers (docs/plan.md, "Memory").
+"""What the worker of a board needs in memory, in plain numbers (docs/plan.md, "What a segment needs").
 
 A worker is one process: its libraries, one session at a time with the weights that it maps, the activations
 of one micro-batch, the adapters with what their optimiser keeps, and the boundary tensors between segments.
+What its libraries and a session take for themselves was measured and stands in memory.toml.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from console.toml import read_toml
+from wire.record import at_least, matching, read_record
 
 MIB = 1024 * 1024
+FILE = Path(__file__).with_name("memory.toml")
 
-# All three measured on x86-64 with Python 3.11, numpy 2.4, onnxruntime 1.31.1, tokenizers 0.22; not on Arm.
-# 47 MiB of imports and 3 of what a worker adds before its first session; the imports alone:
-#   python -c "import numpy, onnxruntime, tokenizers; print(open('/proc/self/status').read())" | grep VmHWM
-WORKER_BASE_BYTES = 50 * MIB
-WORKER_IMPORTS = ("numpy", "onnxruntime", "tokenizers")
-# A session that has run: 6 MiB for graph and kernels, 7 for the pages of onnxruntime that only a run touches.
-SESSION_BYTES = 13 * MIB
+
+@dataclass(frozen=True)
+class Constant:
+    """A number in bytes, and how it was obtained."""
+
+    value: int = field(metadata=at_least(0))
+    source: str = field(metadata=matching(r"measured: .+"))
+
+
+@dataclass(frozen=True)
+class Constants:
+    """What is independent of a model.
+
+    Attributes:
+        base_text_bytes: a process that has imported what a worker of texts does; likewise pictures and plain tensors.
+        worker_bytes: what a worker adds to that before its first session.
+        session_bytes: a session of one node that has run: the runtime's own pages.
+        node_bytes: what one more node adds to it.
+        operator_bytes: what one more kind of operator adds to it: the pages of its code.
+    """
+
+    machine: str
+    versions: dict[str, str]
+    base_text_bytes: Constant
+    base_image_bytes: Constant
+    base_tensors_bytes: Constant
+    worker_bytes: Constant
+    session_bytes: Constant
+    node_bytes: Constant
+    operator_bytes: Constant
+    extra: dict[str, Any] = field(default_factory=dict)
+
+
+CONSTANTS = read_record(Constants, read_toml(FILE), FILE.name)
+
+# what a worker imports, by the kind of its preprocessing
+IMPORTS = {
+    "text": ("numpy", "onnxruntime", "tokenizers"),
+    "image": ("numpy", "onnxruntime", "PIL.Image"),
+    "tensors": ("numpy", "onnxruntime"),
+}
+BASE_BYTES = {
+    "text": CONSTANTS.base_text_bytes.value,
+    "image": CONSTANTS.base_image_bytes.value,
+    "tensors": CONSTANTS.base_tensors_bytes.value,
+}
+# Plans are made with one base, the largest: the kinds differ by some 3 MiB.
+WORKER_BASE_BYTES = max(BASE_BYTES.values()) + CONSTANTS.worker_bytes.value
+TYPICAL_NODES, TYPICAL_OPERATORS = 300, 20
+
+
+def session_bytes(nodes: int, operators: int) -> int:
+    """What a session takes for itself: `nodes` in its graph, of so many kinds of `operators`.
+
+    >>> session_bytes(1001, 10) - session_bytes(1, 10) == 1000 * CONSTANTS.node_bytes.value
+    True
+    """
+    c = CONSTANTS
+    return c.session_bytes.value + nodes * c.node_bytes.value + operators * c.operator_bytes.value
+
+
+# of a segment whose graph is not made yet
+SESSION_BYTES = session_bytes(TYPICAL_NODES, TYPICAL_OPERATORS)
+
 # What allocators hold above the live bytes: 0 to 22 % over 40 graphs and options, forward graphs least.
 FRAGMENTATION_PERCENT = 12
 

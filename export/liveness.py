@@ -8,20 +8,14 @@ a freed buffer goes to the next value of the same shape and lives on meanwhile.
 
 from __future__ import annotations
 
-import math
 from collections import Counter
 from dataclasses import dataclass, field
 
 import onnx_ir as ir
 
-from export.gradient.dims import Dims, broadcast, dims_of, dtype_of
+from export.gradient.dims import dims_of, dtype_of
+from export.kernels import ALIASES, IN_PLACE, scratch
 from export.values import COST_RANK, bodies, reads, value_bytes
-
-ALIASES = frozenset({"Reshape", "Squeeze", "Unsqueeze", "Flatten", "Identity"})
-# Kernels that write over their first input at its last use, if shape and element size agree. Measured, kernel by
-# kernel, on onnxruntime 1.31.1 with buffers of 16 MiB: plain arithmetic (Add, Mul, Neg, Exp, ...), Erf, Gelu
-# and LayerNormalization do not.
-IN_PLACE = frozenset({"Relu", "Sigmoid", "Tanh", "Softmax", "LogSoftmax", "Clip", "Cast", "ScatterElements"})
 
 
 @dataclass
@@ -35,6 +29,25 @@ class Buffer:
     uses: int = 0
     pinned: bool = False  # fed, fetched or constant: not to be written over or handed on
     values: list[ir.Value] = field(default_factory=list)
+
+
+@dataclass
+class Step:
+    """One node of a run: buffers that begin with it, what its kernel takes meanwhile, buffers that end with it."""
+
+    takes: list[Buffer] = field(default_factory=list)
+    scratch: list[int] = field(default_factory=list)
+    gives: list[Buffer] = field(default_factory=list)
+
+
+def steps(graph: ir.Graph, rank: int = COST_RANK) -> list[Step]:
+    """What a run allocates and frees, node by node; buffers that leave the graph are freed by nobody here."""
+    out = [Step(scratch=scratches(node, rank)) for node in graph]
+    for buffer in buffers(graph, rank):
+        out[buffer.start].takes.append(buffer)
+        if not buffer.pinned:
+            out[buffer.end].gives.append(buffer)
+    return out
 
 
 def live_bytes(graph: ir.Graph, rank: int = COST_RANK, *, hand_on: bool = True) -> list[int]:
@@ -52,7 +65,7 @@ def live_bytes(graph: ir.Graph, rank: int = COST_RANK, *, hand_on: bool = True) 
     out, alive = [], 0
     for index, node in enumerate(graph):
         alive += change[index]
-        out.append(alive + _scratch(node, rank))
+        out.append(alive + sum(scratches(node, rank)))
     return out
 
 
@@ -94,8 +107,9 @@ def buffers(graph: ir.Graph, rank: int = COST_RANK, *, hand_on: bool = True) -> 
 
 def _taken_over(node: ir.Node, value: ir.Value, held: dict[ir.Value, Buffer]) -> Buffer | None:
     """The input whose memory an output shares, if the kernel allows it."""
-    if node.domain == "" and node.op_type in ALIASES and node.inputs[0] in held:
-        return held[node.inputs[0]]
+    if node.domain == "" and node.op_type in ALIASES and node.inputs[0] is not None:
+        # of something that was fed, or of a weight: no memory of the run's own
+        return held.get(node.inputs[0]) or Buffer(0, 0, 0, (), pinned=True)
     source = node.inputs[0] if node.domain == "" and node.op_type in IN_PLACE else None
     if source is None or source not in held:
         return None
@@ -105,8 +119,9 @@ def _taken_over(node: ir.Node, value: ir.Value, held: dict[ir.Value, Buffer]) ->
 
 def _handed_on(value: ir.Value, free: list[Buffer], hand_on: bool) -> Buffer | None:
     """A freed buffer of the same shape, the one freed last first."""
-    for position, buffer in enumerate(free if hand_on else ()):
-        if buffer.shape == _shape(value):
+    shape = _shape(value)
+    for position, buffer in enumerate(free if hand_on and len(shape) > 1 else ()):
+        if buffer.shape == shape:
             return free.pop(position)
     return None
 
@@ -115,16 +130,7 @@ def _shape(value: ir.Value) -> tuple[object, ...]:
     return (dtype_of(value).bitwidth, *dims_of(value))
 
 
-def _scratch(node: ir.Node, rank: int) -> int:
-    """What a kernel allocates while it runs, beside its outputs."""
+def scratches(node: ir.Node, rank: int) -> list[int]:
+    """What a node allocates while it runs, beside its outputs; a body counts with the most it has alive."""
     inner = max((max(live_bytes(body, rank), default=0) for body in bodies(node)), default=0)
-    if node.op_type != "Where" or node.domain:
-        return inner
-    # the condition selects from each side into a tensor of its own, as wide as the two together
-    condition, *sides = (dims_of(value) for value in reads(node))
-    return inner + sum(_bytes(broadcast(condition, side), node.outputs[0], rank) for side in sides)
-
-
-def _bytes(dims: Dims, like: ir.Value, rank: int) -> int:
-    numbers = [rank if isinstance(dim, str) else dim for dim in dims]
-    return math.prod(numbers) * dtype_of(like).bitwidth // 8
+    return [*([inner] if inner else []), *scratch(node, rank)]

@@ -20,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from console.errors import VerificationError
-from devices.memory import WORKER_IMPORTS
+from devices.memory import IMPORTS
 from export.chain import PLAIN
 from export.difference import relative_difference
 from wire.files import file_digest
@@ -42,7 +42,10 @@ ROOT = Path(__file__).resolve().parent.parent
 
 @dataclass(frozen=True)
 class Peak:
-    """What one process took: high-water mark, the same before the session, step time, and its outputs."""
+    """What one process took: high-water marks with the session and before it, and the time of a step.
+
+    `anon` is what no file is behind; PSS shares what several processes map among them, and is read after the runs.
+    """
 
     options: Options
     peak_bytes: int
@@ -50,6 +53,8 @@ class Peak:
     peak_anon_bytes: int
     base_anon_bytes: int
     step_s: float
+    pss_bytes: int = 0
+    base_pss_bytes: int = 0
 
     @property
     def growth_bytes(self) -> int:
@@ -58,10 +63,13 @@ class Peak:
 
 
 class Measurer:
-    """Measures each graph once: equal graphs of several boards share the figures."""
+    """Measures each graph once: equal graphs of several boards share the figures.
 
-    def __init__(self, work: Path, candidates: tuple[Options, ...] = CANDIDATES) -> None:
-        self.work, self.candidates = work, candidates
+    `kind` is that of the worker's preprocessing, which decides what it imports.
+    """
+
+    def __init__(self, work: Path, candidates: tuple[Options, ...] = CANDIDATES, kind: str = "text") -> None:
+        self.work, self.candidates, self.kind = work, candidates, kind
         self.known: dict[str, Peak] = {}
 
     def best(self, graph: Path, feeds: Mapping[str, NDArray[Any]], advance: Callable[[], None] = lambda: None) -> Peak:
@@ -87,7 +95,7 @@ class Measurer:
         right = []
         for number, options in enumerate(self.candidates):
             kept = self.work / f"outputs{number}.npz"
-            peak = _run(graph, options, given, kept)
+            peak = _run(graph, options, given, kept, self.kind)
             advance()
             if isinstance(peak, str) and reference is None:
                 raise VerificationError(
@@ -109,19 +117,19 @@ def choose(peaks: list[Peak]) -> Peak:
     return min((p for p in peaks if p.peak_bytes <= lowest * AS_GOOD), key=lambda p: p.step_s)
 
 
-def _run(graph: Path, options: Options, feeds: Path, keep: Path) -> Peak | str:
+def _run(graph: Path, options: Options, feeds: Path, keep: Path, kind: str) -> Peak | str:
     """One fresh process; what it said last if it fails."""
     described = keep.with_suffix(".json")
     described.write_text(json.dumps(plain(options)), encoding="utf-8")
     command = [sys.executable, "-m", "export.peak", str(graph), "--options", str(described), "--feeds", str(feeds)]
-    command += ["--keep", str(keep), "--imports", *WORKER_IMPORTS]
+    command += ["--keep", str(keep), "--imports", *IMPORTS[kind]]
     # one arena of malloc, and no threads of numpy: a worker sets the same
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
     done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=TIMEOUT_S, check=False)
     if done.returncode != 0:
         return (done.stderr.strip().splitlines() or [f"exit {done.returncode}"])[-1][:300]
     figures = json.loads(done.stdout.splitlines()[-1])
-    figures.pop("loaded_anon_bytes")
+    figures = {k: v for k, v in figures.items() if k in Peak.__dataclass_fields__}
     return Peak(options, **figures)
 
 
