@@ -23,7 +23,7 @@ import onnx_ir as ir
 from console.table import table
 from devices.memory import FILE, IMPORTS
 from export.chain import PLAIN
-from export.measure import ROOT, Measurer, machine
+from export.measure import Measurer, environment, machine
 from export.predict import run_bytes
 from export.write import write_graphs
 from wire.files import write_atomic
@@ -33,9 +33,8 @@ LENGTHS = (12, 1212)
 # each takes a matrix [8, 8] and perhaps a constant, and gives one
 UNARY = ("Neg", "Exp", "Tanh", "Relu", "Sigmoid", "Erf", "Sqrt", "Abs", "Gelu", "Softmax", "Softplus", "Floor")
 BINARY = ("Add", "Mul", "Sub", "Div", "MatMul", "Max", "Min", "Pow", "Mod", "PRelu", "Sum", "LayerNormalization")
-MODULES = {"text": "edge.text, tokenizers", "image": "edge.image, PIL.Image", "tensors": "numpy"}
 # what a worker imports; it never loads OpenSSL (edge/worker.py)
-WORKER = "import sys; sys.modules['_hashlib'] = None; import edge.jobs, edge.runtime, {}; "
+WORKER = "import sys; sys.modules['_hashlib'] = None; import edge.jobs, edge.runtime, edge.text; "
 PEAK = "print(next(l for l in open('/proc/self/status') if l.startswith('VmHWM')).split()[1])"
 
 
@@ -56,23 +55,23 @@ Found = dict[str, tuple[int, str]]
 
 def bases() -> Found:
     """Processes without a session: as `export.peak` measures graphs, and as a worker is."""
-    found: Found = {}
-    added = []
-    for kind in IMPORTS:
-        base = _median(lambda kind=kind: measured(chain(UNARY, 1), kind)[0])
-        worker = _median(lambda kind=kind: _process(WORKER.format(MODULES[kind]) + PEAK))
-        found[f"base_{kind}_bytes"] = (base, f"VmHWM of a process with {', '.join(IMPORTS[kind])}")
-        added.append(worker - base)
-    return {**found, "worker_bytes": (max(0, *added), "a worker's own modules beyond that, the most of the kinds")}
+    plain = _median(lambda: measured(chain(UNARY, 1), "tensors")[0])
+    pictures = _median(lambda: measured(chain(UNARY, 1), "image")[0])
+    worker = _median(lambda: _process(WORKER + PEAK))
+    return {
+        "base_bytes": (plain, f"VmHWM of a process with {', '.join(IMPORTS['tensors'])}"),
+        "pictures_bytes": (pictures - plain, f"the same with {IMPORTS['image'][-1]}"),
+        "worker_bytes": (max(0, worker - plain), "a worker's own modules beyond that"),
+    }
 
 
 def sessions() -> Found:
     """What sessions take: one kind of node and many, a short chain and a long one."""
     short, long = LENGTHS
-    one = _median(lambda: measured(chain(UNARY[:1], short), "text")[1])
-    many = _median(lambda: measured(chain(UNARY[:1], long), "text")[1])
+    one = _median(lambda: measured(chain(UNARY[:1], short), "tensors")[1])
+    many = _median(lambda: measured(chain(UNARY[:1], long), "tensors")[1])
     kinds = (*UNARY, *BINARY)
-    all_kinds = _median(lambda: measured(chain(kinds, len(kinds)), "text")[1])
+    all_kinds = _median(lambda: measured(chain(kinds, len(kinds)), "tensors")[1])
     node = (many - one) // (long - short)
     operator = (all_kinds - one - (len(kinds) - short) * node) // (len(kinds) - 1)
     return {
@@ -114,13 +113,15 @@ def _median(once: object) -> int:
 
 
 def _process(program: str) -> int:
-    done = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=True)
+    done = subprocess.run(
+        [sys.executable, "-c", program], env=environment(), capture_output=True, text=True, check=True
+    )
     return 1024 * int(done.stdout)
 
 
 def as_toml(found: Found) -> str:
     """The file, with the machine and the versions."""
-    packages = ("numpy", "onnxruntime", "tokenizers", "pillow")
+    packages = ("numpy", "onnxruntime", "pillow")
     versions = {"python": sys.version.split()[0], **{name: version(name) for name in packages}}
     lines = [
         "# What a worker takes beside its graphs, in bytes. Written by: python -m bench.memory_constants --write",

@@ -6,6 +6,7 @@ Nothing in `devices/memory.toml` was measured on them.
 from __future__ import annotations
 
 from collections.abc import Callable
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -14,6 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from export.fold import freeze
+from export.gradient.present import present
 from export.quiet import quiet
 
 Feeds = dict[str, np.ndarray]
@@ -40,13 +42,14 @@ class ResNet(nn.Module):
         super().__init__()
         self.stem = nn.Sequential(nn.Conv2d(3, width, 7, 2, 3), nn.BatchNorm2d(width), nn.ReLU(), nn.MaxPool2d(3, 2, 1))
         sizes = [width, width, 2 * width, 4 * width, 8 * width]
-        blocks = [Block(a, b, 1 + (i > 0)) for i, (a, b) in enumerate(zip(sizes, sizes[1:], strict=False))]
+        blocks = [Block(a, b, 1 + (i > 0)) for i, (a, b) in enumerate(pairwise(sizes))]
         self.stages = nn.Sequential(*blocks)
         self.head = nn.Linear(sizes[-1], 10)
 
     def forward(self, pixel_values: Tensor) -> Tensor:
         """pixel_values [batch, 3, height, width]; logits [batch, 10]."""
-        return self.head(self.stages(self.stem(pixel_values)).mean((2, 3)))
+        logits: Tensor = self.head(self.stages(self.stem(pixel_values)).mean((2, 3)))
+        return logits
 
 
 class UNet(nn.Module):
@@ -55,7 +58,7 @@ class UNet(nn.Module):
     def __init__(self, width: int = 24) -> None:
         super().__init__()
         sizes = [3, width, 2 * width, 4 * width]
-        self.down = nn.ModuleList(self._level(a, b) for a, b in zip(sizes, sizes[1:], strict=False))
+        self.down = nn.ModuleList(self._level(a, b) for a, b in pairwise(sizes))
         self.deep = self._level(4 * width, 8 * width)
         self.up = nn.ModuleList(nn.ConvTranspose2d(2 * n, n, 2, 2) for n in (4 * width, 2 * width, width))
         self.join = nn.ModuleList(self._level(2 * n, n) for n in (4 * width, 2 * width, width))
@@ -63,7 +66,9 @@ class UNet(nn.Module):
 
     @staticmethod
     def _level(a: int, b: int) -> nn.Module:
-        return nn.Sequential(nn.Conv2d(a, b, 3, 1, 1), nn.BatchNorm2d(b), nn.ReLU(), nn.Conv2d(b, b, 3, 1, 1), nn.ReLU())
+        return nn.Sequential(
+            nn.Conv2d(a, b, 3, 1, 1), nn.BatchNorm2d(b), nn.ReLU(), nn.Conv2d(b, b, 3, 1, 1), nn.ReLU()
+        )
 
     def forward(self, pixel_values: Tensor) -> Tensor:
         """pixel_values [batch, 3, height, width]; a map [batch, 2, height, width]."""
@@ -75,7 +80,8 @@ class UNet(nn.Module):
         x = self.deep(x)
         for up, join, side in zip(self.up, self.join, reversed(kept), strict=True):
             x = join(torch.cat([up(x), side], 1))
-        return self.out(x)
+        found: Tensor = self.out(x)
+        return found
 
 
 class Lstm(nn.Module):
@@ -89,7 +95,8 @@ class Lstm(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """x [steps, batch, features]; logits [batch, 10]."""
-        return self.head(self.two(self.one(x)[0])[0][-1])
+        logits: Tensor = self.head(self.two(self.one(x)[0])[0][-1])
+        return logits
 
 
 class Encoder(nn.Module):
@@ -105,7 +112,8 @@ class Encoder(nn.Module):
     def forward(self, input_ids: Tensor) -> Tensor:
         """input_ids [batch, sequence]; hidden [batch, sequence, width]."""
         x = self.words(input_ids) + self.places(torch.arange(input_ids.shape[1]))
-        return self.blocks(x)
+        hidden: Tensor = self.blocks(x)
+        return hidden
 
 
 class Decoder(nn.Module):
@@ -133,8 +141,9 @@ class Decoder(nn.Module):
 
     def forward(self, input_ids: Tensor, *caches: Tensor) -> tuple[Tensor, ...]:
         """input_ids [batch, sequence], caches [batch, groups, context, size] each; logits and the caches after."""
-        x, out = self.words(input_ids), []
-        for i, part in enumerate(self.parts):
+        x, out = self.words(input_ids), list[Tensor]()
+        for i in range(self.layers):
+            part: Any = self.parts[i]
             attended, keys, values = self._attend(part, part["one"](x), caches[2 * i], caches[2 * i + 1])
             x, out = x + attended, [*out, keys, values]
             y = part["two"](x)
@@ -166,10 +175,9 @@ def exported(module: nn.Module, inputs: dict[str, Tensor]) -> tuple[ir.Model, Fe
         program = torch.onnx.export(
             module.eval(), tuple(inputs.values()), dynamo=True, input_names=list(inputs), verbose=False
         )
-    assert program is not None
     first = next(iter(inputs.values()))
     sequence = first.shape[1] if first.dtype == torch.int64 else None
-    model = freeze(program.model, first.shape[0], sequence)
+    model = freeze(present(program).model, first.shape[0], sequence)
     return model, {name: value.numpy() for name, value in inputs.items()}
 
 

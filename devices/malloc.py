@@ -1,20 +1,14 @@
-"""The C library's malloc, told to give large buffers back: what a session without an arena needs of its process."""
+"""How malloc is set in the process that runs graphs: read by the one that starts it, and by the memory model."""
 
 from __future__ import annotations
 
-import contextlib
-import ctypes
+MAPPED_FROM_BYTES = 65536
 
-MAPPED_FROM_BYTES = 128 * 1024
-_M_MMAP_THRESHOLD = -3  # mallopt(3)
-
-
-def map_large_buffers() -> None:
-    """Have every buffer from 128 KiB on be a mapping of its own, which is gone when it is freed.
-
-    glibc would raise that limit to the size of the first large buffer that is freed, and keep all later ones in
-    one heap, where they fragment: a small convolutional net then grew by its largest activation with every run
-    (`python -m bench.memory` shows the peaks). Of this process, for good; other C libraries have no such limit.
-    """
-    with contextlib.suppress(OSError, AttributeError):
-        ctypes.CDLL(None).mallopt(_M_MMAP_THRESHOLD, MAPPED_FROM_BYTES)
+# The limit is fixed since glibc raises its own with every large block that is freed, and keeps all smaller ones in a
+# heap, where they fragment until nothing goes back (mallopt(3)): a small convolutional net whose session has no arena
+# then grew by its largest activation with every run.
+MALLOC = {
+    "MALLOC_ARENA_MAX": "2",
+    "MALLOC_MMAP_THRESHOLD_": str(MAPPED_FROM_BYTES),
+    "MALLOC_TRIM_THRESHOLD_": str(MAPPED_FROM_BYTES),
+}

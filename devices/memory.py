@@ -31,7 +31,8 @@ class Constants:
     """What is independent of a model.
 
     Attributes:
-        base_text_bytes: a process that has imported what a worker of texts does; likewise pictures and plain tensors.
+        base_bytes: a process that has imported what every worker does. Texts are encoded in a process of their own.
+        pictures_bytes: what reading pictures adds to that.
         worker_bytes: what a worker adds to that before its first session.
         session_bytes: a session of one node that has run: the runtime's own pages.
         node_bytes: what one more node adds to it.
@@ -40,9 +41,8 @@ class Constants:
 
     machine: str
     versions: dict[str, str]
-    base_text_bytes: Constant
-    base_image_bytes: Constant
-    base_tensors_bytes: Constant
+    base_bytes: Constant
+    pictures_bytes: Constant
     worker_bytes: Constant
     session_bytes: Constant
     node_bytes: Constant
@@ -54,18 +54,22 @@ CONSTANTS = read_record(Constants, read_toml(FILE), FILE.name)
 
 # what a worker imports, by the kind of its preprocessing
 IMPORTS = {
-    "text": ("numpy", "onnxruntime", "tokenizers"),
+    "text": ("numpy", "onnxruntime"),
     "image": ("numpy", "onnxruntime", "PIL.Image"),
     "tensors": ("numpy", "onnxruntime"),
 }
-BASE_BYTES = {
-    "text": CONSTANTS.base_text_bytes.value,
-    "image": CONSTANTS.base_image_bytes.value,
-    "tensors": CONSTANTS.base_tensors_bytes.value,
-}
-# Plans are made with one base, the largest: the kinds differ by some 3 MiB.
-WORKER_BASE_BYTES = max(BASE_BYTES.values()) + CONSTANTS.worker_bytes.value
+# Plans are made with one base, that of pictures: it is some 2 MiB above the other.
+WORKER_BASE_BYTES = sum(c.value for c in (CONSTANTS.base_bytes, CONSTANTS.pictures_bytes, CONSTANTS.worker_bytes))
 TYPICAL_NODES, TYPICAL_OPERATORS = 300, 20
+
+
+def base_bytes(kind: str) -> int:
+    """A process that has imported what a worker does, by the kind of its preprocessing.
+
+    >>> base_bytes("text") == base_bytes("tensors") < base_bytes("image") < WORKER_BASE_BYTES
+    True
+    """
+    return CONSTANTS.base_bytes.value + (CONSTANTS.pictures_bytes.value if kind == "image" else 0)
 
 
 def session_bytes(nodes: int, operators: int) -> int:
@@ -78,7 +82,7 @@ def session_bytes(nodes: int, operators: int) -> int:
     return c.session_bytes.value + nodes * c.node_bytes.value + operators * c.operator_bytes.value
 
 
-# of a segment whose graph is not made yet
+# of a segment whose graph is not made yet: a block or two of a transformer, forward and backward
 SESSION_BYTES = session_bytes(TYPICAL_NODES, TYPICAL_OPERATORS)
 
 # What allocators hold above the live bytes: 0 to 22 % over 40 graphs and options, forward graphs least.

@@ -14,6 +14,7 @@ from typing import IO, TYPE_CHECKING, Any, Protocol, cast
 
 from console.errors import BadData
 from console.table import mib
+from devices.malloc import MALLOC
 from edge.memory import memory
 from edge.request import Request, read_frame, write_frame
 
@@ -196,20 +197,14 @@ def _ending(code: int) -> str:
 
 
 def _environment(threads: int) -> dict[str, str]:
-    """Few threads, few allocator arenas, and freed blocks go back at once: a board's memory is worth more than time.
-
-    The thresholds are fixed since malloc raises its own with every large block that is freed, until nothing goes back
-    (mallopt(3)): 3 MiB of 91 for a bundle of two segments, at no cost where graphs use onnxruntime's arena.
-    """
+    """Few threads, few allocator arenas, and freed blocks go back at once: a board's memory is worth more than time."""
     root = str(Path(__file__).resolve().parent.parent)
     paths = [root, *filter(None, [os.environ.get("PYTHONPATH")])]
     wanted = {
         "PYTHONPATH": os.pathsep.join(paths),
         "OMP_NUM_THREADS": str(threads),
         "OPENBLAS_NUM_THREADS": str(threads),
-        "MALLOC_ARENA_MAX": "2",
-        "MALLOC_MMAP_THRESHOLD_": "65536",
-        "MALLOC_TRIM_THRESHOLD_": "65536",
+        **MALLOC,
         "TOKENIZERS_PARALLELISM": "false",
     }
     return {**os.environ, **wanted}

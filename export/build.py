@@ -88,12 +88,6 @@ def twin(exact: ir.Model, shipped: ir.Model) -> ir.Model:
     return model
 
 
-def weight_bytes(model: ir.Model) -> int:
-    """Bytes of all weights, as if every page of them were touched: after some thousand examples, each was."""
-    weights = [value for value in model.graph.initializers.values() if not value.is_graph_input()]
-    return sum(value.const_value.nbytes for value in weights if value.const_value is not None)
-
-
 def _numbers(value: ir.Value) -> np.ndarray:
     return present(value.const_value).numpy()
 

@@ -165,15 +165,16 @@ def _segment(stage: Stage, piece: Piece, link: Link, bucket: str) -> m.Segment:
     )
 
 
-def _memory(predicted_bytes: int, peak: Peak) -> m.Measured:
+def _memory(parts: dict[str, int], peak: Peak) -> m.Measured:
     extra = {"measured_anonymous_bytes": peak.peak_anon_bytes, "base_anonymous_bytes": peak.base_anon_bytes}
+    extra |= {"measured_pss_bytes": peak.pss_bytes, "base_pss_bytes": peak.base_pss_bytes}
     return m.Measured(
-        predicted_bytes=predicted_bytes,
+        predicted_bytes=sum(parts.values()),
         measured_bytes=peak.peak_bytes,
         base_bytes=peak.base_bytes,
         step_s=peak.step_s,
         machine=machine(),
-        extra={**extra, "threads": 1},
+        extra={"parts": parts, **extra, "threads": 1},
     )
 
 

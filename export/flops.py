@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable
 import onnx_ir as ir
 
 from export.gradient.dims import Dims, dims_of, unknown_dims
-from export.liveness import ALIASES
+from export.kernels import ALIASES
 from export.values import COST_RANK, bodies, constant_nodes, is_weight, reads, value_bytes
 
 GATES = {"LSTM": 4, "GRU": 3, "RNN": 1}

@@ -13,6 +13,7 @@ from collections.abc import Callable
 import onnx_ir as ir
 
 from export.gradient.dims import Dims, broadcast, dims_of, dtype_of
+from export.gradient.present import present
 
 ALIASES = frozenset({"Reshape", "Squeeze", "Unsqueeze", "Flatten", "Identity"})
 # Kernels that write over their first input at its last use, if shape and element size agree. Plain arithmetic
@@ -50,13 +51,7 @@ def _bytes(value: ir.Value, rank: int) -> int:
 
 
 def _input(node: ir.Node, position: int) -> ir.Value:
-    value = node.inputs[position]
-    assert value is not None, (node.op_type, position)
-    return value
-
-
-def _has(node: ir.Node, position: int) -> bool:
-    return len(node.inputs) > position and node.inputs[position] is not None
+    return present(node.inputs[position])
 
 
 def _int(node: ir.Node, name: str, default: int) -> int:
@@ -78,9 +73,9 @@ def _conv(node: ir.Node, rank: int) -> Sizes:
     plain = all(s == 1 for s in _ints(node, "strides", [1])) and not any(_ints(node, "pads", [0]))
     if plain and kernel == 1:
         return []
-    if plain and spatial == 2 and channels == 1 and all(d == 1 for d in _ints(node, "dilations", [1])):
-        if w[3] == x[3] or (w[2] == x[2] and w[3] == 1):
-            return []
+    flat = plain and spatial == 2 and channels == 1 and all(d == 1 for d in _ints(node, "dilations", [1]))
+    if flat and (w[3] == x[3] or (w[2] == x[2] and w[3] == 1)):
+        return []
     if filters > pixels:
         return [4 * pixels * channels * kernel]
     return [CONV_SEGMENT_BYTES]
@@ -94,7 +89,7 @@ def _conv_transpose(node: ir.Node, rank: int) -> Sizes:
 
 def _integer_conv(node: ir.Node, rank: int) -> Sizes:
     """ConvInteger: columns of one byte for one group."""
-    x, w, y = (dims_of(value) for value in (_input(node, 0), _input(node, 1), node.outputs[0]))
+    w, y = dims_of(_input(node, 1)), dims_of(node.outputs[0])
     if number(w[2:], rank) == 1 and all(s == 1 for s in _ints(node, "strides", [1])):
         return [GEMM_PANEL_BYTES]
     return [number(w[1:], rank) * number(y[2:], rank), GEMM_PANEL_BYTES]
@@ -192,7 +187,7 @@ def packed_bytes(graph: ir.Graph) -> int:
         place = {"MatMul": 1, "Gemm": 1, "LSTM": 2, "GRU": 2}.get(node.op_type) if not node.domain else None
         weight = None if place is None else node.inputs[place]
         if weight is not None and weight.const_value is not None and not weight.is_graph_input():
-            dims = [dim for dim in weight.const_value.shape.numpy()]
+            dims = weight.const_value.shape.numpy()
             turned = node.op_type in {"LSTM", "GRU"} or _int(node, "transB", 0) == 1
             columns, rows = (dims[-2], dims[-1]) if turned else (dims[-1], dims[-2])
             padding += 4 * rows * (-columns % PANEL_COLUMNS)

@@ -20,6 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from console.errors import VerificationError
+from devices.malloc import MALLOC
 from devices.memory import IMPORTS
 from export.chain import PLAIN
 from export.difference import relative_difference
@@ -123,14 +124,18 @@ def _run(graph: Path, options: Options, feeds: Path, keep: Path, kind: str) -> P
     described.write_text(json.dumps(plain(options)), encoding="utf-8")
     command = [sys.executable, "-m", "export.peak", str(graph), "--options", str(described), "--feeds", str(feeds)]
     command += ["--keep", str(keep), "--imports", *IMPORTS[kind]]
-    # one arena of malloc, and no threads of numpy: a worker sets the same
-    environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=TIMEOUT_S, check=False)
+    done = subprocess.run(command, env=environment(), capture_output=True, text=True, timeout=TIMEOUT_S, check=False)
     if done.returncode != 0:
         return (done.stderr.strip().splitlines() or [f"exit {done.returncode}"])[-1][:300]
     figures = json.loads(done.stdout.splitlines()[-1])
     figures = {k: v for k, v in figures.items() if k in Peak.__dataclass_fields__}
     return Peak(options, **figures)
+
+
+def environment() -> dict[str, str]:
+    """That of a worker: malloc gives large buffers back, and numpy has no threads of its own."""
+    threads = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
+    return {**os.environ, **MALLOC, **threads, "PYTHONPATH": str(ROOT)}
 
 
 def machine() -> str:

@@ -20,8 +20,6 @@ from typing import Any
 import numpy as np
 import onnxruntime as ort
 
-from devices.malloc import map_large_buffers
-
 RUNS = 3
 SAMPLE_EVERY_S = 0.0015
 PAGE_BYTES = 4096
@@ -102,8 +100,6 @@ def measure(graph: Path, options: dict[str, Any], feeds: dict[str, np.ndarray], 
     steps = []
     sampler = Sampler()
     sampler.start()
-    if not options["cpu_arena"]:
-        map_large_buffers()
     session = ort.InferenceSession(str(graph), session_options(options), providers=["CPUExecutionProvider"])
     names = [value.name for value in session.get_outputs()]
     loaded = {"loaded_bytes": status_bytes("VmHWM"), "loaded_anon_bytes": status_bytes("RssAnon")}

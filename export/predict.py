@@ -16,7 +16,7 @@ import onnx_ir as ir
 import onnxruntime as ort
 from onnx_ir.passes.common import ShapeInferencePass
 
-from devices.memory import BASE_BYTES, session_bytes
+from devices.memory import base_bytes, session_bytes
 from export.arena import Arena, Chunk, Heap
 from export.gradient.dims import unknown_dims
 from export.kernels import INLINED, packed_bytes
@@ -32,8 +32,8 @@ WEIGHTS_NAME = "session.optimized_model_external_initializers_file_name"
 WEIGHTS_FROM = "session.optimized_model_external_initializers_min_size_in_bytes"
 
 
-def predicted_bytes(path: Path, options: Options, kind: str = "text", rank: int = COST_RANK) -> int:
-    """The peak of a fresh process that runs a written graph.
+def predict(path: Path, options: Options, kind: str = "text", rank: int = COST_RANK) -> dict[str, int]:
+    """The parts of the peak of a fresh process that runs a written graph, in bytes; their sum is the prediction.
 
     Args:
         path: the graph; its weights lie beside it.
@@ -45,13 +45,19 @@ def predicted_bytes(path: Path, options: Options, kind: str = "text", rank: int 
         UnsupportedModel: a shape is not known.
     """
     given = ir.load(path)
+    weights = _weights(given.graph)
     with executed(path, given, options) as graph:
-        made = sum(b for name, b in _weights(graph).items() if name not in given.graph.initializers)
+        folded = sum(size for name, size in _weights(graph).items() if name not in weights)
         packed = 0 if options.config.get(UNPACKED) == "1" else packed_bytes(graph)
-        own = session_bytes(len(graph), len({(node.domain, node.op_type) for node in graph}))
-        run = run_bytes(graph, options, rank)
-    fed = sum(value_bytes(value, rank) for value in given.graph.inputs)
-    return BASE_BYTES[kind] + own + sum(_weights(given.graph).values()) + made + packed + fed + run
+        session = session_bytes(len(graph), len({(node.domain, node.op_type) for node in graph}))
+        activations = run_bytes(graph, options, rank)
+    return {
+        "runtime": base_bytes(kind) + session,
+        "weights": sum(weights.values()),
+        **({"packed copies": folded + packed} if folded + packed else {}),
+        "inputs": sum(value_bytes(value, rank) for value in given.graph.inputs),
+        "activations": activations,
+    }
 
 
 @contextmanager

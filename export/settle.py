@@ -45,7 +45,7 @@ class Stages:
 
     def __init__(self, prepared: Prepared, work: Path, bar: Progress) -> None:
         self.prepared, self.work, self.bar = prepared, work, bar
-        self._measurer = Measurer(work)
+        self._measurer = Measurer(work, kind=prepared.captured.preprocess.kind)
         self._made: dict[Key, Stage] = {}
 
     def get(self, board: Board, decision: Decision, positions: tuple[int, ...]) -> Stage:

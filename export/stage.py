@@ -9,14 +9,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from devices.memory import Need
 from export import feeds
 from export.apart import apart
-from export.build import Piece, build, twin, weight_bytes
+from export.build import Piece, build, twin
 from export.chain import Chain, Graph, Link
 from export.drawn import draw_inputs
-from export.liveness import live_peak
 from export.measure import Measurer, Peak
+from export.predict import predict
 from export.prepare import Prepared
 from export.verify import check_gradients, check_loss, check_outputs, check_twins
 from export.write import write_golden, write_graphs
@@ -60,7 +59,7 @@ class Stage:
     links: list[Link]
     checks: dict[str, Any] = field(default_factory=dict)
     peaks: dict[str, Peak] = field(default_factory=dict)  # by file name
-    predicted: dict[str, int] = field(default_factory=dict)
+    predicted: dict[str, dict[str, int]] = field(default_factory=dict)  # parts of each file's peak, in bytes
     golden: Path = field(init=False)
 
     def __post_init__(self) -> None:
@@ -81,7 +80,7 @@ class Stage:
 
 
 def build_stage(prepared: Prepared, key: Key, folder: Path) -> Stage:
-    """Build all graphs of a plan and write them into `folder`; predict what each takes.
+    """Build all graphs of a plan and write them into `folder`.
 
     Raises:
         NoGradientRule: mode "train", and an operator cannot be differentiated.
@@ -92,10 +91,6 @@ def build_stage(prepared: Prepared, key: Key, folder: Path) -> Stage:
         prepared.frozen(key.micro_batch), key.positions, key.mode, quant, prepared.cache, prepared.serves(key.mode)
     )
     stage = Stage(key, folder, pieces, [])
-    for piece in pieces:
-        for kind, model in piece.shipped.items():
-            need = Need(weight_bytes(model), live_peak(model))
-            stage.predicted[f"{piece.segment.name}.{kind}.onnx"] = need.total
     stage.links = _write(pieces, "shipped", folder)
     return stage
 
@@ -163,6 +158,8 @@ def _check_twins(prepared: Prepared, stage: Stage, chain: Chain) -> float:
 def measure_stage(prepared: Prepared, stage: Stage, measurer: Measurer, rank: int) -> None:
     """Try session options on every graph in fresh processes; the best become the options of the links.
 
+    What each graph takes under its best options is predicted as well.
+
     Raises:
         VerificationError: a graph does not run.
     """
@@ -170,6 +167,7 @@ def measure_stage(prepared: Prepared, stage: Stage, measurer: Measurer, rank: in
     for key, peak in found["known"].items():
         measurer.known[key] = _peak(peak)
     stage.peaks = {name: measurer.known[key] for name, key in found["files"].items()}
+    stage.predicted = found["predicted"]
     stage.links = [_with_options(link, stage.peaks) for link in stage.links]
 
 
@@ -179,10 +177,12 @@ def _measured(prepared: Prepared, stage: Stage, measurer: Measurer, rank: int) -
     given |= _all_over(prepared, given)
     fed = chain.feeds_of(chain.backward(chain.forward(given)))
     chain.close()
+    predicted = {}
     for path, values in fed.items():
-        measurer.best(path, values)
+        options = measurer.best(path, values).options
+        predicted[path.name] = predict(path, options, measurer.kind, rank)
     known = {key: asdict(peak) for key, peak in measurer.known.items()}
-    return {"known": known, "files": {path.name: file_digest(path) for path in fed}}
+    return {"known": known, "predicted": predicted, "files": {path.name: file_digest(path) for path in fed}}
 
 
 def _peak(figures: dict[str, Any]) -> Peak:

@@ -12,7 +12,7 @@ import onnx_ir as ir
 import pytest
 
 from console.progress import progress
-from devices.memory import MIB, WORKER_IMPORTS
+from devices.memory import IMPORTS, MIB
 from devices.plan import Board
 from export.chain import Chain, Graph, Link, Values, links_of
 from export.feeds import targets
@@ -122,7 +122,7 @@ def on_the_floor(python: Path, graph: Path, options: Options, fed: Values, folde
         "--keep",
         str(folder / "outputs.npz"),
         "--imports",
-        *WORKER_IMPORTS,
+        *IMPORTS["text"],
     ]
     subprocess.run(command, check=True, env={**os.environ, "PYTHONPATH": str(ROOT)}, capture_output=True, timeout=120)
     with np.load(folder / "outputs.npz") as file:
