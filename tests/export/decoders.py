@@ -111,6 +111,7 @@ def bundle(model: Prepared, segments: int, out: Path, quant: str = "fp32") -> Bu
     assert len(stage.pieces) == segments
     for path in (path for link in stage.links for _, path, _ in link.graphs()):
         stage.peaks[path.name] = Peak(PLAIN, 0, 0, 0, 0, 0.0)
+        stage.predicted[path.name] = {"weights": 0}
     verify_stage(model, stage)
     return sealed(model, stage, out, quant)
 
@@ -118,7 +119,7 @@ def bundle(model: Prepared, segments: int, out: Path, quant: str = "fp32") -> Bu
 def sealed(model: Prepared, stage: Stage, out: Path, quant: str) -> Bundle:
     """Write a stage as the exporter does."""
     board = Board("tester", 1 << 30, "serve", quant)
-    decision = Decision((), 1, 0, tuple(stage.predicted.values()))
+    decision = Decision((), 1, 0, tuple(sum(parts.values()) for parts in stage.predicted.values()))
     with replacing(out) as folder:
         names = []
         for path in blobs(model, stage):
