@@ -129,7 +129,8 @@ def _recurrent(gates: int) -> Callable[[ir.Node, int], Sizes]:
         attribute = node.attributes.get("direction")
         reverse = directions == 2 or (attribute is not None and attribute.as_string() == "reverse")
         back = [steps * state, 4 * steps * batch * features] if reverse and gates > 1 else []
-        return [*directions * [gates * steps * state], *(3 * directions + 2) * [state], *back]
+        at_once = directions if gates > 1 else 1  # RNN takes one direction after the other
+        return [*at_once * [gates * steps * state], *(3 * directions + 2) * [state], *back]
 
     return rule
 
@@ -167,7 +168,7 @@ RULES: dict[tuple[str, str], Callable[[ir.Node, int], Sizes]] = {
     ("", "RNN"): _recurrent(1),
     ("", "Einsum"): _einsum,
     ("", "MatMulInteger"): lambda node, rank: [GEMM_PANEL_BYTES],
-    ("", "MeanVarianceNormalization"): _moments(3),
+    ("", "MeanVarianceNormalization"): _moments(2),
     ("", "LRN"): _moments(2),
     ("com.microsoft", "BiasGelu"): _moments(1),
     ("com.microsoft", "MatMulNBits"): _weights_unpacked,
