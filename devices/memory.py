@@ -117,8 +117,8 @@ class Need:
     def total(self) -> int:
         """The predicted peak of the process.
 
-        >>> (Need(weights=20 * MIB, live=30 * MIB).total - WORKER_BASE_BYTES) // MIB
-        66
+        >>> (Need(weights=20 * MIB, live=30 * MIB).total - WORKER_BASE_BYTES - SESSION_BYTES) // MIB
+        53
         """
         held = self.live + self.live * FRAGMENTATION_PERCENT // 100
         return WORKER_BASE_BYTES + SESSION_BYTES + self.weights + held + self.adapters + self.stored

@@ -16,7 +16,10 @@ ROOT = Path(__file__).resolve().parent.parent
 REPORTED = ("numpy", "onnxruntime", "torch", "onnx", "onnx-ir", "transformers", "paho-mqtt", "amqtt")
 SEED = 20_261_120
 # What boards install has no torch; where it is the oracle, there is nothing to compare with (`make light`).
-NEED_TORCH = ["edge/oracle.py", "edge/test_gradients.py", "edge/test_jobs.py", "quant/test_int8.py"]
+NEED_TORCH = [
+    *(f"edge/{name}.py" for name in ("oracle", "test_gradients", "test_jobs", "test_serving")),
+    "quant/test_int8.py",
+]
 collect_ignore = [] if find_spec("torch") else NEED_TORCH
 
 
