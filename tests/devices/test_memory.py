@@ -43,10 +43,7 @@ def test_a_session_grows_with_its_graph() -> None:
 
 @pytest.mark.parametrize("kind", IMPORTS)
 def test_the_base_is_that_of_a_process(kind: str) -> None:
-    """What a worker imports takes what the constants say, and no more with another runtime than they were measured with.
-
-    Either within the 4 MiB that a prediction may miss.
-    """
+    """What a worker imports takes what the constants say, within 4 MiB; with another runtime it takes no more."""
     runtime = pytest.importorskip("onnxruntime")
     pytest.importorskip("PIL")
     program = f"import argparse, json, threading, {', '.join(IMPORTS[kind])}; {PEAK}"
