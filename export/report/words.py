@@ -40,7 +40,8 @@ def facts(account: Account) -> Iterator[tuple[str, str]]:
     for number, reason in enumerate(account.found.reasons):
         yield "" if number else "because", shown(reason)
     yield "memory", memory_words(account)
-    yield "input", _tensors(m.inputs)
+    if m.inputs:  # a later stage of a chain may have none
+        yield "input", _tensors(m.inputs)
     if m.outputs:
         yield "output", _tensors(m.outputs)
     if m.states:
