@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import platform
 import subprocess
 import sys
 
@@ -43,7 +44,7 @@ def test_a_session_grows_with_its_graph() -> None:
 
 @pytest.mark.parametrize("kind", IMPORTS)
 def test_the_base_is_that_of_a_process(kind: str) -> None:
-    """What a worker imports takes what the constants say, within 4 MiB; with another runtime it takes no more."""
+    """What a worker imports takes what the constants say, within 4 MiB; with other versions it takes no more."""
     runtime = pytest.importorskip("onnxruntime")
     pytest.importorskip("PIL")
     program = f"import argparse, json, threading, {', '.join(IMPORTS[kind])}; {PEAK}"
@@ -56,5 +57,6 @@ def test_the_base_is_that_of_a_process(kind: str) -> None:
     )
     over = 1024 * int(done.stdout) - base_bytes(kind)
     assert over < 4 * MIB
-    if CONSTANTS.versions["onnxruntime"] == runtime.__version__:
+    here = {"python": platform.python_version(), "onnxruntime": runtime.__version__}
+    if here.items() <= CONSTANTS.versions.items():
         assert over > -4 * MIB
