@@ -96,6 +96,18 @@ FLOAT_BYTES = 4
 
 MODES = ("train", "serve", "train-forward")
 
+# How far a prediction may be from what is measured, and from which size on that counts.
+MISS_PERCENT, MISS_BYTES, JUDGED_FROM_BYTES = 10, 4 * MIB, 40 * MIB
+
+
+def allowed_miss(measured: int, base: int) -> int:
+    """The larger of 10 % of what lies above the runtime base and 4 MiB, in bytes.
+
+    >>> allowed_miss(100 * MIB, 40 * MIB) // MIB, allowed_miss(60 * MIB, 40 * MIB) // MIB
+    (6, 4)
+    """
+    return max((measured - base) * MISS_PERCENT // 100, MISS_BYTES)
+
 
 @dataclass(frozen=True)
 class Need:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -10,6 +11,7 @@ from pathlib import Path
 from console.arguments import Arguments
 from console.errors import UsageError
 from console.progress import progress
+from console.table import table
 from export.arguments import fleet, parser, sizes, states
 from export.labels import read_labels
 from export.summary import closing, summaries
@@ -84,23 +86,35 @@ def _signer(path: Path | None, out: Path, *, quiet: bool) -> Iterator[PrivateKey
 
 
 def verify(argv: list[str]) -> int:
-    """`edgequilt verify BUNDLE --trust publisher.pub`: signature, files, and what the graphs compute."""
-    p = Arguments(prog="edgequilt verify", description="Check a bundle: signature, digests, what it computes.")
+    """`edgequilt verify BUNDLE --trust publisher.pub`: signature, files, what graphs compute and what they take."""
+    p = Arguments(
+        prog="edgequilt verify", description="Check a bundle: signature, digests, what it computes and takes."
+    )
     p.add_argument("bundle", type=Path)
     p.add_argument("--trust", type=Path, required=True, metavar="publisher.pub", help="the publisher to believe")
+    p.add_argument("--no-memory", action="store_true", help="do not measure what graphs take (Linux only)")
     p.add_argument("--json", action="store_true")
     options = p.parse_args(argv)
     trust = Trust([read_public_key(options.trust, "publisher")])
     with progress("checking files", unit="bytes", quiet=options.json) as bar:
         bundle = open_bundle(options.bundle, trust, bar.advance)
     from export.golden import check_golden
+    from export.remeasure import HEADER, refuse_misses, remeasure
 
-    errors = check_golden(bundle)
+    errors, taken = check_golden(bundle), []
+    if not options.no_memory and sys.platform == "linux":
+        graphs = sum(len(segment.graphs) for segment in bundle.manifest.segments)
+        with progress("measuring graphs", graphs, quiet=options.json) as bar:
+            taken = remeasure(bundle, bar.advance)
     signer = "" if bundle.signer is None else bundle.signer.name
     if options.json:
-        print(json.dumps({"bundle": bundle.sha256, "signer": signer, "relative_error": errors}, indent=1))
+        found = {"bundle": bundle.sha256, "signer": signer, "relative_error": errors}
+        print(json.dumps({**found, "memory": [one.as_json() for one in taken]}, indent=1))
     else:
         worst = max(errors.values())
         print(f"{options.bundle}: signed by {signer}, {len(bundle.manifest.files)} files as listed, ", end="")
         print(f"golden output within {worst:.1g} (bar {bundle.manifest.golden.relative_tolerance:g})")
+        if taken:
+            print(f"above the runtime, in fresh processes:\n{table(HEADER, [one.row() for one in taken])}")
+    refuse_misses(taken)
     return 0
