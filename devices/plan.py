@@ -250,7 +250,7 @@ def _refusal(units: Sequence[Unit], board: Board, micro_batch: int, step_items: 
 
 def _reasons(board: Board, given: int | None, largest: int) -> tuple[str, ...]:
     why = "" if given is not None else f" for a budget of {mib(board.budget_bytes)}"
-    return (f"rank {board.rank}{why}", f"largest segment {mib(largest)} of {mib(board.budget_bytes)}")
+    return (f"rank {board.rank}{why}", f"largest segment planned with {mib(largest)} of {mib(board.budget_bytes)}")
 
 
 def _segments(count: int) -> str:

@@ -19,7 +19,7 @@ from devices.fleet import BoardChain
 from devices.plan import Unit
 from export.cost import uncuttable
 from export.prepare import Prepared
-from export.settle import MARGIN_BYTES, TRIES, Settled, Stages, explained, measured_bytes
+from export.settle import MARGIN_BYTES, TRIES, Settled, Stages, explained, measured_bytes, predicted_bytes
 from export.stage import Key, Stage
 from wire.manifest import Chain
 
@@ -57,7 +57,7 @@ def decide(prepared: Prepared, chain: BoardChain) -> ChainPlan:
 
 
 def settle_chain(prepared: Prepared, chain: BoardChain, stages: Stages) -> list[Settled]:
-    """Plan, make and measure until every segment of every board is measured within that board's budget.
+    """Plan, make and measure until every segment of every board is predicted and measured within that board's budget.
 
     Raises:
         DoesNotFit: no cut fits.
@@ -73,14 +73,15 @@ def settle_chain(prepared: Prepared, chain: BoardChain, stages: Stages) -> list[
             raise DoesNotFit(_still_too_large(worst, len(tries))) from refusal
         tries.append(plan)
         whole = stages.made(_key(prepared, chain, plan), max(s.decision.rank for s in plan.stages), called(chain))
-        measured = _measured(prepared, whole, chain, plan)
-        over = [size - s.board.budget_bytes for size, s in zip(measured, chain.stations, strict=True)]
+        measured, predicted = _measured(prepared, whole, chain, plan), _predicted(prepared, whole, chain, plan)
+        taken = [max(size, *sizes) for size, sizes in zip(measured, predicted, strict=True)]
+        over = [size - s.board.budget_bytes for size, s in zip(taken, chain.stations, strict=True)]
         if max(over) <= 0:
             stages.verify(called(chain), whole)
-            return _shared_out(prepared, whole, chain, tries, measured)
+            return _shared_out(prepared, whole, chain, tries, measured, predicted)
         k = over.index(max(over))
         board = chain.stations[k].board
-        worst = f"{mib(measured[k])} on board {k + 1}, {board.name}, whose budget is {mib(board.budget_bytes)}"
+        worst = f"{mib(taken[k])} on board {k + 1}, {board.name}, whose budget is {mib(board.budget_bytes)}"
         if len(tries) == TRIES:
             raise VerificationError(_still_too_large(worst, TRIES))
         target = _smaller(target, plan, over)
@@ -109,6 +110,15 @@ def _measured(prepared: Prepared, whole: Stage, chain: BoardChain, plan: ChainPl
     ]
 
 
+def _predicted(prepared: Prepared, whole: Stage, chain: BoardChain, plan: ChainPlan) -> list[tuple[int, ...]]:
+    """The same as predicted from the graphs, for every segment."""
+    parts = zip(whole.shares(), chain.stations, plan.stages, strict=True)
+    return [
+        predicted_bytes(prepared, share, station.board, stage.decision, (stage.start, stage.end))
+        for share, station, stage in parts
+    ]
+
+
 def _smaller(chain: BoardChain, plan: ChainPlan, over: Sequence[int]) -> BoardChain:
     """The same chain with less for the boards that were measured above their budget; ranks stay as they were."""
     stations = []
@@ -120,7 +130,12 @@ def _smaller(chain: BoardChain, plan: ChainPlan, over: Sequence[int]) -> BoardCh
 
 
 def _shared_out(
-    prepared: Prepared, whole: Stage, chain: BoardChain, tries: Sequence[ChainPlan], measured: Sequence[int]
+    prepared: Prepared,
+    whole: Stage,
+    chain: BoardChain,
+    tries: Sequence[ChainPlan],
+    measured: Sequence[int],
+    predicted: Sequence[tuple[int, ...]],
 ) -> list[Settled]:
     """One bundle per board."""
     plan, devices = tries[-1], tuple(station.board.name for station in chain.stations)
@@ -129,7 +144,7 @@ def _shared_out(
     extra = {"traffic_bytes_per_item": plan.traffic_bytes}
     settled = []
     for k, (station, share) in enumerate(zip(chain.stations, whole.shares(), strict=True)):
-        decision = explained([past.stages[k].decision for past in tries])
+        decision = explained([past.stages[k].decision for past in tries], predicted[k])
         place = Chain(chain_id, k, devices, plan.objective, extra)
         folder = Path(chain.name) / f"{k + 1:02d}-{station.board.name}"
         settled.append(Settled(station.board, decision, share, measured[k], folder, place))
@@ -138,6 +153,6 @@ def _shared_out(
 
 def _still_too_large(worst: str, plans: int) -> str:
     return (
-        f"expected graphs within the budget of every board, measured {worst}, with plan {plans} and found no other; "
+        f"expected graphs within the budget of every board, found {worst}, with plan {plans} and no other; "
         "give it a larger --budget, or take a smaller --sequence"
     )

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from console.errors import DoesNotFit, VerificationError
 from console.progress import Progress
 from console.table import mib
-from devices.memory import MIB, WORKER_BASE_BYTES
+from devices.memory import MIB, WORKER_BASE_BYTES, base_bytes
 from devices.plan import Board, Decision, needs
 from export.measure import Measurer
 from export.prepare import Prepared
@@ -83,9 +84,9 @@ class Stages:
 
 
 def settle(prepared: Prepared, board: Board, stages: Stages) -> Settled:
-    """Plan, make and measure until every segment is measured within the budget.
+    """Plan, make and measure until every segment is predicted and measured within the budget.
 
-    A graph that takes more than predicted is planned again, with a budget that is smaller by as much.
+    A graph that takes more than planned is planned again, with a budget that is smaller by as much.
 
     Raises:
         DoesNotFit: no cut fits.
@@ -93,23 +94,25 @@ def settle(prepared: Prepared, board: Board, stages: Stages) -> Settled:
     """
     target = board
     tries: list[Decision] = []
-    measured = 0
+    taken = 0
     while True:
         try:
             decision, positions = prepared.decide(target)
         except DoesNotFit as refusal:
             if not tries:
                 raise
-            raise DoesNotFit(_still_too_large(board, measured, len(tries))) from refusal
+            raise DoesNotFit(_still_too_large(board, taken, len(tries))) from refusal
         tries.append(decision)
         stage = stages.get(board, decision, positions)
         measured = measured_bytes(prepared, stage, board, decision)
-        over = measured - board.budget_bytes
+        predicted = predicted_bytes(prepared, stage, board, decision)
+        taken = max(measured, *predicted)
+        over = taken - board.budget_bytes
         if over <= 0:
             stages.verify(board.name, stage)
-            return Settled(board, explained(tries), stage, measured, Path(board.name))
+            return Settled(board, explained(tries, predicted), stage, measured, Path(board.name))
         if len(tries) == TRIES:
-            raise VerificationError(_still_too_large(board, measured, TRIES))
+            raise VerificationError(_still_too_large(board, taken, TRIES))
         target = replace(target, budget_bytes=target.budget_bytes - over - MARGIN_BYTES, rank=decision.rank)
 
 
@@ -120,25 +123,46 @@ def measured_bytes(
 
     `span` are the units of a board that runs some of them only.
     """
+    added = {name: peak.growth_bytes for name, peak in stage.peaks.items()}
+    return max(_worker_bytes(prepared, stage, board, decision, span, added))
+
+
+def predicted_bytes(
+    prepared: Prepared, stage: Stage, board: Board, decision: Decision, span: tuple[int, int] | None = None
+) -> tuple[int, ...]:
+    """The same of every segment, as it is predicted from the graphs that were made (`export.predict`)."""
+    base = base_bytes(prepared.captured.preprocess.kind)
+    added = {name: sum(parts.values()) - base for name, parts in stage.predicted.items()}
+    return _worker_bytes(prepared, stage, board, decision, span, added)
+
+
+def _worker_bytes(
+    prepared: Prepared,
+    stage: Stage,
+    board: Board,
+    decision: Decision,
+    span: tuple[int, int] | None,
+    added: Mapping[str, int],
+) -> tuple[int, ...]:
+    """Per segment what a worker takes whose graphs add so much, by file name."""
     units = prepared.cost(decision.micro_batch, board.mode).units
     ranked = replace(board, rank=decision.rank)
     held = needs(units, ranked, decision.cuts, decision.micro_batch, span=span)
-    return max(
-        WORKER_BASE_BYTES + stage.peaks[path.name].growth_bytes + need.adapters + need.stored
+    return tuple(
+        WORKER_BASE_BYTES + max(added[path.name] for _, path, _ in link.graphs()) + need.adapters + need.stored
         for link, need in zip(stage.links, held, strict=True)
-        for _, path, _ in link.graphs()
     )
 
 
-def _still_too_large(board: Board, measured_bytes: int, plans: int) -> str:
+def _still_too_large(board: Board, taken_bytes: int, plans: int) -> str:
     return (
-        f"expected graphs within the budget {mib(board.budget_bytes)} of {board.name}, measured "
-        f"{mib(measured_bytes)} with plan {plans} and found no other; give a larger --budget or a smaller --sequence"
+        f"expected graphs within the budget {mib(board.budget_bytes)} of {board.name}, found "
+        f"{mib(taken_bytes)} with plan {plans} and no other; give a larger --budget or a smaller --sequence"
     )
 
 
-def explained(tries: list[Decision]) -> Decision:
-    """The last decision with the reasons of all."""
-    again = "measured above the budget, so planned again with less"
+def explained(tries: list[Decision], predicted: tuple[int, ...]) -> Decision:
+    """The last decision with the reasons of all, and with what is predicted from its graphs."""
+    again = "above the budget, so planned again with less"
     before = [reason for decision in tries[:-1] for reason in (*decision.reasons, again)]
-    return replace(tries[-1], reasons=(*before, *tries[-1].reasons))
+    return replace(tries[-1], reasons=(*before, *tries[-1].reasons), predicted_bytes=predicted)

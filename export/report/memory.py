@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from devices.memory import SESSION_BYTES, WORKER_BASE_BYTES, adapter_bytes, stored_bytes
+from devices.memory import SESSION_BYTES, WORKER_BASE_BYTES, adapter_bytes, base_bytes, stored_bytes
 from devices.plan import STEP_ITEMS
 from export.report.facts import SegmentFacts, tensor_bytes
 from export.report.findings import Findings, memory
@@ -57,23 +57,27 @@ def board_memory(manifest: Manifest, segments: Sequence[SegmentFacts], found: Fi
         BadData: the open fields of a graph's memory are not what they should be.
     """
     weights = {segment.name: segment.weight_bytes for segment in segments}
+    base = base_bytes(manifest.preprocess.kind)
     graphs = tuple(
-        _graph(segment.name, graph, weights[segment.name], f"{where}, {segment.name}.{graph.kind}")
+        _graph(segment.name, graph, weights[segment.name], base, f"{where}, {segment.name}.{graph.kind}")
         for segment in manifest.segments
         for graph in segment.graphs
     )
     largest = _largest(manifest, graphs, found)
     held = _held(manifest, segments)
     alike = max((g for g in graphs if g.segment == largest), key=lambda g: g.predicted_bytes, default=None)
-    parts = _fill({**(alike.parts if alike else {}), **held.get(largest, {})}, manifest.plan.predicted_bytes)
+    own = dict(alike.parts) if alike else {}
+    if "runtime" in own:  # a worker has imported more than the process in which its graphs were measured
+        own["runtime"] += WORKER_BASE_BYTES - base
+    parts = _fill({**own, **held.get(largest, {})}, manifest.plan.predicted_bytes)
     measured = _measured(graphs, held) if found.measured_bytes is None else found.measured_bytes
     plan = manifest.plan
     return BoardMemory(plan.device, plan.budget_bytes, plan.predicted_bytes, parts, measured, largest, graphs)
 
 
-def _graph(segment: str, graph: Graph, weight_bytes: int, where: str) -> GraphMemory:
+def _graph(segment: str, graph: Graph, weight_bytes: int, base: int, where: str) -> GraphMemory:
     m, more = graph.memory, memory(graph.memory, where)
-    known = more.parts or {"runtime": WORKER_BASE_BYTES + SESSION_BYTES, "weights": weight_bytes}
+    known = more.parts or {"runtime": base + SESSION_BYTES, "weights": weight_bytes}
     growth = None if m.measured_bytes is None or m.base_bytes is None else m.measured_bytes - m.base_bytes
     options = f"{graph.options.graph_optimization}, {graph.options.execution_order}"
     return GraphMemory(

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from console.errors import BadData, EdgequiltError, IntegrityError, StorageError, UsageError
-from devices.memory import SESSION_BYTES, WORKER_BASE_BYTES
+from devices.memory import SESSION_BYTES, WORKER_BASE_BYTES, base_bytes
 from export.cli_inspect import inspect
 from tests.conftest import ROOT
 from tests.export.reports import MIB, chain_of, changed, poisoned, told
@@ -134,7 +134,7 @@ def test_parts_that_an_exporter_states_are_kept(tmp_path: Path, capsys: pytest.C
     assert inspect([str(folder), "--json"]) == 0
     graphs = json.loads(capsys.readouterr().out)["derived"]["memory"]["graphs"]
     assert graphs[0]["parts"] == {**parts, "activations": 18 * MIB}
-    assert graphs[1]["parts"]["runtime"] == WORKER_BASE_BYTES + SESSION_BYTES
+    assert graphs[1]["parts"]["runtime"] == base_bytes("image") + SESSION_BYTES
 
 
 def page_of(tmp_path: Path, *folders: Path) -> str:
