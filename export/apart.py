@@ -15,6 +15,7 @@ from typing import Any
 
 from console import errors
 from console.errors import EdgequiltError, VerificationError
+from export.sources.folder import first_line
 
 
 def apart(work: Callable[[], Any]) -> Any:
@@ -53,6 +54,9 @@ def _child(work: Callable[[], Any], sender: Connection) -> None:
     except EdgequiltError as error:
         known = next(k for k in type(error).__mro__ if hasattr(errors, k.__name__))
         answer = {"kind": known.__name__, "error": str(error)}
+    except Exception as error:  # noqa: BLE001  # a runtime's errors have no common class, and this is the child's end
+        text = f"expected the graphs to run, found that they do not ({first_line(error)}); report this model"
+        answer = {"kind": VerificationError.__name__, "error": text}
     sender.send_bytes(json.dumps(answer).encode())
     sender.close()
 
