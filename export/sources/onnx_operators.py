@@ -14,6 +14,7 @@ from export.sources.problems import Problems, short
 
 NEWEST_OPSET = 25  # of the main domain
 OLDEST_OPSET = 7  # onnxruntime has no kernels for what came before, so nothing could be compared with the original
+OLDEST_IR = 3
 MICROSOFT = "com.microsoft"
 TRAINING = "ai.onnx.preview.training"
 
@@ -23,6 +24,10 @@ Kind = onnx.AttributeProto.AttributeType
 
 def check_operators(model: onnx.ModelProto, problems: Problems) -> None:
     """Check every node of a model and of its functions; what is wrong goes to `problems`."""
+    if not OLDEST_IR <= model.ir_version <= onnx.IR_VERSION:
+        problems.unsupported.append(
+            f"IR version {model.ir_version}, where {OLDEST_IR} to {onnx.IR_VERSION} are supported (export it again)"
+        )
     opsets = _opsets(model.opset_import, problems)
     functions: dict[Key, onnx.FunctionProto] = {}
     for function in model.functions:

@@ -107,16 +107,11 @@ def _differs(found: int, expected: int, tensor: onnx.TensorProto, unit: str = "b
 
 def _external(tensor: onnx.TensorProto, expected: int, store: Store) -> str:
     """What is wrong with a reference to another file."""
-    entries = [(entry.key, entry.value) for entry in tensor.external_data]
-    given = dict(entries)
-    if len(given) != len(entries) or "location" not in given:
-        return "whose external data has no location, or two"
-    numbers = {key: given.get(key, "0") for key in ("offset", "length")}
-    if not all(text.isascii() and text.isdigit() and len(text) < 20 for text in numbers.values()):
-        return f"whose external data is at offset {short(numbers['offset'])}, length {short(numbers['length'])}"
-    offset, length = int(numbers["offset"]), int(numbers["length"])
-    if "length" in given and length != expected:
-        return _differs(length, expected, tensor) + " (external data)"
+    given = {entry.key: entry.value for entry in tensor.external_data}
+    problem = _entries(tensor, given, expected)
+    if problem:
+        return problem
+    offset = int(given.get("offset", "0"))
     path, problem = data_file(store, given["location"])
     if path is None:
         return problem
@@ -124,6 +119,20 @@ def _external(tensor: onnx.TensorProto, expected: int, store: Store) -> str:
     if offset + expected > there:
         return f"at byte {offset} of {short(given['location'])}, which has {there} bytes and not {offset + expected}"
     store.external[given["location"]] = path
+    return ""
+
+
+def _entries(tensor: onnx.TensorProto, given: Mapping[str, str], expected: int) -> str:
+    """What is wrong with the entries of a reference; empty if nothing is."""
+    if len(given) != len(tensor.external_data) or "location" not in given:
+        return "whose external data has no location, or two"
+    if unknown := sorted(set(given) - KEYS):
+        return f"whose external data has the unknown entry {short(unknown[0])}"
+    offset, length = given.get("offset", "0"), given.get("length", "0")
+    if not all(text.isascii() and text.isdigit() and len(text) < 20 for text in (offset, length)):
+        return f"whose external data is at offset {short(offset)}, length {short(length)}"
+    if "length" in given and int(length) != expected:
+        return _differs(int(length), expected, tensor) + " (external data)"
     return ""
 
 

@@ -13,11 +13,13 @@ import mmap
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import onnx
-from google.protobuf.message import DecodeError
+from google.protobuf.message import DecodeError, Message
 
 from console.errors import BadData, StorageError
+from export.sources.problems import short
 
 PROTO_LIMIT_BYTES = 2 << 30  # as protobuf itself
 REST_LIMIT_BYTES = 256 << 20  # nodes, names and small tensors; protobuf needs several times as much
@@ -73,6 +75,7 @@ def read_proto(path: Path) -> tuple[onnx.ModelProto, dict[int, Place]]:
         if len(rest) > REST_LIMIT_BYTES:
             raise ValueError(f"{len(rest)} bytes that are not weights of the main graph")
         proto = onnx.ModelProto.FromString(rest)
+        _check_texts(proto)
     except OSError as error:
         raise StorageError(
             f"expected an ONNX file at {path}, found none that can be read ({error.strerror}); check the path"
@@ -84,6 +87,24 @@ def read_proto(path: Path) -> tuple[onnx.ModelProto, dict[int, Place]]:
     if not proto.HasField("graph") or not (proto.graph.node or proto.graph.output):
         raise BadData(f"expected an ONNX model in {path}, found no graph in it; fetch or export the file again")
     return proto, places
+
+
+def _check_texts(message: Any) -> None:
+    """Names are UTF-8: protobuf does not check it, and hands out bytes where it is not so.
+
+    Raises:
+        ValueError: one that is none.
+    """
+    for descriptor, value in message.ListFields():
+        if descriptor.type == descriptor.TYPE_STRING:
+            texts = [value] if isinstance(value, str | bytes) else value
+            wrong = [text for text in texts if isinstance(text, bytes)]
+            if wrong:
+                shown = short(wrong[0].decode(errors="replace"))
+                raise ValueError(f"a {descriptor.name} that is no UTF-8: {shown}")
+        elif descriptor.type == descriptor.TYPE_MESSAGE:
+            for part in [value] if isinstance(value, Message) else value:
+                _check_texts(part)
 
 
 def _without_weights(data: mmap.mmap, size: int) -> tuple[bytes, dict[int, Place]]:

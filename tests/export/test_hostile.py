@@ -54,6 +54,10 @@ EXTERNAL: dict[str, tuple[Change, str]] = {
     "before the file": (moved("offset", "-8"), "external data is at offset '-8'"),
     "no number": (moved("offset", "٣"), "external data is at offset"),
     "a length of its own": (moved("length", "12"), "with 12 bytes, where its shape 24 x 20 takes 1920"),
+    "an entry of another kind": (
+        lambda m: m.graph.initializer[0].external_data.add(key="", value="x"),
+        "external data has the unknown entry ''",
+    ),
     "two places": (
         lambda m: m.graph.initializer[0].external_data.append(m.graph.initializer[0].external_data[0]),
         "no location, or two",
@@ -279,6 +283,8 @@ UNSUPPORTED: dict[str, tuple[Change, str]] = {
         r"the unknown operator 'elsewhere.Relu' \(opset 1\)",
     ),
     "an opset of the future": (opset(99), "opset 99, where 7 to 25 are supported"),
+    "a format of the future": (lambda m: setattr(m, "ir_version", 99), "IR version 99, where 3 to"),
+    "no version of the format": (lambda m: m.ClearField("ir_version"), "IR version 0, where 3 to"),
     "an opset of the past": (opset(6), "opset 6, where 7 to 25 are supported"),
     "a negative opset": (opset(-3), "opset -3, where"),
     "graphs in graphs": (nested(20), "more than 12 graphs inside each other"),
@@ -341,6 +347,14 @@ def test_bytes_that_are_no_model(content: bytes, words: str, tmp_path: Path) -> 
     """Empty, of another format, cut off."""
     (tmp_path / "model.onnx").write_bytes(content)
     refused(tmp_path / "model.onnx", BadData, words)
+
+
+def test_names_are_utf_8(tmp_path: Path) -> None:
+    """protobuf hands out other names as bytes, wherever they are."""
+    whole = perceptron().SerializeToString()
+    for name in (b"/up/Gemm", b"up.weight", b"Relu"):
+        (tmp_path / "model.onnx").write_bytes(whole.replace(name, b"\xc7" + name[1:], 1))
+        refused(tmp_path / "model.onnx", BadData, "that is no UTF-8: '/?\N{REPLACEMENT CHARACTER}")
 
 
 @pytest.mark.parametrize("share", [0.02, 0.3, 0.6, 0.9, 0.999])
