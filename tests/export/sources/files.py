@@ -81,3 +81,35 @@ def inputs(model: onnx.ModelProto, batch: int, seed: int = 0) -> dict[str, Array
         for value in model.graph.input
         if value.name not in weights
     }
+
+
+def branching() -> onnx.ModelProto:
+    """y = Reshape(Transpose(x + 1)) W inside an If, beside constants that are folded: a graph in a graph."""
+    rng = np.random.default_rng(6)
+
+    def branch(name: str, kind: str) -> onnx.GraphProto:
+        nodes = [
+            helper.make_node(kind, ["turned"], [f"{name}.t"]),
+            helper.make_node("MatMul", [f"{name}.t", "w"], [f"{name}.y"]),
+        ]
+        return helper.make_graph(nodes, name, [], [helper.make_tensor_value_info(f"{name}.y", FLOAT, [2, WIDE])])
+
+    nodes = [
+        helper.make_node("Constant", [], ["one"], value=numpy_helper.from_array(np.array(1, np.float32))),
+        helper.make_node("Add", ["x", "one"], ["more"]),
+        helper.make_node("Transpose", ["more"], ["across"], perm=[1, 0]),
+        helper.make_node("Shape", ["w"], ["shape"]),
+        helper.make_node("Gather", ["shape", "zero"], ["width"], axis=0),
+        helper.make_node("Concat", ["two", "width"], ["target"], axis=0),
+        helper.make_node("Reshape", ["across", "target"], ["turned"]),
+        helper.make_node("If", ["yes"], ["y"], then_branch=branch("a", "Tanh"), else_branch=branch("b", "Neg")),
+    ]
+    tensors = [
+        numpy_helper.from_array(rng.standard_normal((WIDE, WIDE)).astype(np.float32), "w"),
+        numpy_helper.from_array(np.array([0], np.int64), "zero"),
+        numpy_helper.from_array(np.array([2], np.int64), "two"),
+        numpy_helper.from_array(np.array(1, np.bool_), "yes"),
+    ]
+    infos = [helper.make_tensor_value_info(name, FLOAT, [2, WIDE]) for name in ("x", "y")]
+    graph = helper.make_graph(nodes, "branching", infos[:1], infos[1:], tensors)
+    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=8)
