@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from console.errors import BadData
+from wire.contradictions import contradictions
 from wire.record import DIGEST, NAME, at_least, matching, plain, read_record
 
 SCHEMA = 1
@@ -290,29 +291,7 @@ def parse_manifest(data: bytes, where: str = "the manifest") -> Manifest:
             f"expected {where} of schema {SCHEMA}, found {decoded.get('schema')!r}; update edgequilt or export again"
         )
     manifest = read_record(Manifest, decoded, where)
-    problems = _dangling(manifest)
+    problems = contradictions(manifest)
     if problems:
         raise BadData(f"{where} contradicts itself: {'; '.join(problems)}")
     return manifest
-
-
-def _dangling(m: Manifest) -> list[str]:
-    files, buckets = {f.path for f in m.files}, {b.name for b in m.buckets}
-    segments, slots = {s.name for s in m.segments}, {s.name for s in m.slots}
-    used = [(g.file, f"{s.name}.{g.kind}") for s in m.segments for g in s.graphs]
-    used += [(w, f"{s.name}.weights") for s in m.segments for w in s.weights]
-    used += [(f, "preprocess") for f in m.preprocess.files] + [(m.golden.file, "golden")]
-    problems = [f"{where} names file {name!r}, which is not listed" for name, where in used if name not in files]
-    problems += [
-        f"{s.name} has a graph for unknown bucket {g.bucket!r}"
-        for s in m.segments
-        for g in s.graphs
-        if g.bucket not in buckets
-    ]
-    problems += [f"{s.name} names unknown slot {n!r}" for s in m.segments for n in s.slots if n not in slots]
-    problems += [f"slot {s.name} is in unknown segment {s.segment!r}" for s in m.slots if s.segment not in segments]
-    if len(files) != len(m.files):
-        problems.append("a file is listed twice")
-    if m.head is not None and m.head.segment not in segments:
-        problems.append(f"the head is in unknown segment {m.head.segment!r}")
-    return problems

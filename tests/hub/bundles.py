@@ -26,7 +26,16 @@ def manifest(
     """A manifest and the files that it lists."""
     files = {"segment-0.onnx": b"not a graph, and nobody here looks", "golden.safetensors": b"nor this"}
     options = m.Options("all", "default", memory_pattern=False, cpu_arena=False)
-    graph = m.Graph("forward", "b1", "segment-0.onnx", (), (), options, m.Measured(1))
+    adapted = [
+        tensor
+        for name, (rows, columns) in slots.items()
+        for tensor in (
+            m.Tensor(f"{name}/A", "float32", (rows, "r")),
+            m.Tensor(f"{name}/B", "float32", ("r", columns)),
+            m.Tensor(f"{name}/s", "float32", ()),
+        )
+    ]
+    graph = m.Graph("forward", "b1", "segment-0.onnx", tuple(adapted), (), options, m.Measured(1))
     made = m.Manifest(
         schema=1,
         edgequilt="0",

@@ -27,7 +27,12 @@ def manifest(files: dict[str, bytes]) -> Manifest:
         kind="forward",
         bucket="b2",
         file="segment0.forward.onnx",
-        inputs=(Tensor("x", "float32", (2, 4)),),
+        inputs=(
+            Tensor("x", "float32", (2, 4)),
+            Tensor("slot.A", "float32", (4, "r")),
+            Tensor("slot.B", "float32", ("r", 4)),
+            Tensor("slot.scale", "float32", ()),
+        ),
         outputs=(Tensor("logits", "float32", (2, 3)),),
         options=Options("disable", "priority", False, True, {"session.intra_op.allow_spinning": "0"}),
         memory=Measured(1000),

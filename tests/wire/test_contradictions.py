@@ -1,0 +1,81 @@
+"""What a manifest says of slots must hold together before a graph is loaded."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from console.errors import BadData
+from tests.wire.samples import manifest
+from wire.manifest import Graph, Manifest, Slot, Tensor, parse_manifest, to_bytes
+
+FILES = dict.fromkeys(("segment0.forward.onnx", "segment0.weights.bin", "golden.safetensors"), b"x")
+BIAS = Slot("layer.query", "layer.query", "bias", 4, 4, "segment0", "", "", "", bias="slot.bias")
+
+
+def whole() -> Manifest:
+    """A manifest with a slot of each kind and a graph without slots."""
+    m = manifest(FILES)
+    forward = m.segments[0].graphs[0]
+    adapted = replace(forward, inputs=(*forward.inputs, Tensor("slot.bias", "float32", (4,))))
+    serve = replace(forward, kind="serve", inputs=forward.inputs[:1])
+    return with_graphs(replace(m, slots=(*m.slots, BIAS)), adapted, serve)
+
+
+def with_graphs(m: Manifest, *graphs: Graph) -> Manifest:
+    """The manifest with other graphs in its segment."""
+    return replace(m, segments=(replace(m.segments[0], graphs=graphs),))
+
+
+def without(m: Manifest, name: str) -> Manifest:
+    """The manifest with a forward graph that does not take an input."""
+    forward, serve = m.segments[0].graphs
+    return with_graphs(m, replace(forward, inputs=tuple(t for t in forward.inputs if t.name != name)), serve)
+
+
+def test_slots_that_the_graphs_have_are_believed() -> None:
+    """A slot of each kind beside one module, and a graph without them, is a manifest."""
+    assert parse_manifest(to_bytes(whole())) == whole()
+
+
+@pytest.mark.parametrize("name", ["slot.A", "slot.B", "slot.scale", "slot.bias"])
+def test_every_input_of_a_slot_is_one_of_its_graph(name: str) -> None:
+    """An adapter is not fed to a name that no graph has."""
+    with pytest.raises(BadData, match=rf"segment0.forward does not take '{name}' of slot layer.query"):
+        parse_manifest(to_bytes(without(whole(), name)))
+
+
+@pytest.mark.parametrize(
+    ("at", "changes", "words"),
+    [
+        (0, {"features_in": 5}, r"takes 'slot.A' as \[4, 'r'\], where slot layer.query has \[5, 'rank'\]"),
+        (0, {"features_out": 5}, r"takes 'slot.B' as \['r', 4\], where slot layer.query has \['rank', 5\]"),
+        (1, {"features_out": 3}, r"takes 'slot.bias' as \[4\], where slot layer.query has \[3\]"),
+        (0, {"window": (2, 3)}, r"has 4 features in, but a window of \[2, 3\]"),
+        (0, {"segment": "segment7"}, "is in unknown segment 'segment7'"),
+        (0, {"name": "other"}, "segment0 does not name its slot other"),
+        (
+            1,
+            {"kind": "lora", "a": "slot.A", "b": "slot.B", "scale": "slot.scale"},
+            "lora slot layer.query is listed twice",
+        ),
+    ],
+)
+def test_a_slot_agrees_with_its_graph(at: int, changes: dict[str, Any], words: str) -> None:
+    """Sizes, window, segment and name of a slot are those of the graph that has it."""
+    m = whole()
+    slots = tuple(replace(slot, **changes) if i == at else slot for i, slot in enumerate(m.slots))
+    with pytest.raises(BadData, match=words):
+        parse_manifest(to_bytes(replace(m, slots=slots)))
+
+
+def test_a_graph_without_slots_has_none_and_stands_beside_one_with() -> None:
+    """What is served while no adapter is deployed takes no adapter, and there is a graph for when one is."""
+    m = whole()
+    forward, serve = m.segments[0].graphs
+    with pytest.raises(BadData, match=r"segment0.serve takes 'slot.A' of a slot"):
+        parse_manifest(to_bytes(with_graphs(m, forward, replace(serve, inputs=forward.inputs))))
+    with pytest.raises(BadData, match="a serve graph for bucket 'b2', but no forward graph"):
+        parse_manifest(to_bytes(with_graphs(m, serve)))

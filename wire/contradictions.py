@@ -1,0 +1,90 @@
+"""What a manifest says that cannot be true: names that point nowhere, and slots that no graph has."""
+
+from __future__ import annotations
+
+from math import prod
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:  # the manifest's reader asks this module
+    from wire.manifest import Graph, Manifest, Segment, Slot
+
+
+def contradictions(m: Manifest) -> list[str]:
+    """Everything in a manifest that contradicts something else in it, in words."""
+    return _names(m) + _slots(m) + [p for s in m.segments for p in _serving(m, s)]
+
+
+def _names(m: Manifest) -> list[str]:
+    files, buckets = {f.path for f in m.files}, {b.name for b in m.buckets}
+    segments, slots = {s.name for s in m.segments}, {s.name for s in m.slots}
+    used = [(g.file, f"{s.name}.{g.kind}") for s in m.segments for g in s.graphs]
+    used += [(w, f"{s.name}.weights") for s in m.segments for w in s.weights]
+    used += [(f, "preprocess") for f in m.preprocess.files] + [(m.golden.file, "golden")]
+    problems = [f"{where} names file {name!r}, which is not listed" for name, where in used if name not in files]
+    problems += [
+        f"{s.name} has a graph for unknown bucket {g.bucket!r}"
+        for s in m.segments
+        for g in s.graphs
+        if g.bucket not in buckets
+    ]
+    problems += [f"{s.name} names unknown slot {n!r}" for s in m.segments for n in s.slots if n not in slots]
+    problems += [f"slot {s.name} is in unknown segment {s.segment!r}" for s in m.slots if s.segment not in segments]
+    if len(files) != len(m.files):
+        problems.append("a file is listed twice")
+    if m.head is not None and m.head.segment not in segments:
+        problems.append(f"the head is in unknown segment {m.head.segment!r}")
+    return problems
+
+
+def _slots(m: Manifest) -> list[str]:
+    """Slots that are there twice, or that the forward graphs of their segment do not take."""
+    keys = [(slot.kind, slot.name) for slot in m.slots]
+    problems = [
+        f"{kind} slot {name} is listed twice" for kind, name in dict.fromkeys(keys) if keys.count((kind, name)) > 1
+    ]
+    segments = {s.name: s for s in m.segments}
+    for slot in m.slots:
+        if slot.window and prod(slot.window) != slot.features_in:
+            problems.append(f"slot {slot.name} has {slot.features_in} features in, but a window of {list(slot.window)}")
+        if slot.segment not in segments:
+            continue
+        if slot.name not in segments[slot.segment].slots:
+            problems.append(f"{slot.segment} does not name its slot {slot.name}")
+        for graph in segments[slot.segment].graphs:
+            if graph.kind == "forward":
+                problems += _untaken(slot, graph, f"{slot.segment}.{graph.kind}")
+    return problems
+
+
+def _untaken(slot: Slot, graph: Graph, where: str) -> list[str]:
+    taken = {tensor.name: tensor.shape for tensor in graph.inputs}
+    problems = []
+    for name, shape in _inputs(slot).items():
+        found = taken.get(name)
+        if found is None:
+            problems.append(f"{where} does not take {name!r} of slot {slot.name}")
+        elif len(found) != len(shape) or any(d is not None and d != f for d, f in zip(shape, found, strict=True)):
+            wanted = [("rank" if d is None else d) for d in shape]
+            problems.append(f"{where} takes {name!r} as {list(found)}, where slot {slot.name} has {wanted}")
+    return problems
+
+
+def _serving(m: Manifest, segment: Segment) -> list[str]:
+    """Graphs without slots that take one, or that no forward graph stands beside."""
+    forward = {g.bucket for g in segment.graphs if g.kind == "forward"}
+    adapted = {name for slot in m.slots for name in _inputs(slot)}
+    problems = []
+    for graph in segment.graphs:
+        if graph.kind != "serve":
+            continue
+        problems += [f"{segment.name}.serve takes {t.name!r} of a slot" for t in graph.inputs if t.name in adapted]
+        if graph.bucket not in forward:
+            problems.append(f"{segment.name} has a serve graph for bucket {graph.bucket!r}, but no forward graph")
+    return problems
+
+
+def _inputs(slot: Slot) -> dict[str, tuple[int | None, ...]]:
+    """The graph inputs of a slot and their shapes; None stands for the rank."""
+    if slot.kind == "bias":
+        return {slot.bias: (slot.features_out,)}
+    return {slot.a: (slot.features_in, None), slot.b: (None, slot.features_out), slot.scale: ()}
