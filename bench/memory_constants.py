@@ -3,7 +3,7 @@
 Fresh processes that import what a worker imports, and sessions of synthetic graphs: chains of small nodes, whose
 tensors weigh next to nothing. What such a session takes is what the runtime takes for itself: a part of its own,
 a part per node, a part per kind of operator, whose code is touched. The models that judge the prediction
-(`bench.memory_graphs`) have no part in it. With --write the numbers go into devices/memory.toml.
+(`bench.memory_judge`) have no part in it. With --write the numbers go into devices/memory.toml.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ import onnx_ir as ir
 from console.table import table
 from devices.memory import FILE, IMPORTS
 from export.chain import PLAIN
+from export.gradient.present import present
 from export.measure import Measurer, environment, machine
 from export.predict import run_bytes
 from export.write import write_graphs
@@ -35,6 +36,7 @@ UNARY = ("Neg", "Exp", "Tanh", "Relu", "Sigmoid", "Erf", "Sqrt", "Abs", "Gelu", 
 BINARY = ("Add", "Mul", "Sub", "Div", "MatMul", "Max", "Min", "Pow", "Mod", "PRelu", "Sum", "LayerNormalization")
 # what a worker imports; it never loads OpenSSL (edge/worker.py)
 WORKER = "import sys; sys.modules['_hashlib'] = None; import edge.jobs, edge.runtime, edge.text; "
+NAME = "/encoder/layer.3/attention/self/query/MatMul_output_"
 PEAK = "print(next(l for l in open('/proc/self/status') if l.startswith('VmHWM')).split()[1])"
 
 
@@ -70,6 +72,8 @@ def sessions() -> Found:
     short, long = LENGTHS
     one = _median(lambda: measured(chain(UNARY[:1], short), "tensors")[1])
     many = _median(lambda: measured(chain(UNARY[:1], long), "tensors")[1])
+    shared = _median(lambda: measured(chain(BINARY[:1], long), "tensors")[1])
+    owned = _median(lambda: measured(chain(BINARY[:1], long, own=True), "tensors")[1])
     kinds = (*UNARY, *BINARY)
     all_kinds = _median(lambda: measured(chain(kinds, len(kinds)), "tensors")[1])
     node = (many - one) // (long - short)
@@ -77,25 +81,39 @@ def sessions() -> Found:
     return {
         "session_bytes": (one - short * node - operator, "a session that has run, without nodes"),
         "node_bytes": (node, f"a chain of {long} nodes against one of {short}"),
+        "tensor_bytes": (
+            (owned - shared) // (long - 1),
+            f"{long} nodes with a weight each against one for all",
+        ),
         "operator_bytes": (operator, f"a chain of {len(kinds)} kinds of node against one of a single kind"),
     }
 
 
-def chain(kinds: Sequence[str], length: int) -> ir.Model:
-    """`length` nodes of these kinds in turn, each reading the one before: x [8, 8] to a value of that shape."""
+def chain(kinds: Sequence[str], length: int, *, own: bool = False) -> ir.Model:
+    """`length` nodes of these kinds in turn, each reading the one before: x [8, 8] to a value of that shape.
+
+    Names are as long as exporters make them. `own`: every node that reads a constant has one of its own.
+    """
     graph = ir.Graph([], [], nodes=[], opset_imports={"": 21}, name="chain")
-    square = ir.val("square", const_value=ir.tensor(np.eye(8, dtype=np.float32) + 1, name="square"))
-    graph.register_initializer(square)
+    square = _square(graph, "square")
     last = ir.val("x", ir.DataType.FLOAT, [8, 8])
     graph.inputs.append(last)
     for index in range(length):
         kind = kinds[index % len(kinds)]
-        output = ir.val(f"v{index}", ir.DataType.FLOAT, [8, 8])
-        inputs = [last, square] if kind in BINARY else [last]
-        graph.append(ir.node(kind, inputs, {"fmod": 1} if kind == "Mod" else {}, outputs=[output]))
+        output = ir.val(f"{NAME}{index}", ir.DataType.FLOAT, [8, 8])
+        constant = _square(graph, f"{NAME}{index}.weight") if own and kind in BINARY else square
+        inputs = [last, constant] if kind in BINARY else [last]
+        attributes = {"fmod": 1} if kind == "Mod" else {}
+        graph.append(ir.node(kind, inputs, attributes, outputs=[output], name=f"{NAME}{index}"))
         last = output
     graph.outputs.append(last)
     return ir.Model(graph, ir_version=10)
+
+
+def _square(graph: ir.Graph, name: str) -> ir.Value:
+    value = ir.val(name, const_value=ir.tensor(np.eye(8, dtype=np.float32) + 1, name=name))
+    graph.register_initializer(value)
+    return value
 
 
 def measured(model: ir.Model, kind: str) -> tuple[int, int]:
@@ -105,7 +123,8 @@ def measured(model: ir.Model, kind: str) -> tuple[int, int]:
         write_graphs({"g": model}, folder, "g.weights.bin")
         feeds = {"x": np.ones((8, 8), np.float32)}
         peak = Measurer(folder, (PLAIN,), kind).best(folder / "g.onnx", feeds)
-    return peak.base_bytes, peak.growth_bytes - run_bytes(model.graph, PLAIN)
+    weights = sum(present(value.const_value).nbytes for value in model.graph.initializers.values())
+    return peak.base_bytes, peak.growth_bytes - weights - run_bytes(model.graph, PLAIN)
 
 
 def _median(once: object) -> int:

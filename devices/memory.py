@@ -36,6 +36,7 @@ class Constants:
         worker_bytes: what a worker adds to that before its first session.
         session_bytes: a session of one node that has run: the runtime's own pages.
         node_bytes: what one more node adds to it.
+        tensor_bytes: what one more stored weight adds to it, beside its values.
         operator_bytes: what one more kind of operator adds to it: the pages of its code.
     """
 
@@ -46,6 +47,7 @@ class Constants:
     worker_bytes: Constant
     session_bytes: Constant
     node_bytes: Constant
+    tensor_bytes: Constant
     operator_bytes: Constant
     extra: dict[str, Any] = field(default_factory=dict)
 
@@ -60,7 +62,7 @@ IMPORTS = {
 }
 # Plans are made with one base, that of pictures: it is some 2 MiB above the other.
 WORKER_BASE_BYTES = sum(c.value for c in (CONSTANTS.base_bytes, CONSTANTS.pictures_bytes, CONSTANTS.worker_bytes))
-TYPICAL_NODES, TYPICAL_OPERATORS = 300, 20
+TYPICAL_NODES, TYPICAL_OPERATORS, TYPICAL_TENSORS = 300, 20, 150
 
 
 def base_bytes(kind: str) -> int:
@@ -72,18 +74,19 @@ def base_bytes(kind: str) -> int:
     return CONSTANTS.base_bytes.value + (CONSTANTS.pictures_bytes.value if kind == "image" else 0)
 
 
-def session_bytes(nodes: int, operators: int) -> int:
-    """What a session takes for itself: `nodes` in its graph, of so many kinds of `operators`.
+def session_bytes(nodes: int, operators: int, tensors: int) -> int:
+    """What a session takes for itself: `nodes` in its graph, of so many kinds of `operators`, and stored `tensors`.
 
-    >>> session_bytes(1001, 10) - session_bytes(1, 10) == 1000 * CONSTANTS.node_bytes.value
+    >>> session_bytes(1001, 10, 5) - session_bytes(1, 10, 5) == 1000 * CONSTANTS.node_bytes.value
     True
     """
     c = CONSTANTS
-    return c.session_bytes.value + nodes * c.node_bytes.value + operators * c.operator_bytes.value
+    own = nodes * c.node_bytes.value + operators * c.operator_bytes.value + tensors * c.tensor_bytes.value
+    return c.session_bytes.value + own
 
 
 # of a segment whose graph is not made yet: a block or two of a transformer, forward and backward
-SESSION_BYTES = session_bytes(TYPICAL_NODES, TYPICAL_OPERATORS)
+SESSION_BYTES = session_bytes(TYPICAL_NODES, TYPICAL_OPERATORS, TYPICAL_TENSORS)
 
 # What allocators hold above the live bytes: 0 to 22 % over 40 graphs and options, forward graphs least.
 FRAGMENTATION_PERCENT = 12

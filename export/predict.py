@@ -49,7 +49,8 @@ def predict(path: Path, options: Options, kind: str = "text", rank: int = COST_R
     with executed(path, given, options) as graph:
         folded = sum(size for name, size in _weights(graph).items() if name not in weights)
         packed = 0 if options.config.get(UNPACKED) == "1" else packed_bytes(graph)
-        session = session_bytes(len(graph), len({(node.domain, node.op_type) for node in graph}))
+        kinds = {(node.domain, node.op_type) for node in graph}
+        session = session_bytes(len(graph), len(kinds), len(_weights(graph)))
         activations = run_bytes(graph, options, rank)
     return {
         "runtime": base_bytes(kind) + session,

@@ -37,9 +37,10 @@ def test_waiting_boundaries_matter_to_training_only() -> None:
 
 def test_a_session_grows_with_its_graph() -> None:
     """A node and a kind of operator cost what the constants say, each once."""
-    one = session_bytes(nodes=1, operators=1)
-    assert session_bytes(nodes=11, operators=1) - one == 10 * CONSTANTS.node_bytes.value
-    assert session_bytes(nodes=1, operators=4) - one == 3 * CONSTANTS.operator_bytes.value
+    one = session_bytes(nodes=1, operators=1, tensors=1)
+    assert session_bytes(nodes=11, operators=1, tensors=1) - one == 10 * CONSTANTS.node_bytes.value
+    assert session_bytes(nodes=1, operators=4, tensors=1) - one == 3 * CONSTANTS.operator_bytes.value
+    assert session_bytes(nodes=1, operators=1, tensors=8) - one == 7 * CONSTANTS.tensor_bytes.value
 
 
 @pytest.mark.parametrize("kind", IMPORTS)
