@@ -15,8 +15,8 @@ from torch import nn
 from export.quiet import quiet
 from tests.workloads.draw import draw
 
-FEATURES, HIDDEN, LAYERS, STEPS = 20, 48, 2, 12
-NODES, NEIGHBOURS, WIDTHS = 64, 6, (24, 64, 48, 16)
+FEATURES, HIDDEN, LAYERS, STEPS = 20, 768, 2, 12
+NODES, NEIGHBOURS, WIDTHS = 256, 6, (512, 1152, 1152, 256)
 
 
 class Recurrent(nn.Module):
@@ -61,7 +61,7 @@ def lstm(path: Path) -> None:
 class Sage(nn.Module):
     """GraphSAGE with mean aggregation (Hamilton et al. 2017, algorithm 1) over a fixed number of neighbours.
 
-    Features [nodes, 24] and neighbours int64 [nodes, 6] to unit vectors [nodes, 16].
+    Features [nodes, 512] and neighbours int64 [nodes, 6] to unit vectors [nodes, 256].
     """
 
     def __init__(self) -> None:

@@ -13,15 +13,15 @@ POSITIONS = 96  # tokens that a text model has places for
 
 
 def bert(folder: Path) -> None:
-    """Six linear layers per block, a table of 20,000 words: weights are most of its memory."""
+    """Six linear layers per block, and a table that is half of its weights."""
     from transformers import BertConfig, BertModel
 
     config = BertConfig(
-        vocab_size=20000,
-        hidden_size=192,
+        vocab_size=16000,
+        hidden_size=256,
         num_hidden_layers=4,
-        num_attention_heads=6,
-        intermediate_size=640,
+        num_attention_heads=8,
+        intermediate_size=1024,
         max_position_embeddings=POSITIONS,
     )
     _save(BertModel(config), folder, seed=1)
@@ -33,11 +33,11 @@ def gpt2(folder: Path) -> None:
     from transformers import GPT2Config, GPT2LMHeadModel
 
     config = GPT2Config(
-        vocab_size=320,
-        n_embd=64,
-        n_layer=3,
-        n_head=4,
-        n_inner=160,
+        vocab_size=8000,
+        n_embd=256,
+        n_layer=6,
+        n_head=8,
+        n_inner=1024,
         n_positions=POSITIONS,
         bos_token_id=0,
         eos_token_id=0,
@@ -51,12 +51,12 @@ def llama(folder: Path) -> None:
     from transformers import LlamaConfig, LlamaForCausalLM
 
     config = LlamaConfig(
-        vocab_size=320,
-        hidden_size=64,
-        num_hidden_layers=3,
-        num_attention_heads=4,
+        vocab_size=8000,
+        hidden_size=256,
+        num_hidden_layers=6,
+        num_attention_heads=8,
         num_key_value_heads=2,
-        intermediate_size=144,
+        intermediate_size=688,
         max_position_embeddings=POSITIONS,
         bos_token_id=0,
         eos_token_id=0,
@@ -70,13 +70,13 @@ def qwen3(folder: Path) -> None:
     from transformers import Qwen3Config, Qwen3ForCausalLM
 
     config = Qwen3Config(
-        vocab_size=320,
-        hidden_size=64,
-        num_hidden_layers=3,
-        num_attention_heads=4,
+        vocab_size=12000,
+        hidden_size=256,
+        num_hidden_layers=6,
+        num_attention_heads=6,
         num_key_value_heads=2,
-        head_dim=24,
-        intermediate_size=144,
+        head_dim=48,
+        intermediate_size=688,
         max_position_embeddings=POSITIONS,
         tie_word_embeddings=True,
         bos_token_id=0,
@@ -91,13 +91,13 @@ def t5(folder: Path) -> None:
     from transformers import T5Config, T5ForConditionalGeneration
 
     config = T5Config(
-        vocab_size=320,
-        d_model=64,
-        d_kv=16,
-        d_ff=144,
-        num_layers=3,
-        num_decoder_layers=2,
-        num_heads=4,
+        vocab_size=8000,
+        d_model=256,
+        d_kv=48,
+        d_ff=640,
+        num_layers=4,
+        num_decoder_layers=3,
+        num_heads=6,
         feed_forward_proj="gated-gelu",
         pad_token_id=1,
         eos_token_id=0,
@@ -112,7 +112,7 @@ def vit(folder: Path) -> None:
     from transformers import ViTConfig, ViTModel
 
     config = ViTConfig(
-        hidden_size=192, num_hidden_layers=6, num_attention_heads=6, intermediate_size=768, image_size=64, patch_size=8
+        hidden_size=320, num_hidden_layers=6, num_attention_heads=5, intermediate_size=1280, image_size=64, patch_size=8
     )
     _save(ViTModel(config), folder, seed=6)
     _pictures(folder, "ViTImageProcessor", 64)
@@ -123,7 +123,7 @@ def swin(folder: Path) -> None:
     from transformers import SwinConfig, SwinModel
 
     config = SwinConfig(
-        image_size=64, patch_size=4, embed_dim=48, depths=[2, 2], num_heads=[3, 6], window_size=4, mlp_ratio=2.0
+        image_size=64, patch_size=4, embed_dim=96, depths=[2, 2, 4], num_heads=[3, 6, 12], window_size=4
     )
     _save(SwinModel(config), folder, seed=7)
     _pictures(folder, "ViTImageProcessor", 64)
@@ -133,7 +133,7 @@ def resnet(folder: Path, size: int) -> None:
     """Bottleneck blocks; at 100 and 150 pixels strides meet odd sizes."""
     from transformers import ResNetConfig, ResNetModel
 
-    config = ResNetConfig(embedding_size=32, hidden_sizes=[64, 128, 192, 256], depths=[2, 2, 2, 2])
+    config = ResNetConfig(embedding_size=64, hidden_sizes=[128, 256, 512, 1024], depths=[1, 1, 2, 4])
     _save(ResNetModel(config), folder, seed=8)
     _pictures(folder, "ConvNextImageProcessor", size)
 
@@ -142,7 +142,7 @@ def mobilenet(folder: Path) -> None:
     """Depthwise kernels, inverted bottlenecks, clipped activations."""
     from transformers import MobileNetV2Config, MobileNetV2Model
 
-    config = MobileNetV2Config(image_size=96, depth_multiplier=0.5)
+    config = MobileNetV2Config(image_size=96, depth_multiplier=2.0)
     _save(MobileNetV2Model(config), folder, seed=9)
     _pictures(folder, "MobileNetV2ImageProcessor", 96)
 
@@ -151,7 +151,7 @@ def convnextv2(folder: Path) -> None:
     """Kernels of 7 by 7 and global response normalization."""
     from transformers import ConvNextV2Config, ConvNextV2Model
 
-    config = ConvNextV2Config(image_size=64, hidden_sizes=[32, 64, 96, 128], depths=[1, 1, 2, 1])
+    config = ConvNextV2Config(image_size=64, hidden_sizes=[64, 128, 256, 512], depths=[1, 1, 3, 2])
     _save(ConvNextV2Model(config), folder, seed=10)
     _pictures(folder, "ConvNextImageProcessor", 64)
 

@@ -53,8 +53,10 @@ def _optimum(workload: Workload, source: str, out: Path) -> None:
 
 def _torch(workload: Workload, source: str, out: Path) -> None:
     path, _, factory = source.rpartition(":")
-    module: Any = run_path(path)[factory]()
-    examples = module.example_inputs
+    made: Any = run_path(path)[factory]()
+    module = getattr(made, "module", made)
+    names = list(inspect.signature(module.forward).parameters)
+    examples = module.example_inputs if module is made else dict(zip(names, made.inputs, strict=True))
     batch = torch.export.Dim("batch", min=1, max=1024)
     torch.onnx.export(
         module,
@@ -62,7 +64,7 @@ def _torch(workload: Workload, source: str, out: Path) -> None:
         f=str(out / "model.onnx"),
         dynamo=True,
         opset_version=18,
-        dynamic_shapes={name: {0: batch} for name in inspect.signature(module.forward).parameters},
-        output_names=list(getattr(module, "output_names", ("output",))),
+        dynamic_shapes={name: {0: batch} for name in names},
+        output_names=list(getattr(made, "outputs", ("output",))),
         verbose=False,
     )

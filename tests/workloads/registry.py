@@ -26,7 +26,7 @@ class Workload:
         sequence: tokens of a text.
         pixels: height and width of pictures.
         sizes: what symbolic dimensions are.
-        states: inputs and the outputs that the next run finds in them.
+        states: inputs and the outputs that the next run finds in them, where the source cannot say so.
         trains: whether it is offered with a head and adapters as well.
         refused: why no bundle can be made of it, as a word that the refusal contains.
     """
@@ -74,7 +74,7 @@ WORKLOADS = (
     Workload("convnextv2", "folder", folders.convnextv2, FEATURES),
     Workload("unet", "module"),
     Workload("audio", "module"),
-    Workload("spiking", "module", states={"v1": "v1_next", "s1": "s1_next", "v2": "v2_next"}),
+    Workload("spiking", "module"),
     _onnx("lstm", files.lstm, sizes={"steps": files.STEPS}, states={"h": "h_next", "c": "c_next"}),
     _onnx("graphsage", files.graphsage, sizes={"nodes": files.NODES}),
     _onnx("inside-if", files.net_in_if, refused="If"),

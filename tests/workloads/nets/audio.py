@@ -50,6 +50,14 @@ def mel_bands() -> torch.Tensor:
     return torch.minimum(rising, falling).clamp_min(0)
 
 
+def _block(inner: int, outer: int) -> nn.Module:
+    """Two convolutions of 3 x 3 and a mean over 2 x 2."""
+    layers: list[nn.Module] = []
+    for width in (inner, outer):
+        layers += [nn.Conv2d(width, outer, 3, padding=1, bias=False), nn.BatchNorm2d(outer), nn.ReLU()]
+    return nn.Sequential(*layers, nn.AvgPool2d(2))
+
+
 class Sounds(nn.Module):
     """Samples [batch, 16000] to scores [batch, 10]: mean plus maximum over time, as PANNs pool."""
 
@@ -59,12 +67,9 @@ class Sounds(nn.Module):
         super().__init__()
         self.front = LogMel()
         self.bands = nn.BatchNorm2d(MELS)
-        widths = (1, 32, 64, 128, 192)
-        self.blocks = nn.ModuleList(
-            nn.Sequential(nn.Conv2d(i, o, 3, padding=1, bias=False), nn.BatchNorm2d(o), nn.ReLU(), nn.AvgPool2d(2))
-            for i, o in pairwise(widths)
-        )
-        self.inner, self.scores = nn.Linear(widths[-1], 256), nn.Linear(256, 10)
+        widths = (1, 64, 128, 256, 512)
+        self.blocks = nn.ModuleList(_block(i, o) for i, o in pairwise(widths))
+        self.inner, self.scores = nn.Linear(widths[-1], 512), nn.Linear(512, 10)
 
     def forward(self, samples: torch.Tensor) -> torch.Tensor:
         x = self.bands(self.front(samples).transpose(1, 3)).transpose(1, 3)

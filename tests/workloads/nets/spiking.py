@@ -2,31 +2,23 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 import torch
 from torch import nn
 
 from tests.workloads.draw import draw
 
-INPUTS, HIDDEN, OUTPUTS = 24, 64, 10
+INPUTS, HIDDEN, OUTPUTS = 512, 4096, 1024
 
 
 class Leaky(nn.Module):
     """Two layers of leaky integrate-and-fire cells (Gerstner and Kistler 2002, section 4.1.1).
 
-    v' = decay v + x W + b - threshold s, s' = 1 where v' > threshold. Input [batch, 24], states v1, v2
-    [batch, 64] and [batch, 10]; the output is the rate of the last layer's spikes and their membranes.
+    v' = decay v + x W + b - threshold s, s' = 1 where v' > threshold. Input [batch, 512], states v1 and s1
+    [batch, 4096], v2 [batch, 1024]; outputs are the membranes of the last layer, bent, and the states.
     """
-
-    example_inputs: ClassVar[dict[str, torch.Tensor]] = {
-        "current": torch.zeros(2, INPUTS),
-        "v1": torch.zeros(2, HIDDEN),
-        "s1": torch.zeros(2, HIDDEN),
-        "v2": torch.zeros(2, OUTPUTS),
-    }
-    output_names = ("membrane", "v1_next", "s1_next", "v2_next")
-    states: ClassVar[dict[str, str]] = {"v1": "v1_next", "s1": "s1_next", "v2": "v2_next"}
 
     def __init__(self) -> None:
         super().__init__()
@@ -42,6 +34,17 @@ class Leaky(nn.Module):
         return torch.tanh(v2_next), v1_next, s1_next, v2_next
 
 
-def build() -> nn.Module:
+@dataclass(frozen=True)
+class Cell:
+    """The net with what an exporter must know of it."""
+
+    module: nn.Module
+    inputs: tuple[torch.Tensor, ...]
+    outputs: tuple[str, ...] = ("membrane", "v1_next", "s1_next", "v2_next")
+    states: Mapping[str, str] = field(default_factory=lambda: {"v1": "v1_next", "s1": "s1_next", "v2": "v2_next"})
+
+
+def build() -> Cell:
     """The net, drawn."""
-    return draw(Leaky(), seed=13)
+    widths = (INPUTS, HIDDEN, HIDDEN, OUTPUTS)
+    return Cell(draw(Leaky(), seed=13), tuple(torch.zeros(2, width) for width in widths))

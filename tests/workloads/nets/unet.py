@@ -9,8 +9,8 @@ from torch import nn
 
 from tests.workloads.draw import draw
 
-CHANNELS = (24, 48, 96, 144)
-SIZE = 96
+CHANNELS = (64, 128, 256, 384)
+SIZE = 64
 
 
 class Block(nn.Module):
