@@ -106,26 +106,41 @@ def export_model(request: ExportRequest, bar: Progress) -> list[ExportedBundle]:
         modes = tuple(board.mode for board in request.everyone)
         prepared = prepare(request.wanted, formats, modes, work / "source")
         bar.advance()
-        bar.say("planning")
-        for board in request.boards:
-            prepared.decide(board)  # refuse what cannot fit before anything is built
-        for chain in request.chains:
-            across.decide(prepared, chain)
+        return export_prepared(request, prepared, work, bar)
+
+
+def export_prepared(request: ExportRequest, prepared: Prepared, work: Path, bar: Progress) -> list[ExportedBundle]:
+    """Export what is captured already.
+
+    Args:
+        request: its `source` and `task` were read to make `prepared`.
+        prepared: the model.
+        work: a folder for everything in between, on the same disk as the bundles.
+        bar: as for `export_model`.
+
+    Raises:
+        DoesNotFit, VerificationError, StorageError, UnsupportedModel: no bundle is written.
+    """
+    bar.say("planning")
+    for board in request.boards:
+        prepared.decide(board)  # refuse what cannot fit before anything is built
+    for chain in request.chains:
+        across.decide(prepared, chain)
+    bar.advance()
+    stages = Stages(prepared, work, bar)
+    settled = []
+    for board in request.boards:
+        settled.append(settle(prepared, board, stages))
         bar.advance()
-        stages = Stages(prepared, work, bar)
-        settled = []
-        for board in request.boards:
-            settled.append(settle(prepared, board, stages))
-            bar.advance()
-        for chain in request.chains:
-            settled += across.settle_chain(prepared, chain, stages)
-            bar.advance()
-        bundles = []
-        for one in settled:
-            bar.say(f"writing {one.folder}")
-            bundles.append(_write(request, prepared, one))
-            bar.advance()
-        return bundles
+    for chain in request.chains:
+        settled += across.settle_chain(prepared, chain, stages)
+        bar.advance()
+    bundles = []
+    for one in settled:
+        bar.say(f"writing {one.folder}")
+        bundles.append(_write(request, prepared, one))
+        bar.advance()
+    return bundles
 
 
 def _write(request: ExportRequest, prepared: Prepared, settled: Settled) -> ExportedBundle:
