@@ -75,7 +75,7 @@ WORKLOADS = (
     Workload("unet", "module"),
     Workload("audio", "module"),
     Workload("spiking", "module"),
-    _onnx("lstm", files.lstm, sizes={"steps": files.STEPS}, states={"h": "h_next", "c": "c_next"}),
+    _onnx("lstm", files.lstm, sizes={"steps": files.STEPS, "batch": 2}, states={"h": "h_next", "c": "c_next"}),
     _onnx("graphsage", files.graphsage, sizes={"nodes": files.NODES}),
     _onnx("inside-if", files.net_in_if, refused="If"),
     _onnx("inside-loop", files.net_in_loop, refused="Loop"),

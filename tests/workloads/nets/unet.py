@@ -10,7 +10,7 @@ from torch import nn
 from tests.workloads.draw import draw
 
 CHANNELS = (64, 128, 256, 384)
-SIZE = 64
+SIZE = 32
 
 
 class Block(nn.Module):
