@@ -24,6 +24,8 @@ OFFSET_POSITIONS = (
     "xlm-roberta",
     "xlm-roberta-xl",
 )
+IMAGE_SIZE = 224  # where nothing is said: that of ImageNet's nets
+WARPED_FROM = 384  # from here on ConvNext's processor cuts nothing off
 # Pillow's numbers for its filters, as preprocessor_config.json holds them
 FILTERS = ("nearest", "lanczos", "bilinear", "bicubic", "box", "hamming")
 
@@ -116,7 +118,8 @@ def _max_length(folder: Path, config: dict[str, Any]) -> int:
 def image_preprocessing(folder: Path) -> Preprocessing:
     """Sizes and normalisation of a vision model.
 
-    Without a preprocessor_config.json, ViT's defaults hold: resize, 1/255, mean and deviation 0.5.
+    Where config.json says no image_size (nets of convolutions take any), preprocessor_config.json decides. Without
+    that file ViT's defaults hold: resize, 1/255, mean and deviation 0.5.
 
     Raises:
         UnsupportedModel: the sizes contradict each other or the channels.
@@ -124,10 +127,11 @@ def image_preprocessing(folder: Path) -> Preprocessing:
     config = read_json(folder, "config.json", required=True)
     given = _image_processor(folder)
     channels = int(config.get("num_channels", 3))
-    height, width = _pair(config.get("image_size", 224))
-    resize = given.get("size", config.get("image_size", 224)) if given.get("do_resize", True) else None
-    cropped = _pair(given["crop_size"]) if given.get("do_center_crop") and "crop_size" in given else None
-    final = cropped or (None if resize is None or _edge(resize) else _pair(resize)) or (height, width)
+    stated = config.get("image_size")
+    resize, cropped = _geometry(given, IMAGE_SIZE if stated is None else stated)
+    resized = _pair(resize) if resize is not None and not _edge(resize) else None
+    height, width = _pair(stated if stated is not None else cropped or resized or _edge(resize) or IMAGE_SIZE)
+    final = cropped or resized or (height, width)
     if final != (height, width):
         raise UnsupportedModel(
             f"expected pictures of {height} x {width}, as config.json says, found {final[0]} x {final[1]} in "
@@ -148,6 +152,17 @@ def image_preprocessing(folder: Path) -> Preprocessing:
     elif resize is not None:
         parameters["resize_height"], parameters["resize_width"] = _pair(resize)
     return Preprocessing("image", (), parameters)
+
+
+def _geometry(given: dict[str, Any], otherwise: Any) -> tuple[Any, tuple[int, int] | None]:
+    """What a picture is resized to, None for not at all, and what is then cut out of its centre, if anything is."""
+    resize = given.get("size", otherwise) if given.get("do_resize", True) else None
+    edge, share = _edge(resize), given.get("crop_pct")
+    if edge and share:  # ConvNextImageProcessor.resize in transformers
+        if edge >= WARPED_FROM:
+            return {"height": edge, "width": edge}, None
+        return {"shortest_edge": int(edge / share)}, (edge, edge)
+    return resize, _pair(given["crop_size"]) if given.get("do_center_crop") and "crop_size" in given else None
 
 
 def _image_processor(folder: Path) -> dict[str, Any]:

@@ -102,6 +102,7 @@ def prepared(picture: Image.Image, parameters: dict[str, Any]) -> np.ndarray:
             "CLIPImageProcessor",
             {"size": {"shortest_edge": 20}, "do_center_crop": True, "crop_size": {"height": 16, "width": 16}},
         ),
+        ("ConvNextImageProcessor", {"size": {"shortest_edge": 16}, "crop_pct": 0.7}),
     ],
 )
 def test_pictures_are_prepared_as_the_original_does(
@@ -126,6 +127,30 @@ def test_sizes_must_agree(vit_folder: Path, tmp_path: Path) -> None:
     edited(folder, "preprocessor_config.json", size={"height": 16, "width": 16}, image_mean=[0.5])
     with pytest.raises(UnsupportedModel, match="expected 3 numbers, one per channel, .* found 1"):
         image_preprocessing(folder)
+
+
+@pytest.mark.parametrize(
+    ("processor", "changes", "size"),
+    [
+        ("ConvNextImageProcessor", {"size": {"shortest_edge": 24}, "crop_pct": 0.7}, 24),
+        ("ConvNextImageProcessor", {"size": {"shortest_edge": 400}, "crop_pct": 0.7}, 400),
+        ("ViTImageProcessor", {"size": {"height": 20, "width": 20}}, 20),
+    ],
+)
+def test_a_net_of_any_size_takes_that_of_its_processor(
+    processor: str, changes: dict[str, Any], size: int, vit_folder: Path, tmp_path: Path
+) -> None:
+    """Where config.json says no size the processor's is that of the graph, and pixels are still transformers'."""
+    folder = copied(vit_folder, tmp_path)
+    config = json.loads((folder / "config.json").read_text())
+    del config["image_size"]
+    (folder / "config.json").write_text(json.dumps(config))
+    edited(folder, "preprocessor_config.json", image_processor_type=processor, **changes)
+    picture = Image.fromarray(np.random.default_rng(6).integers(0, 256, (60, 60, 3), dtype=np.uint8))
+    theirs = AutoImageProcessor.from_pretrained(folder, use_fast=False)(picture, return_tensors="np")["pixel_values"][0]
+    parameters = image_preprocessing(folder).parameters
+    assert (parameters["height"], parameters["width"]) == (size, size) == theirs.shape[1:]
+    assert np.max(np.abs(prepared(picture, parameters) - theirs)) < 1e-5
 
 
 def test_without_a_description_the_defaults_of_vit_hold(vit_folder: Path, tmp_path: Path) -> None:
