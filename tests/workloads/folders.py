@@ -6,6 +6,8 @@ import json
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from tests.workloads.draw import draw
 from tests.workloads.tokens import byte_tokenizer, word_tokenizer
 
@@ -103,7 +105,13 @@ def t5(folder: Path) -> None:
         eos_token_id=0,
         decoder_start_token_id=1,
     )
-    _save(T5ForConditionalGeneration(config), folder, seed=5)
+    model = T5ForConditionalGeneration(config)
+    _save(model, folder, seed=5)
+    with torch.no_grad():
+        for name, parameter in model.named_parameters():
+            if name.endswith(".q.weight"):
+                parameter.mul_(config.d_kv**-0.5)  # T5 does not scale scores: its queries are drawn that much smaller
+    model.save_pretrained(folder)
     byte_tokenizer(folder, config.vocab_size, POSITIONS)
 
 
@@ -135,7 +143,7 @@ def resnet(folder: Path, size: int) -> None:
 
     config = ResNetConfig(embedding_size=64, hidden_sizes=[128, 256, 512, 1024], depths=[1, 1, 2, 4])
     _save(ResNetModel(config), folder, seed=8)
-    _pictures(folder, "ConvNextImageProcessor", size)
+    _pictures(folder, "ConvNextImageProcessor", size, size={"shortest_edge": size})
 
 
 def mobilenet(folder: Path) -> None:
@@ -144,7 +152,7 @@ def mobilenet(folder: Path) -> None:
 
     config = MobileNetV2Config(image_size=96, depth_multiplier=2.0)
     _save(MobileNetV2Model(config), folder, seed=9)
-    _pictures(folder, "MobileNetV2ImageProcessor", 96)
+    _pictures(folder, "MobileNetV2ImageProcessor", 96, size={"shortest_edge": 110}, do_center_crop=True)
 
 
 def convnextv2(folder: Path) -> None:
@@ -153,7 +161,7 @@ def convnextv2(folder: Path) -> None:
 
     config = ConvNextV2Config(image_size=64, hidden_sizes=[64, 128, 256, 512], depths=[1, 1, 3, 2])
     _save(ConvNextV2Model(config), folder, seed=10)
-    _pictures(folder, "ConvNextImageProcessor", 64)
+    _pictures(folder, "ConvNextImageProcessor", 64, size={"shortest_edge": 64})
 
 
 def _save(model: Any, folder: Path, seed: int) -> None:
@@ -162,15 +170,18 @@ def _save(model: Any, folder: Path, seed: int) -> None:
     model.save_pretrained(folder)
 
 
-def _pictures(folder: Path, processor: str, size: int) -> None:
+def _pictures(folder: Path, processor: str, pixels: int, **others: Any) -> None:
     described = {
         "image_processor_type": processor,
         "do_resize": True,
-        "size": {"height": size, "width": size},
+        "size": {"height": pixels, "width": pixels},
+        "crop_size": {"height": pixels, "width": pixels},
+        "do_center_crop": False,
         "do_rescale": True,
         "rescale_factor": 1 / 255,
         "do_normalize": True,
         "image_mean": [0.5, 0.4, 0.3],
         "image_std": [0.5, 0.25, 0.2],
+        **others,
     }
     (folder / "preprocessor_config.json").write_text(json.dumps(described), encoding="utf-8")
