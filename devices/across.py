@@ -24,7 +24,9 @@ from devices.plan import (
     rank_for,
 )
 from devices.stages import Objective, Search, Station
+from devices.thin import places_of
 
+MOST_OF_A_REFUSAL = 64  # cuts: what would do on fewer cuts does on all of them
 OBJECTIVES: tuple[Objective, ...] = ("fewest", "traffic", "throughput", "latency")
 Models = Mapping[int, Sequence[Unit]]  # by micro-batch; all have the same units, with the numbers of their graphs
 
@@ -66,52 +68,58 @@ def across(
         stations: the boards in their order; each gets at least one unit.
         objective: `fewest` segments; `traffic`, least bytes of one item between boards; `throughput`, least time
             of the slowest stage or link per item; `latency`, least sum of all stage and link times of one run.
+            Of equals the one with fewest segments, then the largest micro-batch, then the least slowest stage.
         step_items: items whose boundary tensors wait between segments of one board.
 
     Raises:
         DoesNotFit: no cut fits at any micro-batch; names the board and what would do.
     """
     ranked = [replace(s, board=_ranked(s.board)) for s in stations]
-    found: tuple[tuple[Fraction | int, ...], Search, tuple[int, ...]] | None = None
+    found: tuple[tuple[Fraction | int, ...], Search, tuple[int, ...], float] | None = None
     for micro_batch in sorted(models, reverse=True):
-        search = Search(models[micro_batch], ranked, micro_batch, step_items)
+        places, slack = places_of(models[micro_batch], ranked, micro_batch)
+        search = Search(models[micro_batch], ranked, micro_batch, step_items, places)
         best = search.best(objective)
         if best is None:
             continue
-        (value, segments, traffic, inner), edges = best
+        (value, segments, slowest, traffic, inner), edges = best
         shared = Fraction(value, micro_batch) if objective == "throughput" else value
-        key = (shared, segments, -micro_batch, traffic, inner)
+        key = (shared, segments, -micro_batch, slowest, traffic, inner)
         if found is None or key < found[0]:
-            found = (key, search, edges)
+            found = (key, search, edges, slack)
         if objective == "fewest" and segments == len(stations):
             break
     if found is None:
         raise DoesNotFit(_refusal(models[min(models)], ranked, min(models), step_items))
-    return _plan(found[1], found[2], objective, stations)
+    return _plan(found[1], found[2], objective, stations, found[3])
 
 
 def _ranked(board: Board) -> Board:
     return board if board.rank is not None else replace(board, rank=rank_for(board.budget_bytes))
 
 
-def _plan(search: Search, edges: tuple[int, ...], objective: Objective, given: Sequence[Station]) -> ChainPlan:
+def _plan(
+    search: Search, edges: tuple[int, ...], objective: Objective, given: Sequence[Station], slack: float
+) -> ChainPlan:
     """The borders as a plan, with reasons."""
-    stages = []
+    stages, places = [], search.places
+    thinned = f"{len(places) - 2} of {len(search.units) - 1} legal cuts looked at, slack {slack:.2g}"
     for k, station in enumerate(search.stations):
-        start, end, board = edges[k], edges[k + 1], station.board
-        cuts = search.cuts(k, start, end) or ()
-        found = needs(search.units, board, cuts, search.micro_batch, search.step_items, (start, end))
+        board, span = station.board, (places[edges[k]], places[edges[k + 1]])
+        cuts = tuple(places[cut] for cut in search.cuts(k, edges[k], edges[k + 1]) or ())
+        found = needs(search.units, board, cuts, search.micro_batch, search.step_items, span)
         predicted = tuple(need.total for need in found)
-        time_ns = search.stage_ns(k, start, end)
+        time_ns = search.stage_ns(k, edges[k], edges[k + 1])
         rank = "" if given[k].board.rank is not None else f" for a budget of {mib(board.budget_bytes)}"
         reasons = (
             f"rank {board.rank}{rank}",
             f"largest segment {mib(max(predicted))} of {mib(board.budget_bytes)}",
-            f"stage {k + 1} of {len(edges) - 1}, objective {objective}: units {start} to {end - 1}",
-            f"at least {time_ns / 1e6:.3g} ms per micro-batch by {station.speed.source}",
+            f"stage {k + 1} of {len(edges) - 1}, objective {objective}: units {span[0]} to {span[1] - 1}",
+            *([f"at least {time_ns / 1e6:.3g} ms per micro-batch by {station.speed.source}"] * station.speed.known),
+            *([thinned] * (len(places) <= len(search.units))),
         )
         decision = Decision(cuts, search.micro_batch, board.rank or 0, predicted, reasons)
-        stages.append(StagePlan(start, end, decision, time_ns))
+        stages.append(StagePlan(*span, decision, time_ns))
     traffic = sum(search.crossing(end) for end in edges[1:])
     links = tuple(search.links_ns(k, end) for k, end in enumerate(edges[1:-1]))
     return ChainPlan(tuple(stages), search.micro_batch, objective, traffic, links)
@@ -150,13 +158,14 @@ def _smallest(
     """The smallest budget that would do for some boards, the others as they are (or as they have more)."""
     chosen = set(raised)
     tables: dict[tuple[str, str], Table] = {}
+    places, _ = places_of(units, stations, micro_batch, MOST_OF_A_REFUSAL)
 
     def fits(budget: int) -> bool:
         more = [
             replace(s, board=replace(s.board, budget_bytes=max(budget, s.board.budget_bytes))) if k in chosen else s
             for k, s in enumerate(stations)
         ]
-        return Search(units, more, micro_batch, step_items, tables).possible()
+        return Search(units, more, micro_batch, step_items, places, tables).possible()
 
     low = 0
     high = max(needs(units, s.board, (), micro_batch, step_items)[0].total for s in stations) + _all_boundaries(

@@ -88,7 +88,7 @@ class Decision:
 
 
 @dataclass
-class _Stretch:
+class Stretch:
     """Sums over neighbouring units, extended one unit at a time."""
 
     quant: str
@@ -100,6 +100,7 @@ class _Stretch:
     tied: set[str] = field(default_factory=set)
 
     def add(self, unit: Unit) -> None:
+        """One unit more at its end."""
         again = (sizes[self.quant] for name, sizes in unit.tied.items() if name in self.tied)
         self.weights += unit.weight_bytes[self.quant] - sum(again)
         self.tied.update(unit.tied)
@@ -111,6 +112,7 @@ class _Stretch:
 
     @property
     def live(self) -> int:
+        """Activations and dequantized weights that are alive at once."""
         return self.micro_batch * (self.kept + self.transient) + sum(self.spare.values())
 
 
@@ -174,7 +176,7 @@ def needs(
     adapters = adapters_of(units[first:stop], board)
     out, waiting = [], 0
     for start, end in itertools.pairwise([first, *cuts, stop]):
-        stretch = _Stretch(board.quant, micro_batch)
+        stretch = Stretch(board.quant, micro_batch)
         for unit in units[start:end]:
             stretch.add(unit)
         entering, leaving = boundary(units, start) * step_items, boundary(units, end) * step_items
@@ -197,19 +199,37 @@ def _fewest(table: Table, units: Sequence[Unit], board: Board) -> tuple[int, ...
     return table.covers(0, [count], board.budget_bytes - adapters_of(units, board)).get(count)
 
 
-def table_of(units: Sequence[Unit], board: Board, micro_batch: int, step_items: int, limit: int = UNREACHED) -> Table:
-    """What every segment needs on a board of this mode and format; `limit` is more than anybody has."""
-    count = len(units)
+def table_of(
+    units: Sequence[Unit],
+    board: Board,
+    micro_batch: int,
+    step_items: int,
+    limit: int = UNREACHED,
+    places: Sequence[int] | None = None,
+) -> Table:
+    """What every segment needs on a board of this mode and format.
+
+    Args:
+        units: the model.
+        board: its mode and format count.
+        micro_batch: items per run.
+        step_items: see `plan`.
+        limit: more than anybody has.
+        places: where segments may begin and end, from 0 to the number of units; anywhere if not given.
+    """
+    places = range(len(units) + 1) if places is None else places
+    count = len(places) - 1
     need = np.full((count, count + 1), UNREACHED, dtype=np.int64)
     for start in range(count):
-        stretch = _Stretch(board.quant, micro_batch)
+        stretch = Stretch(board.quant, micro_batch)
         for end in range(start + 1, count + 1):
-            stretch.add(units[end - 1])
+            for unit in units[places[end - 1] : places[end]]:
+                stretch.add(unit)
             need[start, end] = Need(stretch.weights, stretch.live).total
             if need[start, end] > limit:
                 need[start, end] = UNREACHED
                 break  # a longer stretch never needs less
-    return Table(need, [boundary(units, at) * step_items for at in range(count + 1)], waits=board.mode == "train")
+    return Table(need, [boundary(units, at) * step_items for at in places], waits=board.mode == "train")
 
 
 def boundary(units: Sequence[Unit], position: int) -> int:

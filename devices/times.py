@@ -42,6 +42,11 @@ class Speed:
     link_bytes_per_s: int
     source: str = "given"
 
+    @property
+    def known(self) -> bool:
+        """Whether somebody said so; else it only serves to balance."""
+        return self != UNKNOWN
+
 
 UNKNOWN = Speed(1_000_000_000, 1_000_000_000, SLOWEST_LINK, "no profile")  # of a board that nobody described
 

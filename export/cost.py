@@ -21,7 +21,7 @@ from export.modules import module_path
 from export.quantize import FORMATS, Cache, quantize_weights
 from export.values import COST_RANK, bodies, constant_nodes, is_weight, reads, value_bytes
 
-MOST_CROSSING = 4  # tensors; more of them means that a cut is inside something that belongs together
+MOST_CROSSING = 16  # tensors; a cut that more of them cross is inside something that belongs together
 
 
 @dataclass(frozen=True)
@@ -90,7 +90,7 @@ def cost(
 
 
 def legal_cuts(graph: ir.Graph) -> list[int]:
-    """Positions between two nodes where at most four tensors cross; of equal neighbours the last.
+    """Positions between two nodes where at most `MOST_CROSSING` tensors cross.
 
     Features and logits of a head stay together in the last segment; other outputs leave where they are made. A
     cut never lies inside If, Loop or Scan, which are one node here. What is made from weights alone is free: it
