@@ -21,16 +21,17 @@ class Table:
     """What every segment of a model needs on a kind of board, without adapters.
 
     Attributes:
-        need: [n, n + 1] bytes of the segment of units s to e, exclusive, without boundary tensors; `UNREACHED` where
-            s >= e, or where nobody has so much.
+        need: [n, n + 1] bytes of units s to e, exclusive, in a segment that holds them, without boundary tensors;
+            `UNREACHED` where s >= e, or where nobody has so much.
+        ended: the same of a segment that ends there, at least as much.
         boundary: [n + 1] bytes that wait at each cut; 0 at both ends.
         waits: whether a segment holds the boundaries of all earlier ones too, as training does.
     """
 
-    def __init__(self, need: Bytes, boundary: Sequence[int], *, waits: bool) -> None:
+    def __init__(self, need: Bytes, ended: Bytes, boundary: Sequence[int], *, waits: bool) -> None:
         self.need, self.waits = need, waits
         self.boundary = np.array(boundary, dtype=np.int64)
-        self.fixed = need + self.boundary[:-1, None] + self.boundary[None, :]
+        self.fixed = ended + self.boundary[:-1, None] + self.boundary[None, :]
         np.minimum(self.fixed, UNREACHED, out=self.fixed)
 
     def fits(self, first: int, cuts: Sequence[int], last: int, room: int) -> bool:

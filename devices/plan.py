@@ -41,6 +41,7 @@ class Unit:
         flops_per_item: operations of its arithmetic, forward (a multiply-add is two).
         moved_bytes_per_item: activations that its nodes read and write, forward.
         state_bytes: of what it keeps from run to run (KV caches, hidden states), whatever the batch.
+        copied_bytes_per_item: what is alive besides where a segment ends here, for what leaves shares no memory.
         tied: those of its weights that other units read as well, by name and format; a segment stores each once.
     """
 
@@ -55,6 +56,7 @@ class Unit:
     flops_per_item: int = 0
     moved_bytes_per_item: int = 0
     state_bytes: int = 0
+    copied_bytes_per_item: int = 0
     tied: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
 
     @property
@@ -96,6 +98,7 @@ class Stretch:
     weights: int = 0
     kept: int = 0
     transient: int = 0
+    copied: int = 0
     spare: dict[str, int] = field(default_factory=dict)
     tied: set[str] = field(default_factory=set)
 
@@ -106,6 +109,7 @@ class Stretch:
         self.tied.update(unit.tied)
         self.kept += unit.kept_bytes_per_item
         self.transient = max(self.transient, unit.transient_bytes_per_item)
+        self.copied = unit.copied_bytes_per_item
         if self.quant != "fp32":
             # the runtime keeps one freed buffer per shape for the next weight of that shape
             self.spare.update(unit.dequantized_bytes)
@@ -114,6 +118,11 @@ class Stretch:
     def live(self) -> int:
         """Activations and dequantized weights that are alive at once."""
         return self.micro_batch * (self.kept + self.transient) + sum(self.spare.values())
+
+    @property
+    def ended(self) -> int:
+        """The same for a segment that ends here."""
+        return self.live + self.micro_batch * self.copied
 
 
 def plan(
@@ -182,7 +191,7 @@ def needs(
         entering, leaving = boundary(units, start) * step_items, boundary(units, end) * step_items
         waiting += entering
         stored = stored_bytes(board.mode, waiting, entering, leaving)
-        out.append(Need(stretch.weights, stretch.live, adapters, stored))
+        out.append(Need(stretch.weights, stretch.ended, adapters, stored))
     return out
 
 
@@ -219,7 +228,7 @@ def table_of(
     """
     places = range(len(units) + 1) if places is None else places
     count = len(places) - 1
-    need = np.full((count, count + 1), UNREACHED, dtype=np.int64)
+    need, ended = np.full((2, count, count + 1), UNREACHED, dtype=np.int64)
     for start in range(count):
         stretch = Stretch(board.quant, micro_batch)
         for end in range(start + 1, count + 1):
@@ -229,7 +238,8 @@ def table_of(
             if need[start, end] > limit:
                 need[start, end] = UNREACHED
                 break  # a longer stretch never needs less
-    return Table(need, [boundary(units, at) * step_items for at in places], waits=board.mode == "train")
+            ended[start, end] = Need(stretch.weights, stretch.ended).total
+    return Table(need, ended, [boundary(units, at) * step_items for at in places], waits=board.mode == "train")
 
 
 def boundary(units: Sequence[Unit], position: int) -> int:

@@ -12,7 +12,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING
 
 from devices.memory import Need
-from devices.plan import Stretch, Unit, adapters_of, boundary
+from devices.plan import STEP_ITEMS, Stretch, Unit, adapters_of, boundary
 from devices.times import unit_ns
 
 if TYPE_CHECKING:
@@ -30,7 +30,8 @@ def places_of(
     Returns:
         The places, and the slack: a plan over all cuts that leaves 4 x slack of every budget free has a counterpart
         over these, of no more segments and no more bytes across, whose stages take at most 4 x slack of their
-        board's time for the whole model longer. Only a plan with a stage that weighs next to nothing may have none.
+        board's time for the whole model longer; in training, 1 x slack more for each segment of a board. Only a plan
+        with a stage that weighs next to nothing may have none.
     """
     count, slack = len(units), 0.0
     if count <= most:
@@ -79,8 +80,17 @@ class _Weighing:
         beside = here - 1 if here < there else here
         span = (beside, last) if here < there else (first, here + 1)
         growth = self._need(k, *span) - self._need(k, beside, beside + 1) + adapters_of(self.units[first:last], board)
+        growth += self._more(here, there)
         time = sum(self.times[k][first:last]) / max(1, sum(self.times[k]))
         return max(growth / max(1, board.budget_bytes), time)
+
+    def _more(self, here: int, there: int) -> int:
+        """What a segment that begins or ends there holds for it beyond what it would hold here."""
+        before, after = self.units[here - 1], self.units[there - 1]
+        copied = self.micro_batch * max(0, after.copied_bytes_per_item - before.copied_bytes_per_item)
+        waits = max(0, boundary(self.units, there) - boundary(self.units, here))
+        # in training what enters waits, and its gradient leaves
+        return Need(0, copied).total - Need(0, 0).total + 2 * STEP_ITEMS * waits
 
     def _need(self, k: int, start: int, end: int) -> int:
         stretch = Stretch(self.stations[k].board.quant, self.micro_batch)
@@ -94,8 +104,6 @@ def _kept(weigh: _Weighing, slack: float) -> list[int]:
     kept: list[int] = []
     for cut in weigh.order:
         at = bisect.bisect(kept, cut)
-        waits = boundary(weigh.units, cut)
-        beside = [other for other in kept[max(0, at - 1) : at + 1] if boundary(weigh.units, other) <= waits]
-        if not any(weigh.share(cut, other) <= slack for other in beside):
+        if not any(weigh.share(cut, other) <= slack for other in kept[max(0, at - 1) : at + 1]):
             kept.insert(at, cut)
     return kept

@@ -66,6 +66,7 @@ def cost(
     slots = _slots(graph, unit_of)
     held = _states(graph, unit_of, states)
     crossed = [sum(value_bytes(v) for v in values) for values in crossing(graph, positions)]
+    copied = _copied(graph, positions)
     carried = _carried(graph, positions, states)
     operations, moved = _work(graph, unit_of)
     names = _unit_names(graph, positions)
@@ -82,6 +83,7 @@ def cost(
             flops_per_item=-(-operations[i] // batch),
             moved_bytes_per_item=-(-moved[i] // batch),
             state_bytes=held[i],
+            copied_bytes_per_item=-(-copied[i] // batch) if i < len(copied) else 0,
             tied=tied[i],
         )
         for i in range(len(positions) + 1)
@@ -175,6 +177,22 @@ def _carried(graph: ir.Graph, positions: Sequence[int], states: Collection[str])
         last.update((v, index) for v in reads(node) if v.is_graph_input() and not v.is_initializer())
     fed = [value for value in last if value.name not in states]
     return [sum(value_bytes(value) for value in fed if last[value] >= p) for p in positions]
+
+
+def _copied(graph: ir.Graph, positions: Sequence[int]) -> list[int]:
+    """Bytes that the values that cross each cut take where they leave a segment, beyond what they share otherwise.
+
+    What leaves a run has memory of its own: it is no alias, and no kernel has written it over its input.
+    """
+    made = {v: b for b in buffers(graph, hand_on=False) for v in b.values}
+    out = []
+    for values in crossing(graph, positions):
+        # the others are an alias of what is fed, or have a buffer to themselves
+        own = [v for v in values if v not in made or len(made[v].values) > 1]
+        # the first of a buffer that crosses whole is no copy
+        whole = {id(b): b.size_bytes for v in own if (b := made.get(v)) and set(b.values) <= set(values)}
+        out.append(sum(value_bytes(v) for v in own) - sum(whole.values()))
+    return out
 
 
 def _work(graph: ir.Graph, unit_of: Mapping[ir.Node, int]) -> tuple[list[int], list[int]]:

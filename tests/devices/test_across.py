@@ -30,13 +30,30 @@ Way = list[tuple[int, int, tuple[int, ...]]]  # per board: first unit, end, cuts
 
 
 def unit(
-    weights: int = 0, kept: int = 0, boundary: int = 0, slot: int = 0, carried: int = 0, flops: int = 0, moved: int = 0
+    weights: int = 0,
+    kept: int = 0,
+    boundary: int = 0,
+    slot: int = 0,
+    carried: int = 0,
+    flops: int = 0,
+    moved: int = 0,
+    copied: int = 0,
 ) -> Unit:
     """A unit in KiB and Kflop; its int8 weights are a quarter, and as much as it keeps is transient."""
     formats = {"fp32": weights * KIB, "int8": weights * KIB // 4}
     spare = {str(weights): weights * KIB}
     return Unit(
-        "layer", formats, kept * KIB, kept * KIB, boundary * KIB, slot, spare, carried * KIB, flops * 1000, moved * KIB
+        "layer",
+        formats,
+        kept * KIB,
+        kept * KIB,
+        boundary * KIB,
+        slot,
+        spare,
+        carried * KIB,
+        flops * 1000,
+        moved * KIB,
+        copied_bytes_per_item=copied * KIB,
     )
 
 
@@ -49,7 +66,7 @@ def station(name: str, budget_bytes: int, gflops: int = 1, gbytes: int = 1, mbyt
 sizes = st.integers(0, 400)
 small = st.integers(0, 50)
 models = st.lists(
-    st.builds(unit, sizes, sizes, small, small, st.sampled_from([0, 1]), st.integers(0, 900), sizes),
+    st.builds(unit, sizes, sizes, small, small, st.sampled_from([0, 1]), st.integers(0, 900), sizes, sizes),
     min_size=1,
     max_size=6,
 )
