@@ -79,7 +79,7 @@ class Chain:
         segments = self.manifest.segments
         for at, segment in enumerate(segments):
             keep = {name for later in segments[at + 1 :] for name in later.inputs} | set(wanted)
-            self._forward(self._serving(segment, bucket, bare=bare), values, shared, keep)
+            self._forward(self.manifest.serving(segment, bucket, bare=bare), values, shared, keep)
         self.settle()
         return [{name: value[name] for name in wanted} for value in values]
 
@@ -95,7 +95,7 @@ class Chain:
             keep = {name for later in segments[at + 1 :] for name in later.inputs}
             keep |= set(segment.inputs) if _has_backward(segment, bucket) else set()
             keep |= {n for s in segments[:at] if _has_backward(s, bucket) for n in s.inputs} | {"labels", "weights"}
-            self._forward(self._serving(segment, bucket), values, shared, keep)
+            self._forward(self.manifest.graph(segment, "forward", bucket), values, shared, keep)
         sums, cotangents = Gradients(), [dict[str, Array]() for _ in values]
         for segment in reversed(segments):
             if not _has_backward(segment, bucket):
@@ -117,11 +117,6 @@ class Chain:
             value.update(session.run({**shared, **value}, wanted))
             for name in [n for n in value if n not in keep]:
                 del value[name]
-
-    def _serving(self, segment: Segment, bucket: str, *, bare: bool = False) -> Graph:
-        """The forward graph, or where it is bare and there is one, that without slots."""
-        has = bare and any(g.kind == "serve" and g.bucket == bucket for g in segment.graphs)
-        return self.manifest.graph(segment, "serve" if has else "forward", bucket)
 
     def _backward(
         self,

@@ -19,7 +19,9 @@ from edge.generate import Answer, generate
 from edge.pieces import Pieces
 from edge.put_through import put_through
 from edge.steps import Steps
+from wire.adapter import read_adapter
 from wire.bundle import Bundle, open_bundle
+from wire.files import read_bytes
 from wire.manifest import Generate
 
 WORDS = {
@@ -44,6 +46,7 @@ def parser() -> argparse.ArgumentParser:
     )
     p.add_argument("--steps", action="store_true", help="arrays have one more axis in front: steps, states go along")
     p.add_argument("--max-new-tokens", type=int, default=64, metavar="N", help="of a text (default: 64)")
+    p.add_argument("--adapter", type=Path, metavar="FILE", help="an adapter of the whole model (default: none)")
     p.add_argument("--trust", type=Path, metavar="publisher.pub", help="the publisher to believe")
     p.add_argument("--threads", type=int, default=1, metavar="N")
     p.add_argument("--out", type=Path, metavar="FILE.npz", help="write the outputs there")
@@ -62,7 +65,10 @@ def main(argv: list[str]) -> int:
         raise UsageError("expected --prompt TEXT or --input FILE, found neither; say what to run on")
     if options.max_new_tokens < 1:
         raise UsageError(f"expected --max-new-tokens of at least 1, found {options.max_new_tokens}")
-    steps = Steps(_opened(options), options.threads)
+    adapter = None
+    if options.adapter is not None:
+        adapter = read_adapter(read_bytes(options.adapter, "an adapter"), str(options.adapter))
+    steps = Steps(_opened(options), options.threads, adapter=adapter)
     try:
         record = steps.manifest.generate
         return put_through(steps, options) if record is None else _text(steps, record, options)

@@ -16,7 +16,9 @@ from numpy.typing import NDArray
 from console.errors import BadData, join
 from edge.feeds import forward_bucket
 from edge.runtime import Session
+from wire.adapter import Adapter
 from wire.bundle import Bundle
+from wire.inputs import changes_layers, inputs_of, joined
 from wire.manifest import Graph, Manifest, Segment, State, Tensor
 
 Array = NDArray[Any]
@@ -44,16 +46,25 @@ class Steps:
         threads: for one operator.
         keep: whether sessions stay open; None keeps those of a bundle whose budget holds all of them.
         again: a segment that is fed the same as in the run before is not run once more.
+        adapter: of the whole model, fed in every run; while it changes no layer, graphs without slots run.
 
     Raises:
-        BadData: the bundles are not one chain, or have no forward graphs.
+        BadData: the bundles are not one chain, or have no forward graphs; the adapter is not of their model.
     """
 
     def __init__(
-        self, bundles: Sequence[Bundle], threads: int = 1, *, keep: bool | None = None, again: bool = True
+        self,
+        bundles: Sequence[Bundle],
+        threads: int = 1,
+        *,
+        keep: bool | None = None,
+        again: bool = True,
+        adapter: Adapter | None = None,
     ) -> None:
         self.bundles, self.threads, self.again = ordered(bundles), threads, again
-        self._stages = [stage for bundle in self.bundles for stage in _stages(bundle, keep)]
+        self._adapted = inputs_of(joined([b.manifest for b in self.bundles]), adapter)
+        bare = not changes_layers(adapter)
+        self._stages = [stage for bundle in self.bundles for stage in _stages(bundle, keep, bare=bare)]
         self.states: Values = {}
         self.reset()
 
@@ -92,19 +103,19 @@ class Steps:
         """One run: inputs in, outputs out; the states move on.
 
         Args:
-            feeds: arrays by name; adapters and head may be among them.
+            feeds: arrays by name.
             wanted: outputs to return; all of the model's where it is None.
 
         Raises:
             BadData: an input is absent or does not fit.
         """
         wanted = self.outputs if wanted is None else wanted
-        values: Values = {**feeds, **self.states}
+        values: Values = {**self._adapted, **feeds, **self.states}
         returned = {state.output for state in self.records}
         for at, stage in enumerate(self._stages):
             later = {name for other in self._stages[at + 1 :] for name in other.segment.inputs}
             values.update(self._run(stage, values))
-            keep = later | returned | set(wanted) | set(feeds)
+            keep = later | returned | set(wanted) | set(feeds) | set(self._adapted)
             values = {name: value for name, value in values.items() if name in keep}
         self.states = {state.input: values[state.output] for state in self.records}
         absent = [name for name in wanted if name not in values]
@@ -162,18 +173,12 @@ def ordered(bundles: Sequence[Bundle]) -> list[Bundle]:
     return [by_position[at] for at in range(len(devices))]
 
 
-def _stages(bundle: Bundle, keep: bool | None) -> list[_Stage]:
+def _stages(bundle: Bundle, keep: bool | None, *, bare: bool) -> list[_Stage]:
     manifest = bundle.manifest
     bucket = forward_bucket(manifest).name
-    graphs = [_graph(manifest, segment, bucket) for segment in manifest.segments]
+    graphs = [manifest.serving(segment, bucket, bare=bare) for segment in manifest.segments]
     kept = _fits(manifest, graphs) if keep is None else keep
     return [_Stage(bundle, s, g, kept) for s, g in zip(manifest.segments, graphs, strict=True)]
-
-
-def _graph(manifest: Manifest, segment: Segment, bucket: str) -> Graph:
-    """The graph without slots where there is one: no adapter is fed here."""
-    served = [g for g in segment.graphs if g.kind == "serve" and g.bucket == bucket]
-    return served[0] if served else manifest.graph(segment, "forward", bucket)
 
 
 def _fits(manifest: Manifest, graphs: Sequence[Graph]) -> bool:

@@ -12,7 +12,7 @@ from export.ort_adapter import SUFFIX, read_ort_adapters, write_ort_adapter
 from wire.adapter import Adapter, read_adapter, to_bytes
 from wire.bundle import open_bundle
 from wire.files import read_bytes, write_atomic
-from wire.inputs import check_adapter
+from wire.inputs import check_adapter, joined
 from wire.manifest import Manifest
 from wire.peft import CONFIG, files_of, read_peft
 
@@ -27,7 +27,13 @@ def main(argv: list[str]) -> int:
     c.add_argument(
         "adapter", type=Path, nargs="+", help="a file, a folder that PEFT wrote, or an .onnx_adapter of each segment"
     )
-    c.add_argument("--bundle", type=Path, required=True, help="of the model that the adapter belongs to")
+    c.add_argument(
+        "--bundle",
+        type=Path,
+        action="append",
+        required=True,
+        help="of the model that the adapter belongs to; repeat for every stage of a chain",
+    )
     c.add_argument("--to", choices=FORMATS, required=True)
     c.add_argument("--from", dest="source", choices=FORMATS, help="(default: by what is there)")
     c.add_argument(
@@ -38,7 +44,7 @@ def main(argv: list[str]) -> int:
     )
     c.add_argument("--json", action="store_true")
     options = p.parse_args(argv)
-    manifest = open_bundle(options.bundle, trust=None).manifest
+    manifest = joined([open_bundle(folder, trust=None).manifest for folder in options.bundle])
     adapter = read(options.adapter, options.source or guess(options.adapter), manifest)
     files = write(adapter, options.to, manifest, options.out, options.base or manifest.model.name)
     told = {

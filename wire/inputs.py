@@ -5,6 +5,8 @@ Boards feed them to sessions, the exporter writes them into onnxruntime's adapte
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -36,6 +38,28 @@ def inputs_of(manifest: Manifest, adapter: Adapter | None) -> dict[str, Array]:
     return feeds
 
 
+def joined(manifests: Sequence[Manifest]) -> Manifest:
+    """The stages of a chain as an adapter sees them: one model with the segments, slots and head of all.
+
+    Raises:
+        BadData: they are not stages of one model.
+    """
+    models = list(dict.fromkeys(m.model.id for m in manifests))
+    places = {-1 if m.chain is None else m.chain.position for m in manifests}
+    if len(models) > 1 or len(manifests) != len(places):
+        found = f"models {' and '.join(models)}" if len(models) > 1 else "one of them twice"
+        raise BadData(f"expected bundles of one chain, found {found}; name every stage of one export once")
+    ended = next((m for m in manifests if m.head is not None), manifests[-1])
+    return replace(
+        manifests[0],
+        segments=tuple(segment for m in manifests for segment in m.segments),
+        slots=tuple(slot for m in manifests for slot in m.slots),
+        head=ended.head,
+        labels=ended.labels,
+        chain=manifests[0].chain if len(manifests) == 1 else None,
+    )
+
+
 def changes_layers(adapter: Adapter | None) -> bool:
     """Whether an adapter brings anything to a slot: a head alone, or factors of rank 0, do not."""
     return adapter is not None and (adapter.rank > 0 or bool(adapter.bias))
@@ -47,15 +71,16 @@ def check_adapter(manifest: Manifest, adapter: Adapter) -> None:
     Raises:
         BadData: naming every slot that differs.
     """
-    problems = _lora_problems(manifest, adapter) + _bias_problems(manifest, adapter)
+    problems = [f"it belongs to model {adapter.model}"] if adapter.model != manifest.model.id else []
+    problems += _lora_problems(manifest, adapter) + _bias_problems(manifest, adapter)
     if adapter.head is not None and manifest.head is not None:
         expected = (manifest.head.features, len(manifest.labels))
         if adapter.head.weight.shape != expected:
             problems.append(f"the head needs {expected}, not {adapter.head.weight.shape}")
-    if adapter.model != manifest.model.id:
-        problems.append(f"it belongs to model {adapter.model}")
     if problems:
-        raise BadData(f"expected an adapter for {manifest.model.id}, but {join(problems)}")
+        stage = manifest.chain is not None and len(manifest.chain.devices) > 1
+        hint = "; slots of a chain are spread over its bundles: name every stage" if stage else ""
+        raise BadData(f"expected an adapter for {manifest.model.id}, but {join(problems)}{hint}")
 
 
 def _lora_problems(manifest: Manifest, adapter: Adapter) -> list[str]:

@@ -257,6 +257,15 @@ class Manifest:
         """The slots of a kind, in the order of the graph."""
         return tuple(s for s in self.slots if s.kind == kind)
 
+    def serving(self, segment: Segment, bucket: str, *, bare: bool) -> Graph:
+        """The forward graph of a segment; where it is `bare` and there is one, that without slots.
+
+        Raises:
+            BadData: as `graph`.
+        """
+        has = bare and any(g.kind == "serve" and g.bucket == bucket for g in segment.graphs)
+        return self.graph(segment, "serve" if has else "forward", bucket)
+
     def graph(self, segment: Segment, kind: str, bucket: str) -> Graph:
         """The graph of a segment for a bucket.
 
