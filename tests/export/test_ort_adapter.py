@@ -220,7 +220,9 @@ def test_what_belongs_elsewhere_is_named(bundle: Bundle, tmp_path: Path) -> None
     """Adapters of other models, files of other formats and places that are taken: everything wrong in one sentence."""
     adapter = random_adapter(bundle.manifest)
     other = Adapter("another", lora={"layer.7": adapter.lora["layer.0"], "layer.1": adapter.lora["layer.0"]})
-    with pytest.raises(BadData, match="to model another; slot layer.7 is not in the model; slot layer.1 needs 5 x 5, not 16 x 5"):
+    with pytest.raises(
+        BadData, match="another; slot layer.7 is not in the model; slot layer.1 needs 5 x 5, not 16 x 5"
+    ):
         convert(written(other, tmp_path), bundle, "onnx_adapter", tmp_path / "out")
     with pytest.raises(BadData, match="found an empty one"):
         convert(written(Adapter(MODEL), tmp_path), bundle, "onnx_adapter", tmp_path / "out")
