@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import partial
-from importlib.metadata import distributions, version
+from importlib.metadata import PackageNotFoundError, requires, version
 from inspect import signature
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
 import onnx_ir as ir
+from packaging.requirements import Requirement
 
-from console.errors import MissingDependency, UnsupportedModel, UsageError
+from console.errors import MissingDependency, UnsupportedModel, UsageError, VerificationError
 from export.quiet import quiet
+from export.sources.against_torch import check_export
 from export.sources.folder import first_line
 
 # torch's exporter (TorchScript) writes at most opset 18 well; freeze() raises it to 21
@@ -56,23 +60,60 @@ def _run_optimum(folder: Path, model_type: str, into: str, task: str, options: d
         if task.endswith("-with-past"):
             options |= _with_positions(folder, model_type, task)
         try:
-            main_export(
-                str(folder),
-                into,
-                task=task,
-                # names of nodes and outputs change with the libraries that optimum happens to find
-                library_name="transformers",
-                opset=RAW_OPSET,
-                do_validation=False,  # it only warns; verification compares, and fails
-                local_files_only=True,
-                dtype="fp32",
-                **options,
-            )
+            with _checked() as checked:
+                main_export(
+                    str(folder),
+                    into,
+                    task=task,
+                    # names of nodes and outputs change with the libraries that optimum happens to find
+                    library_name="transformers",
+                    opset=RAW_OPSET,
+                    do_validation=True,
+                    local_files_only=True,
+                    dtype="fp32",
+                    **options,
+                )
+                if not checked:
+                    raise VerificationError("expected optimum to have its graph compared, found that it did not")
         except Exception as error:  # whatever torch, transformers and optimum raise, the user gets one sentence
+            known = error.__cause__ if isinstance(error.__cause__, VerificationError) else error
+            if isinstance(known, VerificationError):
+                raise known from None
+            if _clash():
+                raise MissingDependency(
+                    f"expected {NEEDED}, found {_installed()} ({first_line(error)}); install edgequilt[export]"
+                ) from error
             raise UnsupportedModel(
                 f"expected a model that optimum can export for {task}, found that {folder.name} cannot be "
                 f"({first_line(error)}); choose another task, or a model such as {KNOWN}"
             ) from error
+
+
+@contextmanager
+def _checked() -> Iterator[list[float]]:
+    """Put our comparison, which refuses, in the place of optimum's, which warns; the differences that it found."""
+    from optimum.exporters.onnx import convert
+
+    theirs, found = convert.validate_models_outputs, []
+
+    def ours(
+        models_and_onnx_configs: dict[str, tuple[Any, Any]],
+        onnx_named_outputs: list[list[str]],
+        output_dir: Path,
+        onnx_files_subpaths: list[str],
+        input_shapes: dict[str, int],
+        **_: Any,
+    ) -> None:
+        for (model, config), outputs, name in zip(
+            models_and_onnx_configs.values(), onnx_named_outputs, onnx_files_subpaths, strict=True
+        ):
+            found.append(check_export(model, config, Path(output_dir) / name, outputs, input_shapes))
+
+    convert.validate_models_outputs = ours
+    try:
+        yield found
+    finally:
+        convert.validate_models_outputs = theirs
 
 
 def _optimum(model_type: str, folder: Path, task: str) -> Any:
@@ -119,11 +160,24 @@ def _optimum(model_type: str, folder: Path, task: str) -> Any:
 
 
 def _installed() -> str:
-    there = {d.metadata["Name"]: d.version for d in distributions()}
-    return ", ".join(
-        f"{name} {there[name]}" if name in there else f"no {name}"
-        for name in ("optimum", "optimum-onnx", "transformers", "torch")
-    )
+    return ", ".join(f"{n} {_version(n)}" for n in ("optimum", "optimum-onnx", "transformers", "torch"))
+
+
+def _version(name: str) -> str:
+    try:
+        return version(name)
+    except PackageNotFoundError:
+        return "(none)"
+
+
+def _clash() -> bool:
+    """Whether something that optimum-onnx declares is there in another version, or not at all."""
+    try:
+        wanted = [Requirement(text) for text in requires("optimum-onnx") or ()]
+        due = [one for one in wanted if one.marker is None or one.marker.evaluate({"extra": ""})]
+        return not all(one.specifier.contains(version(one.name), prereleases=True) for one in due)
+    except PackageNotFoundError:
+        return True
 
 
 def _with_positions(folder: Path, model_type: str, task: str) -> dict[str, Any]:
