@@ -154,6 +154,24 @@ def test_a_clash_of_versions_says_what_is_needed(
         capture(str(bert_folder), "feature-extraction", tmp_path)
 
 
+def test_an_export_that_fails_under_other_versions_says_what_is_needed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The same model is refused for itself under the versions that are declared, and for the versions otherwise."""
+    source = tmp_path / "source"
+    source.mkdir()
+    folder_of(source, model_type="bert")
+    with pytest.raises(UnsupportedModel, match="cannot be"):
+        capture(str(source), "feature-extraction", tmp_path / "work")
+    there = tmp_path / "site" / "transformers-5.0.0.dist-info"
+    there.mkdir(parents=True)
+    (there / "METADATA").write_text("Metadata-Version: 2.1\nName: transformers\nVersion: 5.0.0\n")
+    monkeypatch.syspath_prepend(there.parent)
+    words = r"expected optimum-onnx 0.1 with transformers 4.36 to 4.57, found .*transformers 5\.0\.0, torch"
+    with pytest.raises(MissingDependency, match=words):
+        capture(str(source), "feature-extraction", tmp_path / "work")
+
+
 def test_a_task_must_exist_and_fit(vit_folder: Path, tmp_path: Path) -> None:
     """An unknown task lists the known ones; a task of text is refused for a model of pictures."""
     with pytest.raises(UsageError, match="expected one of the tasks feature-extraction, .* found 'dreaming'"):
