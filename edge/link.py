@@ -76,7 +76,7 @@ class WorkerLink:
         self._used_at = self._clock()
         if self._worker is None or not self._worker.alive:
             try:
-                self._worker = _Worker(self._command, _environment(self.threads), self._emit)
+                self._worker = _Worker(self._command, environment(self.threads), self._emit)
             except OSError as error:
                 reason = f"expected to start a worker, but the system said: {error.strerror}; free some memory"
                 self._emit("error", {"id": request.id, "reason": reason})
@@ -196,8 +196,8 @@ def _ending(code: int) -> str:
     return f"the worker ended with exit code {code} in the middle of the job; its messages are in the agent's log"
 
 
-def _environment(threads: int) -> dict[str, str]:
-    """Few threads, few allocator arenas, and freed blocks go back at once: a board's memory is worth more than time."""
+def environment(threads: int) -> dict[str, str]:
+    """A worker's: few threads, few allocator arenas, freed blocks go back; a board's memory is worth more than time."""
     root = str(Path(__file__).resolve().parent.parent)
     paths = [root, *filter(None, [os.environ.get("PYTHONPATH")])]
     wanted = {

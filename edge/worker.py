@@ -32,7 +32,7 @@ def main() -> int:
     answers = _private_stdout()
     _end_with_parent()
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C goes to the whole group; the core decides when we end
-    _hash_without_openssl()
+    hash_without_openssl()
     from edge.jobs import Desk
 
     desk = Desk()
@@ -75,7 +75,7 @@ def _private_stdout() -> IO[bytes]:
     return answers
 
 
-def _hash_without_openssl() -> None:
+def hash_without_openssl() -> None:
     """Have hashlib use Python's own SHA-256 for the one bundle that a worker checks: 3.4 MiB less of every budget."""
     own = ("_sha2", "_sha256")  # from Python 3.12 on, and before
     if "hashlib" not in sys.modules and any(importlib.util.find_spec(name) for name in own):
