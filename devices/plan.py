@@ -254,16 +254,20 @@ def adapters_of(units: Sequence[Unit], board: Board) -> int:
 
 
 def _smallest_need(units: Sequence[Unit], board: Board, micro_batch: int, step_items: int) -> tuple[int, str]:
-    """The smallest budget that some cut fits in, and the first unit of its largest segment."""
-    table = table_of(units, board, micro_batch, step_items)
-    low, high = 0, needs(units, board, (), micro_batch, step_items)[0].total
+    """The smallest budget that some cut fits in, and what its largest segment is."""
+    everywhere = range(1, len(units))
+    enough = (max(n.total for n in needs(units, board, c, micro_batch, step_items)) for c in ((), everywhere))
+    low, high = 0, min(enough)
+    table = table_of(units, board, micro_batch, step_items, high)
     while high - low > PRECISION_BYTES:
         middle = (low + high) // 2
         fits = _fewest(table, units, replace(board, budget_bytes=middle)) is not None
         low, high = (low, middle) if fits else (middle, high)
     cuts = _fewest(table, units, replace(board, budget_bytes=high)) or ()
-    totals = [n.total for n in needs(units, board, cuts, micro_batch, step_items)]
-    return high, units[[0, *cuts][totals.index(max(totals))]].name
+    found = needs(units, board, cuts, micro_batch, step_items)
+    largest = max(found, key=lambda need: need.total)
+    weights, live = mib(largest.weights), mib(largest.live)
+    return high, f"{units[[0, *cuts][found.index(largest)]].name}: {weights} of weights, {live} of activations"
 
 
 def _refusal(units: Sequence[Unit], board: Board, micro_batch: int, step_items: int) -> str:

@@ -122,7 +122,7 @@ def test_refusal_in_words() -> None:
     assert f"budget of {mib(FIXED)}" in words
     stated = re.search(r"smallest predicted need over all cuts is ([\d.]+) MiB", words)
     assert stated is not None
-    assert 0 <= float(stated[1]) - FIXED / MIB - 8 < 0.2  # bisected to 64 KiB, and what the adapters take
+    assert -0.05 <= float(stated[1]) - FIXED / MIB - 8 < 0.2  # rounded, bisected to 64 KiB, and what the adapters take
     for way in ("--budget", "--sequence", "--quant int8", "--mode serve"):
         assert way in words
 
