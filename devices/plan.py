@@ -266,8 +266,14 @@ def _smallest_need(units: Sequence[Unit], board: Board, micro_batch: int, step_i
     cuts = _fewest(table, units, replace(board, budget_bytes=high)) or ()
     found = needs(units, board, cuts, micro_batch, step_items)
     largest = max(found, key=lambda need: need.total)
-    weights, live = mib(largest.weights), mib(largest.live)
-    return high, f"{units[[0, *cuts][found.index(largest)]].name}: {weights} of weights, {live} of activations"
+    parts = {
+        "weights": largest.weights,
+        "activations": largest.live,
+        "adapters and states": largest.adapters,
+        "tensors that wait between segments": largest.stored,
+    }
+    held = ", ".join(f"{mib(size)} of {part}" for part, size in parts.items() if size)
+    return high, f"{units[[0, *cuts][found.index(largest)]].name}: beside the runtime {held}"
 
 
 def _refusal(units: Sequence[Unit], board: Board, micro_batch: int, step_items: int) -> str:

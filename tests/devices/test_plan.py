@@ -123,7 +123,7 @@ def test_refusal_in_words() -> None:
     stated = re.search(r"smallest predicted need over all cuts is ([\d.]+) MiB", words)
     assert stated is not None
     assert -0.05 <= float(stated[1]) - FIXED / MIB - 8 < 0.2  # rounded, bisected to 64 KiB, and what the adapters take
-    for way in ("--budget", "--sequence", "--quant int8", "--mode serve"):
+    for way in ("beside the runtime 8.0 MiB of weights", "--budget", "--sequence", "--quant int8", "--mode serve"):
         assert way in words
 
 
