@@ -190,6 +190,7 @@ def test_inputs_that_the_manifest_does_not_name_are_refused(tmp_path: Path) -> N
     make_bundle(tmp_path / "b")
     path = tmp_path / "b" / "manifest.json"
     manifest = json.loads(path.read_text())
+    manifest["slots"], manifest["segments"][0]["slots"] = manifest["slots"][1:], []  # else it contradicts itself
     for graph in manifest["segments"][0]["graphs"]:
         graph["inputs"] = [t for t in graph["inputs"] if not t["name"].endswith("layer.0.B")]
     path.write_text(json.dumps(manifest))
