@@ -59,11 +59,6 @@ class Unit:
     copied_bytes_per_item: int = 0
     tied: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
 
-    @property
-    def has_slots(self) -> bool:
-        """Whether an adapter can sit here."""
-        return self.adapter_values_per_rank > 0
-
 
 @dataclass(frozen=True)
 class Board:

@@ -46,7 +46,6 @@ class Trained:
     adapter: Adapter
     losses: tuple[float, ...]
     seconds_per_step: float
-    rows_seen: int
 
 
 def train(
@@ -94,7 +93,7 @@ def train(
         if losses[-1] < settings.stop_loss:
             break
     per_step = (time.monotonic() - started) / len(losses)
-    return Trained(trained, tuple(losses), per_step, sum(len(c) for c in order[: len(losses)]))
+    return Trained(trained, tuple(losses), per_step)
 
 
 def batches(rows: int, batch: int, steps: int, seed: int) -> list[list[int]]:

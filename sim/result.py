@@ -6,7 +6,6 @@ import math
 from dataclasses import dataclass, field
 
 from console.table import mib, percent, table
-from wire.scores import Score
 
 ROUNDING = 1e-9  # of a difference of two shares: 0.85 - 0.75 is a little less than 0.10
 
@@ -73,15 +72,6 @@ class Result:
     def failed(self) -> list[Check]:
         """Everything that did not hold."""
         return [c for c in (*self.invariants, *self.learning) if not c.held]
-
-
-def accuracy_by_rank(scores: list[Score]) -> dict[int, float]:
-    """Accuracy of one version at each rank.
-
-    >>> accuracy_by_rank([Score("0" * 64, 2, (4,), (1,)), Score("0" * 64, 8, (4,), (3,))])
-    {2: 0.25, 8: 0.75}
-    """
-    return {score.rank: score.accuracy for score in scores}
 
 
 def interval(accuracy: float, rows: int) -> float:

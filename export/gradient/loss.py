@@ -8,10 +8,6 @@ import onnx_ir as ir
 from export.gradient.dims import dims_of, dtype_of, size_of
 from export.gradient.tape import Tape
 
-# Rows with this label do not count, as in torch.nn.CrossEntropyLoss. It is a valid *index* for
-# GatherElements and ScatterElements (counted from the end), so it is replaced before either sees it.
-IGNORED_LABEL = -100
-
 
 def append_cross_entropy(
     graph: ir.Graph, logits: ir.Value, labels: ir.Value, weights: ir.Value

@@ -18,8 +18,6 @@ from tests.export.oracle import Oracle
 Array = npt.NDArray[Any]
 Feeds = dict[str, Array]
 
-TYPES = {"float": np.float32, "double": np.float64}
-
 
 def parse(text: str, dtype: str = "double", opset: int = 20) -> ir.Model:
     """A model from ONNX text in which the type `T` means `dtype`."""
