@@ -1,32 +1,23 @@
 """One model over several boards in a given order: who runs what, exactly (docs/plan.md, "Across boards").
 
-The search itself is in `devices.stages`. Here the micro-batch is chosen, the plan is put into words, and what does
-not fit is refused with what would do.
+The search itself is in `devices.stages`. Here the micro-batch is chosen and the plan is put into words; what does
+not fit is refused with what would do (`devices.shortfall`).
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from fractions import Fraction
 
 from console.errors import DoesNotFit
 from console.table import mib
-from devices.covers import Table
-from devices.memory import MIB
-from devices.plan import (
-    PRECISION_BYTES,
-    STEP_ITEMS,
-    Board,
-    Decision,
-    Unit,
-    needs,
-    rank_for,
-)
+from devices.enough import KnownBoard
+from devices.plan import STEP_ITEMS, Decision, Unit, needs, with_budget
+from devices.shortfall import refusal
 from devices.stages import Objective, Search, Station
 from devices.thin import places_of
 
-MOST_OF_A_REFUSAL = 64  # cuts: what would do on fewer cuts does on all of them
 OBJECTIVES: tuple[Objective, ...] = ("fewest", "traffic", "throughput", "latency")
 Models = Mapping[int, Sequence[Unit]]  # by micro-batch; all have the same units, with the numbers of their graphs
 
@@ -59,7 +50,11 @@ class ChainPlan:
 
 
 def across(
-    models: Models, stations: Sequence[Station], objective: Objective, step_items: int = STEP_ITEMS
+    models: Models,
+    stations: Sequence[Station],
+    objective: Objective,
+    step_items: int = STEP_ITEMS,
+    known: Sequence[KnownBoard] | None = None,
 ) -> ChainPlan:
     """Decide who runs what.
 
@@ -70,11 +65,12 @@ def across(
             of the slowest stage or link per item; `latency`, least sum of all stage and link times of one run.
             Of equals the one with fewest segments, then the largest micro-batch, then the least slowest stage.
         step_items: items whose boundary tensors wait between segments of one board.
+        known: boards that a refusal may name; None where nobody has looked.
 
     Raises:
         DoesNotFit: no cut fits at any micro-batch; names the board and what would do.
     """
-    ranked = [replace(s, board=_ranked(s.board)) for s in stations]
+    ranked = [replace(s, board=with_budget(s.board, s.board.budget_bytes)) for s in stations]
     found: tuple[tuple[Fraction | int, ...], Search, tuple[int, ...], float] | None = None
     for micro_batch in sorted(models, reverse=True):
         places, slack = places_of(models[micro_batch], ranked, micro_batch)
@@ -90,12 +86,8 @@ def across(
         if objective == "fewest" and segments == len(stations):
             break
     if found is None:
-        raise DoesNotFit(_refusal(models[min(models)], ranked, min(models), step_items))
+        raise DoesNotFit(refusal(models[min(models)], stations, min(models), step_items, known))
     return _plan(found[1], found[2], objective, stations, found[3])
-
-
-def _ranked(board: Board) -> Board:
-    return board if board.rank is not None else replace(board, rank=rank_for(board.budget_bytes))
 
 
 def _plan(
@@ -123,61 +115,3 @@ def _plan(
     traffic = sum(search.crossing(end) for end in edges[1:])
     links = tuple(search.links_ns(k, end) for k, end in enumerate(edges[1:-1]))
     return ChainPlan(tuple(stages), search.micro_batch, objective, traffic, links)
-
-
-def _refusal(units: Sequence[Unit], stations: Sequence[Station], micro_batch: int, step_items: int) -> str:
-    names = ", ".join(s.board.name for s in stations)
-    if len(units) < len(stations):
-        return (
-            f"expected a model with a piece for each of {len(stations)} boards ({names}), found {len(units)} "
-            f"{'piece' if len(units) == 1 else 'pieces'} between legal cuts; name fewer boards"
-        )
-    alone = [(k, _smallest(units, stations, (k,), micro_batch, step_items)) for k in range(len(stations))]
-    ways = [(size - stations[k].board.budget_bytes, k, size) for k, size in alone if size is not None]
-    others = "a board more, or a smaller --sequence"
-    if ways:
-        _, k, size = min(ways)
-        board = stations[k].board
-        return (
-            f"expected this model to fit across {names}, but it does not: board {k + 1}, {board.name}, has a budget "
-            f"of {mib(board.budget_bytes)} and would need {mib(size)} beside the others as they are (micro-batch "
-            f"{micro_batch}); try --budget {board.name}={size}, a larger board in its place, {others}"
-        )
-    least = _smallest(units, stations, range(len(stations)), micro_batch, step_items) or 0
-    small = [f"board {k + 1}, {s.board.name} ({mib(s.board.budget_bytes)})" for k, s in enumerate(stations)]
-    tight = [words for s, words in zip(stations, small, strict=True) if s.board.budget_bytes < least]
-    return (
-        f"expected this model to fit across {names}, but no one larger budget would do: {' and '.join(tight)} are too "
-        f"small; {mib(least)} for each of them would do (micro-batch {micro_batch}); try that --budget, {others}"
-    )
-
-
-def _smallest(
-    units: Sequence[Unit], stations: Sequence[Station], raised: Iterable[int], micro_batch: int, step_items: int
-) -> int | None:
-    """The smallest budget that would do for some boards, the others as they are (or as they have more)."""
-    chosen = set(raised)
-    tables: dict[tuple[str, str], Table] = {}
-    places, _ = places_of(units, stations, micro_batch, MOST_OF_A_REFUSAL)
-
-    def fits(budget: int) -> bool:
-        more = [
-            replace(s, board=replace(s.board, budget_bytes=max(budget, s.board.budget_bytes))) if k in chosen else s
-            for k, s in enumerate(stations)
-        ]
-        return Search(units, more, micro_batch, step_items, places, tables).possible()
-
-    low = 0
-    high = max(needs(units, s.board, (), micro_batch, step_items)[0].total for s in stations) + _all_boundaries(
-        units, step_items
-    )
-    if not fits(high):
-        return None
-    while high - low > PRECISION_BYTES:
-        middle = (low + high) // 2
-        low, high = (low, middle) if fits(middle) else (middle, high)
-    return high
-
-
-def _all_boundaries(units: Sequence[Unit], step_items: int) -> int:
-    return 3 * step_items * sum(unit.boundary_bytes_per_item for unit in units) + MIB

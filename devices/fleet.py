@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from console.errors import UsageError
+from console.errors import EdgequiltError, UsageError
+from devices.enough import KnownBoard
 from devices.plan import Board
-from devices.profile import load, require_agent
+from devices.profile import load, names, require_agent
+from devices.runtimes import opset_for
 from devices.stages import Objective, Station
 from devices.times import UNKNOWN, speed_of
 
@@ -77,6 +80,28 @@ def station(
     budget = known.budget_bytes if budget_bytes is None else budget_bytes
     runtime = onnxruntime_max or known.onnxruntime_max
     return Station(Board(name, budget, settings.mode, settings.quant, rank, profile, runtime), speed_of(known))
+
+
+def known_boards(profiles: Path | None = None) -> tuple[KnownBoard, ...]:
+    """Every kind of board that could take what is exported, to name those that would do where another does not.
+
+    Boards that run no agent, or no runtime that is new enough, are left out, and so is a profile that cannot be read:
+    it is refused where somebody asks for it.
+
+    Args:
+        profiles: a folder of the user's own, beside ours.
+
+    Raises:
+        UsageError: the folder is not there.
+    """
+    found = []
+    for name in names(profiles):
+        with suppress(EdgequiltError):
+            profile = load(name, profiles)
+            require_agent(profile)
+            opset_for([profile.onnxruntime_max] if profile.onnxruntime_max else [])
+            found.append(KnownBoard(name, profile.budget_bytes))
+    return tuple(found)
 
 
 def require_speeds(chain: BoardChain) -> None:

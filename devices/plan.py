@@ -14,15 +14,14 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 
 from console.errors import DoesNotFit
-from console.table import mib
+from console.table import mib, shown
 from devices.covers import UNREACHED, Table
-from devices.memory import MIB, Need, adapter_bytes, stored_bytes
+from devices.enough import KnownBoard, held_by, smallest_budget, that_would_do
+from devices.memory import Need, adapter_bytes, stored_bytes
+from devices.ranks import LARGEST_RANK, rank_for
 
 MICRO_BATCHES = (8, 4, 2, 1)
 STEP_ITEMS = 16  # items whose boundary tensors wait between segments: a trainer's batch
-RANKS = ((300 * MIB, 2), (2048 * MIB, 8))
-LARGEST_RANK = 16
-PRECISION_BYTES = 64 * 1024  # of the smallest budget that a refusal names
 
 
 @dataclass(frozen=True)
@@ -125,6 +124,7 @@ def plan(
     board: Board,
     micro_batches: Sequence[int] = MICRO_BATCHES,
     step_items: int = STEP_ITEMS,
+    known: Sequence[KnownBoard] | None = None,
 ) -> Decision:
     """Decide cuts, micro-batch and rank for a board.
 
@@ -133,12 +133,12 @@ def plan(
         board: budget, mode, format, and rank if it is given.
         micro_batches: allowed ones, largest first.
         step_items: items whose boundary tensors wait between segments.
+        known: boards that a refusal may name; None where nobody has looked.
 
     Raises:
-        DoesNotFit: no cut fits at any micro-batch.
+        DoesNotFit: no cut fits at any micro-batch; names what would do.
     """
-    rank = rank_for(board.budget_bytes) if board.rank is None else board.rank
-    ranked = replace(board, rank=rank)
+    ranked = with_budget(board, board.budget_bytes)
     found: tuple[int, int, tuple[int, ...]] | None = None
     tried: list[str] = []
     for micro_batch in micro_batches:
@@ -152,19 +152,21 @@ def plan(
         if not cuts:
             break
     if found is None:
-        raise DoesNotFit(_refusal(units, ranked, micro_batches[-1], step_items))
+        raise DoesNotFit(_refusal(units, board, micro_batches[-1], step_items, known))
     _, micro_batch, cuts = found
     predicted = tuple(n.total for n in needs(units, ranked, cuts, micro_batch, step_items))
+    rank = ranked.rank or 0
     return Decision(cuts, micro_batch, rank, predicted, (*_reasons(ranked, board.rank, max(predicted)), *tried))
 
 
-def rank_for(budget_bytes: int) -> int:
-    """The adapter rank of a board whose rank is not given.
+def with_budget(board: Board, budget_bytes: int) -> Board:
+    """A board with another budget, and with the rank that goes with that where none is given.
 
-    >>> rank_for(200 * MIB), rank_for(1024 * MIB), rank_for(6144 * MIB)
-    (2, 8, 16)
+    >>> with_budget(Board("zero", 0), 200 << 20).rank, with_budget(Board("zero", 0, rank=5), 200 << 20).rank
+    (2, 5)
     """
-    return next((rank for limit, rank in RANKS if budget_bytes < limit), LARGEST_RANK)
+    rank = rank_for(budget_bytes) if board.rank is None else board.rank
+    return replace(board, budget_bytes=budget_bytes, rank=rank)
 
 
 def needs(
@@ -248,38 +250,36 @@ def adapters_of(units: Sequence[Unit], board: Board) -> int:
     return adapters + sum(u.state_bytes for u in units)
 
 
-def _smallest_need(units: Sequence[Unit], board: Board, micro_batch: int, step_items: int) -> tuple[int, str]:
-    """The smallest budget that some cut fits in, and what its largest segment is."""
-    everywhere = range(1, len(units))
-    enough = (max(n.total for n in needs(units, board, c, micro_batch, step_items)) for c in ((), everywhere))
-    low, high = 0, min(enough)
-    table = table_of(units, board, micro_batch, step_items, high)
-    while high - low > PRECISION_BYTES:
-        middle = (low + high) // 2
-        fits = _fewest(table, units, replace(board, budget_bytes=middle)) is not None
-        low, high = (low, middle) if fits else (middle, high)
-    cuts = _fewest(table, units, replace(board, budget_bytes=high)) or ()
-    found = needs(units, board, cuts, micro_batch, step_items)
+def most_needed(
+    units: Sequence[Unit], board: Board, cuts: Sequence[int], micro_batch: int, step_items: int = STEP_ITEMS
+) -> int:
+    """What the largest segment of a given cut needs at the largest rank that the board may get."""
+    largest = board if board.rank is not None else replace(board, rank=LARGEST_RANK)
+    return max(need.total for need in needs(units, largest, cuts, micro_batch, step_items))
+
+
+def _refusal(
+    units: Sequence[Unit], board: Board, micro_batch: int, step_items: int, known: Sequence[KnownBoard] | None
+) -> str:
+    most = min(most_needed(units, board, cuts, micro_batch, step_items) for cuts in ((), range(1, len(units))))
+    table = table_of(units, board, micro_batch, step_items, most)
+
+    def cuts_within(budget_bytes: int) -> tuple[int, ...] | None:
+        return _fewest(table, units, with_budget(board, budget_bytes))
+
+    smallest = smallest_budget(lambda budget: cuts_within(budget) is not None, most) or most
+    cuts = cuts_within(smallest) or ()
+    found = needs(units, with_budget(board, smallest), cuts, micro_batch, step_items)
     largest = max(found, key=lambda need: need.total)
-    parts = {
-        "weights": largest.weights,
-        "activations": largest.live,
-        "adapters and states": largest.adapters,
-        "tensors that wait between segments": largest.stored,
-    }
-    held = ", ".join(f"{mib(size)} of {part}" for part, size in parts.items() if size)
-    return high, f"{units[[0, *cuts][found.index(largest)]].name}: beside the runtime {held}"
-
-
-def _refusal(units: Sequence[Unit], board: Board, micro_batch: int, step_items: int) -> str:
-    smallest, where = _smallest_need(units, board, micro_batch, step_items)
-    ways = [f"a --budget of {smallest} bytes or more", "a smaller --sequence"]
+    piece = shown(units[[0, *cuts][found.index(largest)]].name)
+    would = that_would_do(known, lambda budget: cuts_within(budget) is not None)
+    ways = [f"a --budget of {smallest} bytes", "a smaller --sequence"]
     ways += ["--quant int8"] if board.quant == "fp32" else []
     ways += ["--mode serve"] if board.mode != "serve" else []
     return (
         f"expected {board.name} to run this model within its budget of {mib(board.budget_bytes)}, but the "
         f"smallest predicted need over all cuts is {mib(smallest)} at micro-batch {micro_batch} "
-        f"(in the piece at {where}); try {', '.join(ways[:-1])} or {ways[-1]}"
+        f"(in the piece at {piece}: {held_by(largest)}){would}; try {', '.join(ways[:-1])} or {ways[-1]}"
     )
 
 

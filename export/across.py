@@ -15,6 +15,7 @@ from pathlib import Path
 from console.errors import DoesNotFit, VerificationError
 from console.table import mib
 from devices.across import ChainPlan, across
+from devices.enough import KnownBoard
 from devices.fleet import BoardChain
 from devices.plan import Unit
 from export.cost import uncuttable
@@ -40,15 +41,15 @@ class _Units(Mapping[int, Sequence[Unit]]):
         return len(self.prepared.batches)
 
 
-def decide(prepared: Prepared, chain: BoardChain) -> ChainPlan:
-    """Who runs what.
+def decide(prepared: Prepared, chain: BoardChain, known: Sequence[KnownBoard] | None = None) -> ChainPlan:
+    """Who runs what; `known` are boards that a refusal may name.
 
     Raises:
         DoesNotFit: no cut fits at any micro-batch; with what keeps the graph from being cut, if that is why.
         NoGradientRule: mode "train", and an operator cannot be differentiated.
     """
     try:
-        return across(_Units(prepared, chain.mode), chain.stations, chain.objective)
+        return across(_Units(prepared, chain.mode), chain.stations, chain.objective, known=known)
     except DoesNotFit as refusal:
         reason = uncuttable(prepared.frozen(prepared.batches[-1]).graph)
         if not reason:

@@ -12,6 +12,7 @@ from console.arguments import Arguments
 from console.errors import UsageError
 from console.progress import progress
 from console.table import table
+from devices.fleet import known_boards
 from export.arguments import fleet, parser, sizes, states
 from export.labels import read_labels
 from export.summary import closing, summaries
@@ -48,6 +49,7 @@ def export(argv: list[str]) -> int:
             name=options.name,
             sizes=dimensions,
             states=carried,
+            known=known_boards(options.profiles),
         )
         with progress("exporting", steps_of(request), quiet=options.json) as bar:
             made = export_model(request, bar)

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from console.errors import StorageError
 from console.progress import Progress
+from devices.enough import KnownBoard
 from devices.fleet import BoardChain, Fleet
 from devices.plan import Board
 from devices.runtimes import OLDEST, opset_for
@@ -26,7 +27,7 @@ class ExportRequest:
     """What a user asks for; one bundle per board under `out`, and one per board of every chain.
 
     `labels` are the classes of a head that is put on, in the order of its logits; without any the model has its
-    own outputs.
+    own outputs. `known` are boards that a refusal may name, see `devices.fleet.known_boards`.
     """
 
     source: str
@@ -43,6 +44,7 @@ class ExportRequest:
     chains: tuple[BoardChain, ...] = ()
     kinds: tuple[str, ...] = ("lora",)
     serve_graph: bool | None = None
+    known: tuple[KnownBoard, ...] | None = None
 
     @property
     def everyone(self) -> tuple[Board, ...]:
@@ -123,9 +125,9 @@ def export_prepared(request: ExportRequest, prepared: Prepared, work: Path, bar:
     """
     bar.say("planning")
     for board in request.boards:
-        prepared.decide(board)  # refuse what cannot fit before anything is built
+        prepared.decide(board, request.known)  # refuse what cannot fit before anything is built
     for chain in request.chains:
-        across.decide(prepared, chain)
+        across.decide(prepared, chain, request.known)
     bar.advance()
     stages = Stages(prepared, work, bar)
     settled = []

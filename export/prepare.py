@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +11,8 @@ import onnx_ir as ir
 from numpy.typing import NDArray
 
 from console.errors import DoesNotFit, UnsupportedModel, UsageError
-from devices.plan import MICRO_BATCHES, Board, Decision, fewest_cuts, plan, rank_for
+from devices.enough import KnownBoard
+from devices.plan import MICRO_BATCHES, Board, Decision, fewest_cuts, plan, with_budget
 from export import feeds
 from export.capture import capture
 from export.cost import Cost, cost, uncuttable
@@ -137,18 +138,18 @@ class Prepared:
         outputs = self.frozen(self.batches[-1]).graph.outputs
         return [str(v.name) for v in outputs if v.dtype in FLOATS and v.name not in states]
 
-    def decide(self, board: Board) -> tuple[Decision, tuple[int, ...]]:
+    def decide(self, board: Board, known: Sequence[KnownBoard] | None = None) -> tuple[Decision, tuple[int, ...]]:
         """The plan of a board, and its cuts as node positions.
 
         `devices.plan` over the numbers of each micro-batch's own graph: parts that do not grow with the batch
-        are then counted as they are.
+        are then counted as they are. `known` are boards that a refusal may name.
 
         Raises:
             DoesNotFit: no cut fits at any micro-batch.
             NoGradientRule: mode "train", and an operator cannot be differentiated.
         """
         best: Decision | None = None
-        ranked = replace(board, rank=rank_for(board.budget_bytes) if board.rank is None else board.rank)
+        ranked = with_budget(board, board.budget_bytes)
         for batch in self.batches:
             units = self.cost(batch, board.mode).units
             if fewest_cuts(units, ranked, batch) is None:
@@ -159,14 +160,14 @@ class Prepared:
             if not decision.cuts:
                 break
         if best is None:
-            raise self._refusal(board)
+            raise self._refusal(board, known)
         return best, self.cost(best.micro_batch, board.mode).nodes(best.cuts)
 
-    def _refusal(self, board: Board) -> DoesNotFit:
+    def _refusal(self, board: Board, known: Sequence[KnownBoard] | None) -> DoesNotFit:
         """The planner's words for the smallest micro-batch, and why there are few cuts if that is why."""
         smallest = self.batches[-1]
         try:
-            plan(self.cost(smallest, board.mode).units, board, (smallest,))
+            plan(self.cost(smallest, board.mode).units, board, (smallest,), known=known)
         except DoesNotFit as refusal:
             reason = uncuttable(self.frozen(smallest).graph)
             return DoesNotFit(f"{refusal}; {reason}") if reason else refusal

@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from console.errors import DoesNotFit
 from console.table import mib
 from devices.across import OBJECTIVES, across
+from devices.enough import KnownBoard
 from devices.memory import MIB, Need
 from devices.plan import Board, Unit, needs
 from devices.profile import load, names
@@ -209,6 +210,42 @@ def test_the_refusal_names_a_budget_that_would_do(units: list[Unit], chain: list
                     across({1: units}, more, "fewest")
 
 
+known_boards = st.lists(st.integers(0, 3 * MIB), min_size=1, max_size=4).map(
+    lambda more: [KnownBoard(f"known-{k}", FIXED + size) for k, size in enumerate(more)]
+)
+
+
+@settings(max_examples=60, deadline=None)
+@given(models, chains, known_boards)
+def test_the_refusal_names_the_smallest_known_boards_that_would_do(
+    units: list[Unit], chain: list[Station], known: list[KnownBoard]
+) -> None:
+    """In place of the boards that are short: the smallest that some borders and cuts fit, or that there is none."""
+    chain = [replace(s, board=replace(s.board, name=f"b{k}")) for k, s in enumerate(chain)]
+    if next(ways(units, chain, 1), None) is not None or len(units) < len(chain):
+        return
+    with pytest.raises(DoesNotFit) as caught:
+        across({1: units}, chain, "fewest", known=known)
+    words = str(caught.value)
+    short = [int(k) for k in re.findall(r"board \d+, b(\d)", words)]
+
+    def taken(budget_bytes: int) -> list[Station]:
+        own = [max(budget_bytes, s.board.budget_bytes) if k in short else s.board.budget_bytes for k, s in pairs]
+        return [replace(s, board=replace(s.board, budget_bytes=size)) for (_, s), size in zip(pairs, own, strict=True)]
+
+    pairs = list(enumerate(chain))
+    would = [one for one in known if next(ways(units, taken(one.budget_bytes), 1), None) is not None]
+    if not would:
+        assert "; no known board would do in" in words
+        return
+    least = min(one.budget_bytes for one in would)
+    names = [one.name for one in would if one.budget_bytes == least]
+    names += ["larger ones"] if any(one.budget_bytes > least for one in would) else []
+    assert f"; of the known boards {' and '.join(', '.join(names).rsplit(', ', 1))} would do in the" in words.replace(
+        "do in its", "do in the"
+    )
+
+
 THREE = [
     unit(weights=1000, boundary=9, flops=100, moved=10),
     unit(weights=1000, boundary=2, flops=100, moved=10),
@@ -264,6 +301,43 @@ def test_refusal_in_words() -> None:
     assert f"board 2, four, has a budget of {mib(FIXED + 8 * MIB)} and would need " in words
     assert "--budget four=" in words
     assert "--sequence" in words
+    assert "known boards" not in words  # where nobody has looked
+    assert "(micro-batch 1; in the piece at layer: beside the runtime 48.8 MiB of weights, " in words
+
+
+def test_what_takes_the_room_adds_up() -> None:
+    """The parts that are named, and what allocators hold above the activations, make what the board would need."""
+    units = [unit(weights=100, boundary=90), unit(weights=5000, kept=1000, boundary=70, slot=20_000), unit(weights=100)]
+    chain = [station("zero", FIXED + 2 * MIB), station("four", FIXED + 8 * MIB), station("five", FIXED + 2 * MIB)]
+    with pytest.raises(DoesNotFit, match="board 2, four") as caught:
+        across({1: units}, chain, "fewest")
+    stated = re.search(r"would need ([\d.]+) MiB .*beside the runtime (.+?)\); try", str(caught.value))
+    assert stated is not None
+    parts = {name: float(size) for size, name in re.findall(r"([\d.]+) MiB of ([a-z ]+)", stated[2])}
+    expected = {
+        "weights": 5000 / 1024,
+        "activations": 2000 / 1024,
+        "adapters and states": 20_000 * 4 / MIB,
+        "tensors that wait between segments": 16 * (90 + 70) / 1024,
+    }
+    assert parts == {name: round(size, 1) for name, size in expected.items()}
+    total = sum(parts.values()) + 0.12 * parts["activations"]
+    assert abs(FIXED / MIB + total - float(stated[1])) < 0.35  # five rounded figures, bisected to 64 KiB
+
+
+def test_a_refusal_of_a_chain_reckons_with_the_rank_of_the_larger_budget() -> None:
+    """Where no rank is given a larger board in its place gets a larger one: what is named does with that."""
+    heavy = unit(weights=200 * 1024, slot=45 * MIB // (4 * 2))  # 45 MiB at rank 2, 180 at rank 8
+    chain = [station("zero", FIXED + MIB), station("four", 299 * MIB)]
+    chain[1] = replace(chain[1], board=replace(chain[1].board, rank=None))
+    known = [KnownBoard("short", FIXED + 300 * MIB), KnownBoard("enough", FIXED + 400 * MIB)]
+    models = {1: [unit(boundary=1), heavy]}
+    with pytest.raises(DoesNotFit, match="; of the known boards enough would do in its place; try") as caught:
+        across(models, chain, "fewest", known=known)
+    named = int(str(caught.value).split("--budget four=")[1].split(",")[0])
+    chain[1] = replace(chain[1], board=replace(chain[1].board, budget_bytes=named))
+    assert across(models, chain, "fewest").stages[1].decision.rank == 8
+    assert abs(named - FIXED - 380 * MIB) < 2 * MIB
 
 
 def test_two_boards_that_are_too_small() -> None:

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
 
 from console.errors import BadData, StorageError, UsageError
-from devices.fleet import Fleet, Settings
+from devices.enough import KnownBoard
+from devices.fleet import Fleet, Settings, known_boards
 from devices.fleet_file import read_fleet
 from devices.memory import MIB
-from devices.profile import load
+from devices.profile import FOLDER, load, names
 from devices.runtimes import opset_for
 from devices.times import UNKNOWN
 from tests.conftest import ROOT
@@ -153,3 +155,19 @@ def test_no_file_and_no_toml(tmp_path: Path) -> None:
         read_fleet(tmp_path / "none.toml", SETTINGS)
     with pytest.raises(BadData, match="expected TOML"):
         read(tmp_path, "device = [")
+
+
+def test_known_boards_are_those_that_could_take_an_export(tmp_path: Path) -> None:
+    """Every profile with an agent and its budget; of the user's folder those that can be read and are new enough."""
+    plain = known_boards()
+    assert {one.name for one in plain} == {name for name in names() if load(name).agent == "yes"}
+    assert all(one.budget_bytes == load(one.name).budget_bytes for one in plain)
+    text = (FOLDER / "raspberry-pi-4-2gb.toml").read_text().replace("raspberry-pi-4-2gb", "NAME")
+    newest = re.search(r'onnxruntime_max = "(.+)"', text)
+    assert newest is not None
+    (tmp_path / "attic.toml").write_text(text.replace("NAME", "attic"))
+    (tmp_path / "old.toml").write_text(text.replace("NAME", "old").replace(newest[1], "1.17.3"))
+    (tmp_path / "broken.toml").write_text("id =")
+    more = known_boards(tmp_path)
+    assert set(more) - set(plain) == {KnownBoard("attic", load("raspberry-pi-4-2gb").budget_bytes)}
+    assert set(plain) < set(more)

@@ -12,8 +12,10 @@ from hypothesis import strategies as st
 
 from console.errors import DoesNotFit
 from console.table import mib
+from devices.enough import KnownBoard
 from devices.memory import MIB, Need
-from devices.plan import MICRO_BATCHES, Board, Unit, fewest_cuts, needs, plan, rank_for
+from devices.plan import MICRO_BATCHES, Board, Unit, fewest_cuts, needs, plan
+from devices.ranks import rank_for
 
 FIXED = Need(0, 0).total
 
@@ -86,6 +88,70 @@ def test_the_refusal_names_a_budget_that_is_enough(units: list[Unit], board: Boa
         named = int(str(refusal).split("--budget of ")[1].split(" bytes")[0])
         assert max(plan(units, replace(board, budget_bytes=named)).predicted_bytes) <= named
         assert fewest_cuts(units, replace(board, budget_bytes=named - 65 * 1024), 1) is None
+
+
+known_boards = st.lists(st.integers(0, 3 * MIB), min_size=1, max_size=5).map(
+    lambda more: [KnownBoard(f"known-{k}", FIXED + size) for k, size in enumerate(more)]
+)
+
+
+@settings(max_examples=100, deadline=None)
+@given(models, boards, known_boards)
+def test_a_refusal_names_the_smallest_known_boards_that_would_do(
+    units: list[Unit], board: Board, known: list[KnownBoard]
+) -> None:
+    """The smallest of the known boards that some subset of cuts fits, all of that size, or that there is none."""
+    with pytest.raises(DoesNotFit) as caught:
+        plan(units, replace(board, budget_bytes=FIXED - 1), (1,), known=known)
+    inner = range(1, len(units))
+    ways = [c for n in range(len(units)) for c in itertools.combinations(inner, n)]
+    need = min(max(part.total for part in needs(units, board, cuts, 1)) for cuts in ways)
+    enough = [one for one in known if one.budget_bytes >= need]
+    if not enough:
+        assert "; no known board would do; try" in str(caught.value)
+        return
+    least = min(one.budget_bytes for one in enough)
+    names = [one.name for one in enough if one.budget_bytes == least]
+    names += ["larger ones"] if any(one.budget_bytes > least for one in enough) else []
+    assert f"; of the known boards {' and '.join(', '.join(names).rsplit(', ', 1))} would do; try" in str(caught.value)
+
+
+def test_a_refusal_reckons_with_the_rank_of_the_larger_budget() -> None:
+    """Where no rank is given a larger board gets a larger one: what is named does with that, boards likewise."""
+    units = [unit(weights=200 * 1024, slot=45 * MIB // (4 * 4 * 2))]  # 45 MiB of training's four copies at rank 2
+    need = {rank: FIXED // MIB + 200 + size for rank, size in {2: 45, 8: 180}.items()}
+    assert 300 < need[2] < need[8] < 2048
+    known = [KnownBoard("of-rank-2", 299 * MIB), KnownBoard("short", (need[2] + 9) * MIB)]
+    known += [KnownBoard("enough", (need[8] + 2) * MIB), KnownBoard("ample", 3000 * MIB)]
+    board = Board("zero", 299 * MIB, "train", "fp32", None)
+    with pytest.raises(DoesNotFit, match="of the known boards enough and larger ones would do") as caught:
+        plan(units, board, (1,), known=known)
+    named = int(str(caught.value).split("--budget of ")[1].split(" bytes")[0])
+    assert plan(units, replace(board, budget_bytes=named), (1,)).rank == 8
+    with pytest.raises(DoesNotFit):
+        plan(units, replace(board, budget_bytes=named - 65 * 1024), (1,))
+
+
+def test_a_larger_board_of_a_larger_rank_may_not_do() -> None:
+    """From 2 GiB the rank is 16 and adapters are twice those of rank 8: only the smaller board is named."""
+    units = [unit(weights=1000 * 1024, slot=700 * MIB // (4 * 4 * 8))]
+    known = [KnownBoard("below", 1900 * MIB), KnownBoard("above", 2050 * MIB)]
+    with pytest.raises(DoesNotFit, match="; of the known boards below would do; try"):
+        plan(units, Board("zero", 299 * MIB, "train", "fp32", None), (1,), known=known)
+
+
+def test_what_takes_the_room_adds_up() -> None:
+    """The parts that are named, and what allocators hold above the activations, make the smallest need."""
+    units = [unit(weights=4096, kept=2000, boundary=50, slot=30), unit(weights=8192, kept=900, transient=3000, slot=9)]
+    with pytest.raises(DoesNotFit) as caught:
+        plan(units, Board("zero", FIXED, "train", "fp32", 8), (1,))
+    words = str(caught.value)
+    stated = re.search(r"over all cuts is ([\d.]+) MiB .*beside the runtime (.+?)\); try", words)
+    assert stated is not None
+    parts = {name: float(size) for size, name in re.findall(r"([\d.]+) MiB of ([a-z ]+)", stated[2])}
+    assert set(parts) == {"weights", "activations", "adapters and states", "tensors that wait between segments"}
+    total = sum(parts.values()) + 0.12 * parts["activations"]
+    assert abs(FIXED / MIB + total - float(stated[1])) < 0.35  # five rounded figures, bisected to 64 KiB
 
 
 LADDER = {
