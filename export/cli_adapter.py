@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import json
 from collections.abc import Sequence
 from pathlib import Path
@@ -19,8 +20,8 @@ from wire.peft import CONFIG, files_of, read_peft
 FORMATS = ("edgequilt", "onnx_adapter", "peft")
 
 
-def main(argv: list[str]) -> int:
-    """`edgequilt adapter convert ADAPTER --bundle B --to FORMAT --out F`; returns the exit code."""
+def parser() -> argparse.ArgumentParser:
+    """All options, with their help."""
     p = Arguments(prog="edgequilt adapter", description="Adapters between edgequilt, onnxruntime and PEFT.")
     verbs = p.add_subparsers(dest="verb", required=True)
     c = verbs.add_parser("convert", help="write an adapter in another format")
@@ -43,7 +44,12 @@ def main(argv: list[str]) -> int:
         "--out", type=Path, required=True, help="a file; for PEFT, and for onnxruntime with several segments, a folder"
     )
     c.add_argument("--json", action="store_true")
-    options = p.parse_args(argv)
+    return p
+
+
+def main(argv: list[str]) -> int:
+    """`edgequilt adapter convert ADAPTER --bundle B --to FORMAT --out F`; returns the exit code."""
+    options = parser().parse_args(argv)
     manifest = joined([open_bundle(folder, trust=None).manifest for folder in options.bundle])
     adapter = read(options.adapter, options.source or guess(options.adapter), manifest)
     files = write(adapter, options.to, manifest, options.out, options.base or manifest.model.name)
