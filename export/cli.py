@@ -44,7 +44,7 @@ def export(argv: list[str]) -> int:
             out=options.out,
             sequence=options.sequence,
             targets=options.adapter_targets,
-            kinds=tuple(options.adapter_kinds.split(",")),
+            kinds=tuple(kind.strip() for kind in options.adapter_kinds.split(",")),
             serve_graph=options.serve_graph,
             name=options.name,
             sizes=dimensions,
