@@ -32,7 +32,7 @@ VERBS = {
     "demo": Verb("sim.cli:main", "demo", "export, train on three boards, aggregate, compare: the whole way"),
     "export": Verb("export.cli:export", "export", "turn a model into one signed bundle per board"),
     "inspect": Verb("export.cli_inspect:inspect", "export", "say what a bundle holds"),
-    "verify": Verb("export.cli:verify", "export", "check a bundle: digests, signature, what it computes"),
+    "verify": Verb("export.cli:verify", "export", "check a bundle: signature, digests, what it computes and takes"),
     "adapter": Verb("export.cli_adapter:main", "export", "convert an adapter for onnxruntime, PEFT or boards"),
     "key": Verb("wire.cli:key", "", "make a signing key"),
     "run": Verb("edge.cli_run:main", "edge", "generate text with a bundle, label a sample, or put arrays through"),

@@ -112,7 +112,7 @@ def judge(
 def _measured(
     prepared: Prepared, mode: str, quant: str, segments: int, work: Path, candidates: tuple[Options, ...]
 ) -> Iterator[tuple[str, dict[str, int], Peak]]:
-    batch = next(allowed for allowed in prepared.batches if allowed <= BATCH)
+    batch = next((allowed for allowed in prepared.batches if allowed <= BATCH), prepared.batches[-1])
     positions = prepared.cost(batch, mode).positions if segments > 1 else ()
     cuts = tuple(positions[len(positions) * k // segments] for k in range(1, segments))
     stage = build_stage(prepared, Key(mode, quant, batch, cuts), work / quant)
