@@ -101,7 +101,9 @@ def fix_caches(graph: ir.Graph) -> tuple[StatePair, ...]:
         edit = Edit(graph, f"state/{position}")
         numbers = [edit.constant(n, [v], np.int64) for n, v in (("start", 1), ("end", END), ("axis", axis))]
         newest = edit.op("Slice", output, *numbers, like=past)
-        edit.put_last()
+        maker = output.producer()
+        # at once: a cache that is cut at the end of the graph would cross every cut until there
+        edit.put_last() if maker is None else edit.put_after(maker)
         output.name, newest.name = f"{name}/whole", name
         graph.outputs[position] = newest
         pairs.append(StatePair(str(past.name), name))

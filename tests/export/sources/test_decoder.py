@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +12,7 @@ from transformers import AutoModelForCausalLM, AutoModelForSeq2SeqLM
 
 from edge.generate import generate
 from edge.steps import Steps
+from export.cut import crossing
 from export.prepare import Prepared
 from tests.export import decoders
 
@@ -45,6 +47,24 @@ def test_a_chain_says_what_the_original_says(decoder: tuple[Path, Prepared], seg
     assert list(generate(steps, PROMPT, MOST).tokens) == expected
     assert list(generate(steps, PROMPT[:1], MOST).tokens) == by_transformers(folder, PROMPT[:1], MOST)
     steps.close()
+
+
+def test_no_cache_leaves_its_layer(decoder: tuple[Path, Prepared]) -> None:
+    """There are cuts between all layers, and a cache crosses those only that lie inside its own."""
+    _, prepared = decoder
+    graph, positions = prepared.frozen(1).graph, prepared.cost(1, "serve").positions
+    nodes, layers = list(graph), set()
+    for position, values in zip(positions, crossing(graph, positions), strict=True):
+        layer = layer_of(str(nodes[position].name))
+        assert {layer_of(str(v.name)) for v in values if "present" in str(v.name)} <= {layer}
+        layers.add(layer)
+    assert {"0", "1", "2"} <= layers
+
+
+def layer_of(name: str) -> str:
+    """`2` of a node inside the third layer, or of its cache."""
+    found = re.search(r"(?:layers|h|present)\.(\d+)", name)
+    return found.group(1) if found else ""
 
 
 def test_int8_weights_generate(decoder: tuple[Path, Prepared], tmp_path: Path) -> None:
