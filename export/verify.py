@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 from console.errors import VerificationError
 from export.chain import Chain, Graph, gradients_of, loss_of
 from export.difference import relative_difference
+from export.peak import ERRORS_ONLY
 
 Array = NDArray[Any]
 Values = Mapping[str, Array]
@@ -35,7 +36,9 @@ def original_runs(
     original: Path, runs: Sequence[Values], states: Sequence[tuple[str, str]], first: Values
 ) -> list[dict[str, Array]]:
     """What the untouched ONNX file computes, run by run, see `export.chain.Chain.runs`."""
-    session = ort.InferenceSession(str(original), providers=["CPUExecutionProvider"])
+    options = ort.SessionOptions()
+    options.log_severity_level = ERRORS_ONLY  # exporters write shapes that hold for one size of pictures only
+    session = ort.InferenceSession(str(original), options, providers=["CPUExecutionProvider"])
     inputs, outputs = ([value.name for value in found] for found in (session.get_inputs(), session.get_outputs()))
     out, held = [], dict(first)
     for feeds in runs:
