@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import shutil
+from collections.abc import Iterator
 from pathlib import Path
 
 # read when the library is imported: nothing here reaches for the network
@@ -10,8 +12,29 @@ os.environ["HF_HUB_OFFLINE"] = "1"
 
 import pytest
 
+from tests.workloads.exported import Exported, export_unequal
+from tests.workloads.registry import WORKLOADS, Workload
+
+QUICK = ("spiking", "lstm")  # these two go with the fast tests
+CARRIED = [
+    pytest.param(workload, id=workload.name, marks=() if workload.name in QUICK else pytest.mark.heavy)
+    for workload in WORKLOADS
+    if not workload.refused and not workload.name.startswith("light-")
+]
+
 
 @pytest.fixture(scope="session")
 def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Sources and raw graphs, each made when it is first asked for."""
     return tmp_path_factory.mktemp("workloads")
+
+
+@pytest.fixture(scope="session", params=CARRIED)
+def exported(
+    request: pytest.FixtureRequest, built: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Exported]:
+    """The bundles of one workload; gone when its tests are done."""
+    workload: Workload = request.param
+    out = tmp_path_factory.mktemp(workload.name)
+    yield export_unequal(workload, built, out)
+    shutil.rmtree(out)
