@@ -11,7 +11,7 @@ import itertools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from console.table import mib
+from console.table import size
 from devices.memory import Need
 from devices.ranks import RANKS, rank_for
 
@@ -77,4 +77,4 @@ def held_by(need: Need) -> str:
         "adapters and states": need.adapters,
         "tensors that wait between segments": need.stored,
     }
-    return "beside the runtime " + ", ".join(f"{mib(size)} of {part}" for part, size in parts.items() if size)
+    return "beside the runtime " + ", ".join(f"{size(held)} of {part}" for part, held in parts.items() if held)

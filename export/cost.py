@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import onnx_ir as ir
 
 from devices.plan import Unit
+from export.control import held
 from export.cut import crossing, is_factor
 from export.flops import moved_bytes, node_flops
 from export.gradient.backward import LossSpec, build_backward
@@ -19,7 +20,7 @@ from export.gradient.dims import dims_of
 from export.liveness import buffers, live_bytes
 from export.modules import module_path
 from export.quantize import FORMATS, Cache, quantize_weights
-from export.values import COST_RANK, bodies, constant_nodes, is_weight, reads, value_bytes
+from export.values import COST_RANK, constant_nodes, is_weight, reads, value_bytes
 
 MOST_CROSSING = 16  # tensors; a cut that more of them cross is inside something that belongs together
 
@@ -109,9 +110,9 @@ def legal_cuts(graph: ir.Graph) -> list[int]:
 
 
 def uncuttable(graph: ir.Graph) -> str:
-    """What to say of a graph that is mostly inside a control-flow node; empty if there is none."""
-    inside = [f"{node.op_type} '{node.name}'" for node in graph if bodies(node)]
-    return f"its layers are inside {', '.join(inside)}, where no cut is possible" if inside else ""
+    """What to say of a graph that holds control-flow nodes; empty if there is none."""
+    inside = held(graph)
+    return f"it has {' and '.join(inside)}, which cannot be cut inside" if inside else ""
 
 
 def _unit_of(graph: ir.Graph, positions: list[int]) -> dict[ir.Node, int]:

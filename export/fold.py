@@ -14,11 +14,13 @@ from onnx_ir.passes.common import RemoveUnusedNodesPass, ShapeInferencePass
 from onnxscript.version_converter import convert_version
 
 from console.errors import UnsupportedModel
+from export.control import lift_weights
 from export.gelu import fuse_gelu
 from export.gemm import split_gemm
 from export.quiet import quiet
 from export.simplify import simplify
 from export.tie import tie_weights
+from export.values import bodies
 
 OPSET = 21
 IR_VERSION = 10
@@ -49,6 +51,7 @@ def freeze(
     frozen = model.clone()
     _fix_inputs(frozen.graph, batch, sequence, sizes or {})
     simplify(frozen)
+    lift_weights(frozen.graph)
     # not a mere relabelling: GridSample, DFT and GroupNormalization mean something else from 20 or 21 on
     convert_version(frozen, OPSET)
     frozen.ir_version = IR_VERSION
@@ -59,7 +62,8 @@ def freeze(
     with quiet():  # it logs a contradiction and leaves all shapes unknown
         infer = ShapeInferencePass(check_type=True, strict_mode=True, data_prop=True)
         infer(frozen)
-        while _keep_loop_shapes(frozen.graph):
+        assumed: set[ir.Value] = set()
+        while _keep_loop_shapes(frozen.graph, assumed):
             infer(frozen)
     _refuse_contradiction(frozen.graph, batch, sequence)
     _refuse_unknown(frozen.graph)
@@ -111,19 +115,47 @@ def _forget_shapes(graph: ir.Graph) -> None:
     for node in graph:
         for value in node.outputs:
             value.shape = None
+        for body in bodies(node):
+            for value in body.inputs:
+                value.shape = value.shape if value.shape is not None and value.shape.is_static() else None
+            _forget_shapes(body)
 
 
-def _keep_loop_shapes(graph: ir.Graph) -> bool:
-    """What a Loop carries has one shape where its body says so: inference allows it another after every turn."""
+def _keep_loop_shapes(graph: ir.Graph, assumed: set[ir.Value]) -> bool:
+    """What a Loop carries has one shape where its body keeps it: inference allows it another after every turn.
+
+    So the body is inferred with the shape that enters the first turn. If the same leaves it, then by induction every
+    turn and the loop; if not, the assumption is taken back.
+
+    Args:
+        graph: after shape inference.
+        assumed: inputs of bodies that were given a shape, kept from call to call.
+
+    Returns:
+        Whether something was changed, so that inference has to run again.
+    """
     found = False
     for node in graph:
+        for body in bodies(node):
+            found |= _keep_loop_shapes(body, assumed)
         if node.op_type != "Loop" or node.domain:
             continue
-        carried = zip(node.inputs[2:], node.attributes["body"].as_graph().outputs[1:], node.outputs, strict=False)
-        for first, turned, last in carried:
+        body = node.attributes["body"].as_graph()
+        for first, begun, turned, last in zip(
+            node.inputs[2:], body.inputs[2:], body.outputs[1:], node.outputs, strict=False
+        ):
             shape = None if first is None else first.shape
-            if last.shape is None and shape is not None and shape.is_static() and shape == turned.shape:
+            if last.shape is not None or shape is None or not shape.is_static():
+                continue
+            if shape == turned.shape and shape == begun.shape:
                 last.shape, found = shape, True
+            elif begun not in assumed:
+                begun.shape, found = shape, True
+                assumed.add(begun)
+                _forget_shapes(body)
+            elif begun.shape is not None:
+                begun.shape, found = None, True
+                _forget_shapes(body)
     return found
 
 

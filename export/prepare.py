@@ -22,6 +22,7 @@ from export.head import HeadSite, append_head
 from export.quantize import Cache
 from export.slots import SlotSite, insert_slots
 from export.sources.captured import Captured, Values
+from export.targets import layers
 from export.verify import original_runs, pooled_features
 
 STATE_RUNS = 3  # so that what one run leaves is what the next one reads, twice
@@ -188,7 +189,7 @@ def prepare(request: Wanted, formats: tuple[str, ...], modes: tuple[str, ...], w
     own_head = not request.classes
     captured = capture(request.source, request.task, work, request.sizes, request.states, own_head=own_head)
     sequence = _sequence(captured, request.sequence)
-    sites = insert_slots(captured.model, request.targets, request.kinds) if request.targets else []
+    sites = [] if _without_slots(captured, request) else insert_slots(captured.model, request.targets, request.kinds)
     head = None
     if request.classes:
         if captured.hidden is None:
@@ -198,6 +199,11 @@ def prepare(request: Wanted, formats: tuple[str, ...], modes: tuple[str, ...], w
             )
         head = append_head(captured.model, captured.hidden, captured.modality, request.classes)
     return Prepared(captured, sites, head, request.classes, sequence, formats, serve_graph=request.serve_graph)
+
+
+def _without_slots(captured: Captured, request: Wanted) -> bool:
+    """Whether there are no slots: none are asked for, or a model that only serves has no layer that could take one."""
+    return not request.targets or (request.targets == "auto" and not request.classes and not layers(captured.model))
 
 
 def _sequence(captured: Captured, sequence: int | None) -> int | None:

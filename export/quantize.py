@@ -86,7 +86,12 @@ def quantize_weights(model: ir.Model, fmt: str, cache: Cache | None = None) -> l
     for weight in list(model.graph.initializers.values()):
         if not _is_weight(weight):
             continue
-        roles = [_role(use.node, use.idx) for use in weight.uses()]
+        roles = [
+            _role(use.node, use.idx)
+            if use.node.graph is model.graph
+            else f"input {use.idx} of {use.node.op_type} inside a body"
+            for use in weight.uses()
+        ]
         reason = "fp32 was asked for" if fmt == "fp32" else _why_not(weight, roles)
         if reason:
             size = weight.const_value.nbytes if weight.const_value is not None else 0

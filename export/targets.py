@@ -21,6 +21,7 @@ from typing import TypeAlias
 import onnx_ir as ir
 
 from console.errors import UnsupportedModel
+from export.control import held
 from export.convs import Convolution, convolutions
 from export.linears import Linear, linears
 
@@ -106,6 +107,9 @@ def _there(model: ir.Model, found: Sequence[Layer]) -> str:
     modules = list(dict.fromkeys(layer.module for layer in found))
     if modules:
         return ", ".join(modules[:SHOWN]) + (f" and {len(modules) - SHOWN} more" if len(modules) > SHOWN else "")
+    outside = held(model.graph)
+    if outside:
+        return f"none outside {' and '.join(outside)}, inside which no layer takes an adapter"
     recurrent = Counter(node.op_type for node in model.graph if node.op_type in RECURRENT)
     inside = ", ".join(f"{count} {op_type}" for op_type, count in recurrent.items())
     return f"{inside}, whose weights take no adapter" if inside else "none at all"

@@ -139,5 +139,5 @@ def test_a_net_inside_if_is_named() -> None:
     y = b.op("If", flag, shape=[4, WIDTH], name="y", then_branch=bodies[0], else_branch=bodies[1])
     model = b.model(y=y)
     assert legal_cuts(model.graph) == []
-    assert uncuttable(model.graph) == "its layers are inside If '/y/If', where no cut is possible"
+    assert uncuttable(model.graph) == "it has If '/y/If', which cannot be cut inside"
     assert uncuttable(residual_mlp().graph) == ""
