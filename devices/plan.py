@@ -93,6 +93,7 @@ class Stretch:
     kept: int = 0
     transient: int = 0
     copied: int = 0
+    states: int = 0
     spare: dict[str, int] = field(default_factory=dict)
     tied: set[str] = field(default_factory=set)
 
@@ -104,14 +105,15 @@ class Stretch:
         self.kept += unit.kept_bytes_per_item
         self.transient = max(self.transient, unit.transient_bytes_per_item)
         self.copied = unit.copied_bytes_per_item
+        self.states += unit.state_bytes
         if self.quant != "fp32":
             # the runtime keeps one freed buffer per shape for the next weight of that shape
             self.spare.update(unit.dequantized_bytes)
 
     @property
     def live(self) -> int:
-        """Activations and dequantized weights that are alive at once."""
-        return self.micro_batch * (self.kept + self.transient) + sum(self.spare.values())
+        """Activations, dequantized weights and the states that are fed, while what they become is made and copied."""
+        return self.micro_batch * (self.kept + self.transient) + sum(self.spare.values()) + self.states
 
     @property
     def ended(self) -> int:

@@ -90,13 +90,15 @@ def touch_weights(folder: Path) -> None:
             ctypes.string_at(address, 1)
 
 
-def measure(graph: Path, options: dict[str, Any], feeds: dict[str, np.ndarray], keep: Path | None) -> dict[str, Any]:
-    """Load, run three times, report bytes and the fastest of the warm runs in seconds.
+def measure(graph: Path, options: dict[str, Any], given: Path, keep: Path | None) -> dict[str, Any]:
+    """Load what is fed and the graph, run three times, report bytes and the fastest of the warm runs in seconds.
 
     PSS is read after the last run: the kernel keeps no high-water mark of it, and reading it takes long.
     """
     base = {"base_bytes": status_bytes("VmHWM"), "base_anon_bytes": status_bytes("RssAnon")}
     base["base_pss_bytes"] = status_bytes("Pss", "smaps_rollup")
+    with np.load(given) as file:
+        feeds = {name: file[name] for name in file.files}
     steps = []
     sampler = Sampler()
     sampler.start()
@@ -131,10 +133,8 @@ def main(arguments: list[str]) -> int:
     for name in given.imports:
         if importlib.util.find_spec(name) is not None:
             importlib.import_module(name)
-    with np.load(given.feeds) as file:
-        feeds = {name: file[name] for name in file.files}
     options = json.loads(given.options.read_text(encoding="utf-8"))
-    print(json.dumps(measure(given.graph, options, feeds, given.keep)))
+    print(json.dumps(measure(given.graph, options, given.feeds, given.keep)))
     return 0
 
 

@@ -14,7 +14,8 @@ from devices.plan import Board, Decision, needs
 from export.measure import Measurer
 from export.prepare import Prepared
 from export.stage import Key, Stage, build_stage, measure_stage, verify_stage
-from wire.manifest import Chain
+from export.values import value_bytes
+from wire.manifest import Chain, Options
 
 TRIES = 3
 MARGIN_BYTES = MIB  # less than what is measured too much: two measurements differ by about this
@@ -149,9 +150,22 @@ def _worker_bytes(
     ranked = replace(board, rank=decision.rank)
     held = needs(units, ranked, decision.cuts, decision.micro_batch, span=span)
     return tuple(
-        WORKER_BASE_BYTES + max(added[path.name] for _, path, _ in link.graphs()) + need.adapters + need.stored
+        WORKER_BASE_BYTES
+        + max(added[path.name] - _reused(prepared, stage, path.name, options) for _, path, options in link.graphs())
+        + need.adapters
+        + need.stored
         for link, need in zip(stage.links, held, strict=True)
     )
+
+
+def _reused(prepared: Prepared, stage: Stage, name: str, options: Options) -> int:
+    """How much of what a run had is free again when the states that it returned are copied; an arena keeps all."""
+    piece, kind = next((p, k) for p in stage.pieces for k in p.shipped if name == f"{p.segment.name}.{k}.onnx")
+    outputs = piece.shipped[kind].graph.outputs
+    states = {pair.output for pair in prepared.captured.states}
+    copied = sum(value_bytes(value) for value in outputs if value.name in states)
+    room = stage.predicted[name]["activations"] - sum(value_bytes(value) for value in outputs)
+    return 0 if options.cpu_arena else min(copied, max(0, room))
 
 
 def _still_too_large(board: Board, taken_bytes: int, plans: int) -> str:

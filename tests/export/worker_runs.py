@@ -1,4 +1,4 @@
-"""What a worker really takes: `python -m tests.export.worker_runs BUNDLE` does a training or an evaluating job.
+"""What a worker really takes: `python -m tests.export.worker_runs BUNDLE` trains, evaluates, or generates.
 
 Imports what `edge.worker` does, in its order; prints the peak of this process in bytes.
 """
@@ -12,7 +12,7 @@ from pathlib import Path
 from edge.memory import memory
 from edge.worker import hash_without_openssl
 
-ROWS, STEPS = 64, 3
+ROWS, STEPS, TOKENS = 64, 3, 5
 
 
 def texts(count: int) -> list[str]:
@@ -28,17 +28,22 @@ def main(folder: Path) -> int:
 
     from edge.backprop import TrainSettings, train
     from edge.data import Row
+    from edge.generate import generate
     from edge.jobs import Desk
     from edge.runner import Runner
+    from edge.steps import Steps
     from wire.adapter import Adapter
     from wire.bundle import open_bundle
     from wire.kinds.head import Head
     from wire.kinds.lora import Lora
 
-    desk = Desk(Runner(open_bundle(folder, None), frugal=True))
-    runner = desk.runner
+    bundle = open_bundle(folder, None)
+    manifest, rank = bundle.manifest, bundle.manifest.plan.rank
+    if manifest.generate is not None:
+        generate(Steps([bundle]), [5, 6, 7], TOKENS)
+        return memory()["peak_bytes"]
+    runner = Desk(Runner(bundle, frugal=True)).runner
     assert runner is not None
-    manifest, rank = runner.manifest, runner.manifest.plan.rank
     lora = {
         s.name: Lora(np.ones((s.features_in, rank), np.float32), np.zeros((rank, s.features_out), np.float32), 1.0)
         for s in manifest.slots_of("lora")
