@@ -25,6 +25,8 @@ from export.values import bodies
 OPSET = 21
 IR_VERSION = 10
 FLOATS = (ir.DataType.FLOAT, ir.DataType.FLOAT16, ir.DataType.BFLOAT16, ir.DataType.DOUBLE)
+INTEGERS = (ir.DataType.INT64, ir.DataType.INT32)
+LONGEST_LIST = 1 << 20
 SHOWN = 5
 
 
@@ -60,7 +62,7 @@ def freeze(
     RemoveUnusedNodesPass()(frozen)
     _forget_shapes(frozen.graph)
     with quiet():  # it logs a contradiction and leaves all shapes unknown
-        infer = ShapeInferencePass(check_type=True, strict_mode=True, data_prop=True)
+        infer = ShapeInferencePass(check_type=True, strict_mode=True, data_prop=_lists_are_short(frozen))
         infer(frozen)
         assumed: set[ir.Value] = set()
         while _keep_loop_shapes(frozen.graph, assumed):
@@ -119,6 +121,18 @@ def _forget_shapes(graph: ir.Graph) -> None:
             for value in body.inputs:
                 value.shape = value.shape if value.shape is not None and value.shape.is_static() else None
             _forget_shapes(body)
+
+
+def _lists_are_short(model: ir.Model) -> bool:
+    """Whether every list of integers is one that inference may keep the entries of.
+
+    It keeps those of any length, as if each were a size: a Range of 2^40 would fill all memory. Lists of sizes are
+    short; what long ones hold is no size.
+    """
+    known = ShapeInferencePass(check_type=False, strict_mode=False, data_prop=False)(model.clone()).model
+    values = [*known.graph.inputs, *(value for node in known.graph.all_nodes() for value in node.outputs)]
+    lengths = [v.shape[0] for v in values if v.shape is not None and len(v.shape) == 1 and v.dtype in INTEGERS]
+    return all(length <= LONGEST_LIST for length in lengths if isinstance(length, int))
 
 
 def _keep_loop_shapes(graph: ir.Graph, assumed: set[ir.Value]) -> bool:

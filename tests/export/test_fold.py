@@ -176,3 +176,27 @@ def test_what_a_loop_carries_keeps_its_shape() -> None:
     frozen = freeze(model, 2)
     assert list(frozen.graph.outputs[0].shape or ()) == [2, 3]
     assert worst(run(frozen, {"x": given})["y"], -wanted) <= 1e-6
+
+
+@pytest.mark.parametrize("maker", ["Range", "ConstantOfShape", "input"])
+def test_long_lists_of_integers_are_not_kept(maker: str) -> None:
+    """Inference would keep 2^40 entries as if each were a size: the shape is known, and nothing is counted out."""
+
+    def held(name: str, array: object) -> ir.Value:
+        value = ir.val(name, const_value=ir.tensor(np.array(array, np.int64), name=name))
+        weights.append(value)
+        return value
+
+    weights: list[ir.Value] = []
+    given = ir.val("n", ir.DataType.INT64, [1 << 40] if maker == "input" else [1])
+    made = {
+        "input": lambda: ir.node("Identity", [given]),
+        "Range": lambda: ir.node("Range", [held("first", 0), held("last", 1 << 40), held("step", 1)]),
+        "ConstantOfShape": lambda: ir.node("ConstantOfShape", [held("size", [1 << 40])], {"value": ir.tensor([7])}),
+    }[maker]()
+    doubled = ir.node("Mul", [made.outputs[0], made.outputs[0]])
+    turned = ir.node("Cast", [doubled.outputs[0]], {"to": 1}, outputs=[ir.val("y")])
+    nodes, opsets = [made, doubled, turned], {"": 18}
+    graph = ir.Graph([given], turned.outputs, nodes=nodes, initializers=weights, opset_imports=opsets, name="g")
+    frozen = freeze(ir.Model(graph, ir_version=8), 1)
+    assert list(frozen.graph.outputs[0].shape or ()) == [1 << 40]
