@@ -14,16 +14,21 @@ from multiprocessing.connection import Connection
 from typing import Any
 
 from console import errors
-from console.errors import EdgequiltError, VerificationError
+from console.errors import EdgequiltError, StorageError, VerificationError
 from export.sources.folder import first_line
 
+LIMIT_S = 7200.0  # a Loop may be endless, and nobody can tell before
+GRACE_S = 2.0  # for a child to end its own processes
 
-def apart(work: Callable[[], Any]) -> Any:
+
+def apart(work: Callable[[], Any], limit_s: float = LIMIT_S) -> Any:
     """Call a function in a forked child and return what it returned; it must be JSON.
 
     Raises:
         EdgequiltError: the one that the function raised.
-        VerificationError: the child ended without an answer (it was killed, or crashed).
+        StorageError: it could not read or write a file.
+        VerificationError: the child ended without an answer (it was killed, or crashed), or took longer than
+            `limit_s`.
     """
     fork = multiprocessing.get_context("fork")
     receiver, sender = fork.Pipe(duplex=False)
@@ -31,11 +36,15 @@ def apart(work: Callable[[], Any]) -> Any:
     child.start()
     sender.close()
     try:
+        if not receiver.poll(limit_s):
+            raise VerificationError(f"expected the graphs to run within {limit_s:g} s, found that they had not ended")
         answer = json.loads(receiver.recv_bytes())
     except EOFError:
         child.join()
         raise VerificationError(f"expected the graphs to run, but {_end(child.exitcode)}") from None
     except BaseException:
+        child.terminate()
+        child.join(GRACE_S)
         child.kill()
         raise
     finally:
@@ -54,6 +63,9 @@ def _child(work: Callable[[], Any], sender: Connection) -> None:
     except EdgequiltError as error:
         known = next(k for k in type(error).__mro__ if hasattr(errors, k.__name__))
         answer = {"kind": known.__name__, "error": str(error)}
+    except OSError as error:
+        text = f"expected to read and write files while checking, stopped ({first_line(error)}); is the disk full?"
+        answer = {"kind": StorageError.__name__, "error": text}
     except Exception as error:  # noqa: BLE001  # a runtime's errors have no common class, and this is the child's end
         text = f"expected the graphs to run, found that they do not ({first_line(error)}); report this model"
         answer = {"kind": VerificationError.__name__, "error": text}

@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 import json
+import threading
 from pathlib import Path
 
 import numpy as np
+import onnx
 import onnx_ir as ir
 import pytest
+from onnx import TensorProto, helper
 
-from console.errors import UsageError, VerificationError
+from console.errors import StorageError, UnsupportedModel, UsageError, VerificationError
 from export.apart import apart
 from export.build import Piece
 from export.chain import Chain
 from export.drawn import draw_inputs, fitted
 from export.gradient.present import present
-from export.prepare import Prepared
+from export.prepare import Prepared, Wanted, prepare
 from export.preprocess import Preprocessing
 from export.sources.captured import Captured, StatePair
 from export.stage import GOLDEN, Key, Stage, build_stage, verify_stage
@@ -151,3 +154,21 @@ def test_a_child_answers_fails_and_dies() -> None:
         apart(refuse)
     with pytest.raises(VerificationError, match="ended by signal 9; is there enough memory"):
         apart(die)
+    with pytest.raises(VerificationError, match=r"do not \(ZeroDivisionError: .* by zero\); report this model"):
+        apart(lambda: 1 // 0)
+    with pytest.raises(StorageError, match=r"stopped \(FileNotFoundError: .*nowhere'\); is the disk full"):
+        apart(lambda: Path("/nowhere").read_text())
+    with pytest.raises(VerificationError, match=r"run within 0\.1 s, found that they had not ended"):
+        apart(threading.Event().wait, limit_s=0.1)
+
+
+def test_a_net_without_layers_has_no_slots(tmp_path: Path) -> None:
+    """Nothing could take an adapter, and nothing is to learn: `auto` is none; layers that are named are refused."""
+    y = helper.make_tensor_value_info("y", TensorProto.FLOAT, [2, 3])
+    x = helper.make_tensor_value_info("x", TensorProto.FLOAT, [2, 3])
+    graph = helper.make_graph([helper.make_node("Sin", ["x"], ["y"])], "g", [x], [y])
+    path = tmp_path / "model.onnx"
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=8), path)
+    assert prepare(Wanted(str(path), ""), ("fp32",), ("serve",), tmp_path / "a").sites == []
+    with pytest.raises(UnsupportedModel, match="layers that match the targets 'all-linear', found none"):
+        prepare(Wanted(str(path), "", targets="all-linear"), ("fp32",), ("serve",), tmp_path / "b")
