@@ -15,6 +15,7 @@ from console.table import table
 from devices.fleet import known_boards
 from export.arguments import fleet, parser, sizes, states
 from export.labels import read_labels
+from export.stoppable import stoppable
 from export.summary import closing, summaries
 from wire.bundle import open_bundle
 from wire.envelope import Trust
@@ -32,8 +33,9 @@ def export(argv: list[str]) -> int:
     chosen, dimensions, carried = fleet(options, labels=bool(labels)), sizes(options), states(options)
     # everything above is checked before torch is loaded
     from export.pipeline import ExportRequest, export_model, steps_of
+    from export.write import storing
 
-    with _signer(options.key, options.out, quiet=options.json) as key:
+    with stoppable(), storing(options.out), _signer(options.key, options.out, quiet=options.json) as key:
         request = ExportRequest(
             source=options.model,
             task=options.task or "",
@@ -73,18 +75,19 @@ def _signer(path: Path | None, out: Path, *, quiet: bool) -> Iterator[PrivateKey
         yield key
         return
     key, before = new_key("publisher", "publisher"), out.exists()
-    secret, public = write_key(key, out / "keys")
+    made: tuple[Path, ...] = ()
     try:
+        made = write_key(key, out / "keys")
         yield key
     except BaseException:
-        secret.unlink(missing_ok=True)
-        public.unlink(missing_ok=True)
-        for folder in (secret.parent, *([] if before else [out])):
+        for half in made:
+            half.unlink(missing_ok=True)
+        for folder in (kept.parent, *([] if before else [out])):
             if folder.is_dir() and not any(folder.iterdir()):
                 folder.rmdir()
         raise
     if not quiet:
-        print(f"made a key: {secret} signs (keep it secret), boards trust {public}")
+        print(f"made a key: {made[0]} signs (keep it secret), boards trust {made[1]}")
 
 
 def verify(argv: list[str]) -> int:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import tempfile
-from collections.abc import Mapping
+import shutil
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from secrets import token_hex
 
-from console.errors import StorageError
 from console.progress import Progress
 from devices.enough import KnownBoard
 from devices.fleet import BoardChain, Fleet
@@ -17,7 +18,7 @@ from export import across
 from export.describe import blobs, describe
 from export.prepare import Prepared, Wanted, prepare
 from export.settle import Settled, Stages, settle
-from export.write import copy_synced, describe_files, replacing, seal_bundle
+from export.write import copy_synced, describe_files, replacing, seal_bundle, storing
 from wire.keys import PrivateKey
 from wire.manifest import Manifest
 
@@ -101,8 +102,7 @@ def export_model(request: ExportRequest, bar: Progress) -> list[ExportedBundle]:
         UnsupportedModel, DoesNotFit, VerificationError, StorageError, UsageError: nothing is left behind.
     """
     opset_for(board.onnxruntime_max or OLDEST for board in request.everyone)
-    with _work_folder(request.out) as name:
-        work = Path(name)
+    with storing(request.out), _work_folder(request.out) as work:
         bar.say("capturing the model")
         formats = tuple(dict.fromkeys(board.quant for board in request.everyone))
         modes = tuple(board.mode for board in request.everyone)
@@ -138,48 +138,42 @@ def export_prepared(request: ExportRequest, prepared: Prepared, work: Path, bar:
         settled += across.settle_chain(prepared, chain, stages)
         bar.advance()
     bundles = []
-    for one in settled:
-        bar.say(f"writing {one.folder}")
-        bundles.append(_write(request, prepared, one))
-        bar.advance()
+    with ExitStack() as whole:  # all of them take their places when the last one is written, or none does
+        for one in settled:
+            bar.say(f"writing {one.folder}")
+            target = request.out / one.folder
+            manifest = _write(request, prepared, one, whole.enter_context(replacing(target)))
+            bundles.append(ExportedBundle(target, manifest, one.measured_bytes))
+            bar.advance()
     return bundles
 
 
-def _write(request: ExportRequest, prepared: Prepared, settled: Settled) -> ExportedBundle:
-    target, stage = request.out / settled.folder, settled.stage
-    with replacing(target) as folder:
-        names = []
-        for path in blobs(prepared, stage):
-            copy_synced(path, folder / path.name)
-            names.append(path.name)
-        files = describe_files(folder, names)
-        name = request.name or prepared.captured.name
-        labels = request.labels or prepared.captured.labels
-        board, decision, chain = settled.board, settled.decision, settled.chain
-        measured = settled.measured_bytes
-        manifest = describe(
-            prepared,
-            stage,
-            board,
-            decision,
-            name=name,
-            labels=labels,
-            files=files,
-            measured_bytes=measured,
-            chain=chain,
-        )
-        seal_bundle(folder, manifest, request.key)
-    return ExportedBundle(target, manifest, measured)
+def _write(request: ExportRequest, prepared: Prepared, settled: Settled, folder: Path) -> Manifest:
+    names = []
+    for path in blobs(prepared, settled.stage):
+        copy_synced(path, folder / path.name)
+        names.append(path.name)
+    manifest = describe(
+        prepared,
+        settled.stage,
+        settled.board,
+        settled.decision,
+        name=request.name or prepared.captured.name,
+        labels=request.labels or prepared.captured.labels,
+        files=describe_files(folder, names),
+        measured_bytes=settled.measured_bytes,
+        chain=settled.chain,
+    )
+    seal_bundle(folder, manifest, request.key)
+    return manifest
 
 
-def _work_folder(out: Path) -> tempfile.TemporaryDirectory[str]:
-    """A folder for everything in between, on the same disk as the bundles, gone at the end.
-
-    Raises:
-        StorageError: it cannot be made.
-    """
+@contextmanager
+def _work_folder(out: Path) -> Iterator[Path]:
+    """A folder for everything in between, on the same disk as the bundles, gone at the end whenever that comes."""
+    folder = out / f".export-{token_hex(4)}"
     try:
-        out.mkdir(parents=True, exist_ok=True)
-        return tempfile.TemporaryDirectory(prefix=".export-", dir=out)
-    except OSError as error:
-        raise StorageError(f"expected to write below {out}, cannot ({error.strerror}); choose another --out") from error
+        folder.mkdir(parents=True)
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)

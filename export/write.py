@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
 import shutil
-import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from secrets import token_hex
 from typing import Any
 
 import numpy as np
@@ -26,6 +27,7 @@ from wire.keys import PrivateKey
 from wire.manifest import File, Manifest, to_bytes
 
 PAGE_BYTES = 4096  # so that a mapping of a tensor begins where a page begins
+FULL = (errno.ENOSPC, errno.EFBIG, errno.EDQUOT, errno.EROFS)  # no more can be written here, whatever it is
 INLINE_BYTES = 1024  # smaller tensors stay in the graph
 
 
@@ -43,7 +45,7 @@ def write_graphs(models: Mapping[str, ir.Model], folder: Path, weights: str) -> 
         StorageError: the folder cannot be written.
     """
     places: dict[str, tuple[int, int]] = {}
-    with _storing(folder), (folder / weights).open("wb") as file:
+    with storing(folder), (folder / weights).open("wb") as file:
         for value in (v for model in models.values() for graph in model.graphs() for v in graph.initializers.values()):
             tensor = value.const_value
             if tensor is None or value.is_graph_input():
@@ -52,7 +54,7 @@ def write_graphs(models: Mapping[str, ir.Model], folder: Path, weights: str) -> 
             value.const_value = in_memory(tensor) if small else _place(tensor, file, places, folder, weights)
     for name, model in models.items():
         data = ir.to_proto(model).SerializeToString(deterministic=True)
-        with _storing(folder):
+        with storing(folder):
             (folder / f"{name}.onnx").write_bytes(data)
 
 
@@ -102,15 +104,16 @@ def replacing(target: Path) -> Iterator[Path]:
     Raises:
         StorageError: the folder above cannot be written, or something that is no folder is in the way.
     """
-    with _storing(target.parent):
+    with storing(target.parent):
         target.parent.mkdir(parents=True, exist_ok=True)
         if target.exists() and not target.is_dir():
             raise StorageError(f"expected a folder or nothing at {target}, found a file; move it away")
-        folder = Path(tempfile.mkdtemp(prefix=f".{target.name}.", dir=target.parent))
+    folder = target.with_name(f".{target.name}.{token_hex(4)}")
     try:
-        folder.chmod(0o755)
+        with storing(target.parent):
+            folder.mkdir()
         yield folder
-        with _storing(target.parent):
+        with storing(target.parent):
             sync_folder(folder)
             _exchange(folder, target)
     finally:
@@ -145,7 +148,7 @@ def copy_synced(source: Path, target: Path) -> None:
     Raises:
         StorageError: the disk is full, or one of the two cannot be reached.
     """
-    with _storing(target.parent):
+    with storing(target.parent):
         shutil.copyfile(source, target)
         with target.open("rb+") as file:
             _sync(file)
@@ -157,7 +160,7 @@ def write_synced(path: Path, data: bytes) -> None:
     Raises:
         StorageError: the disk is full, or the folder cannot be written.
     """
-    with _storing(path.parent), path.open("wb") as file:
+    with storing(path.parent), path.open("wb") as file:
         file.write(data)
         _sync(file)
 
@@ -168,11 +171,20 @@ def _sync(file: Any) -> None:
 
 
 @contextmanager
-def _storing(folder: Path) -> Iterator[None]:
+def storing(folder: Path) -> Iterator[None]:
+    """What the system says of a file becomes a sentence.
+
+    Raises:
+        StorageError: the disk is full, or the folder cannot be written.
+    """
     try:
         yield
     except OSError as error:
         raise StorageError(
-            f"expected to write into {folder}, stopped ({error.strerror or error}); "
-            "free some space or choose another --out"
+            f"expected to write into {folder}, stopped ({_said(error)}); free some space or choose another --out"
         ) from error
+
+
+def _said(error: OSError) -> str:
+    where = "" if error.filename is None or error.errno in FULL else f": {error.filename}"
+    return f"{error.strerror or error}{where}"

@@ -97,7 +97,11 @@ def write_key(key: PrivateKey, folder: Path) -> tuple[Path, Path]:
         b"edgequilt-" + key.public.role.encode() + b" " + key.public.name.encode() + b"\n" + pem,
         mode=0o600,
     )
-    write_atomic(public_path, key.public.line.encode() + b"\n")
+    try:
+        write_atomic(public_path, key.public.line.encode() + b"\n")
+    except BaseException:
+        secret_path.unlink()  # half a pair would be in the way of the next attempt
+        raise
     return secret_path, public_path
 
 

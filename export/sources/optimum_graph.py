@@ -14,10 +14,11 @@ from typing import Any
 import onnx_ir as ir
 from packaging.requirements import Requirement
 
-from console.errors import MissingDependency, UnsupportedModel, UsageError, VerificationError
+from console.errors import EdgequiltError, MissingDependency, UnsupportedModel, UsageError, VerificationError
 from export.quiet import quiet
 from export.sources.against_torch import check_export
 from export.sources.folder import first_line
+from export.write import FULL
 
 # torch's exporter (TorchScript) writes at most opset 18 well; freeze() raises it to 21
 RAW_OPSET = 18
@@ -75,18 +76,27 @@ def _run_optimum(folder: Path, model_type: str, into: str, task: str, options: d
                 )
                 if not checked:
                     raise VerificationError("expected optimum to have its graph compared, found that it did not")
+        except OSError as error:
+            if error.errno in FULL:
+                raise  # it is not the model's fault
+            raise _refusal(folder, task, error) from error
         except Exception as error:  # whatever torch, transformers and optimum raise, the user gets one sentence
             known = error.__cause__ if isinstance(error.__cause__, VerificationError) else error
             if isinstance(known, VerificationError):
                 raise known from None
-            if _clash():
-                raise MissingDependency(
-                    f"expected {NEEDED}, found {_installed()} ({first_line(error)}); install edgequilt[export]"
-                ) from error
-            raise UnsupportedModel(
-                f"expected a model that optimum can export for {task}, found that {folder.name} cannot be "
-                f"({first_line(error)}); choose another task, or a model such as {KNOWN}"
-            ) from error
+            raise _refusal(folder, task, error) from error
+
+
+def _refusal(folder: Path, task: str, error: Exception) -> EdgequiltError:
+    """What an error of torch, transformers or optimum means: versions that do not fit, or the model."""
+    if _clash():
+        return MissingDependency(
+            f"expected {NEEDED}, found {_installed()} ({first_line(error)}); install edgequilt[export]"
+        )
+    return UnsupportedModel(
+        f"expected a model that optimum can export for {task}, found that {folder.name} cannot be "
+        f"({first_line(error)}); choose another task, or a model such as {KNOWN}"
+    )
 
 
 @contextmanager
