@@ -44,7 +44,7 @@ def test_what_lies_inside_one_node_is_not_cut(workload: Workload, built: Path, t
     prepared = prepare(Wanted(workload.source(built), targets=""), ("fp32",), ("serve",), tmp_path)
     [unit], batch = prepared.cost(prepared.batches[-1], "serve").units, prepared.batches[-1]
     whole = needs([unit], Board("any", 0, "serve", "fp32", 1), (), batch)[0].total
-    with pytest.raises(DoesNotFit, match=rf"{workload.refused} '\w+', where no cut is possible"):
+    with pytest.raises(DoesNotFit, match=rf"{workload.refused} '\w+' \(.+ of weights\), which cannot be cut inside"):
         prepared.decide(Board("small", whole - 1, "serve", "fp32", 1))
     decision, _ = prepared.decide(Board("large", whole + MIB, "serve", "fp32", 1))
     assert decision.cuts == ()
