@@ -6,7 +6,7 @@ ones at load ("ONNX Runtime compatibility", onnxruntime.ai/docs/reference/compat
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from console.errors import DoesNotFit
@@ -47,6 +47,22 @@ def newest_for(runtime: str) -> tuple[int, int]:
     return known[-1] if known else (0, 0)
 
 
+def opset_of(boards: Iterable[tuple[str, str | None]]) -> Opset:
+    """What every one of some boards runs.
+
+    Args:
+        boards: the name of each and the newest runtime that it can have; None counts as `OLDEST`.
+
+    Raises:
+        DoesNotFit: some do not run what our rules make; names them all.
+    """
+    runtimes = [(name, runtime or OLDEST) for name, runtime in boards]
+    old = [f"{_shortcoming(runtime)} ({name})" for name, runtime in runtimes if _is_old(runtime)]
+    if old:
+        raise DoesNotFit(_refusal(old))
+    return opset_for(runtime for _, runtime in runtimes)
+
+
 def opset_for(runtimes: Iterable[str]) -> Opset:
     """What every one of some runtimes runs, at most what our rules are verified for.
 
@@ -60,14 +76,28 @@ def opset_for(runtimes: Iterable[str]) -> Opset:
     Opset(version=21, ir_version=10, runtime='1.23.2')
     """
     oldest = min(runtimes, key=_release, default=OLDEST)
+    if _is_old(oldest):
+        raise DoesNotFit(_refusal([_shortcoming(oldest)]))
     opset, ir_version = newest_for(oldest)
-    if opset < OPSET or ir_version < IR_VERSION:
-        found = f"opset {opset} at most" if opset else "less"
-        raise DoesNotFit(
-            f"expected runtimes that run opset {OPSET} (onnxruntime 1.18 or newer), found onnxruntime {oldest}, which "
-            f"runs {found}; leave that board out or update it"
-        )
     return Opset(min(opset, OPSET), min(ir_version, IR_VERSION), oldest)
+
+
+def _is_old(runtime: str) -> bool:
+    opset, ir_version = newest_for(runtime)
+    return opset < OPSET or ir_version < IR_VERSION
+
+
+def _shortcoming(runtime: str) -> str:
+    opset, _ = newest_for(runtime)
+    return f"onnxruntime {runtime}, which runs {f'opset {opset} at most' if opset else 'less'}"
+
+
+def _refusal(found: Sequence[str]) -> str:
+    boards = "that board out or update it" if len(found) == 1 else "those boards out or update them"
+    return (
+        f"expected runtimes that run opset {OPSET} (onnxruntime 1.18 or newer), found {' and '.join(found)}; "
+        f"leave {boards}"
+    )
 
 
 def _release(runtime: str) -> tuple[int, int]:

@@ -13,7 +13,7 @@ from console.progress import Progress
 from devices.enough import KnownBoard
 from devices.fleet import BoardChain, Fleet
 from devices.plan import Board
-from devices.runtimes import OLDEST, opset_for
+from devices.runtimes import opset_of
 from export import across
 from export.describe import blobs, describe
 from export.prepare import Prepared, Wanted, prepare
@@ -101,7 +101,7 @@ def export_model(request: ExportRequest, bar: Progress) -> list[ExportedBundle]:
     Raises:
         UnsupportedModel, DoesNotFit, VerificationError, StorageError, UsageError: nothing is left behind.
     """
-    opset_for(board.onnxruntime_max or OLDEST for board in request.everyone)
+    opset_of((board.name, board.onnxruntime_max) for board in request.everyone)
     with storing(request.out), _work_folder(request.out) as work:
         bar.say("capturing the model")
         formats = tuple(dict.fromkeys(board.quant for board in request.everyone))

@@ -6,7 +6,7 @@ import pytest
 
 from console.errors import DoesNotFit
 from devices.profile import load, names
-from devices.runtimes import IR_VERSION, OPSET, opset_for
+from devices.runtimes import IR_VERSION, OPSET, opset_for, opset_of
 
 
 def test_the_oldest_of_a_fleet_decides() -> None:
@@ -17,6 +17,15 @@ def test_the_oldest_of_a_fleet_decides() -> None:
         opset_for(["1.31.1", "1.9.0", "1.23.2"])
     with pytest.raises(DoesNotFit, match=r"found onnxruntime 1\.17\.3, which runs opset 20 at most"):
         opset_for(["1.17.3"])
+
+
+def test_boards_whose_runtime_is_too_old_are_named() -> None:
+    """All of them, each with its runtime; one whose runtime nobody names is not among them."""
+    assert opset_of([("new", "1.31.1"), ("unknown", None), ("jetpack", "1.23.2")]).runtime == "1.22"
+    with pytest.raises(DoesNotFit) as caught:
+        opset_of([("loft", "1.17"), ("unknown", None), ("barn", "1.9.0"), ("new", "1.31.1")])
+    assert "found onnxruntime 1.17, which runs opset 20 at most (loft) and" in str(caught.value)
+    assert "and onnxruntime 1.9.0, which runs less (barn); leave those boards out" in str(caught.value)
 
 
 def test_every_board_that_runs_an_agent_runs_our_graphs() -> None:
