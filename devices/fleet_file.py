@@ -135,7 +135,8 @@ def _speed(entry: DeviceEntry, known: Speed) -> Speed:
         raise UsageError(f"expected {', '.join(RATES)} together for a board without a profile, found some of them")
     before = (known.flops_per_s, known.bytes_per_s, known.link_bytes_per_s)
     flops, copies, link = (old if new is None else new for old, new in zip(before, given, strict=True))
-    source = "the fleet file" if known == UNKNOWN else f"the fleet file, and {known.source}"
+    named = ", ".join(name for name, rate in zip(RATES, given, strict=True) if rate is not None)
+    source = f"the fleet file ({named})" + ("" if known == UNKNOWN else f", what it does not say by {known.source}")
     return Speed(flops, copies, link, source)
 
 
