@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import re
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from console.arguments import Arguments
@@ -91,7 +92,9 @@ def fleet(options: argparse.Namespace, *, labels: bool) -> Fleet:
         raise UsageError(
             "expected what to export for as --device NAME, --across A,B, --fleet FILE.toml or --budget SIZE, found none"
         )
-    stations = _stations([*devices, *chained], options, settings)
+    names = [*devices, *chained]
+    given = _given(options, [*names, *(board.name for board in file.everyone)])
+    stations, file = _stations(names, given, settings), _overruled(file, given)
     own = Fleet(tuple(stations[name].board for name in devices), _chain(chained, stations, options.objective))
     return Fleet((*own.boards, *_others(file.boards, own.boards)), (*own.chains, *file.chains))
 
@@ -103,14 +106,45 @@ def _across(text: str | None) -> list[str]:
     return names
 
 
-def _stations(names: list[str], options: argparse.Namespace, settings: Settings) -> dict[str, Station]:
-    """Every board that is named, each once; one without a profile needs a budget of its own."""
+@dataclass(frozen=True)
+class _Given:
+    """Budgets in bytes and ranks by the names of boards, and which boards have a budget of their own."""
+
+    budgets: dict[str, int]
+    ranks: dict[str, int]
+    own: set[str]
+
+
+def _given(options: argparse.Namespace, names: list[str]) -> _Given:
     budgets = _by_name(options.budget, names, "--budget")
     ranks = _by_name(options.rank, names, "--rank")
-    known, own = profile_names(options.profiles), {text.rpartition("=")[0] for text in options.budget}
+    return _Given(
+        {name: _budget(text) for name, text in budgets.items()},
+        {name: _rank(text) for name, text in ranks.items()},
+        {text.rpartition("=")[0] for text in options.budget},
+    )
+
+
+def _overruled(file: Fleet, given: _Given) -> Fleet:
+    """A fleet file whose devices have the budgets and ranks of the command line where it has some."""
+
+    def board(own: Board) -> Board:
+        budget = given.budgets.get(own.name, own.budget_bytes)
+        return replace(own, budget_bytes=budget, rank=given.ranks.get(own.name, own.rank))
+
+    chains = (
+        replace(chain, stations=tuple(replace(station, board=board(station.board)) for station in chain.stations))
+        for chain in file.chains
+    )
+    return Fleet(tuple(board(own) for own in file.boards), tuple(chains))
+
+
+def _stations(names: list[str], given: _Given, settings: Settings) -> dict[str, Station]:
+    """Every board that is named, each once; one without a profile needs a budget of its own."""
+    known = profile_names(settings.profiles)
     made = {}
     for name in dict.fromkeys(names):
-        plain = name not in known and (name in own or name == UNNAMED)
+        plain = name not in known and (name in given.own or name == UNNAMED)
         if plain and not re.fullmatch(NAME, name):
             raise UsageError(f"expected a board's name of lower-case letters, digits, '.', '_' and '-', found {name!r}")
         try:
@@ -118,8 +152,8 @@ def _stations(names: list[str], options: argparse.Namespace, settings: Settings)
                 name,
                 settings,
                 profile="" if plain else name,
-                budget_bytes=_budget(budgets[name]) if name in budgets else None,
-                rank=_rank(ranks[name]) if name in ranks else None,
+                budget_bytes=given.budgets.get(name),
+                rank=given.ranks.get(name),
             )
         except UnknownProfile as error:
             raise UnknownProfile(f"{error}; --budget {name}=SIZE takes any board without a profile") from error
@@ -182,7 +216,7 @@ def _by_name(given: list[str], names: list[str], option: str) -> dict[str, str]:
     for text in given:
         name, equals, value = text.rpartition("=")
         if equals and name not in names:
-            chosen = ", ".join(dict.fromkeys(names)) or "a board that --device or --across names"
+            chosen = ", ".join(dict.fromkeys(names)) or "a board that --device, --across or --fleet names"
             raise UsageError(f"expected {option} NAME=VALUE for one of {chosen}, found {text!r}")
         found |= {name: value} if equals else {n: value for n in names if n not in found}
     return found

@@ -61,6 +61,22 @@ def test_a_fleet_file_stands_beside_boards(tmp_path: Path) -> None:
         asked("--fleet", str(path), "--device", "a", "--budget", "a=1GiB")
 
 
+def test_the_command_line_goes_before_a_fleet_file(tmp_path: Path) -> None:
+    """As a refusal advises: a budget and a rank by name, for devices alone and in chains, or for all."""
+    path = tmp_path / "fleet.toml"
+    devices = "".join(f'[[device]]\nname = "{name}"\nbudget = "90MiB"\nrank = 3\n' for name in "abc")
+    path.write_text(devices + '[[chain]]\nname = "yard"\ndevices = ["b", "c"]\n')
+    made = asked("--fleet", str(path), "--budget", "b=1GiB", "--rank", "c=5", "--budget", "a=80MiB")
+    assert [(b.name, b.budget_bytes >> 20, b.rank) for b in made.everyone] == [
+        ("a", 80, 3),
+        ("b", 1024, 3),
+        ("c", 90, 5),
+    ]
+    assert {b.budget_bytes >> 20 for b in asked("--fleet", str(path), "--budget", "70MiB").everyone} == {70}
+    with pytest.raises(UsageError, match="expected --budget NAME=VALUE for one of a, b, c, found 'd=1GiB'"):
+        asked("--fleet", str(path), "--budget", "d=1GiB")
+
+
 def test_a_profile_of_ones_own(tmp_path: Path) -> None:
     """`--profiles FOLDER` adds to the boards that are known."""
     text = (Path(load.__code__.co_filename).parent / "profiles" / f"{ZERO}.toml").read_text()
