@@ -33,7 +33,10 @@ def export(argv: list[str]) -> int:
     chosen, dimensions, carried = fleet(options, labels=bool(labels)), sizes(options), states(options)
     # everything above is checked before torch is loaded
     from export.pipeline import ExportRequest, export_model, steps_of
+    from export.sample import read_sample
     from export.write import storing
+
+    sample = {} if options.sample is None else read_sample(options.sample)
 
     with stoppable(), storing(options.out), _signer(options.key, options.out, quiet=options.json) as key:
         request = ExportRequest(
@@ -51,6 +54,7 @@ def export(argv: list[str]) -> int:
             name=options.name,
             sizes=dimensions,
             states=carried,
+            sample=sample,
             known=known_boards(options.profiles),
         )
         with progress("exporting", steps_of(request), quiet=options.json) as bar:

@@ -8,6 +8,9 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from secrets import token_hex
+from typing import Any
+
+from numpy.typing import NDArray
 
 from console.progress import Progress
 from devices.enough import KnownBoard
@@ -46,6 +49,7 @@ class ExportRequest:
     kinds: tuple[str, ...] = ("lora",)
     serve_graph: bool | None = None
     known: tuple[KnownBoard, ...] | None = None
+    sample: Mapping[str, NDArray[Any]] = field(default_factory=dict)
 
     @property
     def everyone(self) -> tuple[Board, ...]:
@@ -65,6 +69,7 @@ class ExportRequest:
             self.serve_graph,
             self.sizes,
             self.states,
+            self.sample,
         )
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +20,7 @@ from export.drawn import draw_inputs, fitted, zeros_of
 from export.fold import FLOATS, OPSET, freeze
 from export.head import HeadSite, append_head
 from export.quantize import Cache
+from export.sample import check_sample
 from export.slots import SlotSite, insert_slots
 from export.sources.captured import Captured, Values
 from export.targets import layers
@@ -43,6 +44,7 @@ class Wanted:
         serve_graph: whether segments with slots also get a graph without; None for where there is training.
         sizes: of symbolic dimensions, by name.
         states: outputs by the input that they are fed to at the next run, of an ONNX file.
+        sample: real input to verify with, by name.
     """
 
     source: str
@@ -54,6 +56,7 @@ class Wanted:
     serve_graph: bool | None = None
     sizes: Mapping[str, int] = field(default_factory=dict)
     states: Mapping[str, str] = field(default_factory=dict)
+    sample: Mapping[str, NDArray[Any]] = field(default_factory=dict)
 
 
 @dataclass
@@ -105,12 +108,16 @@ class Prepared:
         if captured.samples is not None:
             return list(captured.samples(batch, self.sequence, seed))
         if captured.modality != "tensors":
-            return [feeds.inputs_for(captured.preprocess, batch, self.sequence, seed)]
+            made = feeds.inputs_for(captured.preprocess, batch, self.sequence, seed)
+            return [{**made, **self._given(graph, seed)}]
         states = [pair.input for pair in captured.states]
         first = REAL_SEED if seed is None else seed
         runs = [draw_inputs(graph, first + run, states) for run in range(STATE_RUNS if states else 1)]
-        given = fitted(captured.sample, graph) if seed is None else {}
-        return [{**run, **given} for run in runs]
+        return [{**run, **self._given(graph, seed)} for run in runs]
+
+    def _given(self, graph: ir.Graph, seed: int | None) -> dict[str, NDArray[Any]]:
+        """What the source or the user gave as real input, where real input is asked for."""
+        return fitted(self.captured.sample, graph) if seed is None else {}
 
     def states(self, batch: int) -> dict[str, NDArray[Any]]:
         """Every state before the first run."""
@@ -181,6 +188,7 @@ def prepare(request: Wanted, formats: tuple[str, ...], modes: tuple[str, ...], w
     Raises:
         UsageError: the sequence is longer than the model can place, or there is nothing that could learn.
         UnsupportedModel, MissingDependency: see `capture`, `insert_slots` and `append_head`.
+        BadData: the sample does not fit.
     """
     if not request.classes and any(mode != "serve" for mode in modes):
         raise UsageError(
@@ -198,7 +206,24 @@ def prepare(request: Wanted, formats: tuple[str, ...], modes: tuple[str, ...], w
                 f"found none in {captured.name}; leave --labels out to export it with its own outputs"
             )
         head = append_head(captured.model, captured.hidden, captured.modality, request.classes)
-    return Prepared(captured, sites, head, request.classes, sequence, formats, serve_graph=request.serve_graph)
+    prepared = Prepared(captured, sites, head, request.classes, sequence, formats, serve_graph=request.serve_graph)
+    return _with_sample(prepared, request.sample) if request.sample else prepared
+
+
+def _with_sample(prepared: Prepared, sample: Mapping[str, NDArray[Any]]) -> Prepared:
+    """The same, verified with real input.
+
+    Raises:
+        UsageError: of a model that generates: its inputs are prompts, one after the other.
+        BadData: the arrays do not fit the inputs.
+    """
+    captured = prepared.captured
+    if captured.samples is not None:
+        raise UsageError(f"expected no --sample for {captured.name}, which generates; it is verified with prompts")
+    frozen = prepared.frozen(prepared.batches[-1]).graph
+    check_sample(sample, frozen, tuple(pair.input for pair in captured.states))
+    prepared.captured = replace(captured, sample=sample)
+    return prepared
 
 
 def _without_slots(captured: Captured, request: Wanted) -> bool:
