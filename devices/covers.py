@@ -26,10 +26,12 @@ class Table:
         ended: the same of a segment that ends there, at least as much.
         boundary: [n + 1] bytes that wait at each cut; 0 at both ends.
         waits: whether a segment holds the boundaries of all earlier ones too, as training does.
+        largest_unit: what the largest unit needs alone; no cover has segments that all need less.
     """
 
     def __init__(self, need: Bytes, ended: Bytes, boundary: Sequence[int], *, waits: bool) -> None:
         self.need, self.waits = need, waits
+        self.largest_unit = int(np.diagonal(need, offset=1).max(initial=0))
         self.boundary = np.array(boundary, dtype=np.int64)
         self.fixed = ended + self.boundary[:-1, None] + self.boundary[None, :]
         np.minimum(self.fixed, UNREACHED, out=self.fixed)

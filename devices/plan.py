@@ -203,8 +203,9 @@ def fewest_cuts(
 
 
 def _fewest(table: Table, units: Sequence[Unit], board: Board) -> tuple[int, ...] | None:
-    count = len(units)
-    return table.covers(0, [count], board.budget_bytes - adapters_of(units, board)).get(count)
+    count, room = len(units), board.budget_bytes - adapters_of(units, board)
+    # a segment never needs less than a unit in it: most budgets that do not fit are told from this alone
+    return table.covers(0, [count], room).get(count) if room >= table.largest_unit else None
 
 
 def table_of(
