@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import argparse
 import re
-from dataclasses import dataclass, replace
 from pathlib import Path
 
 from console.arguments import Arguments
 from console.errors import UsageError
-from console.size import size_bytes
 from devices.across import OBJECTIVES
 from devices.fleet import BoardChain, Fleet, Settings, require_speeds, station
 from devices.fleet_file import read_fleet
@@ -18,6 +16,7 @@ from devices.plan import Board
 from devices.profile import UnknownProfile
 from devices.profile import names as profile_names
 from devices.stages import Objective, Station
+from export.given import Given, given_by, overruled
 from export.quantize import FORMATS
 from wire.record import NAME
 
@@ -93,8 +92,8 @@ def fleet(options: argparse.Namespace, *, labels: bool) -> Fleet:
             "expected what to export for as --device NAME, --across A,B, --fleet FILE.toml or --budget SIZE, found none"
         )
     names = [*devices, *chained]
-    given = _given(options, [*names, *(board.name for board in file.everyone)])
-    stations, file = _stations(names, given, settings), _overruled(file, given)
+    given = given_by(options, [*names, *(board.name for board in file.everyone)])
+    stations, file = _stations(names, given, settings), overruled(file, given)
     own = Fleet(tuple(stations[name].board for name in devices), _chain(chained, stations, options.objective))
     return Fleet((*own.boards, *_others(file.boards, own.boards)), (*own.chains, *file.chains))
 
@@ -106,40 +105,7 @@ def _across(text: str | None) -> list[str]:
     return names
 
 
-@dataclass(frozen=True)
-class _Given:
-    """Budgets in bytes and ranks by the names of boards, and which boards have a budget of their own."""
-
-    budgets: dict[str, int]
-    ranks: dict[str, int]
-    own: set[str]
-
-
-def _given(options: argparse.Namespace, names: list[str]) -> _Given:
-    budgets = _by_name(options.budget, names, "--budget")
-    ranks = _by_name(options.rank, names, "--rank")
-    return _Given(
-        {name: _budget(text) for name, text in budgets.items()},
-        {name: _rank(text) for name, text in ranks.items()},
-        {text.rpartition("=")[0] for text in options.budget},
-    )
-
-
-def _overruled(file: Fleet, given: _Given) -> Fleet:
-    """A fleet file whose devices have the budgets and ranks of the command line where it has some."""
-
-    def board(own: Board) -> Board:
-        budget = given.budgets.get(own.name, own.budget_bytes)
-        return replace(own, budget_bytes=budget, rank=given.ranks.get(own.name, own.rank))
-
-    chains = (
-        replace(chain, stations=tuple(replace(station, board=board(station.board)) for station in chain.stations))
-        for chain in file.chains
-    )
-    return Fleet(tuple(board(own) for own in file.boards), tuple(chains))
-
-
-def _stations(names: list[str], given: _Given, settings: Settings) -> dict[str, Station]:
+def _stations(names: list[str], given: Given, settings: Settings) -> dict[str, Station]:
     """Every board that is named, each once; one without a profile needs a budget of its own."""
     known = profile_names(settings.profiles)
     made = {}
@@ -208,31 +174,3 @@ def states(options: argparse.Namespace) -> dict[str, str]:
             raise UsageError(f"expected one --state for {entering}, found {found[entering]} and {leaving}")
         found[entering] = leaving
     return found
-
-
-def _by_name(given: list[str], names: list[str], option: str) -> dict[str, str]:
-    """`NAME=VALUE` for one board, `VALUE` for all that are not named."""
-    found: dict[str, str] = {}
-    for text in given:
-        name, equals, value = text.rpartition("=")
-        if equals and name not in names:
-            chosen = ", ".join(dict.fromkeys(names)) or "a board that --device, --across or --fleet names"
-            raise UsageError(f"expected {option} NAME=VALUE for one of {chosen}, found {text!r}")
-        found |= {name: value} if equals else {n: value for n in names if n not in found}
-    return found
-
-
-def _budget(text: str) -> int:
-    try:
-        found = size_bytes(text)
-    except UsageError as error:
-        raise UsageError(f"--budget: {error}") from error
-    if found < 1:
-        raise UsageError(f"expected a --budget of at least 1 byte, found {text!r}")
-    return found
-
-
-def _rank(text: str) -> int:
-    if not text.isdigit() or not 0 < int(text) <= 1024:
-        raise UsageError(f"expected a --rank of 1 to 1024, found {text!r}")
-    return int(text)
