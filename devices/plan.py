@@ -89,13 +89,17 @@ class Stretch:
 
     quant: str
     micro_batch: int
+    mode: str
     weights: int = 0
     kept: int = 0
     transient: int = 0
     copied: int = 0
     states: int = 0
+    most: int = 0
     spare: dict[str, int] = field(default_factory=dict)
     tied: set[str] = field(default_factory=set)
+    alive: list[int] = field(default_factory=list)  # in each unit, where nothing goes back
+    read: dict[str, int] = field(default_factory=dict)  # the last unit that read a quantized weight of a shape
 
     def add(self, unit: Unit) -> None:
         """One unit more at its end."""
@@ -106,14 +110,28 @@ class Stretch:
         self.transient = max(self.transient, unit.transient_bytes_per_item)
         self.copied = unit.copied_bytes_per_item
         self.states += unit.state_bytes
-        if self.quant != "fp32":
-            # the runtime keeps one freed buffer per shape for the next weight of that shape
-            self.spare.update(unit.dequantized_bytes)
+        self._dequantize(unit, {} if self.quant == "fp32" else unit.dequantized_bytes)
+
+    def _dequantize(self, unit: Unit, sizes: Mapping[str, int]) -> None:
+        """The runtime keeps one freed buffer per shape for the next weight of that shape, up to the last one."""
+        here = len(self.alive)
+        self.alive.append(self.micro_batch * unit.transient_bytes_per_item)
+        for shape, size in sizes.items():
+            for at in range(self.read.get(shape, here - 1) + 1, here + 1):
+                self.alive[at] += size
+                self.most = max(self.most, self.alive[at])
+            self.read[shape] = here
+        self.most = max(self.most, self.alive[here])
+        self.spare.update(sizes)
 
     @property
     def live(self) -> int:
-        """Activations, dequantized weights and the states that are fed, while what they become is made and copied."""
-        return self.micro_batch * (self.kept + self.transient) + sum(self.spare.values()) + self.states
+        """Activations, dequantized weights and the states that are fed, while what they become is made and copied.
+
+        The backward pass reads all weights again, so that in training a buffer of every shape waits at the end.
+        """
+        back = self.micro_batch * self.transient + sum(self.spare.values())
+        return self.micro_batch * self.kept + (back if self.mode == "train" else self.most) + self.states
 
     @property
     def ended(self) -> int:
@@ -184,7 +202,7 @@ def needs(
     adapters = adapters_of(units[first:stop], board)
     out, waiting = [], 0
     for start, end in itertools.pairwise([first, *cuts, stop]):
-        stretch = Stretch(board.quant, micro_batch)
+        stretch = Stretch(board.quant, micro_batch, board.mode)
         for unit in units[start:end]:
             stretch.add(unit)
         entering, leaving = boundary(units, start) * step_items, boundary(units, end) * step_items
@@ -230,7 +248,7 @@ def table_of(
     count = len(places) - 1
     need, ended = np.full((2, count, count + 1), UNREACHED, dtype=np.int64)
     for start in range(count):
-        stretch = Stretch(board.quant, micro_batch)
+        stretch = Stretch(board.quant, micro_batch, board.mode)
         for end in range(start + 1, count + 1):
             for unit in units[places[end - 1] : places[end]]:
                 stretch.add(unit)

@@ -93,7 +93,8 @@ class _Weighing:
         return Need(0, copied).total - Need(0, 0).total + 2 * STEP_ITEMS * waits
 
     def _need(self, k: int, start: int, end: int) -> int:
-        stretch = Stretch(self.stations[k].board.quant, self.micro_batch)
+        board = self.stations[k].board
+        stretch = Stretch(board.quant, self.micro_batch, board.mode)
         for unit in self.units[start:end]:
             stretch.add(unit)
         return Need(stretch.weights, stretch.live).total

@@ -51,6 +51,16 @@ def brute_force(units: list[Unit], board: Board) -> tuple[int, int, int] | None:
     return best
 
 
+@pytest.mark.parametrize(
+    ("mode", "quant", "live"), [("serve", "int8", 50), ("train", "int8", 70), ("serve", "fp32", 0)]
+)
+def test_a_dequantized_buffer_waits_for_the_last_weight_of_its_shape(mode: str, quant: str, live: int) -> None:
+    """Of four weights the first and third have one shape, which waits beside the second; in training all wait."""
+    units = [unit(weights=kib) for kib in (40, 10, 40, 20)]
+    (need,) = needs(units, Board("board", 0, mode, quant, 0), (), 1)
+    assert need.live == live * 1024
+
+
 @settings(max_examples=150, deadline=None)
 @given(models, boards)
 def test_the_plan_is_optimal(units: list[Unit], board: Board) -> None:
