@@ -14,6 +14,7 @@ import numpy as np
 import onnxruntime as ort
 from numpy.typing import NDArray
 
+from console.errors import BadData
 from export.gradient.backward import gradient_name
 from export.peak import session_options
 from wire.bundle import Bundle
@@ -59,10 +60,16 @@ class Link:
 
 
 def links_of(bundle: Bundle) -> list[Link]:
-    """The chain of a bundle, with the options that its manifest says."""
+    """The chain of a bundle, with the options that its manifest says.
+
+    Raises:
+        BadData: a segment has no forward graph.
+    """
     out = []
     for segment in bundle.manifest.segments:
         graphs = {graph.kind: graph for graph in segment.graphs}
+        if "forward" not in graphs:
+            raise BadData(f"expected a forward graph in {segment.name} of {bundle.folder}, found none; export it again")
         forward, backward = graphs["forward"], graphs.get("backward")
         back = None if backward is None else bundle.path(backward.file)
         options = PLAIN if backward is None else backward.options
@@ -81,7 +88,14 @@ class Graph:
         self.outputs = [value.name for value in self.session.get_outputs()]
 
     def feeds(self, values: Mapping[str, Array]) -> Values:
-        """Those of `values` that it takes."""
+        """Those of `values` that it takes.
+
+        Raises:
+            BadData: one that it cannot do without is absent.
+        """
+        absent = [name for name in self.required if name not in values]
+        if absent:
+            raise BadData(f"expected values for all inputs of a graph, found none for {', '.join(absent)}")
         given = [name for name in self.optional if name in values]
         return {name: values[name] for name in (*self.required, *given)}
 

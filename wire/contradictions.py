@@ -11,7 +11,7 @@ if TYPE_CHECKING:  # the manifest's reader asks this module
 
 def contradictions(m: Manifest) -> list[str]:
     """Everything in a manifest that contradicts something else in it, in words."""
-    return _names(m) + _slots(m) + [p for s in m.segments for p in _serving(m, s)]
+    return _names(m) + _slots(m) + _states(m) + [p for s in m.segments for p in _serving(m, s)]
 
 
 def _names(m: Manifest) -> list[str]:
@@ -53,6 +53,27 @@ def _slots(m: Manifest) -> list[str]:
         for graph in segments[slot.segment].graphs:
             if graph.kind == "forward":
                 problems += _untaken(slot, graph, f"{slot.segment}.{graph.kind}")
+    return problems
+
+
+def _states(m: Manifest) -> list[str]:
+    """States that no graph takes and gives as they are listed."""
+    graphs = [(f"{s.name}.{g.kind}", g) for s in m.segments for g in s.graphs if g.kind != "backward"]
+    problems = []
+    for state in m.states:
+        for name, done, sides in (
+            (state.input, "takes", [(where, g.inputs) for where, g in graphs]),
+            (state.output, "gives", [(where, g.outputs) for where, g in graphs]),
+        ):
+            found = [(where, t) for where, tensors in sides for t in tensors if t.name == name]
+            if not found:
+                problems.append(f"no graph {done} the state {name!r}")
+            problems += [
+                f"{where} {done} the state {name!r} as {t.dtype} {list(t.shape)}, where it is {state.dtype} "
+                f"{list(state.shape)}"
+                for where, t in found
+                if (t.dtype, tuple(t.shape)) != (state.dtype, tuple(state.shape))
+            ]
     return problems
 
 

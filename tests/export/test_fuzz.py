@@ -9,16 +9,22 @@ from collections.abc import Callable
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+import numpy as np
 import onnx
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from console.errors import EdgequiltError
+from edge.steps import Steps
 from export.cli import export
 from export.cli_inspect import inspect
+from export.golden import check_golden
 from tests.export.fuzz import disturbed, misread, mutated, outcome
-from tests.export.sources.files import accumulator, branching, perceptron, write
+from tests.export.sources.files import WIDE, accumulator, branching, perceptron, write
+from wire.bundle import open_bundle
+from wire.envelope import Trust, detached
+from wire.keys import read_private_key
 from wire.manifest import parse_manifest, to_bytes
 
 FEW = settings(derandomize=True, database=None, deadline=None, max_examples=120)
@@ -104,3 +110,27 @@ def test_a_changed_manifest_is_refused_or_read(exported: Path, seed: int, as_byt
         copy = Path(shutil.copytree(exported, Path(folder) / "bundle"))
         (copy / "manifest.json").write_bytes(changed)
         sentence(lambda: inspect([str(copy)]))
+
+
+def put_to_work(bundle: Path, trust: Trust) -> None:
+    """What `verify` and a board do with a bundle."""
+    check_golden(open_bundle(bundle, trust))
+    steps = Steps([open_bundle(bundle, trust)])
+    steps.run({"x": np.ones((1, WIDE), np.float32)})
+
+
+@settings(FEW, max_examples=400)
+@given(SEEDS)
+def test_a_changed_manifest_that_was_signed_is_refused_or_works(exported: Path, seed: int) -> None:
+    """A publisher's own mistake: `verify` and the board's chain say it, or it makes no difference."""
+    key = read_private_key(exported.parent / "keys" / "publisher.key")
+    body = (exported / "manifest.json").read_bytes()
+    changed = json.dumps(misread(json.loads(body), seed)).encode()
+    with TemporaryDirectory() as folder:
+        copy = Path(folder)
+        for file in exported.iterdir():
+            (copy / file.name).symlink_to(file)
+        for name, content in (("manifest.json", changed), ("manifest.sig", detached(key, changed))):
+            (copy / name).unlink()
+            (copy / name).write_bytes(content)
+        sentence(lambda: put_to_work(copy, Trust([key.public])))

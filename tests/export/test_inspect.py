@@ -261,9 +261,9 @@ def test_many_states_share_a_line(tmp_path: Path, capsys: pytest.CaptureFixture[
         first = m.segments[1]
         reads = (*first.inputs, *(state.input for state in states))
         segment = replace(first, inputs=reads, outputs=(*first.outputs, *(state.output for state in states)))
-        graphs = tuple(
-            replace(g, inputs=(*g.inputs, *(Tensor(s.input, s.dtype, s.shape) for s in states))) for g in segment.graphs
-        )
+        taken = [Tensor(s.input, s.dtype, s.shape) for s in states]
+        given = [Tensor(s.output, s.dtype, s.shape) for s in states]
+        graphs = tuple(replace(g, inputs=(*g.inputs, *taken), outputs=(*g.outputs, *given)) for g in segment.graphs)
         return replace(m, segments=(m.segments[0], replace(segment, graphs=graphs)), states=states)
 
     changed(folder, cached)

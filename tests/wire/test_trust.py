@@ -177,6 +177,17 @@ def test_a_manifest_that_contradicts_itself_is_refused() -> None:
     data = json.loads(to_bytes(manifest({"segment0.forward.onnx": b"x"})))
     with pytest.raises(BadData, match=r"names file 'segment0.weights.bin', which is not listed"):
         parse_manifest(json.dumps(data).encode())
+    data["states"] = [{"input": "h", "output": "h_next", "dtype": "float32", "shape": [1, 2]}]
+    with pytest.raises(BadData, match=r"no graph takes the state 'h'; no graph gives the state 'h_next'"):
+        parse_manifest(json.dumps(data).encode())
+    graph = data["segments"][0]["graphs"][0]
+    graph["inputs"].append({"name": "h", "dtype": "float32", "shape": [1, 3]})
+    graph["outputs"].append({"name": "h_next", "dtype": "float32", "shape": [1, 2]})
+    with pytest.raises(
+        BadData, match=r"takes the state 'h' as float32 \[1, 3\], where it is float32 \[1, 2\]"
+    ) as caught:
+        parse_manifest(json.dumps(data).encode())
+    assert "h_next" not in str(caught.value)
     data["schema"] = 9
     with pytest.raises(BadData, match="schema 1, found 9; update edgequilt"):
         parse_manifest(json.dumps(data).encode())
