@@ -61,6 +61,14 @@ def test_a_dequantized_buffer_waits_for_the_last_weight_of_its_shape(mode: str, 
     assert need.live == live * 1024
 
 
+def test_states_are_fed_in_one_segment_and_copied_in_all() -> None:
+    """A segment has its own states as they are fed, and beside them the board's as they were returned."""
+    units = [replace(unit(), state_bytes=300), replace(unit(), state_bytes=50)]
+    first, second = needs(units, Board("board", 0, "serve", "fp32", 0), (1,), 1)
+    assert (first.live, second.live) == (300, 50)
+    assert first.adapters == second.adapters == 350
+
+
 @settings(max_examples=150, deadline=None)
 @given(models, boards)
 def test_the_plan_is_optimal(units: list[Unit], board: Board) -> None:
