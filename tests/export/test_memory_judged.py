@@ -35,6 +35,8 @@ class Case:
 
 CASES = {
     "a convolutional net with a float front end": Case("audio"),
+    "a residual net at 256 pixels": Case("resnet-256", formats=("fp32",)),
+    "a residual net of another exporter": Case("light-resnet50"),
     "convolutions with skip connections": Case("unet", formats=("fp32",), candidates=CANDIDATES),
     "a vision transformer that learns": Case("vit", "train"),
     "a vision transformer that learns, in two segments": Case("vit", "train", segments=2),
