@@ -19,6 +19,7 @@ from export.gelu import fuse_gelu
 from export.gemm import split_gemm
 from export.quiet import quiet
 from export.simplify import simplify
+from export.sources.folder import first_line
 from export.tie import tie_weights
 from export.values import bodies
 
@@ -52,10 +53,7 @@ def freeze(
     """
     frozen = model.clone()
     _fix_inputs(frozen.graph, batch, sequence, sizes or {})
-    simplify(frozen)
-    lift_weights(frozen.graph)
-    # not a mere relabelling: GridSample, DFT and GroupNormalization mean something else from 20 or 21 on
-    convert_version(frozen, OPSET)
+    _fold(frozen)
     frozen.ir_version = IR_VERSION
     split_gemm(frozen)
     fuse_gelu(frozen)
@@ -71,6 +69,26 @@ def freeze(
     _refuse_unknown(frozen.graph)
     tie_weights(frozen)
     return frozen
+
+
+def _fold(model: ir.Model) -> None:
+    """Constants folded and opset 21, in place.
+
+    Raises:
+        UnsupportedModel: operators and the shapes of what they read do not fit together.
+    """
+    try:
+        simplify(model)
+        lift_weights(model.graph)
+        # not a mere relabelling: GridSample, DFT and GroupNormalization mean something else from 20 or 21 on
+        convert_version(model, OPSET)
+    except UnsupportedModel:
+        raise
+    except Exception as error:  # onnxscript has no common class of errors, and trusts the types and shapes of a graph
+        raise UnsupportedModel(
+            f"expected a graph whose constants can be folded, found that they cannot ({first_line(error)}); "
+            "export it again"
+        ) from error
 
 
 def _fix_inputs(graph: ir.Graph, batch: int, sequence: int | None, sizes: Mapping[str, int]) -> None:

@@ -54,6 +54,9 @@ def check_graph(graph: Graph, store: Store, outer: frozenset[str] = frozenset(),
     ]
     missing += [f"the output {short(o.name)}, which nothing makes{where}" for o in graph.output if o.name not in known]
     problems.broken.extend(missing)
+    handed = [o.name for o in graph.output if o.name in outer]
+    # no runtime takes it
+    problems.broken += [f"the output {short(n)}{where}, which is a value of the graph around it" for n in handed]
     if not missing:
         _sort(graph, problems, where)
 

@@ -90,6 +90,13 @@ def test_a_link_inside_the_folder_is_followed(tmp_path: Path) -> None:
     assert capture(str(path), "onnx", tmp_path / "work").modules
 
 
+def hands_on(model: onnx.ModelProto) -> None:
+    """A branch that returns a value of the graph around it."""
+    nested(1)(model)
+    branch = next(a.g for a in model.graph.node[-1].attribute if a.name == "else_branch")
+    branch.output[0].name = "active"
+
+
 BROKEN: dict[str, tuple[Change, str]] = {
     "a shape of other bytes": (
         dims(WIDE, INNER + 1),
@@ -129,6 +136,10 @@ BROKEN: dict[str, tuple[Change, str]] = {
     "an attribute twice": (
         lambda m: (attribute(alpha=1.0)(m), attribute(alpha=2.0)(m)),
         "'/up/Gemm' with one attribute twice",
+    ),
+    "a branch that hands on": (
+        hands_on,
+        "'active' in the graph 'leaf', which is a value of the graph around it",
     ),
     "a function that calls itself": (calls_itself, "the function 'Ping', which calls itself"),
     "an input of an absurd size": (
