@@ -49,10 +49,10 @@ def conv(channels: int, size: int, filters: int, kernel: int, *, stride: int = 1
 
 
 def recurrent(op: str, gates: int, directions: int = 1) -> Case:
-    """200 steps of 8 items of 64 features to 128."""
+    """1000 steps of 8 items of 64 features to 128."""
     w, r = weight(directions, gates * 128, 64), weight(directions, gates * 128, 128)
     given = {"hidden_size": 128, "direction": "bidirectional" if directions == 2 else "forward"}
-    return Case(op, [200, 8, 64], [200, directions, 8, 128], (w, r), given)
+    return Case(op, [1000, 8, 64], [1000, directions, 8, 128], (w, r), given)
 
 
 CASES = {
