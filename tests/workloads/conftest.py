@@ -13,13 +13,12 @@ os.environ["HF_HUB_OFFLINE"] = "1"
 import pytest
 
 from tests.workloads.exported import Exported, export_unequal
-from tests.workloads.registry import WORKLOADS, Workload
+from tests.workloads.registry import CARRIED, Workload
 
 QUICK = ("spiking", "lstm")  # these two go with the fast tests
-CARRIED = [
+PARAMS = [
     pytest.param(workload, id=workload.name, marks=() if workload.name in QUICK else pytest.mark.heavy)
-    for workload in WORKLOADS
-    if not workload.refused and not workload.name.startswith("light-")
+    for workload in CARRIED
 ]
 
 
@@ -29,7 +28,7 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("workloads")
 
 
-@pytest.fixture(scope="session", params=CARRIED)
+@pytest.fixture(scope="session", params=PARAMS)
 def exported(
     request: pytest.FixtureRequest, built: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Exported]:

@@ -81,3 +81,7 @@ WORKLOADS = (
     _onnx("inside-loop", files.net_in_loop, refused="Loop"),
     *(_onnx(f"light-{name}", partial(light.light, name=name)) for name in light.NAMES),
 )
+
+REFUSED = tuple(workload for workload in WORKLOADS if workload.refused)
+LIGHT = tuple(workload for workload in WORKLOADS if workload.name.startswith("light-"))
+CARRIED = tuple(workload for workload in WORKLOADS if workload not in (*REFUSED, *LIGHT))

@@ -9,19 +9,17 @@ from pathlib import Path
 
 import pytest
 
+from bench.workloads import BOARDS, PAGE, TOO_LARGE, ZERO, across_row, is_told
 from console.errors import DoesNotFit
 from devices.fleet import known_boards
 from devices.plan import Board
 from devices.profile import load
 from export.prepare import Wanted, prepare
 from tests.workloads.exported import ACROSS, Exported, export_across
-from tests.workloads.registry import WORKLOADS, Workload
+from tests.workloads.registry import LIGHT, Workload
 from tests.workloads.rows import assert_installed_agrees, assert_oldest_agrees
 
 pytestmark = pytest.mark.heavy
-
-ZERO, FOUR = BOARDS = ("raspberry-pi-zero-2w", "raspberry-pi-4-2gb")
-LIGHT = [workload for workload in WORKLOADS if workload.name.startswith("light-")]
 
 
 @pytest.fixture(scope="session", params=LIGHT, ids=lambda workload: workload.name)
@@ -55,9 +53,15 @@ def test_the_oldest_runtime_computes_the_whole(
     assert_oldest_agrees(across, built, floor_python, tmp_path)
 
 
+def test_the_page_says_what_was_made(across: Exported) -> None:
+    """docs/workloads.md has the net's row, but for what was measured."""
+    row = across_row(across)
+    assert is_told(row, PAGE.read_text(encoding="utf-8")), f"run python -m bench.workloads: {row}"
+
+
 def test_a_layer_that_no_small_board_holds_is_refused_with_one_that_does(built: Path, tmp_path: Path) -> None:
     """A layer of VGG 19 has 411 MB: no cut helps a Zero, and the board that is named instead takes the model."""
-    [workload] = [workload for workload in LIGHT if workload.name == "light-vgg19"]
+    [workload] = [workload for workload in LIGHT if workload.name == TOO_LARGE]
     prepared = prepare(Wanted(workload.source(built), targets=""), ("fp32",), ("serve",), tmp_path)
     with pytest.raises(DoesNotFit, match=f"{ZERO} .* beside the runtime 392.0 MiB of weights") as refusal:
         prepared.decide(Board(ZERO, load(ZERO).budget_bytes, "serve", "fp32"), known_boards())

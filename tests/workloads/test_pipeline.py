@@ -6,15 +6,14 @@ from pathlib import Path
 
 import pytest
 
+from bench.workloads import PAGE, alone_row, is_told, refusal_row
 from console.errors import DoesNotFit
 from devices.memory import MIB
 from devices.plan import Board, needs
 from export.prepare import Wanted, prepare
 from tests.workloads.exported import ACROSS, LARGE, SMALL, Exported
-from tests.workloads.registry import WORKLOADS, Workload
+from tests.workloads.registry import REFUSED, Workload
 from tests.workloads.rows import assert_installed_agrees, assert_oldest_agrees
-
-REFUSED = [workload for workload in WORKLOADS if workload.refused]
 
 
 def test_boards_are_cut_for_as_they_are_sized(exported: Exported) -> None:
@@ -38,6 +37,12 @@ def test_the_oldest_runtime_computes_the_whole(
     assert_oldest_agrees(exported, built, floor_python, tmp_path)
 
 
+def test_the_page_says_what_was_made(exported: Exported) -> None:
+    """docs/workloads.md has the workload's row, but for what was measured."""
+    row = alone_row(exported)
+    assert is_told(row, PAGE.read_text(encoding="utf-8")), f"run python -m bench.workloads: {row}"
+
+
 @pytest.mark.parametrize("workload", REFUSED, ids=lambda workload: workload.name)
 def test_what_lies_inside_one_node_is_not_cut(workload: Workload, built: Path, tmp_path: Path) -> None:
     """A net inside If or Loop is refused by the node's name where it would have to be cut; whole, it is taken."""
@@ -48,3 +53,4 @@ def test_what_lies_inside_one_node_is_not_cut(workload: Workload, built: Path, t
         prepared.decide(Board("small", whole - 1, "serve", "fp32", 1))
     decision, _ = prepared.decide(Board("large", whole + MIB, "serve", "fp32", 1))
     assert decision.cuts == ()
+    assert is_told(refusal_row(workload, built), PAGE.read_text(encoding="utf-8")), "run python -m bench.workloads"
