@@ -43,7 +43,7 @@ def cost(
     mode: str,
     formats: Iterable[str] = FORMATS,
     cache: Cache | None = None,
-    states: Collection[str] = (),
+    states: Mapping[str, str] | None = None,
 ) -> Cost:
     """Count a frozen forward model.
 
@@ -53,13 +53,13 @@ def cost(
         mode: in mode "train" activations that the backward pass needs are counted as kept.
         formats: of weights, to count bytes in.
         cache: quantized weights that other graphs of the model share.
-        states: names of the inputs that carry state from run to run.
+        states: outputs by the input that they are fed to at the next run.
 
     Raises:
         NoGradientRule: in mode "train", an operator cannot be differentiated.
         UnsupportedModel: a shape is not known.
     """
-    graph = model.graph
+    graph, states = model.graph, states or {}
     positions = legal_cuts(graph)
     unit_of = _unit_of(graph, positions)
     weights, dequantized, tied = _weights(model, unit_of, formats, {} if cache is None else cache)
@@ -171,13 +171,24 @@ def _slots(graph: ir.Graph, unit_of: Mapping[ir.Node, int]) -> list[int]:
     return out
 
 
-def _carried(graph: ir.Graph, positions: Sequence[int], states: Collection[str]) -> list[int]:
-    """Bytes of the model's inputs that are read at or after each cut: a chain of boards hands them on."""
-    last: dict[ir.Value, int] = {}
-    for index, node in enumerate(graph):
-        last.update((v, index) for v in reads(node) if v.is_graph_input() and not v.is_initializer())
-    fed = [value for value in last if value.name not in states]
-    return [sum(value_bytes(value) for value in fed if last[value] >= p) for p in positions]
+def _carried(graph: ir.Graph, positions: Sequence[int], states: Mapping[str, str]) -> list[int]:
+    """Bytes of the model's inputs that are read at or after each cut: a chain of boards hands them on.
+
+    A state is carried where a cut lies between those that read it and what makes it, on or back.
+    """
+    places: dict[ir.Value, list[int]] = {}
+    index_of = {node: index for index, node in enumerate(graph)}
+    for node, index in index_of.items():
+        for value in reads(node):
+            if value.is_graph_input() and not value.is_initializer():
+                places.setdefault(value, []).append(index)
+    makers = {value.name: value.producer() for value in graph.outputs}
+    ways = []  # a value, and the first and the last cut that it crosses
+    for value, read in places.items():
+        maker = makers.get(states.get(value.name or ""))
+        touched = read if maker is None else [*read, index_of[maker]]
+        ways.append((value, min(touched) + 1 if value.name in states else 0, max(touched)))
+    return [sum(value_bytes(value) for value, first, last in ways if first <= p <= last) for p in positions]
 
 
 def _copied(graph: ir.Graph, positions: Sequence[int]) -> list[int]:

@@ -136,9 +136,12 @@ def _outputs(prepared: Prepared, stage: Stage) -> tuple[m.Tensor, ...]:
 
 
 def _states(prepared: Prepared, stage: Stage) -> tuple[m.State, ...]:
-    tensors = {v.name: _tensor(v) for piece in stage.pieces for v in piece.shipped["forward"].graph.inputs}
-    pairs = [pair for pair in prepared.captured.states if pair.input in tensors]
-    return tuple(m.State(p.input, p.output, tensors[p.input].dtype, tensors[p.input].shape) for p in pairs)
+    """Those that these segments read or make; one that crosses between boards both ways is in the bundles of both."""
+    graphs = [piece.shipped["forward"].graph for piece in stage.pieces]
+    taken = {v.name: _tensor(v) for graph in graphs for v in graph.inputs}
+    given = {v.name: _tensor(v) for graph in graphs for v in graph.outputs}
+    pairs = [(pair, taken.get(pair.input) or given.get(pair.output)) for pair in prepared.captured.states]
+    return tuple(m.State(pair.input, pair.output, t.dtype, t.shape) for pair, t in pairs if t is not None)
 
 
 def _segment(stage: Stage, piece: Piece, link: Link, bucket: str) -> m.Segment:

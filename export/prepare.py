@@ -95,7 +95,7 @@ class Prepared:
     def cost(self, batch: int, mode: str) -> Cost:
         """Its numbers for the planner."""
         if (batch, mode) not in self._costs:
-            states = [pair.input for pair in self.captured.states]
+            states = {pair.input: pair.output for pair in self.captured.states}
             self._costs[batch, mode] = cost(self.frozen(batch), batch, mode, self.formats, self.cache, states)
         return self._costs[batch, mode]
 

@@ -57,23 +57,26 @@ def _slots(m: Manifest) -> list[str]:
 
 
 def _states(m: Manifest) -> list[str]:
-    """States that no graph takes and gives as they are listed."""
+    """States that no graph takes and gives as they are listed; in a chain, one of both may be another board's."""
+    alone = m.chain is None or len(m.chain.devices) < 2
     graphs = [(f"{s.name}.{g.kind}", g) for s in m.segments for g in s.graphs if g.kind != "backward"]
     problems = []
     for state in m.states:
+        absent = []
         for name, done, sides in (
             (state.input, "takes", [(where, g.inputs) for where, g in graphs]),
             (state.output, "gives", [(where, g.outputs) for where, g in graphs]),
         ):
             found = [(where, t) for where, tensors in sides for t in tensors if t.name == name]
             if not found:
-                problems.append(f"no graph {done} the state {name!r}")
+                absent.append(f"no graph {done} the state {name!r}")
             problems += [
                 f"{where} {done} the state {name!r} as {t.dtype} {list(t.shape)}, where it is {state.dtype} "
                 f"{list(state.shape)}"
                 for where, t in found
                 if (t.dtype, tuple(t.shape)) != (state.dtype, tuple(state.shape))
             ]
+        problems += absent if alone or len(absent) > 1 else []
     return problems
 
 

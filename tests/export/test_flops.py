@@ -120,3 +120,16 @@ def test_units_carry_their_share(captured_bert: Captured) -> None:
     assert set(carried) <= {0, mask, 2 * mask, 3 * mask}
     assert carried == sorted(carried, reverse=True)
     assert mask in carried
+
+
+def test_a_state_is_carried_back() -> None:
+    """It goes back over the cuts between what reads it and what makes it, over no others."""
+    b = Builder(6)
+    last = b.input("x", [2, 4])
+    state = b.input("h", [2, 4])
+    made = {}
+    for op_type, others in (("Tanh", ()), ("Add", (state,)), ("Neg", ()), ("Relu", ()), ("Abs", ())):
+        made[op_type] = last = b.op(op_type, last, *others, shape=[2, 4], name=op_type.lower())
+    model = b.model(h_next=made["Relu"], y=last)
+    carried = [u.carried_bytes_per_item for u in cost(model, 2, "serve", states={"h": "h_next"}).units]
+    assert carried == [0, 16, 16, 0, 0]  # behind each node; four numbers of an item

@@ -181,6 +181,14 @@ def test_a_manifest_that_contradicts_itself_is_refused() -> None:
     with pytest.raises(BadData, match=r"no graph takes the state 'h'; no graph gives the state 'h_next'"):
         parse_manifest(json.dumps(data).encode())
     graph = data["segments"][0]["graphs"][0]
+    graph["outputs"].append({"name": "h_next", "dtype": "float32", "shape": [1, 2]})
+    with pytest.raises(BadData, match=r"no graph takes the state 'h'"):
+        parse_manifest(json.dumps(data).encode())
+    over = {"id": "c", "position": 1, "devices": ["a", "b"], "objective": "fewest"}
+    with pytest.raises(BadData) as caught:  # an earlier board takes it
+        parse_manifest(json.dumps({**data, "chain": over}).encode())
+    assert "state" not in str(caught.value)
+    graph["outputs"].pop()
     graph["inputs"].append({"name": "h", "dtype": "float32", "shape": [1, 3]})
     graph["outputs"].append({"name": "h_next", "dtype": "float32", "shape": [1, 2]})
     with pytest.raises(
