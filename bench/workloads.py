@@ -193,7 +193,7 @@ written by `python -m bench.workloads`; `--check` exports again and compares. Ev
 Memory is the peak of a worker, runtime included, predicted / measured in MiB, with {machine}; the large board of a \
 workload has room for it at its largest micro-batch, the small one needs a cut at any. `distance` is max |a - b| / \
 max(1, max |b|) to the untouched model, the largest of all outputs and bundles; an export with more than 1e-5 fails. \
-`KiB between boards` are those of one item.
+`KiB between boards` are those of one item, states that go back to an earlier board included.
 
 The test suite holds every row of bundles to the whole model again, run as boards run it, under this runtime and \
 under onnxruntime 1.23.2, the oldest that JetPack 6 has.
