@@ -29,7 +29,6 @@ class StagePlan:
     start: int
     end: int
     decision: Decision
-    time_ns: int
 
 
 @dataclass(frozen=True)
@@ -111,7 +110,7 @@ def _plan(
             *([thinned] * (len(places) <= len(search.units))),
         )
         decision = Decision(cuts, search.micro_batch, board.rank or 0, predicted, reasons)
-        stages.append(StagePlan(*span, decision, time_ns))
+        stages.append(StagePlan(*span, decision))
     traffic = sum(search.crossing(end) for end in edges[1:])
     links = tuple(search.links_ns(k, end) for k, end in enumerate(edges[1:-1]))
     return ChainPlan(tuple(stages), search.micro_batch, objective, traffic, links)

@@ -9,8 +9,6 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-KIND = "bias"
-
 
 def name(slot: str) -> str:
     """Tensor name of a slot.

@@ -16,7 +16,6 @@ from typing import TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-KIND = "head"
 HEAD_PARTS, STATISTICS_PARTS = ("weight", "bias"), ("count", "sum", "gram")
 Value = TypeVar("Value")
 

@@ -12,8 +12,6 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-KIND = "lora"
-
 
 @dataclass(frozen=True)
 class Lora:
