@@ -23,7 +23,8 @@ from console.errors import UnsupportedModel, UsageError
 from export.edit import Edit, replace
 from export.gemm import split_gemm
 from export.mapped import Turned, reading
-from quant.int8 import BLOCK_ROWS, Error, dequantize_rows, error, quantize_rows
+from quant.int8 import dequantize_rows, quantize_rows
+from quant.loss import BLOCK_ROWS, Error, error
 
 FORMATS = ("fp32", "int8")
 MICROSOFT = "com.microsoft"

@@ -9,30 +9,14 @@ a linear layer stored as [out, in], or a row of an embedding table.
 
 from __future__ import annotations
 
-import math
-from dataclasses import dataclass
-
 import numpy as np
 import numpy.typing as npt
 
+from quant.matrix import Float32, finite_matrix
+
 LIMIT = 127
-BLOCK_ROWS = 1024
 
 Int8 = npt.NDArray[np.int8]
-Float32 = npt.NDArray[np.float32]
-
-
-@dataclass(frozen=True)
-class Error:
-    """What a format loses: of w' against w, over the whole matrix.
-
-    `largest` is max |w' - w|; `relative` is |w' - w| / |w| in the Frobenius norm; `sqnr_db` is the ratio of
-    signal to quantization noise, 20 log10(|w| / |w' - w|), infinite when nothing is lost.
-    """
-
-    largest: float
-    relative: float
-    sqnr_db: float
 
 
 def quantize_rows(weight: npt.ArrayLike) -> tuple[Int8, Float32]:
@@ -52,12 +36,8 @@ def quantize_rows(weight: npt.ArrayLike) -> tuple[Int8, Float32]:
     >>> q.tolist(), (s * 127).round(3).tolist()
     ([[64, -127, 32], [0, 0, 0]], [2.0, 127.0])
     """
-    w = np.asarray(weight, np.float32)
-    if w.ndim != 2:
-        raise ValueError(f"expected a matrix [rows, columns], found shape {w.shape}")
+    w = finite_matrix(weight)
     peak = np.max(np.abs(w), axis=1, initial=0.0)
-    if not np.all(np.isfinite(peak)):
-        raise ValueError("expected finite weights, found NaN or infinity")
     scale = (peak / LIMIT).astype(np.float32)
     # the least normal number: below it a quotient has lost its digits
     scale = np.where(scale < np.finfo(np.float32).tiny, np.float32(1), scale)
@@ -72,28 +52,3 @@ def dequantize_rows(q: Int8, scale: Float32) -> Float32:
     [[16.0, -31.75]]
     """
     return q.astype(np.float32) * scale.astype(np.float32)[:, None]
-
-
-def error(weight: npt.ArrayLike, restored: npt.ArrayLike) -> Error:
-    """What was lost between a matrix and its restored form, of the same shape.
-
-    >>> error([[3.0, 4.0]], [[3.0, 4.5]])
-    Error(largest=0.5, relative=0.1, sqnr_db=20.0)
-    >>> error([[0.0]], [[0.0]]).sqnr_db
-    inf
-    """
-    w, v = np.asarray(weight), np.asarray(restored)
-    largest, noise, signal = 0.0, 0.0, 0.0
-    # in blocks: an embedding table in float64, twice, would be more than all the rest of an export
-    for start in range(0, len(w), BLOCK_ROWS):
-        block = w[start : start + BLOCK_ROWS].astype(np.float64)
-        difference = v[start : start + BLOCK_ROWS] - block
-        largest = max(largest, float(np.max(np.abs(difference), initial=0.0)))
-        noise += float(np.vdot(difference, difference))
-        signal += float(np.vdot(block, block))
-    noise, signal = math.sqrt(noise), math.sqrt(signal)
-    if noise == 0.0:
-        return Error(largest, 0.0, math.inf)
-    if signal == 0.0:
-        return Error(largest, math.inf, -math.inf)
-    return Error(largest, noise / signal, 20.0 * math.log10(signal / noise))

@@ -9,7 +9,8 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from quant.int8 import LIMIT, dequantize_rows, error, quantize_rows
+from quant.int8 import LIMIT, dequantize_rows, quantize_rows
+from quant.loss import error
 
 # odd sizes, single rows and columns, more rows than one block of the error measure
 SHAPES = [(1, 1), (3, 5), (1, 1025), (7, 1), (2049, 3), (64, 64)]
