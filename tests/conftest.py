@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.metadata
 import os
 import random
+import re
 import sys
 from importlib.util import find_spec
 from pathlib import Path
@@ -15,12 +16,23 @@ import pytest
 ROOT = Path(__file__).resolve().parent.parent
 REPORTED = ("numpy", "onnxruntime", "torch", "onnx", "onnx-ir", "transformers", "paho-mqtt", "amqtt")
 SEED = 20_261_120
-# What boards install has no torch; where it is the oracle, there is nothing to compare with (`make light`).
-NEED_TORCH = [
-    *(f"edge/{name}.py" for name in ("oracle", "test_gradients", "test_jobs", "test_serving")),
-    "quant/test_int8.py",
-]
-collect_ignore = [] if find_spec("torch") else NEED_TORCH
+
+
+def _with_torch() -> list[str]:
+    """Test files that import torch, or one that does: without their oracle there is nothing to compare with."""
+    texts = {path: path.read_text(encoding="utf-8") for path in (ROOT / "tests").rglob("*.py")}
+    found: set[Path] = set()
+    names = ["torch"]
+    while names:
+        pattern = re.compile(rf"^(?:import|from) (?:{'|'.join(map(re.escape, names))})\b", re.MULTILINE)
+        more = {path for path, text in texts.items() if path not in found and pattern.search(text)}
+        names = [".".join(path.relative_to(ROOT).with_suffix("").parts) for path in more]
+        found |= more
+    return [str(path) for path in found]
+
+
+# what boards install has no torch (`make light`)
+collect_ignore = [] if find_spec("torch") else _with_torch()
 
 
 def pytest_report_header() -> str:
