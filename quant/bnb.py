@@ -16,8 +16,8 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import torch
 
+from console.errors import MissingDependency
 from quant.codes import BLOCKS_AT_ONCE, QUANT_TYPES, SCALES_AT_ONCE, SIZES, Codes, Kind, Nested
 from quant.matrix import Float32, finite_matrix
 
@@ -32,7 +32,7 @@ def quantize_codes(weight: npt.ArrayLike, kind: Kind = "nf4", block: int = 64) -
 
     Raises:
         ValueError: the weight is no finite matrix or empty; no such kind or block.
-        ImportError: bitsandbytes is not installed.
+        MissingDependency: bitsandbytes or torch is not installed.
 
     >>> quantize_codes([[1.0, -1.0]]).values.tolist()
     [240]
@@ -44,6 +44,7 @@ def quantize_codes(weight: npt.ArrayLike, kind: Kind = "nf4", block: int = 64) -
     w = finite_matrix(weight)
     if not w.size:
         raise ValueError(f"expected a weight with entries, found shape {w.shape}")
+    torch, functional = _libraries()
     flat = w.reshape(-1)
     values = np.empty((w.size + 1) // 2, np.uint8)
     scales = np.empty(-(-w.size // block), np.float32)
@@ -51,7 +52,7 @@ def quantize_codes(weight: npt.ArrayLike, kind: Kind = "nf4", block: int = 64) -
     for start in range(0, len(scales), BLOCKS_AT_ONCE):
         blocks = slice(start, start + BLOCKS_AT_ONCE)
         part = torch.from_numpy(np.array(flat[start * block : blocks.stop * block]))
-        packed, state = _functional().quantize_4bit(part, blocksize=block, quant_type=kind)
+        packed, state = functional.quantize_4bit(part, blocksize=block, quant_type=kind)
         values[start * block // 2 : blocks.stop * block // 2] = packed.numpy().reshape(-1)
         scales[blocks] = state.absmax.numpy()
     return Codes(values, scales, (w.shape[0], w.shape[1]), kind, block)
@@ -68,20 +69,28 @@ def nest_scales(scales: Float32) -> Nested:
     >>> nest_scales(np.array([1.0, 3.0], np.float32)).bytes
     10
     """
+    torch, functional = _libraries()
     # mean and differences as bitsandbytes forms them, so that its packages hold the same bytes
     all_of_them = torch.from_numpy(np.array(scales, np.float32))
     offset = all_of_them.mean()
-    values, state = _functional().quantize_blockwise(all_of_them - offset, blocksize=SCALES_AT_ONCE)
+    values, state = functional.quantize_blockwise(all_of_them - offset, blocksize=SCALES_AT_ONCE)
     return Nested(values.numpy(), state.absmax.numpy(), offset.numpy())
 
 
 @cache
-def _functional() -> Any:
+def _libraries() -> tuple[Any, Any]:
+    """torch, and the functions of bitsandbytes."""
     # on import it warns that a kernel which we do not call could not be downloaded
     before = logging.root.manager.disable
     logging.disable(max(before, logging.WARNING))
     try:
         import bitsandbytes.functional
+        import torch
+    except ImportError as error:
+        raise MissingDependency(
+            f"expected bitsandbytes for NF4 and FP4, found none ({error}); install edgequilt[export], on Linux, or "
+            "choose int4"
+        ) from error
     finally:
         logging.disable(before)
-    return bitsandbytes.functional
+    return torch, bitsandbytes.functional

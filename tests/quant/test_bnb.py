@@ -135,3 +135,17 @@ def test_nothing_is_printed_when_the_door_opens() -> None:
     asked = "from quant.bnb import quantize_codes; quantize_codes([[1.0]])"
     done = subprocess.run([sys.executable, "-c", asked], capture_output=True, text=True, check=True, timeout=120)
     assert done.stderr == ""
+
+
+def test_without_bitsandbytes_one_sentence_says_what_to_install() -> None:
+    """In a process that cannot import it, these formats are refused in words."""
+    asked = (
+        "import sys; sys.modules['bitsandbytes'] = None\n"
+        "from console.errors import MissingDependency\n"
+        "from quant.bnb import quantize_codes\n"
+        "try: quantize_codes([[1.0]])\n"
+        "except MissingDependency as error: print(error)"
+    )
+    done = subprocess.run([sys.executable, "-c", asked], capture_output=True, text=True, check=True, timeout=120)
+    assert "expected bitsandbytes for NF4 and FP4, found none" in done.stdout
+    assert "install edgequilt[export]" in done.stdout
