@@ -7,7 +7,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
-from console.table import MIB, mib, shown, size, table
+from console.table import mib, shown, size, table
+from devices.memory import allowed_miss
 from export.report.account import Account, accounts
 from export.report.memory import GraphMemory
 from export.report.tables import few
@@ -21,8 +22,6 @@ if TYPE_CHECKING:
 
 COLUMNS = 120
 NAMES = 3  # of weights in one line
-# the bar of a prediction: the larger of 10 % of what lies above the runtime and 4 MiB
-MISS_SHARE, MISS_BYTES = 0.10, 4 * MIB
 HEADER = ["board", "cuts", "crosses", "batch", "rank", "budget", "predicted", "measured", "files", "distance", "loss"]
 
 
@@ -161,4 +160,4 @@ def _missed(graph: GraphMemory) -> bool:
     """Whether a measured peak lies outside the bar of its prediction."""
     if graph.miss_bytes is None or graph.growth_bytes is None:
         return False
-    return abs(graph.miss_bytes) > max(MISS_SHARE * graph.growth_bytes, MISS_BYTES)
+    return abs(graph.miss_bytes) > allowed_miss(graph.growth_bytes, 0)
