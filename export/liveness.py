@@ -69,11 +69,6 @@ def live_bytes(graph: ir.Graph, rank: int = COST_RANK, *, hand_on: bool = True) 
     return out
 
 
-def live_peak(model: ir.Model, rank: int = COST_RANK) -> int:
-    """The most bytes that a run of this graph has alive at once, without weights and fed inputs."""
-    return max(live_bytes(model.graph, rank), default=0)
-
-
 def buffers(graph: ir.Graph, rank: int = COST_RANK, *, hand_on: bool = True) -> list[Buffer]:
     """Every buffer that a run allocates."""
     last = len(graph) - 1
