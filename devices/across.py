@@ -13,10 +13,11 @@ from fractions import Fraction
 from console.errors import DoesNotFit
 from console.table import mib
 from devices.enough import KnownBoard
-from devices.plan import STEP_ITEMS, Decision, Unit, needs, with_budget
+from devices.plan import STEP_ITEMS, Decision, needs, with_budget
 from devices.shortfall import refusal
 from devices.stages import Objective, Search, Station
 from devices.thin import places_of
+from devices.units import Unit
 
 OBJECTIVES: tuple[Objective, ...] = ("fewest", "traffic", "throughput", "latency")
 Models = Mapping[int, Sequence[Unit]]  # by micro-batch; all have the same units, with the numbers of their graphs

@@ -9,9 +9,10 @@ from console.table import mib, shown
 from devices.covers import Table
 from devices.enough import KnownBoard, held_by, smallest_budget, that_would_do
 from devices.memory import MIB, Need
-from devices.plan import Unit, most_needed, needs, with_budget
+from devices.plan import most_needed, needs, with_budget
 from devices.stages import Search, Station
 from devices.thin import places_of
+from devices.units import Unit
 
 MOST_CUTS = 64  # what would do on fewer cuts does on all of them
 

@@ -13,9 +13,10 @@ from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
 from devices.covers import UNREACHED, Table
-from devices.plan import Board, Unit, adapters_of, boundary, table_of
+from devices.plan import Board, adapters_of, table_of
 from devices.thin import crossing
 from devices.times import LOADS, Speed, link_ns, ns, unit_ns
+from devices.units import Unit, boundary
 
 Objective: TypeAlias = Literal["fewest", "traffic", "throughput", "latency"]
 Score = tuple[int, ...]

@@ -12,8 +12,9 @@ from functools import cached_property
 from typing import TYPE_CHECKING
 
 from devices.memory import Need
-from devices.plan import STEP_ITEMS, Stretch, Unit, adapters_of, boundary
+from devices.plan import STEP_ITEMS, adapters_of
 from devices.times import unit_ns
+from devices.units import Stretch, Unit, boundary
 
 if TYPE_CHECKING:
     from devices.stages import Station

@@ -9,8 +9,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from devices.plan import Unit
 from devices.profile import Profile
+from devices.units import Unit
 
 NS = 1_000_000_000
 FLOPS_PER_CYCLE = {"aarch64": 8, "x86_64": 16}  # of one core, fp32: one multiply-add of 4 or 8 lanes; unverified

@@ -17,7 +17,7 @@ from console.table import mib
 from devices.across import ChainPlan, across
 from devices.enough import KnownBoard
 from devices.fleet import BoardChain
-from devices.plan import Unit
+from devices.units import Unit
 from export.cost import uncuttable
 from export.prepare import Prepared
 from export.settle import MARGIN_BYTES, TRIES, Settled, Stages, explained, measured_bytes, predicted_bytes

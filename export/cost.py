@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import onnx_ir as ir
 
-from devices.plan import Unit
+from devices.units import Unit
 from export.control import held
 from export.cut import crossing, is_factor
 from export.flops import moved_bytes, node_flops

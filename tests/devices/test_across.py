@@ -18,10 +18,11 @@ from console.table import mib
 from devices.across import OBJECTIVES, across
 from devices.enough import KnownBoard
 from devices.memory import MIB, Need
-from devices.plan import Board, Unit, needs
+from devices.plan import Board, needs
 from devices.profile import load, names
 from devices.stages import Objective, Station
 from devices.times import SLOWEST_LINK, Speed, speed_of
+from devices.units import Unit
 
 FIXED = Need(0, 0).total
 KIB = 1024

@@ -14,8 +14,9 @@ from console.errors import DoesNotFit
 from console.table import mib
 from devices.enough import KnownBoard
 from devices.memory import MIB, Need
-from devices.plan import MICRO_BATCHES, Board, Unit, fewest_cuts, needs, plan
+from devices.plan import MICRO_BATCHES, Board, fewest_cuts, needs, plan
 from devices.ranks import rank_for
+from devices.units import Unit
 
 FIXED = Need(0, 0).total
 

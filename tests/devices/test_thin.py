@@ -8,10 +8,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from devices.memory import MIB
-from devices.plan import STEP_ITEMS, Board, Unit
+from devices.plan import STEP_ITEMS, Board
 from devices.stages import Search, Station
 from devices.thin import _Weighing, crossing, places_of
 from devices.times import Speed
+from devices.units import Unit
 from tests.devices.test_across import FIXED, Way, figures, unit, ways
 
 BATCH = 2

@@ -10,9 +10,10 @@ from typing import Any
 from console.progress import progress
 from devices.fleet import BoardChain, Settings, station
 from devices.memory import MIB
-from devices.plan import Board, Unit, fewest_cuts, needs
+from devices.plan import Board, fewest_cuts, needs
 from devices.stages import Station
 from devices.times import Speed
+from devices.units import Unit
 from export.pipeline import ExportedBundle, ExportRequest, export_prepared
 from export.prepare import Prepared, prepare
 from tests.workloads.registry import Workload
