@@ -10,6 +10,8 @@ from typing import Any
 from console.arguments import Arguments
 from console.table import mib, table
 from devices.profile import Figure, Profile, load, names
+from devices.speed import cpu_of
+from devices.verdict import formats_line
 from wire.record import plain
 
 
@@ -90,7 +92,9 @@ def _facts(profile: Profile) -> list[tuple[str, str, str]]:
 
 def _remarks(profile: Profile) -> list[str]:
     verdict = "an agent runs there" if profile.agent == "yes" else f"no agent: {profile.agent_reason}"
-    return [f"{verdict} (known from: {profile.support})", *profile.notes]
+    cpu = cpu_of(profile)
+    formats = [f"formats, {rows}: {formats_line(count, cpu)}" for rows, count in (("one row", 1), ("128 rows", 128))]
+    return [f"{verdict} (known from: {profile.support})", *formats, "(estimated: docs/speed.md)", *profile.notes]
 
 
 def _runtime(profile: Profile) -> str:
