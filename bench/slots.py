@@ -32,8 +32,8 @@ from console.table import table
 from export import feeds
 from export.chain import PLAIN, Graph
 from export.fold import freeze
+from export.formats.rewrite import quantize_weights
 from export.order import order_just_in_time
-from export.quantize import quantize_weights
 from export.slots import SlotSite, insert_slots
 from export.strip import strip_slots
 from export.write import write_graphs

@@ -16,8 +16,8 @@ from devices.plan import Board
 from devices.profile import UnknownProfile
 from devices.profile import names as profile_names
 from devices.stages import Objective, Station
+from export.formats.registry import FORMATS
 from export.given import Given, given_by, overruled
-from export.quantize import FORMATS
 from wire.record import NAME
 
 UNNAMED = "board"  # what is planned for when only a budget is given

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 
@@ -11,25 +11,34 @@ import onnx_ir as ir
 
 from console.errors import UnsupportedModel
 from export.cut import Segment, cut
+from export.formats.grid import Grid
+from export.formats.registry import STORED
+from export.formats.report import WeightReport
+from export.formats.rewrite import Formats, quantize_weights
+from export.formats.stock import Stock
 from export.gradient.backward import LossSpec, build_backward
 from export.gradient.present import present
 from export.order import order_just_in_time
-from export.quantize import Cache, WeightReport, quantize_weights
 from export.strip import has_slots, strip_slots
 
 
 @dataclass(frozen=True)
 class Piece:
-    """A segment with its graphs by kind: `exact` in float32, `shipped` as the board gets them."""
+    """A segment with its graphs by kind: `exact` in float32, `shipped` as the board gets them, and their weights."""
 
     segment: Segment
     exact: dict[str, ir.Model]
     shipped: dict[str, ir.Model]
-    reports: tuple[WeightReport, ...]
+    reports: dict[str, list[WeightReport]]
 
 
 def build(
-    frozen: ir.Model, positions: Sequence[int], mode: str, quant: str | Sequence[str], cache: Cache, serve: bool = False
+    frozen: ir.Model,
+    positions: Sequence[int],
+    mode: str,
+    quant: Formats | Sequence[Formats],
+    stock: Stock,
+    serve: bool = False,
 ) -> list[Piece]:
     """Cut a frozen model and finish every graph of every segment.
 
@@ -37,17 +46,17 @@ def build(
         frozen: the forward model with slots and head; left as it is.
         positions: node positions of the cuts.
         mode: "train" adds a backward graph to every segment at or after the first slot.
-        quant: format of the weights, for all segments or one per segment.
-        cache: shared by all graphs of the model.
+        quant: formats of the weights, for all segments or for each segment.
+        stock: shared by all graphs of the model.
         serve: add a graph without slots to every segment that has some.
 
     Raises:
         NoGradientRule: mode "train", and an operator cannot be differentiated.
     """
     segments = cut(frozen, positions)
-    formats = [quant] * len(segments) if isinstance(quant, str) else quant
+    formats = [quant] * len(segments) if isinstance(quant, str | Mapping) else quant
     return [
-        _piece(_exact(segment, segment is segments[-1], mode, serve), segment, own, cache)
+        _piece(_exact(segment, segment is segments[-1], mode, serve), segment, own, stock)
         for segment, own in zip(segments, formats, strict=True)
     ]
 
@@ -62,29 +71,27 @@ def _exact(segment: Segment, last: bool, mode: str, serve: bool) -> dict[str, ir
     return exact
 
 
-def _piece(exact: dict[str, ir.Model], segment: Segment, quant: str, cache: Cache) -> Piece:
+def _piece(exact: dict[str, ir.Model], segment: Segment, quant: Formats, stock: Stock) -> Piece:
     shipped = {kind: model.clone() for kind, model in exact.items()}
-    reports: dict[str, WeightReport] = {}
-    for model in shipped.values():
-        reports |= {report.name: report for report in quantize_weights(model, quant, cache)}
+    reports = {}
+    for kind, model in shipped.items():
+        reports[kind] = quantize_weights(model, quant, stock, backward=kind == "backward")
         order_just_in_time(model)
-    return Piece(segment, exact, shipped, tuple(reports.values()))
+    return Piece(segment, exact, shipped, reports)
 
 
-def twin(exact: ir.Model, shipped: ir.Model) -> ir.Model:
-    """`exact` with the weights that `shipped` has, dequantized by numpy: what it must compute.
-
-    Matrices are stored as [out, in] beside scales [out], tables as [rows, columns] beside scales [rows, 1].
-    """
+def twin(exact: ir.Model, shipped: ir.Model, reports: Iterable[WeightReport], grid: Grid) -> ir.Model:
+    """`exact` with the weights that `shipped` has, restored by numpy from its own tensors: what it must compute."""
     model = exact.clone()
-    stored = shipped.graph.initializers
-    for name, weight in model.graph.initializers.items():
-        if f"{name}.q" not in stored or weight.const_value is None:
+    stored, weights = shipped.graph.initializers, model.graph.initializers
+    for report in reports:
+        layout = report.layout
+        if layout is None or report.name not in weights:
             continue
-        q, s = (_numbers(stored[f"{name}.{part}"]) for part in "qs")
-        rows = q.astype(np.float32) * (s if s.ndim == 2 else s[:, None])
-        plain = rows if s.ndim == 2 else np.ascontiguousarray(rows.T)
-        weight.const_value = ir.tensor(plain, name=name)
+        begins = f"{report.name}."
+        parts = {n.removeprefix(begins): _numbers(v) for n, v in stored.items() if n.startswith(begins)}
+        rows = STORED[report.format].restore(parts, layout, grid)
+        weights[report.name].const_value = ir.tensor(layout.from_rows(rows), name=report.name)
     return model
 
 
@@ -93,9 +100,9 @@ def _numbers(value: ir.Value) -> np.ndarray:
 
 
 def reports_of(pieces: Iterable[Piece]) -> list[WeightReport]:
-    """One report per weight, the first where segments share one."""
+    """One report per weight, the last graph's of the first segment where several share one."""
     found: dict[str, WeightReport] = {}
     for piece in pieces:
-        for report in piece.reports:
-            found.setdefault(report.name, report)
+        own = {report.name: report for reports in piece.reports.values() for report in reports}
+        found = own | found
     return list(found.values())

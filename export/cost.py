@@ -6,7 +6,7 @@ whole model, which is built for this and thrown away.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 import onnx_ir as ir
@@ -15,11 +15,14 @@ from devices.units import Unit
 from export.control import held
 from export.cut import crossing, is_factor
 from export.flops import moved_bytes, node_flops
+from export.formats.grid import Grid
+from export.formats.registry import FORMATS
+from export.formats.rewrite import Formats, decide, weights_of
+from export.gemm import split_gemm
 from export.gradient.backward import LossSpec, build_backward
 from export.gradient.dims import dims_of
 from export.liveness import buffers, live_bytes
 from export.modules import module_path
-from export.quantize import FORMATS, Cache, quantize_weights
 from export.values import COST_RANK, constant_nodes, is_weight, reads, value_bytes
 
 MOST_CROSSING = 16  # tensors; a cut that more of them cross is inside something that belongs together
@@ -41,8 +44,8 @@ def cost(
     model: ir.Model,
     batch: int,
     mode: str,
-    formats: Iterable[str] = FORMATS,
-    cache: Cache | None = None,
+    formats: Mapping[str, Formats] | None = None,
+    grid: Grid | None = None,
     states: Mapping[str, str] | None = None,
 ) -> Cost:
     """Count a frozen forward model.
@@ -51,8 +54,8 @@ def cost(
         model: with slots and head, batch and sequence fixed.
         batch: what it is frozen for; numbers per item are divided by it.
         mode: in mode "train" activations that the backward pass needs are counted as kept.
-        formats: of weights, to count bytes in.
-        cache: quantized weights that other graphs of the model share.
+        formats: of weights, to count bytes in, by what they are called together; every format by itself if None.
+        grid: settings of formats.
         states: outputs by the input that they are fed to at the next run.
 
     Raises:
@@ -62,7 +65,7 @@ def cost(
     graph, states = model.graph, states or {}
     positions = legal_cuts(graph)
     unit_of = _unit_of(graph, positions)
-    weights, dequantized, tied = _weights(model, unit_of, formats, {} if cache is None else cache)
+    weights, dequantized, tied = _weights(model, unit_of, formats or {name: name for name in FORMATS}, grid or Grid())
     kept, transient = _activations(model, unit_of, len(positions) + 1, mode)
     slots = _slots(graph, unit_of)
     held = _states(graph, unit_of, states)
@@ -129,14 +132,14 @@ def _unit_names(graph: ir.Graph, positions: list[int]) -> list[str]:
 
 
 def _weights(
-    model: ir.Model, unit_of: Mapping[ir.Node, int], formats: Iterable[str], cache: Cache
+    model: ir.Model, unit_of: Mapping[ir.Node, int], formats: Mapping[str, Formats], grid: Grid
 ) -> tuple[list[dict[str, int]], list[dict[str, int]], list[dict[str, dict[str, int]]]]:
     """Weight bytes by format, dequantized bytes by shape, and tied weights by name, per unit.
 
     A weight that several units read counts in each, and is named as tied in each.
     """
     count = max(unit_of.values(), default=0) + 1
-    after = {f: {r.name: r.bytes_after for r in quantize_weights(model.clone(), f, cache)} for f in formats}
+    after = {key: stored_sizes(model, asked, grid) for key, asked in formats.items()}
     sizes: list[dict[str, int]] = [dict.fromkeys(after, 0) for _ in range(count)]
     dequantized: list[dict[str, int]] = [{} for _ in range(count)]
     tied: list[dict[str, dict[str, int]]] = [{} for _ in range(count)]
@@ -159,6 +162,22 @@ def _weights(
             if (unit, weight) in multiplied:
                 dequantized[unit][" x ".join(map(str, dims_of(weight)))] = plain
     return sizes, dequantized, tied
+
+
+def stored_sizes(model: ir.Model, formats: Formats, grid: Grid) -> dict[str, int]:
+    """Bytes of every weight of two dimensions or more, by name, without quantizing any."""
+    if formats != "fp32":
+        model = model.clone()
+        split_gemm(model)
+    out = {}
+    for weight in weights_of(model):
+        asked = formats if isinstance(formats, str) else formats.get(weight.name, "fp32")
+        found, _ = decide(weight, asked, grid)
+        if found is None or weight.layout is None:
+            out[weight.name] = weight.nbytes
+        else:
+            out[weight.name] = found.stored_bytes(weight.layout, grid)
+    return out
 
 
 def _slots(graph: ir.Graph, unit_of: Mapping[ir.Node, int]) -> list[int]:

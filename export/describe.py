@@ -6,7 +6,7 @@ import hashlib
 import json
 import re
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -16,6 +16,7 @@ import onnx_ir as ir
 from devices.plan import Board, Decision
 from export.build import Piece, reports_of
 from export.chain import Link
+from export.formats.report import WeightReport
 from export.gradient.dims import dtype_of, shape_of
 from export.measure import Peak, machine
 from export.prepare import Prepared
@@ -54,7 +55,7 @@ def describe(
         labels=tuple(labels) if _is_last(chain) else (),
         preprocess=_preprocess(prepared, stage),
         golden=m.Golden(GOLDEN, bucket.name, GOLDEN_TOLERANCE),
-        quantization=tuple(_plain(asdict(report)) for report in reports_of(stage.pieces)),
+        quantization=tuple(_weight(report) for report in reports_of(stage.pieces)),
         outputs=_outputs(prepared, stage),
         states=_states(prepared, stage),
         chain=chain,
@@ -213,6 +214,12 @@ def _preprocess(prepared: Prepared, stage: Stage) -> m.Preprocess:
 def _plain(table: dict[str, Any]) -> dict[str, Any]:
     """Without absent values, which the manifest leaves out."""
     return {key: value for key, value in table.items() if value is not None and value != ""}
+
+
+def _weight(report: WeightReport) -> dict[str, Any]:
+    """A report for the manifest: a ratio that is infinite because nothing was lost is left out."""
+    table = _plain(asdict(replace(report, layout=None)))
+    return {key: value for key, value in table.items() if value != float("inf")}
 
 
 def _version() -> str:

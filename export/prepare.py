@@ -18,8 +18,9 @@ from export.capture import capture
 from export.cost import Cost, cost, uncuttable
 from export.drawn import draw_inputs, fitted, zeros_of
 from export.fold import FLOATS, OPSET, freeze
+from export.formats.rewrite import Formats
+from export.formats.stock import Stock
 from export.head import HeadSite, append_head
-from export.quantize import Cache
 from export.sample import check_sample
 from export.slots import SlotSite, insert_slots
 from export.sources.captured import Captured, Values
@@ -71,7 +72,7 @@ class Prepared:
     formats: tuple[str, ...]
     opset: int = OPSET
     serve_graph: bool | None = None
-    cache: Cache = field(default_factory=dict)
+    stock: Stock = field(default_factory=Stock)
     _frozen: dict[int, ir.Model] = field(default_factory=dict)
     _costs: dict[tuple[int, str], Cost] = field(default_factory=dict)
 
@@ -96,7 +97,8 @@ class Prepared:
         """Its numbers for the planner."""
         if (batch, mode) not in self._costs:
             states = {pair.input: pair.output for pair in self.captured.states}
-            self._costs[batch, mode] = cost(self.frozen(batch), batch, mode, self.formats, self.cache, states)
+            formats: dict[str, Formats] = {name: name for name in self.formats}
+            self._costs[batch, mode] = cost(self.frozen(batch), batch, mode, formats, self.stock.grid, states)
         return self._costs[batch, mode]
 
     def samples(self, batch: int, seed: int | None) -> list[dict[str, NDArray[Any]]]:

@@ -88,7 +88,7 @@ def build_stage(prepared: Prepared, key: Key, folder: Path) -> Stage:
     """
     quant = key.formats or key.quant
     pieces = build(
-        prepared.frozen(key.micro_batch), key.positions, key.mode, quant, prepared.cache, prepared.serves(key.mode)
+        prepared.frozen(key.micro_batch), key.positions, key.mode, quant, prepared.stock, prepared.serves(key.mode)
     )
     stage = Stage(key, folder, pieces, [])
     stage.links = _write(pieces, "shipped", folder)
@@ -143,9 +143,12 @@ def _checked(prepared: Prepared, stage: Stage) -> dict[str, Any]:
 
 def _check_twins(prepared: Prepared, stage: Stage, chain: Chain) -> float:
     values = chain.backward(chain.forward(checking_values(prepared, stage.key.micro_batch, CHECK_RANK)))
-    worst = 0.0
+    worst, grid = 0.0, prepared.stock.grid
     for piece, link in zip(stage.pieces, stage.links, strict=True):
-        twins = {f"twin.{kind}": twin(piece.exact[kind], piece.shipped[kind]) for kind in piece.exact}
+        twins = {
+            f"twin.{kind}": twin(piece.exact[kind], piece.shipped[kind], piece.reports[kind], grid)
+            for kind in piece.exact
+        }
         write_graphs(twins, stage.folder, "twin.weights.bin")
         for kind, path, options in link.graphs():
             other = Graph(stage.folder / f"twin.{kind}.onnx")

@@ -7,8 +7,9 @@ from pathlib import Path
 import numpy as np
 import onnx_ir as ir
 
+from export.formats.rewrite import quantize_weights
+from export.formats.stock import Stock
 from export.mapped import Turned, content, reading
-from export.quantize import Cache, quantize_weights
 from tests.export.graphs import Builder
 
 SIDE = 1024
@@ -55,14 +56,14 @@ def test_a_turned_matrix_is_the_transposed_one(tmp_path: Path) -> None:
 def test_a_turned_weight_is_quantized_once_from_its_file(tmp_path: Path) -> None:
     """Two graphs, each with a turned form of its own, share the integers; they are those of the plain matrix."""
     tensor, values = mapped(tmp_path / "w.bin")
-    cache: Cache = {}
+    stock = Stock()
     found = []
     for held in (Turned(tensor, "w"), Turned(tensor, "w"), ir.tensor(values.T.copy(), name="w")):
         b = Builder(0)
         weight = ir.val("w", const_value=held)
         b.graph.register_initializer(weight)
         model = b.model(y=b.op("MatMul", b.input("x", [2, SIDE]), weight, shape=[2, SIDE], name="y"))
-        quantize_weights(model, "int8", cache)
+        quantize_weights(model, "int8", stock)
         found.append([model.graph.initializers[f"w.{part}"].const_value for part in "qs"])
     first, second, plain = found
     assert first[0] is second[0]

@@ -6,8 +6,8 @@ import numpy as np
 import onnx_ir as ir
 import pytest
 
+from export.formats.rewrite import quantize_weights
 from export.order import order_just_in_time
-from export.quantize import quantize_weights
 from tests.export.graphs import residual_mlp
 from tests.export.runtime import run
 

@@ -9,7 +9,7 @@ import pytest
 from console.errors import UnsupportedModel
 from export.cut import crossing, cut
 from export.fold import freeze
-from export.quantize import quantize_weights
+from export.formats.rewrite import quantize_weights
 from export.slots import insert_slots
 from export.sources.captured import Captured
 from export.strip import has_slots, strip_slots

@@ -10,7 +10,7 @@ import pytest
 
 from export.cost import cost
 from export.fold import freeze
-from export.quantize import quantize_weights
+from export.formats.rewrite import quantize_weights
 from export.tie import tie_weights
 from export.write import write_graphs
 from tests.export.graphs import Builder

@@ -12,9 +12,11 @@ from console.errors import VerificationError
 from export.build import build, twin
 from export.chain import Chain, Graph, Link, loss_of
 from export.cut import cut
+from export.formats.grid import Grid
+from export.formats.rewrite import quantize_weights
+from export.formats.stock import Stock
 from export.gradient.backward import LossSpec, build_backward
 from export.gradient.path import NoGradientRule
-from export.quantize import quantize_weights
 from export.verify import check_gradients, check_loss, check_same, check_twins
 from export.write import write_graphs
 from tests.export.graphs import CLASSES, WIDTH, Builder, feeds, residual_mlp
@@ -51,31 +53,59 @@ def written(models: dict[str, ir.Model], folder: Path) -> dict[str, Graph]:
     return {name: Graph(folder / f"{name}.onnx") for name in models}
 
 
-def test_a_quantized_graph_equals_its_dequantized_twin(tmp_path: Path) -> None:
-    """The same integers and scales give the same numbers; with one scale changed they do not, and that is seen."""
+# a format, its settings, and the end of the name of a tensor that it has in forward and in backward graphs
+STORED = {
+    "fp16": ("fp16", Grid(), "h", "h"),
+    "int8": ("int8", Grid(), "s", "s"),
+    "int8 in blocks": ("int8-blocks", Grid(block=16), "s", "s"),
+    "int4": ("int4", Grid(block=16), "s", "s"),
+    "int4 with zero points": ("int4", Grid(block=16, zero_points=True), "z", "z.linear"),
+    "int4 by half-quadratic steps": ("int4", Grid(block=16, scales="hqq", zero_points=True), "q", "q.linear"),
+    "nf4": ("nf4", Grid(), "a", "a"),
+    "fp4": ("fp4", Grid(block=32), "c", "c"),
+    "nf4 with nested scales": ("nf4", Grid(nested_scales=True), "a.codes", "a.codes"),
+}
+
+
+@pytest.mark.parametrize("what", STORED)
+def test_a_quantized_graph_equals_its_restored_twin(what: str, tmp_path: Path) -> None:
+    """The same bytes give the same numbers in both directions; with one byte changed they do not, and that is seen."""
     exact, values = residual_mlp(width=WIDE), feeds(width=WIDE)
-    [piece] = build(exact, [], "train", "int8", {})
-    assert {report.format for report in piece.reports} == {"int8"}
-    for kind in ("forward", "backward"):
-        right = twin(piece.exact[kind], piece.shipped[kind])
-        scale = piece.shipped[kind].graph.initializers["layer.1.weight.s"]
-        wrong_scales = np.array(scale.const_value.numpy() if scale.const_value else 0)
-        wrong_scales[3] *= 1.01
-        kept, scale.const_value = scale.const_value, ir.tensor(wrong_scales, name=scale.name)
-        wrong = twin(piece.exact[kind], piece.shipped[kind])
-        scale.const_value = kept
+    fmt, grid, *ends = STORED[what]
+    [piece] = build(exact, [], "train", fmt, Stock(grid))
+    for kind, end in zip(("forward", "backward"), ends, strict=True):
+        reports = piece.reports[kind]
+        assert {report.format for report in reports} == {fmt}
+        right = twin(piece.exact[kind], piece.shipped[kind], reports, grid)
+        part = piece.shipped[kind].graph.initializers[f"layer.1.weight.{end}"]
+        kept, part.const_value = part.const_value, damaged(part)
+        wrong = twin(piece.exact[kind], piece.shipped[kind], reports, grid)
+        part.const_value = kept
         graphs = written({"shipped": piece.shipped[kind], "right": right, "wrong": wrong}, tmp_path / kind)
         assert check_twins(graphs["shipped"], graphs["right"], values, "a graph") <= 1e-6
         with pytest.raises(VerificationError, match="of a graph to agree within"):
             check_twins(graphs["shipped"], graphs["wrong"], values, "a graph")
 
 
+def damaged(part: ir.Value) -> ir.TensorProtocol:
+    """A tensor with one of its first numbers changed."""
+    tensor = part.const_value
+    assert tensor is not None
+    numbers = np.array(tensor.numpy())
+    flat = numbers.reshape(-1)
+    if flat.dtype.kind == "f":
+        flat[5] = flat[5] * 1.1 + 0.1
+    else:
+        flat[5] = (flat[5].astype(np.uint8) ^ 7).astype(flat.dtype)
+    return ir.tensor(numbers, dtype=tensor.dtype, name=part.name)
+
+
 def test_twins_are_not_the_exact_graph(tmp_path: Path) -> None:
     """Quantization changes numbers, so the comparison is not of a graph with itself."""
     exact = residual_mlp(width=WIDE)
     shipped = exact.clone()
-    quantize_weights(shipped, "int8")
-    graphs = written({"exact": exact.clone(), "twin": twin(exact, shipped)}, tmp_path)
+    reports = quantize_weights(shipped, "int8")
+    graphs = written({"exact": exact.clone(), "twin": twin(exact, shipped, reports, Grid())}, tmp_path)
     values = feeds(width=WIDE)
     assert np.abs(graphs["exact"](values)["logits"] - graphs["twin"](values)["logits"]).max() > 1e-4
 
@@ -135,7 +165,7 @@ def test_an_operator_without_a_rule_is_refused_by_name() -> None:
     up = b.op("MatMul", down, factor, shape=[4, WIDTH], name="up")
     logits = b.op("Hardmax", up, shape=[4, WIDTH], name="hard")
     with pytest.raises(NoGradientRule, match=r"Hardmax .*/hard/Hardmax.*--mode serve.*--mode train-forward"):
-        build(b.model(logits=logits), [], "train", "fp32", {})
+        build(b.model(logits=logits), [], "train", "fp32", Stock())
 
 
 def test_the_loss_is_a_weighted_sum() -> None:

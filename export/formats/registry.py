@@ -1,0 +1,43 @@
+"""The formats by name."""
+
+from __future__ import annotations
+
+from console.errors import UsageError
+from export.formats.blocks import IntegerBlocks
+from export.formats.codes import FourBitCodes
+from export.formats.format import Format
+from export.formats.fp16 import Fp16
+from export.formats.grid import Grid
+from export.formats.int8 import Int8
+from export.formats.layout import Layout
+
+STORED: dict[str, Format] = {
+    f.name: f
+    for f in (
+        Fp16(),
+        Int8(),
+        IntegerBlocks("int8-blocks", 8),
+        IntegerBlocks("int4", 4),
+        FourBitCodes("nf4"),
+        FourBitCodes("fp4"),
+    )
+}
+FORMATS = ("fp32", *STORED)
+
+
+def stored_as(asked: str, layout: Layout, grid: Grid) -> tuple[Format | None, str]:
+    """The format that a weight gets where one is asked for, None for fp32, and why it is another.
+
+    Raises:
+        UsageError: nothing has that name.
+    """
+    if asked not in FORMATS:
+        raise UsageError(f"expected one of the formats {', '.join(FORMATS)}, found {asked!r}")
+    reason, name = "", asked
+    while name != "fp32":
+        found = STORED[name]
+        refusal = found.refuses(layout, grid)
+        if not refusal:
+            return found, reason and f"{reason}; {name} instead"
+        reason, name = reason or refusal, found.instead
+    return None, reason
