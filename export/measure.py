@@ -11,7 +11,7 @@ import os
 import platform
 import subprocess
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -61,6 +61,17 @@ class Peak:
     def growth_bytes(self) -> int:
         """What the graph added to the process."""
         return self.peak_bytes - self.base_bytes
+
+
+def kernels(candidates: Sequence[Options]) -> list[Options]:
+    """One for each choice of kernels: order and arena choose none, and optimized runs are checked unoptimized as well.
+
+    >>> [options.graph_optimization for options in kernels(CANDIDATES)]
+    ['basic']
+    """
+    first = {(options.graph_optimization, tuple(options.config.items())): options for options in reversed(candidates)}
+    optimized = {config for level, config in first if level != "disable"}
+    return [options for (level, config), options in first.items() if level != "disable" or config not in optimized]
 
 
 class Measurer:

@@ -14,7 +14,8 @@ from export.apart import apart
 from export.build import Piece, build, twin
 from export.chain import Chain, Graph, Link
 from export.drawn import draw_inputs
-from export.measure import Measurer, Peak
+from export.measure import CANDIDATES, Measurer, Peak, kernels
+from export.oracle import check_nodes
 from export.predict import predict
 from export.prepare import Prepared
 from export.verify import check_gradients, check_loss, check_outputs, check_twins
@@ -134,6 +135,7 @@ def _checked(prepared: Prepared, stage: Stage) -> dict[str, Any]:
         checks["serve_error"] = check_outputs(served.runs(runs, pairs, states), chain.runs(runs, pairs, states))
     if exact is not chain:
         checks["dequantized_error"] = _check_twins(prepared, stage, chain)
+        checks |= _check_nodes(prepared, stage, chain)
     if stage.key.mode == "train":
         groups = {piece.segment.name: piece.segment.adapters for piece in stage.pieces if piece.segment.adapters}
         checks["gradient_error"] = check_gradients(chain, checking_values(prepared, batch, CHECK_RANK), groups)
@@ -156,6 +158,19 @@ def _check_twins(prepared: Prepared, stage: Stage, chain: Chain) -> float:
             (stage.folder / f"twin.{kind}.onnx").unlink()
         (stage.folder / "twin.weights.bin").unlink()
     return worst
+
+
+def _check_nodes(prepared: Prepared, stage: Stage, chain: Chain) -> dict[str, Any]:
+    """Every quantized node of every graph, with every kernel that the session options choose between."""
+    values = chain.backward(chain.forward(checking_values(prepared, stage.key.micro_batch, CHECK_RANK)))
+    fed = chain.feeds_of(values)
+    found = [check_nodes(path, given, options) for path, given in fed.items() for options in kernels(CANDIDATES)]
+    error: dict[str, float] = {}
+    for kind, one in (pair for checks in found for pair in checks.error.items()):
+        error[kind] = max(error.get(kind, 0.0), one)
+    unjudged = sorted({node for checks in found for node in checks.unjudged})
+    named = {"nodes_unjudged": ", ".join(unjudged)} if unjudged else {}
+    return {"node_error": error, "nodes_judged": sum(checks.count for checks in found), **named}
 
 
 def measure_stage(prepared: Prepared, stage: Stage, measurer: Measurer, rank: int) -> None:

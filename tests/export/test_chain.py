@@ -12,6 +12,7 @@ import torch
 from torch.nn import functional
 from transformers import AutoModel
 
+from export.build import reports_of
 from export.chain import Chain
 from export.head import append_head
 from export.prepare import Prepared
@@ -116,6 +117,9 @@ def test_quantized_chains_pass_every_check(case: str, captured_bert: Captured, t
     assert 0.98 <= checks["feature_cosine"] < 1 - 1e-6
     assert 0 < checks["feature_relative_error"] < 0.2
     assert checks["dequantized_error"] <= BAR
+    assert max(checks["node_error"].values()) <= BAR
+    assert checks["nodes_judged"] >= len([r for r in reports_of(stage.pieces) if r.format == "int8"])
+    assert "nodes_unjudged" not in checks
     with_slots = {piece.segment.name for piece in stage.pieces if piece.segment.adapters}
     assert checks["gradient_error"].keys() == with_slots
     assert max(checks["gradient_error"].values()) <= 0.01

@@ -1,0 +1,135 @@
+"""Quantized nodes against numpy: every form is judged, and what is wrong is found."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import onnx_ir as ir
+import pytest
+from onnx import TensorProto
+
+from console.errors import VerificationError
+from export.chain import PLAIN
+from export.expected import Sample
+from export.fetched import fetch, groups
+from export.gradient.present import present
+from export.oracle import check_nodes, claims, hold
+from tests.export.quantized import FORMS, Made, nbits, written
+
+Bytes = npt.NDArray[np.uint8]
+
+PACKED = replace(PLAIN, config={"session.intra_op.allow_spinning": "0"})
+OPTIMIZED = replace(PACKED, graph_optimization="basic", execution_order="default")
+PRODUCTS = [name for name in FORMS if "level" in name or "FusedMatMul" in name or "Bnb4" in name]
+
+
+@pytest.mark.parametrize("name", FORMS)
+def test_every_form_is_judged_and_right(name: str, tmp_path: Path) -> None:
+    """One node is judged under each set of options, none is left out, and it is within the bar."""
+    made = Made()
+    path = written(made, tmp_path, FORMS[name](made))
+    for options in (PLAIN, PACKED, OPTIMIZED):
+        found = check_nodes(path, made.feeds, options)
+        assert (found.count, found.unjudged) == (1, ())
+        assert found.worst < (0.02 if "level 4" in name else 1e-5)
+    assert [file.name for file in sorted(tmp_path.iterdir())] == ["graph.onnx", "graph.weights.bin"]
+
+
+def told(path: Path, feeds: dict[str, Any], name: str, change: Callable[[Bytes], Bytes]) -> Sample:
+    """What a run of a graph returns, judged by a graph in which an initializer has other bytes."""
+    graph = ir.load(path).graph
+    tensor = present(graph.initializers[name].const_value)
+    changed = change(np.frombuffer(tensor.tobytes(), np.uint8).copy()).tobytes()
+    dims = list(tensor.shape.numpy())
+    other = TensorProto(name=name, dims=dims, data_type=int(tensor.dtype), raw_data=changed)
+    graph.initializers[name].const_value = ir.serde.deserialize_tensor(other)
+    (claim,), _ = claims(graph)
+    names = [str(value.name) for value in (*claim.needs, claim.output)]
+    values = fetch(path, names, feeds, PLAIN)
+    return claim.judge([values[n] for n in names[:-1]], values[names[-1]])
+
+
+@pytest.mark.parametrize("name", FORMS)
+def test_one_wrong_byte_of_a_weight_is_found(name: str, tmp_path: Path) -> None:
+    """A byte that differs between what ran and what is said to have run puts an output out of its bound."""
+    made = Made()
+    path = written(made, tmp_path, FORMS[name](made))
+    weight = "w.q" if "w.q" in made.graph.initializers else "w"
+    size = present(made.graph.initializers[weight].const_value).nbytes
+    rows = present(made.graph.initializers[weight].const_value).shape.numpy()[0]
+    row = int(made.feeds["ids"][0, 0]) if "ids" in made.feeds else 3 % rows
+
+    def change(data: Bytes) -> Bytes:
+        data[size // rows * row + 7 if rows > 1 else size // 3] ^= 0x88
+        return data
+
+    assert not told(path, made.feeds, weight, lambda data: data).misses().any()
+    assert told(path, made.feeds, weight, change).misses().any()
+
+
+@pytest.mark.parametrize("name", [name for name in FORMS if "float16" not in name])
+def test_wrong_scales_are_found(name: str, tmp_path: Path) -> None:
+    """Scales that are off put outputs out of their bounds: by 1 in 1000, or by 1 in 5 where inputs are rounded."""
+    made = Made()
+    path = written(made, tmp_path, FORMS[name](made))
+    factor = np.float32(1.2 if "level 4" in name else 1.001)
+
+    def change(data: Bytes) -> Bytes:
+        return np.asarray(data.view(np.float32) * factor).view(np.uint8)
+
+    assert told(path, made.feeds, "w.s", change).misses().any()
+
+
+@pytest.mark.parametrize("name", PRODUCTS)
+def test_another_layout_is_found(name: str, tmp_path: Path) -> None:
+    """Bytes of a matrix [in, out] where [out, in] is read, and halves of bytes the other way round, are found."""
+    made = Made()
+    path = written(made, tmp_path, FORMS[name](made))
+    assert told(path, made.feeds, "w.q", lambda data: data.reshape(24, -1).T.reshape(-1)).misses().any()
+    if "4" in name.split("level", maxsplit=1)[0] and "nf4" not in name:
+        assert (
+            told(path, made.feeds, "w.q", lambda data: np.bitwise_or(data << np.uint8(4), data >> np.uint8(4)))
+            .misses()
+            .any()
+        )
+
+
+def test_a_wrong_node_is_named(tmp_path: Path) -> None:
+    """The sentence holds the node, the weight, its format, what was expected and what was found."""
+    made = Made()
+    path = written(made, tmp_path, nbits(4, "whole", 0)(made))
+    (claim,), _ = claims(ir.load(path).graph)
+    sample = Sample(np.array([[1.0, 2.5]]), np.array([[1.0, 2.0]]), np.full((1, 2), 0.1))
+    message = (
+        r"MatMulNBits /MatMulNBits.0 of g.onnx over w.q \(4 bits in blocks of 32, uint8 zero points, .* 2 within .* 2.5"
+    )
+    with pytest.raises(VerificationError, match=message):
+        hold(claim, sample, "g.onnx")
+    nothing = Sample(np.zeros((1, 2)), np.array([[1.0, 2.0]]), np.full((1, 2), 0.1))
+    with pytest.raises(VerificationError, match="zeros only"):
+        hold(claim, nothing, "g.onnx")
+    strange = Sample(np.array([[np.nan, 2.0]]), np.array([[1.0, 2.0]]), np.full((1, 2), 0.1))
+    with pytest.raises(VerificationError, match="found nan"):
+        hold(claim, strange, "g.onnx")
+
+
+def test_nodes_that_nothing_can_be_said_about_are_listed(tmp_path: Path) -> None:
+    """A node that reads stored integers in a way that has no oracle is named, and no claim is made of it."""
+    made = Made()
+    x = made.fed("x", np.ones((2, 4), np.uint8))
+    y = made.op("MatMulInteger", x, made.held("w", np.ones((4, 3), np.int8)), typed=ir.DataType.INT32)
+    found = check_nodes(written(made, tmp_path, y), made.feeds, PLAIN)
+    assert (found.count, found.unjudged) == (0, ("MatMulInteger /MatMulInteger.0",))
+
+
+def test_what_is_fetched_together_is_bounded() -> None:
+    """Values in groups of so many bytes, each position once and in order; a value that is shared counts once."""
+    values = [ir.val(str(n), ir.DataType.FLOAT, [n * 256]) for n in (1, 2, 3, 8)]
+    a, b, c, d = values
+    assert groups([(a, b), (b, c), (d,), (a,)], 6 * 1024) == [[0, 1], [2], [3]]
+    assert groups([], 10) == []
