@@ -15,7 +15,7 @@ from export.build import Piece, build, twin
 from export.chain import Chain, Graph, Link
 from export.drawn import draw_inputs
 from export.measure import CANDIDATES, Measurer, Peak, kernels
-from export.oracle import check_nodes
+from export.oracle.check import check_nodes
 from export.predict import predict
 from export.prepare import Prepared
 from export.verify import check_gradients, check_loss, check_outputs, check_twins

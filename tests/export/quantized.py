@@ -188,6 +188,21 @@ def read(made: Made, w: ir.Value, reader: str) -> ir.Value:
     return made.op("MatMul", made.x(), w)
 
 
+def every_role(made: Made) -> list[ir.Value]:
+    """Float weights in every role that a format can take: what an export rewrites."""
+    x = made.x(2, ROWS, 64)
+    picture = made.fed("picture", made.rng.standard_normal((2, 8, 9, 9)).astype(np.float32))
+    filters = made.rng.standard_normal((16, 8, 3, 3)).astype(np.float32)
+    batch = made.rng.standard_normal((2, 64, 32)).astype(np.float32)
+    return [
+        made.op("Gather", made.held("table", made.weight(40, 64)), made.indices(40), axis=0),
+        made.op("MatMul", x, made.held("matrix", made.weight(64, 48))),
+        made.op("FusedMatMul", x, made.held("turned", made.weight(48, 64)), domain="com.microsoft", transB=1),
+        made.op("MatMul", x, made.held("batch", batch)),
+        made.op("Conv", picture, made.held("filters", filters), pads=[1, 1, 1, 1]),
+    ]
+
+
 FORMS: dict[str, Callable[[Made], ir.Value]] = {
     **{
         f"MatMulNBits of {bits} bits, {zeros or 'no'} zero points, level {level}": nbits(bits, zeros, level)

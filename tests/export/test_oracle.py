@@ -15,11 +15,16 @@ from onnx import TensorProto
 
 from console.errors import VerificationError
 from export.chain import PLAIN
-from export.expected import Sample
-from export.fetched import fetch, groups
+from export.formats.grid import Grid
+from export.formats.registry import STORED
+from export.formats.rewrite import quantize_weights
+from export.formats.stock import Stock
 from export.gradient.present import present
-from export.oracle import check_nodes, claims, hold
-from tests.export.quantized import FORMS, Made, nbits, written
+from export.oracle.check import check_nodes, hold
+from export.oracle.claims import claims
+from export.oracle.expected import Sample
+from export.oracle.fetched import fetch, groups
+from tests.export.quantized import FORMS, Made, every_role, nbits, written
 
 Bytes = npt.NDArray[np.uint8]
 
@@ -38,6 +43,22 @@ def test_every_form_is_judged_and_right(name: str, tmp_path: Path) -> None:
         assert (found.count, found.unjudged) == (1, ())
         assert found.worst < (0.02 if "level 4" in name else 1e-5)
     assert [file.name for file in sorted(tmp_path.iterdir())] == ["graph.onnx", "graph.weights.bin"]
+
+
+@pytest.mark.parametrize("fmt", STORED)
+@pytest.mark.parametrize("backward", [False, True], ids=["forward", "backward"])
+@pytest.mark.parametrize("grid", [Grid(), Grid(block=16, zero_points=True, nested_scales=True)], ids=["plain", "full"])
+def test_every_format_of_an_export_is_judged(fmt: str, backward: bool, grid: Grid, tmp_path: Path) -> None:
+    """A table, products either way round, a batched one, a convolution: each weight is judged where it is read."""
+    made = Made()
+    made.graph.outputs.extend(every_role(made))
+    model = ir.Model(made.graph, ir_version=10)
+    reports = quantize_weights(model, fmt, Stock(grid), backward=backward)
+    path = written(made, tmp_path)
+    for options in (PLAIN, PACKED, OPTIMIZED):
+        found = check_nodes(path, made.feeds, options)
+        assert (found.count, found.unjudged) == (len([r for r in reports if r.format != "fp32"]), ())
+        assert found.worst <= 1e-5
 
 
 def told(path: Path, feeds: dict[str, Any], name: str, change: Callable[[Bytes], Bytes]) -> Sample:

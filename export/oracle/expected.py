@@ -19,7 +19,7 @@ import numpy as np
 import onnx_ir as ir
 from numpy.typing import NDArray
 
-from export.stored import Float64, Stored, number
+from export.oracle.stored import Float64, Stored, number
 
 BAR = 1e-5
 ADDED_BAR = 2.0**-22
@@ -85,6 +85,22 @@ def product(x: Array, y: Array, weight: Stored, turned: bool, alpha: float = 1.0
         more = _matrix(np.broadcast_to(added, y.shape))[picked].astype(np.float64)
         expected, size = expected + more, size + np.abs(more)
     return Sample(y64, expected, _allowed(expected, size))
+
+
+def products(x: Array, y: Array, weight: Stored, turned: bool, alpha: float = 1.0) -> Sample:
+    """y = alpha x W of matrices in a batch: x [..., B, M, K], y [..., B, M, N], weight [B, N, K] or [B, K, N].
+
+    Several batch axes count as one; x has all of them.
+    """
+    batch, inner = weight.shape[:-2], weight.shape[-2:]
+    left, right = (array.reshape(-1, int(np.prod(batch)), *array.shape[-2:]) for array in (x, y))
+    parts = []
+    for position, place in enumerate(np.ndindex(*batch)):
+        held = weight.rows(np.array(place[:1]))[0][tuple(place[1:])]
+        one = Stored(weight.name, weight.format, inner, held.__getitem__)
+        parts.append(product(left[:, position], right[:, position], one, turned, alpha))
+    together = (np.concatenate([getattr(part, name) for part in parts]) for name in ("found", "expected", "allowed"))
+    return Sample(*together)
 
 
 def rounded_product(x: Array, y: Array, weight: Stored, block: int, added: Array | None = None) -> Sample:

@@ -4,8 +4,8 @@ This is what a runtime's kernels are held against, so nothing of a runtime is in
 
     MatMulNBits, GatherBlockQuantized    s (q - z) per block of a row                      quant.blocks
     MatMulBnb4                           table[code] s per block of the flat weight        quant.codes
-    DequantizeLinear                     s (q - z) per tensor, per index of an axis, or per block along an axis
-    Cast                                 the stored number
+
+What nodes restore before they are read by others is in `export.oracle.restored`.
 """
 
 from __future__ import annotations
@@ -19,8 +19,9 @@ import onnx_ir as ir
 from numpy.typing import NDArray
 
 from export.gradient.present import present
+from export.oracle.numbers import constant, decided, numbers, restoring
 from quant.blocks import Packed, unpack_blocks
-from quant.codes import QUANT_TYPES, Codes, dequantize_codes
+from quant.codes import QUANT_TYPES, TABLES, Kind
 from quant.pack import unpack
 
 Array = NDArray[Any]
@@ -43,21 +44,18 @@ class Stored:
         format: in words.
         shape: of the weight.
         rows: the rows with some indices along axis 0, float64 [indices, *shape[1:]].
+        nodes: what restores it, where it is not the node that reads it.
     """
 
     name: str
     format: str
     shape: tuple[int, ...]
     rows: Callable[[Rows], Float64]
+    nodes: tuple[ir.Node, ...] = ()
 
     def whole(self) -> Float64:
         """All of it."""
         return self.rows(np.arange(self.shape[0])) if self.shape else self.rows(np.zeros(1, np.int64)).reshape(())
-
-
-def constant(value: ir.Value | None) -> ir.TensorProtocol | None:
-    """The tensor of an initializer that nobody can feed."""
-    return None if value is None or value.is_graph_input() else value.const_value
 
 
 def optional(node: ir.Node, position: int) -> ir.Value | None:
@@ -68,51 +66,6 @@ def optional(node: ir.Node, position: int) -> ir.Value | None:
 def number(node: ir.Node, name: str, default: int = 0) -> int:
     """An attribute."""
     return node.attributes.get_int(name, default)
-
-
-def restored(value: ir.Value | None) -> Stored | None:
-    """What DequantizeLinear or Cast makes of stored numbers; None for any other value."""
-    node = None if value is None else value.producer()
-    if node is None or node.domain or constant(node.inputs[0]) is None:
-        return None
-    if node.op_type == "DequantizeLinear" and all(constant(v) is not None for v in node.inputs if v is not None):
-        return _linear(node)
-    if node.op_type == "Cast" and present(constant(node.inputs[0])).dtype in HALVES:
-        return plain(present(node.inputs[0]))
-    return None
-
-
-def plain(value: ir.Value) -> Stored:
-    """An initializer as it is."""
-    tensor = present(constant(value))
-    array = tensor.numpy()
-    return Stored(str(value.name), tensor.dtype.name.lower(), array.shape, lambda at: array[at].astype(np.float64))
-
-
-def _linear(node: ir.Node) -> Stored:
-    """DequantizeLinear, opset 21: s and z are of one number, of an axis, or shaped as q but for the blocked axis."""
-    q, s, z = (constant(optional(node, position)) for position in range(3))
-    integers, scales = present(q).numpy(), present(s).numpy()
-    zeros = None if z is None else z.numpy()
-    axis, block = number(node, "axis", 1) % max(integers.ndim, 1), number(node, "block_size")
-
-    def at(part: Array, rows: Rows) -> Float64:
-        if part.size == 1 and not block:
-            return part.astype(np.float64).reshape(())
-        if not block:
-            wide = part.reshape([-1 if i == axis else 1 for i in range(integers.ndim)])
-            return (wide[rows] if axis == 0 else wide).astype(np.float64)
-        picked = part[rows // block] if axis == 0 else part[rows]
-        wide = picked if axis == 0 else np.repeat(picked, block, axis)
-        return wide.astype(np.float64)[tuple(slice(n) for n in (len(rows), *integers.shape[1:]))]
-
-    def rows(index: Rows) -> Float64:
-        steps = integers[index].astype(np.float64)
-        return np.asarray((steps - (0.0 if zeros is None else at(zeros, index))) * at(scales, index))
-
-    how = f"blocks of {block}" if block else "per tensor" if scales.size == 1 else "per channel"
-    name = f"{present(q).dtype.name.lower()} {how}"
-    return Stored(str(present(node.inputs[0]).name), name, integers.shape, rows)
 
 
 def nbits(node: ir.Node) -> Stored | None:
@@ -140,26 +93,34 @@ def nbits(node: ir.Node) -> Stored | None:
 
 
 def bnb4(node: ir.Node) -> Stored | None:
-    """The weight [N, K] of MatMulBnb4."""
-    codes, scales = (constant(optional(node, position)) for position in (1, 2))
-    if codes is None or scales is None:
+    """The weight [N, K] of MatMulBnb4; its scales may be restored by other nodes."""
+    codes, given = constant(node.inputs[1]), present(node.inputs[2])
+    if codes is None or not decided(given):
         return None
     n, k, block = (number(node, name) for name in ("N", "K", "block_size"))
-    kind = KINDS[number(node, "quant_type")]
-    stored, steps = codes.numpy().reshape(-1), scales.numpy().reshape(-1).astype(np.float32)
+    kind, scales = KINDS[number(node, "quant_type")], numbers(given).reshape(-1)
+    nested = "" if constant(given) is not None else ", scales in 8 bits"
+    name = f"{kind} in blocks of {block}{nested}"
+    rows = coded(codes.numpy().reshape(-1), scales, (n, k), kind, block)
+    return Stored(str(present(node.inputs[1]).name), name, (n, k), rows, tuple(restoring(given)))
+
+
+def coded(codes: Array, scales: Array, shape: tuple[int, int], kind: Kind, block: int) -> Callable[[Rows], Float64]:
+    """Rows of a matrix in codes, two to a byte; blocks run on from row to row."""
+    k, size = shape[1], shape[0] * shape[1]
 
     def rows(index: Rows) -> Float64:
         first, last = int(index.min()), int(index.max()) + 1
-        # blocks run on from row to row: what is read begins where a block does
-        begin = first * k // block
-        end = min(-(-last * k // block), len(steps))
-        entries = min(end * block, n * k) - begin * block
-        part = stored[begin * block // 2 : (begin * block + entries + 1) // 2]
-        flat = dequantize_codes(Codes(part, steps[begin:end], (1, entries), kind, block))[0]
+        # what is read begins where a block does
+        begin, end = first * k // block, min(-(-last * k // block), len(scales))
+        entries = min(end * block, size) - begin * block
+        part = codes[begin * block // 2 : (begin * block + entries + 1) // 2]
+        both = TABLES[kind].astype(np.float64)[np.stack([part >> 4, part & 15], axis=1)]
+        flat = both.reshape(-1)[:entries] * np.repeat(scales[begin:end], block)[:entries]
         own = flat[first * k - begin * block : last * k - begin * block]
-        return np.asarray(own.reshape(last - first, k)[index - first], np.float64)
+        return np.asarray(own.reshape(last - first, k)[index - first])
 
-    return Stored(str(present(node.inputs[1]).name), f"{kind} in blocks of {block}", (n, k), rows)
+    return rows
 
 
 def table(node: ir.Node) -> Stored | None:

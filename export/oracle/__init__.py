@@ -1,0 +1,1 @@
+"""Quantized nodes of written graphs against numpy arithmetic on the bytes that they read."""
