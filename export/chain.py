@@ -117,6 +117,12 @@ class Chain:
             self._graphs[path] = Graph(path, options)
         return self._graphs[path]
 
+    def beside(self, links: Sequence[Link]) -> Chain:
+        """A chain of other links, which shares the sessions of files that are in both."""
+        other = Chain(links)
+        other._graphs = self._graphs
+        return other
+
     def forward(self, feeds: Mapping[str, Array]) -> Values:
         """Everything fed and everything computed: boundaries, features, logits."""
         values = dict(feeds)

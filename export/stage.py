@@ -18,6 +18,7 @@ from export.measure import CANDIDATES, Measurer, Peak, kernels
 from export.oracle.check import check_nodes
 from export.predict import predict
 from export.prepare import Prepared
+from export.variants import Both, check_variant
 from export.verify import check_gradients, check_loss, check_outputs, check_twins
 from export.write import write_golden, write_graphs
 from wire.files import file_digest
@@ -136,6 +137,7 @@ def _checked(prepared: Prepared, stage: Stage) -> dict[str, Any]:
     if exact is not chain:
         checks["dequantized_error"] = _check_twins(prepared, stage, chain)
         checks |= _check_nodes(prepared, stage, chain)
+        checks |= check_variant(prepared, Both(stage.pieces, exact, chain, prepared.stock.grid), batch)
     if stage.key.mode == "train":
         groups = {piece.segment.name: piece.segment.adapters for piece in stage.pieces if piece.segment.adapters}
         checks["gradient_error"] = check_gradients(chain, checking_values(prepared, batch, CHECK_RANK), groups)

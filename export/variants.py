@@ -1,0 +1,202 @@
+"""A quantized chain beside the same chain in fp32: what it does to noise, and to decisions (`quant.variants`)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import onnx_ir as ir
+from numpy.typing import NDArray
+
+from console.errors import VerificationError
+from export.build import Piece, twin
+from export.chain import Chain, Values
+from export.drawn import fitted
+from export.gate import Bench, Feed, entrance, measure, opened, rounds_activations
+from export.prepare import Prepared
+from export.report.variant import MOST_FLIPS, Decided, Noise, Turned, Variant, noise_words
+from export.values import is_weight
+from quant.amplification import ROUNDED_SIZES, SIZES
+from quant.variants import MOST_CLASSES, decisions, turn
+from wire.record import plain, read_record
+
+Array = NDArray[Any]
+
+LOGITS = "logits"
+MOST_ITEMS = 64  # of a sample that is given; fp32 and variant run each of them once
+NOISY_ITEMS = 8  # with noise: fp32 and variant run each of them several times
+
+
+@dataclass(frozen=True)
+class Both:
+    """The graphs that were made, and chains of their files: in fp32, and as they are shipped."""
+
+    pieces: Sequence[Piece]
+    exact: Chain
+    variant: Chain
+
+
+def check_variant(prepared: Prepared, both: Both, batch: int) -> dict[str, Any]:
+    """What a manifest keeps: `noise_growth` where it could be measured, and all figures as `variant`.
+
+    Raises:
+        VerificationError: with noise the variant computes no numbers where fp32 does.
+    """
+    feeds = items(prepared, batch)
+    noise, unmeasured = _noise(prepared, both, feeds[: -(-NOISY_ITEMS // batch)])
+    found = Variant(noise, unmeasured, *_compared(prepared, both, feeds, batch))
+    figures = {} if noise is None else {"noise_growth": noise.growth}
+    return {**figures, "variant": _present(plain(found))}
+
+
+def refuse_growth(checks: Mapping[str, Any], quant: str, name: str) -> None:
+    """Hold what `check_variant` found against the bar.
+
+    Args:
+        checks: of a stage; one in fp32 has no variant.
+        quant: what the variant is called.
+        name: of the board.
+
+    Raises:
+        VerificationError: it amplifies noise too much.
+    """
+    noise = read_record(Variant, checks.get("variant", {}), f"checks for {name}").noise
+    if noise is not None and not noise.passes:
+        raise VerificationError(
+            f"expected a variant for {name} that amplifies noise at most {noise.bar:g} times as much as fp32, "
+            f"found that {noise_words(quant, noise)}; export with --quant fp32, or without --strict"
+        )
+
+
+def items(prepared: Prepared, batch: int) -> list[Feed]:
+    """Real input in micro-batches: all rows of a sample that was given, or as many as the largest micro-batch has."""
+    captured, graph = prepared.captured, prepared.frozen(batch).graph
+    pairs, states = [(p.input, p.output) for p in captured.states], prepared.states(batch)
+    runs = prepared.samples(batch, None)
+    if captured.states or captured.samples is not None:
+        return [Feed(runs, pairs, states)]
+    given = captured.sample or prepared.samples(prepared.batches[0], None)[0]
+    rows = min((len(array) if array.ndim else 0 for array in given.values()), default=0)
+    feeds = []
+    for start in range(0, min(rows, MOST_ITEMS), batch):
+        part = fitted({name: array[start : start + batch] for name, array in given.items()}, graph)
+        feeds.append(Feed([{**runs[0], **part}], pairs, states, min(batch, rows - start)))
+    return feeds or [Feed(runs, pairs, states)]
+
+
+def _noise(prepared: Prepared, both: Both, feeds: Sequence[Feed]) -> tuple[Noise | None, str]:
+    where = entrance(both.pieces, feeds[0].runs[0])
+    if where is None:
+        return None, "there is no float input, and no table in which an input is looked up"
+    sizes = ROUNDED_SIZES if rounds_activations(both.pieces) else SIZES
+    with opened(both.exact, where) as exact, opened(both.variant, where) as variant:
+        found = measure([Bench(exact, variant, where, feed) for feed in feeds], prepared.judged, sizes)
+    return found, "" if found else "every output is zero"
+
+
+def _compared(
+    prepared: Prepared, both: Both, feeds: Sequence[Feed], batch: int
+) -> tuple[Decided | None, Turned | None]:
+    """Decisions where there are classes, else the output that turned most."""
+    outputs = [
+        [chain.runs(feed.runs, feed.pairs, feed.states) for feed in feeds] for chain in (both.exact, both.variant)
+    ]
+    name = logits_of(prepared)
+    if name is not None:
+        exact, variant = (_stacked(runs, feeds, name, batch) for runs in outputs)
+        exact, variant = (array.reshape(-1, array.shape[-1]) for array in (exact, variant))
+        found = decisions(exact, variant, *classifier(both.pieces, name, exact.shape[1]))
+        return Decided(
+            name,
+            found.samples,
+            found.classes,
+            len(found.flips),
+            found.flips[:MOST_FLIPS],
+            found.quantiles,
+            found.exact_margins,
+            found.variant_margins,
+            found.angles,
+        ), None
+    turned = []
+    for judged in prepared.judged:
+        exact, variant = (_stacked(runs, feeds, judged, batch) for runs in outputs)
+        if exact.any() and variant.any():
+            angle = turn(exact, variant)
+            turned.append(Turned(judged, angle.samples, angle.median, angle.most))
+    return None, max(turned, key=lambda one: one.most, default=None)
+
+
+def _stacked(runs: Sequence[Sequence[Values]], feeds: Sequence[Feed], name: str, batch: int) -> Array:
+    """An output of all runs, a row per sample; rows that only fill a micro-batch are left out."""
+    out = []
+    for feed, values in zip(feeds, runs, strict=True):
+        for run in values:
+            array = run[name].reshape(1) if not run[name].ndim else run[name]
+            by_row = len(array) == batch and feed.rows is not None
+            out.append(array[: feed.rows] if by_row else array)
+    return np.concatenate(out)
+
+
+def logits_of(prepared: Prepared) -> str | None:
+    """The output that has a column per class, where the model says so: by name, by its task, or by its labels."""
+    if prepared.head is not None:
+        return None  # its weights are not known before it is trained
+    outputs = {str(v.name): v for v in prepared.frozen(prepared.batches[-1]).graph.outputs}
+    columns = {name: outputs[name].shape[-1] for name in prepared.judged if outputs[name].shape}  # type: ignore[index]
+    wide = [name for name, count in columns.items() if isinstance(count, int) and count > 1]
+    labels = len(prepared.captured.labels)
+    if LOGITS in wide:
+        return LOGITS
+    named = [name for name in wide if columns[name] == labels] if labels else []
+    if "classification" in prepared.captured.task:
+        named += wide
+    return named[0] if named else None
+
+
+def classifier(pieces: Sequence[Piece], logits: str, classes: int) -> tuple[Array, Array] | tuple[()]:
+    """The weight [classes, features] that makes the logits, in fp32 and as the variant stores it; () if none is seen.
+
+    A vocabulary's is left alone: it would be dequantized as a whole for a figure that nobody reads.
+    """
+    if classes > MOST_CLASSES:
+        return ()
+    for piece in pieces:
+        output = next((v for v in piece.exact["forward"].graph.outputs if v.name == logits), None)
+        found = None if output is None else _weight(output)
+        if found is not None:
+            name, turned = found
+            twins = (piece.exact["forward"], twin(piece.exact["forward"], piece.shipped["forward"]))
+            arrays = [_numbers(model, name) for model in twins]
+            exact, variant = arrays if turned else [array.T for array in arrays]
+            return (exact, variant) if len(exact) == classes else ()
+    return ()
+
+
+def _weight(value: ir.Value) -> tuple[str, bool] | None:
+    """The matrix of the product that makes a value, behind sums; whether it is [out, in]."""
+    maker = value.producer()
+    if maker is None or maker.domain:
+        return None
+    if maker.op_type in ("MatMul", "Gemm"):
+        matrix = maker.inputs[1]
+        if matrix is None or not is_weight(matrix) or matrix.shape is None or len(matrix.shape) != 2:
+            return None
+        return str(matrix.name), bool(maker.attributes.get_int("transB", 0))
+    if maker.op_type in ("Add", "Identity"):
+        found = (_weight(part) for part in maker.inputs if part is not None)
+        return next((one for one in found if one is not None), None)
+    return None
+
+
+def _numbers(model: ir.Model, name: str) -> Array:
+    tensor = model.graph.initializers[name].const_value
+    return np.zeros((0, 0)) if tensor is None else np.asarray(tensor.numpy())
+
+
+def _present(value: Any) -> Any:
+    """Without what is absent or empty, which a manifest leaves out."""
+    if isinstance(value, dict):
+        return {key: _present(one) for key, one in value.items() if one is not None and one not in ("", {})}
+    return [_present(one) for one in value] if isinstance(value, list) else value
