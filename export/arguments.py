@@ -41,6 +41,9 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument("--data", type=Path, metavar="FILE.jsonl", help="rows whose labels are the classes")
     p.add_argument("--mode", choices=MODES, help="(default: train where there are classes, else serve)")
     p.add_argument("--quant", choices=FORMATS, default="int8", help="format of the weights")
+    p.add_argument(
+        "--strict", action="store_true", help="refuse weights that amplify noise over a fifth more than fp32 does"
+    )
     p.add_argument("--sequence", type=int, default=64, metavar="TOKENS", help="of a text (default: 64)")
     p.add_argument(
         "--size", action="append", default=[], metavar="NAME=N", help="of a symbolic dimension; repeat for more"

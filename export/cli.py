@@ -56,6 +56,7 @@ def export(argv: list[str]) -> int:
             states=carried,
             sample=sample,
             known=known_boards(options.profiles),
+            strict=options.strict,
         )
         with progress("exporting", steps_of(request), quiet=options.json) as bar:
             made = export_model(request, bar)

@@ -21,6 +21,7 @@ from export import across
 from export.describe import blobs, describe
 from export.prepare import Prepared, Wanted, prepare
 from export.settle import Settled, Stages, settle
+from export.variants import refuse_growth
 from export.write import copy_synced, describe_files, replacing, seal_bundle, storing
 from wire.keys import PrivateKey
 from wire.manifest import Manifest
@@ -32,6 +33,7 @@ class ExportRequest:
 
     `labels` are the classes of a head that is put on, in the order of its logits; without any the model has its
     own outputs. `known` are boards that a refusal may name, see `devices.fleet.known_boards`.
+    `strict`: graphs that amplify noise much more than fp32 are refused, not only reported.
     """
 
     source: str
@@ -50,6 +52,7 @@ class ExportRequest:
     serve_graph: bool | None = None
     known: tuple[KnownBoard, ...] | None = None
     sample: Mapping[str, NDArray[Any]] = field(default_factory=dict)
+    strict: bool = False
 
     @property
     def everyone(self) -> tuple[Board, ...]:
@@ -142,6 +145,8 @@ def export_prepared(request: ExportRequest, prepared: Prepared, work: Path, bar:
     for chain in request.chains:
         settled += across.settle_chain(prepared, chain, stages)
         bar.advance()
+    for one in settled if request.strict else ():
+        refuse_growth(one.stage.checks, one.board.quant, one.board.name)
     bundles = []
     with ExitStack() as whole:  # all of them take their places when the last one is written, or none does
         for one in settled:

@@ -12,6 +12,7 @@ from devices.memory import allowed_miss
 from export.report.account import Account, accounts
 from export.report.memory import GraphMemory
 from export.report.tables import few
+from export.report.variant import noise_words
 from wire.bundle import Bundle
 from wire.files import digest
 from wire.manifest import to_bytes
@@ -63,6 +64,7 @@ def _summary(bundle: ExportedBundle, account: Account) -> dict[str, Any]:
         "tied": [{"weight": t.weight, "segments": t.segments, "bytes": t.bytes} for t in account.found.tied],
         "graphs": [asdict(graph) for graph in account.memory.graphs],
         "reasons": account.found.reasons,
+        "variant": None if account.found.variant is None else plain(account.found.variant),
         "warnings": list(_warnings(account)),
     }
 
@@ -147,6 +149,9 @@ def _change(before: int, after: int) -> str:
 
 def _warnings(account: Account) -> Iterator[str]:
     """What a user should know before a bundle goes to a board."""
+    variant = account.found.variant
+    if variant is not None and variant.noise is not None and not variant.noise.passes:
+        yield f"{noise_words(account.manifest.plan.quant, variant.noise)}; --strict refuses it"
     for tied in account.found.tied:
         again = tied.bytes * (len(tied.segments) - 1)
         yield f"{tied.weight} is tied and in {few(tied.segments)}: {size(again)} more than once"

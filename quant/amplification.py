@@ -146,11 +146,16 @@ def growth(exact: Sequence[Amplification], variant: Sequence[Amplification], bar
     found = []
     for e, v in zip(exact, variant, strict=True):
         for high, first, second in ((False, e.median, v.median), (True, e.high, v.high)):
-            found.append(Growth(e.size, high, first, second, float(_heard(second) / _heard(first)), bar))
+            found.append(Growth(e.size, high, first, second, float(heard(second) / heard(first)), bar))
     return max(found, key=lambda one: np.inf if np.isnan(one.ratio) else one.ratio)
 
 
-def _heard(amplification: float) -> float:
+def heard(amplification: float) -> float:
+    """An amplification that ratios are formed with: at least `NIL`.
+
+    >>> heard(0.5), heard(0.0)
+    (0.5, 0.001)
+    """
     return float(np.maximum(amplification, NIL))
 
 

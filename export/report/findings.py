@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from export.report.variant import Variant
 from wire.manifest import Manifest, Measured
 from wire.record import LARGEST, at_least, read_record
 
@@ -38,11 +39,12 @@ class Tied:
 
 @dataclass(frozen=True)
 class Findings:
-    """The open fields of a manifest and of its plan, typed."""
+    """The open fields of a manifest and of its plan, typed; `variant` stands among the checks there."""
 
     quantization: tuple[Weight, ...] = ()
     tied: tuple[Tied, ...] = ()
     verified: dict[str, Any] = field(default_factory=dict)
+    variant: Variant | None = None
     reasons: tuple[str, ...] = ()
     predicted_by_segment: tuple[int, ...] = ()
     measured_bytes: int | None = None
@@ -67,6 +69,10 @@ def findings(manifest: Manifest, where: str) -> Findings:
     """
     given = {"quantization": manifest.quantization}
     given |= {name: manifest.extra[name] for name in ("tied", "verified") if name in manifest.extra}
+    verified = given.get("verified")
+    if isinstance(verified, Mapping) and "variant" in verified:
+        given["verified"] = {name: value for name, value in verified.items() if name != "variant"}
+        given["variant"] = verified["variant"]
     plan = manifest.plan.extra
     given |= {name: plan[name] for name in ("reasons", "predicted_by_segment", "measured_bytes") if name in plan}
     return read_record(Findings, given, where)

@@ -9,6 +9,7 @@ from console.table import mib, shown, size
 from export.report.account import Account
 from export.report.edges import Edge
 from export.report.facts import shape_words
+from export.report.variant_tables import variant_tables
 from wire.manifest import Slot
 
 Table = tuple[str, list[str], list[list[object]]]  # title, header, rows
@@ -32,6 +33,7 @@ def tables(account: Account) -> list[Table]:
         (f"graphs, each in a fresh process{_machine(account)}", GRAPHS, graph_rows(account)),
         ("weights", FORMATS, format_rows(account)),
         ("stayed in fp32", STAYED, stayed_rows(account)),
+        *variant_tables(account.found.variant, account.manifest.labels),
         ("tied weights, a copy in each segment", TIED, tied_rows(account)),
         ("slots", SLOTS, slot_rows(account)),
     ]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -102,10 +103,27 @@ def noise_words(quant: str, noise: Noise) -> str:
     """What a variant does to noise, in one sentence.
 
     >>> noise_words("int8", Noise(("x",), "y", (), 1.5, 1.2))
-    'int8 amplifies small noise on x 1.50 times as much as fp32 does (bar 1.20), seen in y'
+    'int8 amplifies small noise on x 1.50 times as much as fp32 (bar 1.2, at y)'
     """
     entered = ", ".join(noise.enters)
     return (
-        f"{quant} amplifies small noise on {entered} {noise.growth:.2f} times as much as fp32 does "
-        f"(bar {noise.bar:.2f}), seen in {noise.output}"
+        f"{quant} amplifies small noise on {entered} {noise.growth:.2f} times as much as fp32 "
+        f"(bar {noise.bar:g}, at {noise.output})"
     )
+
+
+def variant_words(quant: str, found: Variant) -> Iterator[str]:
+    """All of a variant, a line for noise and one for decisions.
+
+    >>> list(variant_words("int8", Variant(unmeasured="every output is zero")))
+    ['noise was not measured: every output is zero']
+    """
+    if found.noise is not None:
+        yield noise_words(quant, found.noise)
+    elif found.unmeasured:
+        yield f"noise was not measured: {found.unmeasured}"
+    if found.decided is not None:
+        yield f"{found.decided.flipped} of {found.decided.samples} samples in another class than in fp32"
+    if found.turned is not None:
+        degrees = f"{found.turned.median:.2f} degrees, at most {found.turned.most:.2f}"
+        yield f"{found.turned.output} of {found.turned.samples} samples turned by {degrees}"

@@ -8,6 +8,7 @@ from console.table import MIB, mib, shown, size, table
 from export.report.account import Account, absent_stages
 from export.report.facts import shape_words, tensor_bytes
 from export.report.tables import BOARDS, board_rows, few, tables
+from export.report.variant import variant_words
 from wire.manifest import Tensor
 
 
@@ -52,6 +53,9 @@ def facts(account: Account) -> Iterator[tuple[str, str]]:
     if m.labels:
         yield "labels", few(m.labels)
     yield "distance", distance_words(account.distance)
+    if account.found.variant is not None:
+        for number, text in enumerate(variant_words(plan.quant, account.found.variant)):
+            yield "" if number else "variant", shown(text)
     yield "bundle", f"{account.bundle.sha256}, {mib(account.file_bytes)} in {len(m.files)} files"
     yield "made by", f"edgequilt {shown(m.edgequilt)}"
 
