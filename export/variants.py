@@ -14,6 +14,7 @@ from console.errors import VerificationError
 from export.build import Piece, twin
 from export.chain import Chain, Values
 from export.drawn import fitted
+from export.formats.grid import Grid
 from export.gate import Bench, Feed, entrance, measure, opened, rounds_activations
 from export.prepare import Prepared
 from export.report.variant import MOST_FLIPS, Decided, Noise, Turned, Variant, noise_words
@@ -31,11 +32,12 @@ NOISY_ITEMS = 8  # with noise: fp32 and variant run each of them several times
 
 @dataclass(frozen=True)
 class Both:
-    """The graphs that were made, and chains of their files: in fp32, and as they are shipped."""
+    """The graphs that were made, and chains of their files: in fp32, and as they are shipped, with a grid of scales."""
 
     pieces: Sequence[Piece]
     exact: Chain
     variant: Chain
+    grid: Grid
 
 
 def check_variant(prepared: Prepared, both: Both, batch: int) -> dict[str, Any]:
@@ -107,7 +109,7 @@ def _compared(
     if name is not None:
         exact, variant = (_stacked(runs, feeds, name, batch) for runs in outputs)
         exact, variant = (array.reshape(-1, array.shape[-1]) for array in (exact, variant))
-        found = decisions(exact, variant, *classifier(both.pieces, name, exact.shape[1]))
+        found = decisions(exact, variant, *classifier(both, name, exact.shape[1]))
         return Decided(
             name,
             found.samples,
@@ -155,20 +157,21 @@ def logits_of(prepared: Prepared) -> str | None:
     return named[0] if named else None
 
 
-def classifier(pieces: Sequence[Piece], logits: str, classes: int) -> tuple[Array, Array] | tuple[()]:
+def classifier(both: Both, logits: str, classes: int) -> tuple[Array, Array] | tuple[()]:
     """The weight [classes, features] that makes the logits, in fp32 and as the variant stores it; () if none is seen.
 
     A vocabulary's is left alone: it would be dequantized as a whole for a figure that nobody reads.
     """
     if classes > MOST_CLASSES:
         return ()
-    for piece in pieces:
+    for piece in both.pieces:
         output = next((v for v in piece.exact["forward"].graph.outputs if v.name == logits), None)
         found = None if output is None else _weight(output)
         if found is not None:
             name, turned = found
-            twins = (piece.exact["forward"], twin(piece.exact["forward"], piece.shipped["forward"]))
-            arrays = [_numbers(model, name) for model in twins]
+            own = [report for report in piece.reports["forward"] if report.name == name]
+            restored = twin(piece.exact["forward"], piece.shipped["forward"], own, both.grid)
+            arrays = [_numbers(model, name) for model in (piece.exact["forward"], restored)]
             exact, variant = arrays if turned else [array.T for array in arrays]
             return (exact, variant) if len(exact) == classes else ()
     return ()
