@@ -43,7 +43,7 @@ def newest_for(runtime: str) -> tuple[int, int]:
     >>> newest_for("1.23.2"), newest_for("1.22.0"), newest_for("1.31.1")
     ((23, 11), (22, 10), (26, 13))
     """
-    known = [(opset, ir_version) for release, opset, ir_version in NEWEST if release <= _release(runtime)]
+    known = [(opset, ir_version) for release, opset, ir_version in NEWEST if release <= release_of(runtime)]
     return known[-1] if known else (0, 0)
 
 
@@ -75,7 +75,7 @@ def opset_for(runtimes: Iterable[str]) -> Opset:
     >>> opset_for(["1.31.1", "1.23.2"])
     Opset(version=21, ir_version=10, runtime='1.23.2')
     """
-    oldest = min(runtimes, key=_release, default=OLDEST)
+    oldest = min(runtimes, key=release_of, default=OLDEST)
     if _is_old(oldest):
         raise DoesNotFit(_refusal([_shortcoming(oldest)]))
     opset, ir_version = newest_for(oldest)
@@ -100,6 +100,11 @@ def _refusal(found: Sequence[str]) -> str:
     )
 
 
-def _release(runtime: str) -> tuple[int, int]:
+def release_of(runtime: str) -> tuple[int, int]:
+    """Major and minor of a version.
+
+    >>> release_of("1.23.2"), release_of("1.31")
+    ((1, 23), (1, 31))
+    """
     major, minor = [*runtime.split("."), "0"][:2]
     return int(major), int(minor)
