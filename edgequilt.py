@@ -34,6 +34,7 @@ VERBS = {
     "inspect": Verb("export.cli_inspect:inspect", "export", "say what a bundle holds"),
     "verify": Verb("export.cli:verify", "export", "check a bundle: signature, digests, what it computes and takes"),
     "adapter": Verb("export.cli_adapter:main", "export", "convert an adapter for onnxruntime, PEFT or boards"),
+    "quant": Verb("export.study.cli:main", "export", "study what each number format costs a model"),
     "key": Verb("wire.cli:key", "", "make a signing key"),
     "run": Verb("edge.cli_run:main", "edge", "generate text with a bundle, label a sample, or put arrays through"),
     "agent": Verb("edge.cli:main", "edge", "run the agent of a board"),

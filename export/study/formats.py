@@ -1,0 +1,123 @@
+"""A model in one format, on disk: its graphs, the bytes of its weights, and what the weights lost."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import onnx_ir as ir
+
+from console.errors import UsageError
+from export.mapped import reading
+from export.order import order_just_in_time
+from export.quantize import FORMATS, Cache, WeightReport, quantize_weights
+from export.study.rows import Row
+from export.write import write_graphs
+
+FP32 = "fp32"
+WEIGHTS = "weights.bin"
+ITEMS = "items"  # the graph that the items of the data file go through
+
+
+@dataclass(frozen=True)
+class Written:
+    """The graphs of a format by name, and its row as far as the weights tell; no graphs where the row has a reason."""
+
+    row: Row
+    graphs: Mapping[str, Path]
+
+
+def chosen(text: str | None) -> tuple[str, ...]:
+    """The formats of a list with commas, fp32 before them all; every one that is known where nothing is said.
+
+    Raises:
+        UsageError: one that is not known.
+    """
+    names = FORMATS if text is None else tuple(name.strip() for name in text.split(","))
+    unknown = [name for name in names if name not in FORMATS]
+    if unknown:
+        raise UsageError(f"expected --formats among {', '.join(FORMATS)}, found {', '.join(map(repr, unknown))}")
+    return tuple(dict.fromkeys((FP32, *names)))
+
+
+def write_format(name: str, frozen: Mapping[str, ir.Model], cache: Cache, folder: Path, most_bytes: int) -> Written:
+    """Put a model into a format and write its graphs.
+
+    Args:
+        name: of the format.
+        frozen: graphs of the model by name; left as they are.
+        cache: shared by the graphs of all formats.
+        folder: where to; made.
+        most_bytes: what the weights take in fp32; a format that is not smaller is none. 0 for fp32 itself.
+
+    Raises:
+        UnsupportedModel: a weight holds NaN or infinity.
+        StorageError: the folder cannot be written.
+    """
+    folder.mkdir(parents=True)
+    models = {graph: model.clone() for graph, model in frozen.items()}
+    reports: list[WeightReport] = []
+    for model in models.values():
+        reports = quantize_weights(model, name, cache)
+        order_just_in_time(model)
+    write_graphs(models, folder, WEIGHTS)
+    stored = stored_bytes(models[ITEMS])
+    if name != FP32 and (stored >= most_bytes or all(report.format == FP32 for report in reports)):
+        return Written(Row(name, reason=f"nothing shrank: {_because(reports)}"), {})
+    return Written(_row(name, stored, reports, _energies(frozen[ITEMS])), {g: folder / f"{g}.onnx" for g in models})
+
+
+def stored_bytes(written: ir.Model) -> int:
+    """What the weights of a written graph take: those in its file once each, whoever shares them."""
+    held: dict[int, int] = {}
+    inline = 0
+    for graph in written.graphs():
+        for value in graph.initializers.values():
+            tensor = value.const_value
+            if isinstance(tensor, ir.ExternalTensor):
+                held[tensor.offset or 0] = tensor.nbytes
+            elif tensor is not None and not value.is_graph_input():
+                inline += tensor.nbytes
+    return sum(held.values()) + inline
+
+
+def _energies(frozen: ir.Model) -> dict[str, float]:
+    """The sum of squares of every matrix."""
+    out = {}
+    for name, value in frozen.graph.initializers.items():
+        tensor = value.const_value
+        if tensor is not None and value.dtype == ir.DataType.FLOAT and len(tensor.shape) >= 2:
+            with reading(tensor) as held:
+                out[name] = sum(float(np.square(part, dtype=np.float64).sum()) for part in held)
+    return out
+
+
+def _row(name: str, stored: int, reports: Sequence[WeightReport], energies: Mapping[str, float]) -> Row:
+    changed = [report for report in reports if report.format != FP32]
+    lost = [(report, energies[report.name]) for report in changed if report.name in energies]
+    known = [(report, e, report.relative_error) for report, e in lost if report.relative_error is not None]
+    sqnr = None
+    if known:
+        noise, signal = sum(e * r * r for _, e, r in known), sum(e for _, e, _ in known)
+        sqnr = math.inf if noise == 0 else 10 * math.log10(signal / noise) if signal else -math.inf
+    told = [(report.name, report.sqnr_db) for report in changed if report.sqnr_db is not None]
+    worst = min(told, key=lambda pair: pair[1], default=None)
+    return Row(
+        name,
+        stored_bytes=stored,
+        quantized=len(changed),
+        stayed=len(reports) - len(changed),
+        sqnr_db=sqnr,
+        worst=worst,
+    )
+
+
+def _because(reports: Sequence[WeightReport]) -> str:
+    """Why weights stayed as they were: the commonest reasons."""
+    reasons = Counter(report.reason for report in reports if report.reason)
+    told = [f"{count} {'weight' if count == 1 else 'weights'} {reason}" for reason, count in reasons.most_common(3)]
+    return "; ".join(told) or "the model has no matrix"

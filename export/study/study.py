@@ -1,0 +1,178 @@
+"""The study: a model in every format, run on the same items and in turns on the same clock."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx_ir as ir
+
+from console.progress import Progress
+from export.prepare import Wanted
+from export.study.calls import calls_of, of_size
+from export.study.classes import names_of, positions_of
+from export.study.data import Items
+from export.study.formats import ITEMS, Written, write_format
+from export.study.judge import Classes, Features, Judge, Tokens
+from export.study.machine import machine
+from export.study.rows import Row, Timing
+from export.study.runs import OPTIONS, judged, timed
+from export.study.subject import Kind, Subject, subject
+from export.study.temperatures import TEMPERATURES
+from export.study.times import BUDGET_S, shapes
+from wire.manifest import Options
+
+
+@dataclass(frozen=True)
+class StudyRequest:
+    """What a user asks for.
+
+    Attributes:
+        wanted: the model; without slots.
+        items: what it is tried on.
+        data: where they are from, for sentences.
+        formats: fp32 first.
+        labels: names of the classes in the order of the logits, where the model has none.
+        temperatures: of sampling, for decoders.
+        sequence: tokens of a text; None for 64 or as many as the model can place.
+        time_s: seconds of measuring for each format at one number of rows.
+    """
+
+    wanted: Wanted
+    items: Items
+    data: Path
+    formats: tuple[str, ...]
+    labels: tuple[str, ...] = ()
+    temperatures: tuple[float, ...] = TEMPERATURES
+    sequence: int | None = None
+    time_s: float = BUDGET_S
+
+
+@dataclass(frozen=True)
+class Study:
+    """What was found.
+
+    Attributes:
+        model: its name.
+        task: as asked for.
+        source_sha256: of what it was made from.
+        kind: `decoder`, `classes` or `features`.
+        data: the file.
+        items: how many were used.
+        of_items: how many the file holds.
+        tokens: next tokens that were judged, of a decoder; else 0.
+        sequence: tokens of a call, where there is text.
+        machine: where the times are from.
+        options: session options of all graphs.
+        rows: one per format, fp32 first.
+        remarks: what a reader has to know.
+    """
+
+    model: str
+    task: str
+    source_sha256: str
+    kind: Kind
+    data: str
+    items: int
+    of_items: int
+    tokens: int
+    sequence: int | None
+    machine: str
+    rows: tuple[Row, ...]
+    remarks: tuple[str, ...] = ()
+    options: Options = field(default=OPTIONS)
+
+
+def study(request: StudyRequest, work: Path, bar: Progress) -> Study:
+    """Measure every format.
+
+    Args:
+        request: see there.
+        work: a folder for graphs and weights, owned by the caller.
+        bar: told of each format that is written, each call of all formats, and each number of rows.
+
+    Raises:
+        UsageError, UnsupportedModel, MissingDependency: the model cannot be captured, or the request does not fit it.
+        BadData: items do not fit the model, or a label is none of its classes.
+        VerificationError: the model does not run in fp32, or computes no numbers.
+        StorageError: the folder cannot be written.
+    """
+    bar.say("capturing the model")
+    model = subject(request.wanted, request.sequence, work / "source")
+    frozen = model.frozen(model.batch)
+    kind, logits, classes, remarks = _classes(request, model, frozen)
+    calls = calls_of(model, request.items, classes, frozen)
+    sizes = shapes(model, frozen)
+    graphs = {ITEMS: frozen, **{f"rows{rows}": model.frozen(*size) for rows, size in sizes.items()}}
+    written = _write(request.formats, graphs, work, bar)
+    judge = _judge(kind, request, logits, model.outputs(frozen))
+    bar.say("running the items")
+    written = judged(written, calls, judge, bar)
+    times: dict[int, dict[str, Timing]] = {}
+    for rows in sizes:
+        bar.say(f"timing calls of {rows} rows")
+        times[rows], written = timed(written, rows, of_size(model, calls, graphs[f"rows{rows}"]), request.time_s)
+        bar.advance()
+    return Study(
+        model=model.captured.name,
+        task=model.captured.task,
+        source_sha256=model.captured.source_sha256,
+        kind=kind,
+        data=request.data.name,
+        items=len(request.items),
+        of_items=request.items.total,
+        tokens=sum(len(call.targets) for call in calls) if kind == "decoder" else 0,
+        sequence=model.sequence,
+        machine=machine(),
+        rows=tuple(_row(one, judge, times) for one in written),
+        remarks=tuple(remarks),
+    )
+
+
+def _classes(
+    request: StudyRequest, model: Subject, frozen: ir.Model
+) -> tuple[Kind, str, np.ndarray[Any, np.dtype[np.int64]] | None, list[str]]:
+    """What the model's outputs are, and the classes of the items where they are known."""
+    items, own = request.items, model.captured.labels
+    if model.is_decoder:
+        return (
+            "decoder",
+            "",
+            None,
+            ["labels are not used: a decoder is judged by its next tokens"] if items.labels else [],
+        )
+    found = model.logits(frozen, named=bool(items.labels or own or request.labels))
+    if found is None:
+        remark = "labels are not used: the model has no logits [items, classes]; formats are compared with fp32"
+        return "features", "", None, [remark] if items.labels else []
+    output, count = found
+    names = names_of(request.labels, own, count)
+    classes = positions_of(items, names, count, request.data) if items.labels else None
+    return "classes", output, classes, []
+
+
+def _judge(kind: Kind, request: StudyRequest, logits: str, outputs: Sequence[str]) -> Judge:
+    if kind == "decoder":
+        return Tokens(request.formats, request.temperatures)
+    return Classes(request.formats, logits) if kind == "classes" else Features(request.formats, outputs)
+
+
+def _write(formats: Sequence[str], graphs: Mapping[str, ir.Model], work: Path, bar: Progress) -> list[Written]:
+    cache: dict[Any, Any] = {}
+    written: list[Written] = []
+    for name in formats:
+        bar.say(f"writing {name}")
+        most = written[0].row.stored_bytes if written else 0
+        written.append(write_format(name, graphs, cache, work / name, most))
+        bar.advance()
+    return written
+
+
+def _row(one: Written, judge: Judge, times: Mapping[int, Mapping[str, Timing]]) -> Row:
+    if one.row.reason:
+        return one.row
+    name = one.row.format
+    return replace(one.row, quality=judge.of(name), times={rows: found[name] for rows, found in times.items()})
