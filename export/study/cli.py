@@ -14,6 +14,7 @@ from export.arguments import sizes
 from export.labels import read_labels
 from export.stoppable import stoppable
 from export.study.data import read_items
+from export.study.variant import variants
 from wire.files import write_atomic
 
 LIMIT = 256
@@ -29,7 +30,7 @@ def parser() -> argparse.ArgumentParser:
         "--data", type=Path, required=True, metavar="FILE", help="what it is tried on: .txt .jsonl .csv .tsv .npz"
     )
     s.add_argument("--task", default="", help="as optimum names tasks; for Hugging Face models only")
-    s.add_argument("--formats", metavar="A,B,C", help="which ones, beside fp32 (default: all)")
+    s.add_argument("--formats", metavar="A,B,C", help="such as int8,int4+hqq,nf4+nested (default: every one)")
     s.add_argument("--labels", type=Path, metavar="FILE", help="names of the model's classes, one per line, in order")
     s.add_argument("--temperatures", default="", metavar="0.1,...", help="of a decoder (default: 0.1 to 1.0)")
     s.add_argument("--sequence", type=int, metavar="TOKENS", help="of a text (default: 64, or what the model can)")
@@ -51,11 +52,11 @@ def main(argv: list[str]) -> int:
     if options.html is not None and not options.html.resolve().parent.is_dir():
         raise UsageError(f"expected --html in a folder that exists, found {options.html}; make {options.html.parent}")
     temperatures, dimensions = _temperatures(options.temperatures), sizes(options)
+    formats = variants(options.formats)
     labels = read_labels(options.labels, None) if options.labels else ()
     items = read_items(options.data).spread(options.limit)
     # everything above is checked before torch is loaded
     from export.prepare import Wanted
-    from export.study.formats import chosen
     from export.study.study import StudyRequest, study
     from export.study.table import as_json, words
     from export.study.temperatures import TEMPERATURES
@@ -64,7 +65,7 @@ def main(argv: list[str]) -> int:
         wanted=Wanted(options.model, options.task, targets="", sizes=dimensions),
         items=items,
         data=options.data,
-        formats=chosen(options.formats),
+        formats=formats,
         labels=labels,
         temperatures=temperatures or TEMPERATURES,
         sequence=options.sequence,

@@ -11,14 +11,15 @@ from pathlib import Path
 import numpy as np
 import onnx_ir as ir
 
-from console.errors import UsageError
+from export.formats.report import WeightReport
+from export.formats.rewrite import quantize_weights
+from export.formats.stock import Stock
 from export.mapped import reading
 from export.order import order_just_in_time
-from export.quantize import FORMATS, Cache, WeightReport, quantize_weights
 from export.study.rows import Row
+from export.study.variant import FP32, Variant
 from export.write import write_graphs
 
-FP32 = "fp32"
 WEIGHTS = "weights.bin"
 ITEMS = "items"  # the graph that the items of the data file go through
 
@@ -31,26 +32,15 @@ class Written:
     graphs: Mapping[str, Path]
 
 
-def chosen(text: str | None) -> tuple[str, ...]:
-    """The formats of a list with commas, fp32 before them all; every one that is known where nothing is said.
-
-    Raises:
-        UsageError: one that is not known.
-    """
-    names = FORMATS if text is None else tuple(name.strip() for name in text.split(","))
-    unknown = [name for name in names if name not in FORMATS]
-    if unknown:
-        raise UsageError(f"expected --formats among {', '.join(FORMATS)}, found {', '.join(map(repr, unknown))}")
-    return tuple(dict.fromkeys((FP32, *names)))
-
-
-def write_format(name: str, frozen: Mapping[str, ir.Model], cache: Cache, folder: Path, most_bytes: int) -> Written:
+def write_format(
+    variant: Variant, frozen: Mapping[str, ir.Model], stock: Stock, folder: Path, most_bytes: int
+) -> Written:
     """Put a model into a format and write its graphs.
 
     Args:
-        name: of the format.
+        variant: the format with its settings.
         frozen: graphs of the model by name; left as they are.
-        cache: shared by the graphs of all formats.
+        stock: shared by all variants of the same settings.
         folder: where to; made.
         most_bytes: what the weights take in fp32; a format that is not smaller is none. 0 for fp32 itself.
 
@@ -62,12 +52,17 @@ def write_format(name: str, frozen: Mapping[str, ir.Model], cache: Cache, folder
     models = {graph: model.clone() for graph, model in frozen.items()}
     reports: list[WeightReport] = []
     for model in models.values():
-        reports = quantize_weights(model, name, cache)
+        reports = quantize_weights(model, variant.format, stock)
         order_just_in_time(model)
     write_graphs(models, folder, WEIGHTS)
     stored = stored_bytes(models[ITEMS])
-    if name != FP32 and (stored >= most_bytes or all(report.format == FP32 for report in reports)):
-        return Written(Row(name, reason=f"nothing shrank: {_because(reports)}"), {})
+    name = variant.name
+    if name != FP32:
+        taken = {report.format for report in reports}
+        if variant.format not in taken:
+            return Written(Row(name, reason=f"no weight can take it: {_because(reports)}"), {})
+        if stored >= most_bytes:
+            return Written(Row(name, reason=f"nothing shrank: {_because(reports)}"), {})
     return Written(_row(name, stored, reports, _energies(frozen[ITEMS])), {g: folder / f"{g}.onnx" for g in models})
 
 
@@ -109,8 +104,7 @@ def _row(name: str, stored: int, reports: Sequence[WeightReport], energies: Mapp
     return Row(
         name,
         stored_bytes=stored,
-        quantized=len(changed),
-        stayed=len(reports) - len(changed),
+        weights=Counter(report.format for report in reports),
         sqnr_db=sqnr,
         worst=worst,
     )

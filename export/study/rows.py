@@ -80,8 +80,7 @@ class Row:
         format: its name.
         reason: why nothing was measured; empty where it was.
         stored_bytes: of all weights as stored, those that stayed as they were among them.
-        quantized: how many weights changed.
-        stayed: how many did not, of those that are matrices.
+        weights: how many weights of two dimensions or more have which format: not all of them can take every one.
         sqnr_db: of the weights that changed, together; infinite where nothing is lost.
         worst: the weight with the least of it, and its SQNR in dB.
         quality: of the outputs.
@@ -91,8 +90,7 @@ class Row:
     format: str
     reason: str = ""
     stored_bytes: int = 0
-    quantized: int = 0
-    stayed: int = 0
+    weights: Mapping[str, int] = field(default_factory=dict)
     sqnr_db: float | None = None
     worst: tuple[str, float] | None = None
     quality: Quality = field(default_factory=Quality)

@@ -11,6 +11,8 @@ import numpy as np
 import onnx_ir as ir
 
 from console.progress import Progress
+from export.formats.grid import Grid
+from export.formats.stock import Stock
 from export.prepare import Wanted
 from export.study.calls import calls_of, of_size
 from export.study.classes import names_of, positions_of
@@ -23,6 +25,7 @@ from export.study.runs import OPTIONS, judged, timed
 from export.study.subject import Kind, Subject, subject
 from export.study.temperatures import TEMPERATURES
 from export.study.times import BUDGET_S, shapes
+from export.study.variant import Variant
 from wire.manifest import Options
 
 
@@ -44,7 +47,7 @@ class StudyRequest:
     wanted: Wanted
     items: Items
     data: Path
-    formats: tuple[str, ...]
+    formats: tuple[Variant, ...]
     labels: tuple[str, ...] = ()
     temperatures: tuple[float, ...] = TEMPERATURES
     sequence: int | None = None
@@ -155,18 +158,20 @@ def _classes(
 
 
 def _judge(kind: Kind, request: StudyRequest, logits: str, outputs: Sequence[str]) -> Judge:
+    names = [variant.name for variant in request.formats]
     if kind == "decoder":
-        return Tokens(request.formats, request.temperatures)
-    return Classes(request.formats, logits) if kind == "classes" else Features(request.formats, outputs)
+        return Tokens(names, request.temperatures)
+    return Classes(names, logits) if kind == "classes" else Features(names, outputs)
 
 
-def _write(formats: Sequence[str], graphs: Mapping[str, ir.Model], work: Path, bar: Progress) -> list[Written]:
-    cache: dict[Any, Any] = {}
+def _write(formats: Sequence[Variant], graphs: Mapping[str, ir.Model], work: Path, bar: Progress) -> list[Written]:
+    stocks: dict[Grid, Stock] = {}
     written: list[Written] = []
-    for name in formats:
-        bar.say(f"writing {name}")
+    for variant in formats:
+        bar.say(f"writing {variant.name}")
         most = written[0].row.stored_bytes if written else 0
-        written.append(write_format(name, graphs, cache, work / name, most))
+        stock = stocks.setdefault(variant.grid, Stock(variant.grid))
+        written.append(write_format(variant, graphs, stock, work / variant.name, most))
         bar.advance()
     return written
 

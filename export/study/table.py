@@ -36,7 +36,7 @@ def lead(study: Study) -> str:
 def main_table(study: Study) -> tuple[Header, Body]:
     """A row per format. Columns that say nothing of this kind of model are not there."""
     first = study.rows[0]
-    header, body = ["format", "weights", "of fp32", "SQNR"], []
+    header, body = ["format", "take it", "bytes", "of fp32", "SQNR"], []
     header += [name for name, _ in _qualities(first, study)]
     counts = list(first.times)
     header += [f"{rows} row{'s' if rows > 1 else ''}" for rows in counts]
@@ -45,7 +45,7 @@ def main_table(study: Study) -> tuple[Header, Body]:
         if row.reason:
             body.append([row.format, *["-"] * (len(header) - 1)])
             continue
-        cells = [row.format, size(row.stored_bytes), percent(row.stored_bytes / max(1, first.stored_bytes))]
+        cells = [row.format, taken(row), size(row.stored_bytes), percent(row.stored_bytes / max(1, first.stored_bytes))]
         cells += [decibels(row.sqnr_db), *(cell for _, cell in _qualities(row, study))]
         cells += [milliseconds(row.times.get(rows)) for rows in counts]
         cells += [ratio(row.times.get(rows), first.times.get(rows)) for rows in counts]
@@ -93,7 +93,7 @@ def remarks(study: Study) -> list[str]:
         if row.quality.not_numbers
     ]
     told += [
-        f"{row.format}: {row.quantized} weights changed, {row.stayed} stayed in fp32"
+        f"{row.format}: weights {', '.join(f'{count} in {name}' for name, count in row.weights.items())}"
         + (f"; worst {shown(row.worst[0])} at {decibels(row.worst[1])}" if row.worst else "")
         for row in study.rows[1:]
         if not row.reason
@@ -136,6 +136,11 @@ def share(found: Share | None) -> str:
         return "-"
     low, high = (100 * end for end in found.interval)
     return f"{percent(found.share)} ({low:.1f} to {high:.1f})"
+
+
+def taken(row: Row) -> str:
+    """How many of the weights of two dimensions or more have the format itself, not one instead of it."""
+    return f"{row.weights.get(row.format.partition('+')[0], 0)} of {sum(row.weights.values())}"
 
 
 def decibels(sqnr_db: float | None) -> str:

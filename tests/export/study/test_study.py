@@ -1,0 +1,153 @@
+"""Models of other kinds in every format: classifiers of texts and arrays, encoders, nets without a matrix."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import onnx
+import onnxruntime as ort
+import pytest
+import torch
+from onnx import TensorProto, helper, numpy_helper
+
+from console.errors import BadData, UnsupportedModel, UsageError, VerificationError
+from export.study.study import Study
+from tests.export.models import write_tokenizer
+from tests.export.sources.test_tasks import LABELS, bert_sizes, labelled, save
+from tests.export.study.studied import TEXTS, arrays, lines, net, row, studied
+
+
+@pytest.fixture(scope="module")
+def classifier(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, torch.nn.Module]:
+    """A BERT with three classes, and its folder."""
+    from transformers import BertConfig, BertForSequenceClassification
+
+    folder = tmp_path_factory.mktemp("classifier")
+    model = save(BertForSequenceClassification, BertConfig(**labelled(**bert_sizes())), folder)
+    write_tokenizer(folder, max_length=32)
+    return folder, model
+
+
+def test_accuracy_is_that_of_transformers(classifier: tuple[Path, torch.nn.Module], tmp_path: Path) -> None:
+    """Texts of unequal length, labels by name and by number; times have a column for every number of rows."""
+    from transformers import AutoTokenizer
+
+    folder, model = classifier
+    texts = [*TEXTS, "the mat", "dogs on a tree", "cats"]
+    encoded = AutoTokenizer.from_pretrained(folder)(texts, padding=True, return_tensors="pt")
+    with torch.no_grad():
+        likeliest = model(**encoded).logits.argmax(1).tolist()
+    written = [LABELS[likeliest[0]], str(likeliest[1]), *[str((k + 1) % 3) for k in likeliest[2:4]], "fog", "calm"]
+    table = [f"{text!r}\t{label}".replace("'", "") for text, label in zip(texts, written, strict=True)]
+    data = lines(tmp_path, "text\tlabel", *table, name="data.tsv")
+    found = studied(folder, data, tmp_path / "w", "int8", "text-classification", sequence=24)
+    right = 2 + (likeliest[4] == LABELS.index("fog")) + (likeliest[5] == LABELS.index("calm"))
+    accuracy, agreement = found.rows[0].quality.accuracy, found.rows[0].quality.agreement
+    assert accuracy is not None
+    assert agreement is not None
+    assert (accuracy.hits, accuracy.of, agreement.hits, agreement.of) == (right, 6, 6, 6)
+    assert list(found.rows[0].times) == [1, 16, 120]
+    assert (found.kind, found.sequence, found.items) == ("classes", 24, 6)
+
+
+def by_onnxruntime(path: Path, x: np.ndarray) -> np.ndarray:
+    """The original's outputs."""
+    return np.asarray(ort.InferenceSession(str(path), providers=["CPUExecutionProvider"]).run(None, {"x": x})[0])
+
+
+def test_a_net_is_judged_by_labels_in_the_file(tmp_path: Path) -> None:
+    """Its lone output [batch, classes] is taken for logits where there are labels; else for features."""
+    path = net(tmp_path / "net.onnx")
+    x = np.load(arrays(tmp_path / "plain.npz", 12))["x"]
+    labels = by_onnxruntime(path, x).argmax(1)
+    labels[:3] = (labels[:3] + 1) % 5
+    found = studied(path, arrays(tmp_path / "data.npz", 12, labels=labels), tmp_path / "a", "int4")
+    accuracy, agreement = found.rows[0].quality.accuracy, row(found, "int4").quality.agreement
+    assert accuracy is not None
+    assert agreement is not None
+    assert (accuracy.hits, accuracy.of, agreement.of) == (9, 12, 12)
+    plain = studied(path, tmp_path / "plain.npz", tmp_path / "b", "int4")
+    assert plain.kind == "features"
+    assert plain.rows[0].quality.cosine == pytest.approx(1.0)
+    cosine = row(plain, "int4").quality.cosine
+    assert cosine is not None
+    assert 0.9 < cosine < 0.9999
+
+
+def test_an_encoder_is_judged_by_its_marked_tokens(bert_folder: Path, tmp_path: Path) -> None:
+    """Cosines with fp32, and a remark where labels are of no use."""
+    data = lines(tmp_path, '{"text": "the cat", "label": "a"}', '{"text": "dogs", "label": "b"}', name="d.jsonl")
+    found = studied(bert_folder, data, tmp_path / "w", "int8", "feature-extraction", sequence=16)
+    quality = row(found, "int8").quality
+    assert quality.cosine is not None
+    assert quality.least_cosine is not None
+    assert 0.99 < quality.least_cosine <= quality.cosine < 1.0
+    assert found.remarks == (
+        "labels are not used: the model has no logits [items, classes]; formats are compared with fp32",
+    )
+
+
+def without_matrix(path: Path) -> Path:
+    """y = x w with a vector."""
+    vector = numpy_helper.from_array(np.ones(64, np.float32), "w")
+    x, y = (helper.make_tensor_value_info(name, TensorProto.FLOAT, ["batch", 64]) for name in "xy")
+    graph = helper.make_graph([helper.make_node("Mul", ["x", "w"], ["y"])], "g", [x], [y], [vector])
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=8), path)
+    return path
+
+
+def test_a_format_that_no_weight_takes_says_so(tmp_path: Path) -> None:
+    """It is no silent copy of fp32 or of another format: no graphs, no figures, a reason."""
+    found = studied(without_matrix(tmp_path / "a.onnx"), arrays(tmp_path / "d.npz", 2), tmp_path / "a", "int8,nf4")
+    assert [one.reason for one in found.rows] == ["", *["no weight can take it: the model has no matrix"] * 2]
+    assert not any(one.times or one.stored_bytes for one in found.rows[1:])
+    # 64 columns are no whole number of blocks of 128: this would be int8 under another name
+    other = studied(net(tmp_path / "b.onnx"), arrays(tmp_path / "e.npz", 2, inputs=64), tmp_path / "b", "int4+128")
+    assert "no weight can take it: " in row(other, "int4+128").reason
+    assert "no multiple of the block of 128" in row(other, "int4+128").reason
+
+
+def infinite(path: Path, weight: float) -> Path:
+    """A net with one weight replaced."""
+    model = onnx.load(net(path))
+    array = numpy_helper.to_array(model.graph.initializer[0]).copy()
+    array[0, 0] = weight
+    model.graph.initializer[0].CopyFrom(numpy_helper.from_array(array, model.graph.initializer[0].name))
+    onnx.save(model, path)
+    return path
+
+
+def refused(folder: Path) -> Study:
+    """A study of a net whose weight is not a number."""
+    return studied(infinite(folder / "net.onnx", np.nan), arrays(folder / "d.npz", 2), folder / "w", "int8")
+
+
+def test_weights_and_outputs_that_are_no_numbers_are_refused(tmp_path: Path) -> None:
+    """NaN in a weight is named by the format that cannot take it; in fp32 the output shows it."""
+    with pytest.raises(UnsupportedModel, match="cannot store the weight first.weight as int8"):
+        refused(tmp_path)
+    with pytest.raises(
+        VerificationError, match="the model in fp32 to compute numbers, found NaN or infinity in scores"
+    ):
+        studied(tmp_path / "net.onnx", tmp_path / "d.npz", tmp_path / "v", "fp32")
+
+
+def test_data_of_another_model_is_refused(bert_folder: Path, tmp_path: Path) -> None:
+    """Texts for a net, arrays of another shape or name, a sequence where there is none, labels of another number."""
+    path, good = net(tmp_path / "net.onnx"), arrays(tmp_path / "good.npz", 2, labels=np.array([0, 1]))
+    with pytest.raises(UsageError, match="an array per input for net, which reads no text, found texts"):
+        studied(path, lines(tmp_path, "a"), tmp_path / "a", "fp32")
+    with pytest.raises(BadData, match=r"found x of the shape \[2, 63\], where it is \['rows', 64\]"):
+        studied(path, arrays(tmp_path / "b.npz", 2, inputs=63), tmp_path / "b", "fp32")
+    np.savez(tmp_path / "c.npz", z=np.zeros((2, 64), np.float32))
+    with pytest.raises(BadData, match="found 'z', where the model reads x"):
+        studied(path, tmp_path / "c.npz", tmp_path / "c", "fp32")
+    with pytest.raises(UsageError, match="expected no --sequence for net, which reads no text"):
+        studied(path, good, tmp_path / "d", "fp32", sequence=8)
+    with pytest.raises(UsageError, match="expected 5 labels for 5 logits of this model, found 2 in --labels"):
+        studied(path, good, tmp_path / "e", "fp32", labels=("a", "b"))
+    with pytest.raises(BadData, match=r"numbers of 0 to 4 in .*late.npz, found item 1: '5'"):
+        studied(path, arrays(tmp_path / "late.npz", 2, labels=np.array([4, 5])), tmp_path / "f", "fp32")
+    with pytest.raises(UsageError, match="--sequence of 1 to 48 tokens for this model, found 49"):
+        studied(bert_folder, lines(tmp_path, "a"), tmp_path / "g", "fp32", "feature-extraction", sequence=49)
