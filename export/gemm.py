@@ -6,6 +6,8 @@ quantizers (onnxruntime's 4-bit ones skip Gemm without a word) need to know no o
 
 from __future__ import annotations
 
+from collections.abc import Collection
+
 import onnx_ir as ir
 
 from console.errors import UnsupportedModel
@@ -14,13 +16,17 @@ from export.linears import Linear, linears
 from export.mapped import Turned
 
 
-def split_gemm(model: ir.Model) -> int:
-    """Rewrite in place; how many were rewritten.
+def split_gemm(model: ir.Model, weights: Collection[str] | None = None) -> int:
+    """Rewrite in place, all of them or those that read one of the named weights; how many were rewritten.
 
     y = alpha op(x) op(W) + beta c becomes (alpha op(x)) W' + beta c, where W' is [in, out]. A weight that
     was stored as [out, in] is transposed once, and its new name ends with `.t`.
     """
-    found = [linear for linear in linears(model) if linear.node.op_type == "Gemm"]
+    found = [
+        linear
+        for linear in linears(model)
+        if linear.node.op_type == "Gemm" and (weights is None or linear.weight.name in weights)
+    ]
     for linear in found:
         _split(model.graph, linear)
     return len(found)

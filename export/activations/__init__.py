@@ -1,0 +1,1 @@
+"""Integers for activations too: onnxruntime's dynamic and static quantization, for graphs without slots."""

@@ -1,0 +1,128 @@
+"""The arithmetic of quantized graphs in numpy, as the operators' specifications say it.
+
+Sources: the ONNX operators DynamicQuantizeLinear, QuantizeLinear, MatMulInteger, ConvInteger and Conv. Products of
+integers are added up in float64, where they are exact (255 x 127 times a length of 10^11 is below 2^53).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.lib.stride_tricks import sliding_window_view
+from numpy.typing import NDArray
+
+Array = NDArray[Any]
+Exact = NDArray[np.float64]
+
+# runtimes multiply by a reciprocal or divide, in one or the other order: so close to .5 either side is right
+TIE = 1e-4
+
+
+@dataclass(frozen=True)
+class Quantized:
+    """x as integers: `q` uint8, x is about (q - zero_point) scale; `tie` marks where q may be one step aside."""
+
+    q: Array
+    scale: np.float32
+    zero_point: int
+    tie: NDArray[np.bool_]
+
+
+def quantize_dynamic(x: Array) -> Quantized:
+    """DynamicQuantizeLinear: uint8 over the range of x, with zero in it.
+
+    >>> found = quantize_dynamic(np.array([-1.0, 0.0, 1.55], np.float32))
+    >>> found.q.tolist(), float(found.scale), found.zero_point
+    ([0, 100, 255], 0.009999999776482582, 100)
+    """
+    zero = np.float32(0)
+    low, high = np.minimum(x.min(initial=zero), zero), np.maximum(x.max(initial=zero), zero)
+    scale = np.float32(1) if low == high else np.float32((high - low) / np.float32(255))
+    zero_point = int(np.clip(np.rint(-low / scale), 0, 255))
+    return quantize(x, scale, zero_point)
+
+
+def quantize(x: Array, scale: np.float32, zero_point: int) -> Quantized:
+    """QuantizeLinear to uint8: round half to even, add the zero point, cut off at 0 and 255."""
+    steps = x.astype(np.float64) / np.float64(scale)
+    q = np.clip(np.rint((x / scale).astype(np.float32)) + zero_point, 0, 255).astype(np.uint8)
+    return Quantized(q, scale, zero_point, ties(steps))
+
+
+def ties(steps: Exact) -> NDArray[np.bool_]:
+    """Where a number of steps is so close to a half that rounding may go either way."""
+    return np.abs(steps - np.floor(steps) - 0.5) < TIE
+
+
+@dataclass(frozen=True)
+class Window:
+    """How a convolution moves over its input; an axis of pixels each: before and after it, step, spread."""
+
+    pads: tuple[tuple[int, int], ...]
+    strides: tuple[int, ...]
+    dilations: tuple[int, ...]
+    groups: int
+
+
+def multiply(x: Array, w: Array, window: Window | None) -> Exact:
+    """x W, or the convolution of x with W where there is a window; of integers, in float64.
+
+    Args:
+        x: [..., in], or [items, channels, *pixels].
+        w: [in, out], or [out, channels of a group, *kernel].
+        window: of a convolution.
+    """
+    a, b = x.astype(np.float64), w.astype(np.float64)
+    return a @ b if window is None else _convolve(a, b, window)
+
+
+def _convolve(x: Exact, w: Exact, window: Window) -> Exact:
+    padded = np.pad(x, [(0, 0), (0, 0), *window.pads])
+    kernel = w.shape[2:]
+    span = tuple(d * (k - 1) + 1 for d, k in zip(window.dilations, kernel, strict=True))
+    axes = tuple(range(2, x.ndim))
+    windows = sliding_window_view(padded, span, axis=axes)
+    steps = [slice(None), slice(None), *(slice(None, None, step) for step in window.strides)]
+    spread = [slice(None, None, step) for step in window.dilations]
+    views = windows[tuple(steps + spread)]
+    over = list(range(len(kernel)))
+    parts = []
+    for ours, weights in zip(np.split(views, window.groups, axis=1), np.split(w, window.groups, axis=0), strict=True):
+        summed = np.tensordot(ours, weights, axes=([1, *(k + x.ndim for k in over)], [1, *(k + 2 for k in over)]))
+        parts.append(np.moveaxis(summed, -1, 1))
+    return np.concatenate(parts, axis=1)
+
+
+def window_of(
+    pixels: Sequence[int],
+    kernel: Sequence[int],
+    *,
+    strides: Sequence[int] = (),
+    dilations: Sequence[int] = (),
+    pads: Sequence[int] = (),
+    auto_pad: str = "NOTSET",
+    groups: int = 1,
+) -> Window:
+    """The window that a convolution's attributes mean; absent ones are empty.
+
+    >>> window_of([5], [3], auto_pad="SAME_UPPER", strides=[2]).pads
+    ((1, 1),)
+    """
+    rank = len(kernel)
+    strides, dilations = tuple(strides) or (1,) * rank, tuple(dilations) or (1,) * rank
+    pads = tuple(pads) or (0,) * (2 * rank)
+    around = list(zip(pads[:rank], pads[rank:], strict=True))
+    if auto_pad == "VALID":
+        around = [(0, 0)] * rank
+    elif auto_pad in {"SAME_UPPER", "SAME_LOWER"}:
+        spans = (d * (k - 1) + 1 for d, k in zip(dilations, kernel, strict=True))
+        totals = [
+            max(0, (-(-size // step) - 1) * step + span - size)
+            for size, step, span in zip(pixels, strides, spans, strict=True)
+        ]
+        less = [(total // 2, total - total // 2) for total in totals]
+        around = less if auto_pad == "SAME_UPPER" else [(after, before) for before, after in less]
+    return Window(tuple(around), strides, dilations, groups)
