@@ -11,11 +11,12 @@ import onnx_ir as ir
 
 from console.errors import UnsupportedModel
 from export.activations.readers import Readers
-from export.quantize import WeightReport
+from export.formats.report import WeightReport
 from export.values import in_memory, is_weight
 from export.write import INLINE_BYTES, write_graphs
 from quant.loss import error
 
+HIDDEN = "left.as.it.is"
 # protobuf, which the tools hold a whole graph in, knows no larger message
 LARGEST_BYTES = 2**31 - 2**24
 
@@ -26,8 +27,8 @@ def send(model: ir.Model, work: Path, held: Collection[str] | None = None) -> Pa
     Args:
         model: what to write.
         work: a folder.
-        held: large weights that the tool needs the numbers of; all others become inputs for the time being, so that
-            they are in nobody's memory. None for all.
+        held: for a tool that runs nothing, the large weights that it needs the numbers of; all others become inputs
+            for the time being, so that they are in nobody's memory. None for all, and a graph that runs.
 
     Raises:
         UnsupportedModel: more numbers than the tool can hold.
@@ -38,6 +39,7 @@ def send(model: ir.Model, work: Path, held: Collection[str] | None = None) -> Pa
         for name, value in list(sent.graph.initializers.items()):
             if name not in held and is_weight(value) and _size(value) > INLINE_BYTES:
                 _become_input(sent.graph, value)
+        _hide(sent.graph)
     total = sum(_size(value) for value in sent.graph.initializers.values())
     if total > LARGEST_BYTES:
         raise UnsupportedModel(
@@ -50,6 +52,15 @@ def send(model: ir.Model, work: Path, held: Collection[str] | None = None) -> Pa
 
 def _size(value: ir.Value) -> int:
     return 0 if value.const_value is None else value.const_value.nbytes
+
+
+def _hide(graph: ir.Graph) -> None:
+    """The tool turns every Gemm into MatMul and Add, also those that it is not to touch: it must not know them."""
+    hidden = [node for node in graph if node.op_type == "Gemm" and not node.domain]
+    for node in hidden:
+        node.domain, node.op_type = HIDDEN, "Hidden"
+    if hidden:
+        graph.opset_imports[HIDDEN] = 1
 
 
 def _become_input(graph: ir.Graph, value: ir.Value) -> None:
@@ -68,12 +79,10 @@ def receive(path: Path, before: ir.Model) -> ir.Model:
         UnsupportedModel: the tool changed inputs or outputs.
     """
     after = ir.external_data.load_to_model(ir.load(path))
-    for node in after.graph.all_nodes():
-        for name, attribute in list(node.attributes.items()):
-            if attribute.type == ir.AttributeType.TENSOR:
-                # the tools put what constant nodes hold into their file, too
-                node.attributes[name] = ir.AttrTensor(name, in_memory(attribute.as_tensor()))
     graph, wanted = after.graph, before.graph
+    for node in graph.all_nodes():
+        _come_back(node)
+    graph.opset_imports.pop(HIDDEN, None)
     for value in list(graph.inputs):
         name = str(value.name)
         if name in wanted.initializers and not wanted.initializers[name].is_graph_input():
@@ -91,6 +100,15 @@ def receive(path: Path, before: ir.Model) -> ir.Model:
     for number, node in enumerate(graph):
         node.name = node.name or f"{node.outputs[0].name or number}/{node.op_type}"
     return after
+
+
+def _come_back(node: ir.Node) -> None:
+    """Undo what was hidden, and read what constant nodes hold: the tools put that into their file, too."""
+    if node.domain == HIDDEN:
+        node.domain, node.op_type = "", "Gemm"
+    for name, attribute in list(node.attributes.items()):
+        if attribute.type == ir.AttributeType.TENSOR:
+            node.attributes[name] = ir.AttrTensor(name, in_memory(attribute.as_tensor()))
 
 
 def _same(found: Iterable[ir.Value], wanted: Iterable[ir.Value], what: str) -> None:

@@ -21,7 +21,7 @@ from export.activations.carry import receive, reports, send
 from export.activations.fuse import fuse
 from export.activations.readers import readers
 from export.activations.tools import dynamic_file
-from export.quantize import WeightReport
+from export.formats.report import WeightReport
 
 FORMAT = "int8-dynamic"
 

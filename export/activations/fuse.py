@@ -4,6 +4,7 @@
     MatMulInteger, Cast, Mul(s_x, s_W), Mul                   MatMulIntegerToFloat
     DequantizeLinear(x, W, b), Conv, QuantizeLinear           QLinearConv
     DequantizeLinear, MaxPool or Reshape ..., QuantizeLinear  the same of uint8
+    QuantizeLinear, DequantizeLinear, Add ...                 Add: the tool rounds x for all of its readers
 
 The runtime does this itself, but only when it optimizes ("extended" and more), and there it makes a Gemm of floats
 of every product of fixed sizes with a bias behind it (MatMulAddFusion, 1.23 to 1.31): every weight would be
@@ -15,11 +16,11 @@ from __future__ import annotations
 
 import numpy as np
 import onnx_ir as ir
-from onnx_ir.passes.common import RemoveUnusedNodesPass
+from onnx_ir.passes.common import RemoveUnusedNodesPass, ShapeInferencePass
 
-from export.edit import Edit, replace
+from export.edit import Edit, redirect, replace
+from export.formats.layout import MICROSOFT
 from export.gradient.present import present
-from export.quantize import MICROSOFT
 
 # they move numbers, or choose among them, and know uint8
 CARRIERS = frozenset({"MaxPool", "Reshape", "Flatten", "Squeeze", "Unsqueeze", "Transpose"})
@@ -39,7 +40,19 @@ def fuse(model: ir.Model) -> None:
             _convolution(graph, node)
         elif node.op_type in CARRIERS and _dequantized(node, 0):
             _carry(graph, node)
+    for node in list(graph):
+        if node.op_type == "DequantizeLinear":
+            _pass_by(node)
     RemoveUnusedNodesPass()(model)
+    # shapes and types of what is new; what a cost or a peak is counted from
+    ShapeInferencePass(check_type=False, strict_mode=False, data_prop=True)(model)
+
+
+def _pass_by(node: ir.Node) -> None:
+    """Who reads floats that were rounded for others reads them unrounded: they are there."""
+    producer = entry(node, 0).producer()
+    if producer is not None and producer.op_type == "QuantizeLinear":
+        redirect(node.outputs[0], entry(producer, 0))
 
 
 def entry(node: ir.Node, index: int) -> ir.Value:

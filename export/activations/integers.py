@@ -16,6 +16,8 @@ from numpy.typing import NDArray
 
 Array = NDArray[Any]
 Exact = NDArray[np.float64]
+Around = list[tuple[int, int]]
+Axes = tuple[int, ...]
 
 # runtimes multiply by a reciprocal or divide, in one or the other order: so close to .5 either side is right
 TIE = 1e-4
@@ -59,12 +61,33 @@ def ties(steps: Exact) -> NDArray[np.bool_]:
 
 @dataclass(frozen=True)
 class Window:
-    """How a convolution moves over its input; an axis of pixels each: before and after it, step, spread."""
+    """How a convolution moves over its input, as its attributes say it; absent ones are empty."""
 
-    pads: tuple[tuple[int, int], ...]
-    strides: tuple[int, ...]
-    dilations: tuple[int, ...]
-    groups: int
+    strides: Sequence[int] = ()
+    dilations: Sequence[int] = ()
+    pads: Sequence[int] = ()
+    auto_pad: str = "NOTSET"
+    groups: int = 1
+
+    def placed(self, pixels: Sequence[int], kernel: Sequence[int]) -> tuple[Around, Axes, Axes]:
+        """Before and after each axis of pixels, strides, and dilations.
+
+        >>> Window(auto_pad="SAME_UPPER", strides=[2]).placed([5], [4])
+        ([(1, 2)], (2,), (1,))
+        """
+        rank = len(kernel)
+        strides, dilations = tuple(self.strides) or (1,) * rank, tuple(self.dilations) or (1,) * rank
+        pads = tuple(self.pads) if self.auto_pad == "NOTSET" and self.pads else (0,) * (2 * rank)
+        around = list(zip(pads[:rank], pads[rank:], strict=True))
+        if self.auto_pad.startswith("SAME"):
+            spans = (d * (k - 1) + 1 for d, k in zip(dilations, kernel, strict=True))
+            totals = [
+                max(0, (-(-size // step) - 1) * step + span - size)
+                for size, step, span in zip(pixels, strides, spans, strict=True)
+            ]
+            less = [(total // 2, total - total // 2) for total in totals]
+            around = less if self.auto_pad == "SAME_UPPER" else [(more, few) for few, more in less]
+        return around, strides, dilations
 
 
 def multiply(x: Array, w: Array, window: Window | None) -> Exact:
@@ -80,13 +103,14 @@ def multiply(x: Array, w: Array, window: Window | None) -> Exact:
 
 
 def _convolve(x: Exact, w: Exact, window: Window) -> Exact:
-    padded = np.pad(x, [(0, 0), (0, 0), *window.pads])
     kernel = w.shape[2:]
-    span = tuple(d * (k - 1) + 1 for d, k in zip(window.dilations, kernel, strict=True))
+    around, strides, dilations = window.placed(x.shape[2:], kernel)
+    padded = np.pad(x, [(0, 0), (0, 0), *around])
+    span = tuple(d * (k - 1) + 1 for d, k in zip(dilations, kernel, strict=True))
     axes = tuple(range(2, x.ndim))
     windows = sliding_window_view(padded, span, axis=axes)
-    steps = [slice(None), slice(None), *(slice(None, None, step) for step in window.strides)]
-    spread = [slice(None, None, step) for step in window.dilations]
+    steps = [slice(None), slice(None), *(slice(None, None, step) for step in strides)]
+    spread = [slice(None, None, step) for step in dilations]
     views = windows[tuple(steps + spread)]
     over = list(range(len(kernel)))
     parts = []
@@ -94,35 +118,3 @@ def _convolve(x: Exact, w: Exact, window: Window) -> Exact:
         summed = np.tensordot(ours, weights, axes=([1, *(k + x.ndim for k in over)], [1, *(k + 2 for k in over)]))
         parts.append(np.moveaxis(summed, -1, 1))
     return np.concatenate(parts, axis=1)
-
-
-def window_of(
-    pixels: Sequence[int],
-    kernel: Sequence[int],
-    *,
-    strides: Sequence[int] = (),
-    dilations: Sequence[int] = (),
-    pads: Sequence[int] = (),
-    auto_pad: str = "NOTSET",
-    groups: int = 1,
-) -> Window:
-    """The window that a convolution's attributes mean; absent ones are empty.
-
-    >>> window_of([5], [3], auto_pad="SAME_UPPER", strides=[2]).pads
-    ((1, 1),)
-    """
-    rank = len(kernel)
-    strides, dilations = tuple(strides) or (1,) * rank, tuple(dilations) or (1,) * rank
-    pads = tuple(pads) or (0,) * (2 * rank)
-    around = list(zip(pads[:rank], pads[rank:], strict=True))
-    if auto_pad == "VALID":
-        around = [(0, 0)] * rank
-    elif auto_pad in {"SAME_UPPER", "SAME_LOWER"}:
-        spans = (d * (k - 1) + 1 for d, k in zip(dilations, kernel, strict=True))
-        totals = [
-            max(0, (-(-size // step) - 1) * step + span - size)
-            for size, step, span in zip(pixels, strides, spans, strict=True)
-        ]
-        less = [(total // 2, total - total // 2) for total in totals]
-        around = less if auto_pad == "SAME_UPPER" else [(after, before) for before, after in less]
-    return Window(tuple(around), strides, dilations, groups)

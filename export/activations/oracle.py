@@ -59,7 +59,7 @@ def check(model: ir.Model | Path, feeds: Mapping[str, Array], level: Level = "di
     for node in inner:
         worst = max(worst, _check_rounding(node, values))
     for product in found:
-        worst = max(worst, _check_product(product, values))
+        worst = max(worst, check_product(product, values))
     return worst
 
 
@@ -82,7 +82,12 @@ def _check_rounding(node: ir.Node, values: Mapping[str, Array]) -> float:
     return _compare(node, found, wanted.q.astype(np.int64), wanted.tie)
 
 
-def _check_product(product: Product, values: Mapping[str, Array]) -> float:
+def check_product(product: Product, values: Mapping[str, Array]) -> float:
+    """One product against what a run had of its input and its output, by name; the largest difference in steps.
+
+    Raises:
+        VerificationError: the output is another one.
+    """
     x, y = values[str(product.x.name)], values[str(product.y.name)]
     if product.x_steps is None:
         return _check_dynamic(product, quantize_dynamic(x), y)

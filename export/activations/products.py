@@ -11,8 +11,7 @@ import onnx_ir as ir
 from numpy.typing import NDArray
 
 from export.activations.fuse import entry, only_reader
-from export.activations.integers import Window, window_of
-from export.gradient.dims import shape_of
+from export.activations.integers import Window
 from export.gradient.present import present
 
 Array = NDArray[Any]
@@ -90,7 +89,7 @@ def _dynamic_convolution(node: ir.Node) -> Product:
     scales = present(present(both).producer()).inputs
     scale = next(v.const_value.numpy() for v in scales if v is not None and v.const_value is not None)
     w = _weight(node, 1, 3, 0)
-    return Product(node, x, None, w, scale, None, last.outputs[0], None, _window(node, x, w))
+    return Product(node, x, None, w, scale, None, last.outputs[0], None, _window(node))
 
 
 def _convolution(node: ir.Node) -> Product:
@@ -98,18 +97,10 @@ def _convolution(node: ir.Node) -> Product:
     x, w = entry(node, 0), _weight(node, 3, 5, 0)
     bias = _number(node, 8).astype(np.int64) if len(node.inputs) > 8 else None
     steps, made = steps_at(node, 1, 2), steps_at(node, 6, 7)
-    return Product(node, x, steps, w, _number(node, 4), bias, node.outputs[0], made, _window(node, x, w))
+    return Product(node, x, steps, w, _number(node, 4), bias, node.outputs[0], made, _window(node))
 
 
-def _window(node: ir.Node, x: ir.Value, w: Array) -> Window:
+def _window(node: ir.Node) -> Window:
     named = {name: attribute.value for name, attribute in node.attributes.items()}
-    pixels = [dim if isinstance(dim, int) else 0 for dim in (shape_of(x) or [])[2:]]
-    return window_of(
-        pixels,
-        w.shape[2:],
-        strides=named.get("strides", ()),
-        dilations=named.get("dilations", ()),
-        pads=named.get("pads", ()),
-        auto_pad=named.get("auto_pad", "NOTSET"),
-        groups=named.get("group", 1),
-    )
+    settings = {name: named[name] for name in ("strides", "dilations", "pads", "auto_pad") if name in named}
+    return Window(groups=named.get("group", 1), **settings)

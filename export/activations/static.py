@@ -23,7 +23,7 @@ from export.activations.carry import receive, reports, send
 from export.activations.fuse import CARRIERS, fuse
 from export.activations.readers import readers
 from export.activations.tools import Method, Run, static_file
-from export.quantize import WeightReport
+from export.formats.report import WeightReport
 
 FORMAT = "int8-static"
 # they become the end of a range; the tool takes all of these only where they read integers already

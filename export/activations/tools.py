@@ -31,7 +31,8 @@ Method = Literal["minmax", "entropy", "percentile"]
 METHODS: dict[str, str] = {"minmax": "MinMax", "entropy": "Entropy", "percentile": "Percentile"}
 
 FLOAT = int(onnx.TensorProto.FLOAT)
-BINS = 1024  # of a histogram of what was seen of one tensor
+LEVELS = 256  # of uint8
+ENTROPY_BINS = 2 * LEVELS  # its histogram; the search takes as many steps as there are more bins than levels
 
 
 def dynamic_file(
@@ -101,10 +102,7 @@ def static_file(
             augmented_model_path=str(target.parent / "calibrated.onnx"),
             calibrate_method=CalibrationMethod[METHODS[method]],
             use_external_data_format=True,
-            extra_options={
-                "num_bins": int(__import__("os").environ.get("B", 128)),
-                "num_quantized_bins": int(__import__("os").environ.get("Q", 128)),
-            },
+            extra_options={"num_bins": ENTROPY_BINS, "num_quantized_bins": LEVELS} if method == "entropy" else {},
         )
         # all at once: histograms are merged only if the first run has the widest range
         calibrator.collect_data(_Reader(runs))
