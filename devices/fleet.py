@@ -12,6 +12,7 @@ from devices.enough import KnownBoard
 from devices.plan import Board
 from devices.profile import load, names, require_agent
 from devices.runtimes import opset_for
+from devices.speed import cpu_of
 from devices.stages import Objective, Station
 from devices.times import UNKNOWN, speed_of
 
@@ -79,7 +80,9 @@ def station(
     require_agent(known)
     budget = known.budget_bytes if budget_bytes is None else budget_bytes
     runtime = onnxruntime_max or known.onnxruntime_max
-    return Station(Board(name, budget, settings.mode, settings.quant, rank, profile, runtime), speed_of(known))
+    return Station(
+        Board(name, budget, settings.mode, settings.quant, rank, profile, runtime, cpu_of(known)), speed_of(known)
+    )
 
 
 def known_boards(profiles: Path | None = None) -> tuple[KnownBoard, ...]:

@@ -8,8 +8,8 @@ cuts because a smaller one costs at most a third of the time and a cut runs ever
 from __future__ import annotations
 
 import itertools
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
@@ -19,6 +19,7 @@ from devices.covers import UNREACHED, Table
 from devices.enough import KnownBoard, held_by, smallest_budget, that_would_do
 from devices.memory import Need, adapter_bytes, stored_bytes
 from devices.ranks import LARGEST_RANK, rank_for
+from devices.speed import GENERIC, Cpu
 from devices.units import Stretch, Unit, boundary
 
 MICRO_BATCHES = (8, 4, 2, 1)
@@ -36,17 +37,22 @@ class Board:
     rank: int | None = None
     profile: str = ""
     onnxruntime_max: str | None = None
+    cpu: Cpu = GENERIC
 
 
 @dataclass(frozen=True)
 class Decision:
-    """Cut c lies before unit c; one predicted peak per segment; the reasons, as sentences."""
+    """Cut c lies before unit c; one predicted peak per segment; the reasons, as sentences.
+
+    `formats` are those of weights, by name, where each has its own.
+    """
 
     cuts: tuple[int, ...]
     micro_batch: int
     rank: int
     predicted_bytes: tuple[int, ...]
     reasons: tuple[str, ...] = ()
+    formats: Mapping[str, str] = field(default_factory=dict)
 
 
 def plan(

@@ -14,14 +14,16 @@ from pathlib import Path
 
 from console.errors import DoesNotFit, VerificationError
 from console.table import mib
-from devices.across import ChainPlan, across
+from devices.across import ChainPlan, StagePlan, across
 from devices.enough import KnownBoard
 from devices.fleet import BoardChain
+from devices.stages import Station
 from devices.units import Unit
+from export.assign import spent
 from export.cost import uncuttable
 from export.prepare import Prepared
 from export.settle import MARGIN_BYTES, TRIES, Settled, Stages, explained, measured_bytes, predicted_bytes
-from export.stage import Key, Stage
+from export.stage import Key, Stage, chosen
 from wire.manifest import Chain
 
 
@@ -49,12 +51,18 @@ def decide(prepared: Prepared, chain: BoardChain, known: Sequence[KnownBoard] | 
         NoGradientRule: mode "train", and an operator cannot be differentiated.
     """
     try:
-        return across(_Units(prepared, chain.mode), chain.stations, chain.objective, known=known)
+        plan = across(_Units(prepared, chain.mode), chain.stations, chain.objective, known=known)
     except DoesNotFit as refusal:
         reason = uncuttable(prepared.frozen(prepared.batches[-1]).graph)
         if not reason:
             raise
         raise DoesNotFit(f"{refusal}; {reason}") from refusal
+    return replace(plan, stages=tuple(_spent(prepared, s, p) for s, p in zip(chain.stations, plan.stages, strict=True)))
+
+
+def _spent(prepared: Prepared, station: Station, stage: StagePlan) -> StagePlan:
+    """A board's stage with formats that use the room it has."""
+    return replace(stage, decision=spent(prepared, station.board, stage.decision, (stage.start, stage.end)))
 
 
 def settle_chain(prepared: Prepared, chain: BoardChain, stages: Stages) -> list[Settled]:
@@ -96,10 +104,13 @@ def called(chain: BoardChain) -> str:
 def _key(prepared: Prepared, chain: BoardChain, plan: ChainPlan) -> Key:
     shares = tuple(len(stage.decision.cuts) + 1 for stage in plan.stages)
     pairs = zip(chain.stations, shares, strict=True)
-    formats = tuple(station.board.quant for station, count in pairs for _ in range(count))
-    some = next((quant for quant in formats if quant != "fp32"), "fp32")
+    stages = zip(pairs, plan.stages, strict=True)
+    formats = tuple(
+        chosen(station.board.quant, stage.decision.formats) for (station, count), stage in stages for _ in range(count)
+    )
+    some = next((s.board.quant for s in chain.stations if s.board.quant != "fp32"), "fp32")
     positions = prepared.cost(plan.micro_batch, chain.mode).nodes(plan.cuts)
-    return Key(chain.mode, some, plan.micro_batch, positions, formats if len(set(formats)) > 1 else (), shares)
+    return Key(chain.mode, some, plan.micro_batch, positions, formats if set(formats) != {some} else (), shares)
 
 
 def _measured(prepared: Prepared, whole: Stage, chain: BoardChain, plan: ChainPlan) -> list[int]:

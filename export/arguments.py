@@ -16,7 +16,8 @@ from devices.plan import Board
 from devices.profile import UnknownProfile
 from devices.profile import names as profile_names
 from devices.stages import Objective, Station
-from export.formats.registry import FORMATS
+from export.formats.grid import SCALES, Grid
+from export.formats.registry import FORMATS, QUANTS
 from export.given import Given, given_by, overruled
 from wire.record import NAME
 
@@ -40,7 +41,23 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument("--labels", type=Path, metavar="FILE", help="the classes of a new head, one per line")
     p.add_argument("--data", type=Path, metavar="FILE.jsonl", help="rows whose labels are the classes")
     p.add_argument("--mode", choices=MODES, help="(default: train where there are classes, else serve)")
-    p.add_argument("--quant", choices=FORMATS, default="int8", help="format of the weights")
+    p.add_argument(
+        "--quant",
+        choices=QUANTS,
+        default="auto",
+        help="format of the weights (default: auto, what errs least within the board's memory and the bytes of int8)",
+    )
+    p.add_argument(
+        "--keep",
+        action="append",
+        default=[],
+        metavar="PATTERN=FORMAT",
+        help="format of the weights whose name matches, * and ? as in a shell; repeat for more",
+    )
+    p.add_argument("--block", type=int, metavar="N", help="weights that share a scale in int4, int8-blocks, nf4, fp4")
+    p.add_argument("--scales", choices=SCALES, default="rounding", help="how int4 and int8-blocks choose their scales")
+    p.add_argument("--zero-points", action="store_true", help="int4 and int8-blocks with zero points")
+    p.add_argument("--nested-scales", action="store_true", help="scales of nf4 and fp4 as 8-bit codes")
     p.add_argument(
         "--strict", action="store_true", help="refuse weights that amplify noise over a fifth more than fp32 does"
     )
@@ -85,7 +102,7 @@ def fleet(options: argparse.Namespace, *, labels: bool) -> Fleet:
         NoAgent: a board that cannot run an agent.
     """
     mode = options.mode or ("train" if labels else "serve")
-    settings = Settings(mode, options.quant, FORMATS, options.profiles)
+    settings = Settings(mode, options.quant, QUANTS, options.profiles)
     devices, chained = list(dict.fromkeys(options.device)), _across(options.across)
     if not devices and not chained and options.fleet is None and any("=" not in text for text in options.budget):
         devices = [UNNAMED]
@@ -160,6 +177,30 @@ def sizes(options: argparse.Namespace) -> dict[str, int]:
         if found.setdefault(name, int(value)) != int(value):
             raise UsageError(f"expected one --size for {name}, found {found[name]} and {value}")
     return found if options.context is None else {**found, "context": options.context}
+
+
+def keeping(options: argparse.Namespace) -> dict[str, str]:
+    """Formats by patterns of the names of weights.
+
+    Raises:
+        UsageError: not PATTERN=FORMAT, or no such format.
+    """
+    found = {}
+    for text in options.keep:
+        pattern, equals, name = text.rpartition("=")
+        if not pattern or not equals or name not in FORMATS:
+            raise UsageError(f"expected --keep PATTERN=FORMAT with one of {', '.join(FORMATS)}, found {text!r}")
+        found[pattern] = name
+    return found
+
+
+def grid(options: argparse.Namespace) -> Grid:
+    """Settings of formats.
+
+    Raises:
+        UsageError: a block that no format has.
+    """
+    return Grid(options.block, options.scales, options.zero_points, options.nested_scales)
 
 
 def states(options: argparse.Namespace) -> dict[str, str]:

@@ -13,7 +13,7 @@ from console.errors import UsageError
 from console.progress import progress
 from console.table import table
 from devices.fleet import known_boards
-from export.arguments import fleet, parser, sizes, states
+from export.arguments import fleet, grid, keeping, parser, sizes, states
 from export.labels import read_labels
 from export.stoppable import stoppable
 from export.summary import closing, summaries
@@ -55,6 +55,8 @@ def export(argv: list[str]) -> int:
             sizes=dimensions,
             states=carried,
             sample=sample,
+            keep=keeping(options),
+            grid=grid(options),
             known=known_boards(options.profiles),
             strict=options.strict,
         )

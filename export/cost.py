@@ -7,7 +7,7 @@ whole model, which is built for this and thrown away.
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 
 import onnx_ir as ir
 
@@ -17,7 +17,7 @@ from export.cut import crossing, is_factor
 from export.flops import moved_bytes, node_flops
 from export.formats.grid import Grid
 from export.formats.registry import FORMATS
-from export.formats.rewrite import Formats, decide, weights_of
+from export.formats.rewrite import Formats, asked_for, decide, weights_of
 from export.gemm import split_gemm
 from export.gradient.backward import LossSpec, build_backward
 from export.gradient.dims import dims_of
@@ -25,19 +25,40 @@ from export.liveness import buffers, live_bytes
 from export.modules import module_path
 from export.values import COST_RANK, constant_nodes, is_weight, reads, value_bytes
 
+MULTIPLY = frozenset({"MatMul", "FusedMatMul", "Conv", "ConvTranspose"})
 MOST_CROSSING = 16  # tensors; a cut that more of them cross is inside something that belongs together
 
 
 @dataclass(frozen=True)
 class Cost:
-    """Units and where they end: `positions[i]` is the node before which unit i + 1 begins."""
+    """Units and where they end: `positions[i]` is the node before which unit i + 1 begins.
+
+    `readers` are the units that read each weight, by its name, and `plain_bytes` what it takes in float32.
+    """
 
     units: tuple[Unit, ...]
     positions: tuple[int, ...]
+    readers: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
+    plain_bytes: Mapping[str, int] = field(default_factory=dict)
 
     def nodes(self, cuts: tuple[int, ...]) -> tuple[int, ...]:
         """Node positions of a plan's cuts."""
         return tuple(self.positions[c - 1] for c in cuts)
+
+    def with_sizes(self, called: str, sizes: Mapping[str, int]) -> tuple[Unit, ...]:
+        """The units with weight bytes of one more way to store weights; `sizes` of those that are not in float32."""
+        less = [0] * len(self.units)
+        for name, size in sizes.items():
+            for unit in self.readers[name]:
+                less[unit] += self.plain_bytes[name] - size
+        return tuple(
+            replace(
+                unit,
+                weight_bytes={**unit.weight_bytes, called: unit.weight_bytes["fp32"] - less[k]},
+                tied={name: {**known, called: sizes.get(name, known["fp32"])} for name, known in unit.tied.items()},
+            )
+            for k, unit in enumerate(self.units)
+        )
 
 
 def cost(
@@ -65,7 +86,9 @@ def cost(
     graph, states = model.graph, states or {}
     positions = legal_cuts(graph)
     unit_of = _unit_of(graph, positions)
-    weights, dequantized, tied = _weights(model, unit_of, formats or {name: name for name in FORMATS}, grid or Grid())
+    read = _readers(graph, unit_of)
+    asked: Mapping[str, Formats] = {"fp32": "fp32", **(formats or {name: name for name in FORMATS})}
+    weights, dequantized, tied = _weights(model, unit_of, read, asked, grid or Grid())
     kept, transient = _activations(model, unit_of, len(positions) + 1, mode)
     slots = _slots(graph, unit_of)
     held = _states(graph, unit_of, states)
@@ -92,7 +115,8 @@ def cost(
         )
         for i in range(len(positions) + 1)
     )
-    return Cost(units, tuple(positions))
+    readers = {str(weight.name): tuple(sorted(own)) for weight, own in read.items()}
+    return Cost(units, tuple(positions), readers, {str(weight.name): value_bytes(weight) for weight in read})
 
 
 def legal_cuts(graph: ir.Graph) -> list[int]:
@@ -131,8 +155,22 @@ def _unit_names(graph: ir.Graph, positions: list[int]) -> list[str]:
     return [module_path(nodes[p].name) or nodes[p].name or nodes[p].op_type for p in (0, *positions)]
 
 
+def _readers(graph: ir.Graph, unit_of: Mapping[ir.Node, int]) -> dict[ir.Value, set[int]]:
+    """The units that read each weight."""
+    readers: dict[ir.Value, set[int]] = {}
+    for node in graph:
+        for value in reads(node):
+            if is_weight(value):
+                readers.setdefault(value, set()).add(unit_of[node])
+    return readers
+
+
 def _weights(
-    model: ir.Model, unit_of: Mapping[ir.Node, int], formats: Mapping[str, Formats], grid: Grid
+    model: ir.Model,
+    unit_of: Mapping[ir.Node, int],
+    readers: Mapping[ir.Value, set[int]],
+    formats: Mapping[str, Formats],
+    grid: Grid,
 ) -> tuple[list[dict[str, int]], list[dict[str, int]], list[dict[str, dict[str, int]]]]:
     """Weight bytes by format, dequantized bytes by shape, and tied weights by name, per unit.
 
@@ -143,14 +181,11 @@ def _weights(
     sizes: list[dict[str, int]] = [dict.fromkeys(after, 0) for _ in range(count)]
     dequantized: list[dict[str, int]] = [{} for _ in range(count)]
     tied: list[dict[str, dict[str, int]]] = [{} for _ in range(count)]
-    readers: dict[ir.Value, set[int]] = {}
-    multiplied: set[tuple[int, ir.Value]] = set()
-    for node in model.graph:
-        for value in reads(node):
-            if is_weight(value):
-                readers.setdefault(value, set()).add(unit_of[node])
-        if node.op_type in {"MatMul", "FusedMatMul"} and node.inputs[1] is not None:
-            multiplied.add((unit_of[node], node.inputs[1]))
+    multiplied = {
+        (unit_of[node], node.inputs[1])
+        for node in model.graph
+        if node.op_type in MULTIPLY and len(node.inputs) > 1 and node.inputs[1] is not None
+    }
     for weight, units in readers.items():
         plain = value_bytes(weight)
         bytes_of = {name: known.get(weight.name or "", plain) for name, known in after.items()}
@@ -171,8 +206,7 @@ def stored_sizes(model: ir.Model, formats: Formats, grid: Grid) -> dict[str, int
         split_gemm(model)
     out = {}
     for weight in weights_of(model):
-        asked = formats if isinstance(formats, str) else formats.get(weight.name, "fp32")
-        found, _ = decide(weight, asked, grid)
+        found, _ = decide(weight, asked_for(weight, formats), grid)
         if found is None or weight.layout is None:
             out[weight.name] = weight.nbytes
         else:

@@ -19,6 +19,7 @@ from devices.plan import Board
 from devices.runtimes import opset_of
 from export import across
 from export.describe import blobs, describe
+from export.formats.grid import Grid
 from export.prepare import Prepared, Wanted, prepare
 from export.settle import Settled, Stages, settle
 from export.variants import refuse_growth
@@ -52,6 +53,8 @@ class ExportRequest:
     serve_graph: bool | None = None
     known: tuple[KnownBoard, ...] | None = None
     sample: Mapping[str, NDArray[Any]] = field(default_factory=dict)
+    keep: Mapping[str, str] = field(default_factory=dict)
+    grid: Grid = field(default_factory=Grid)
     strict: bool = False
 
     @property
@@ -73,6 +76,8 @@ class ExportRequest:
             self.sizes,
             self.states,
             self.sample,
+            self.keep,
+            self.grid,
         )
 
 

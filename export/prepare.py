@@ -14,11 +14,12 @@ from console.errors import DoesNotFit, UnsupportedModel, UsageError
 from devices.enough import KnownBoard
 from devices.plan import MICRO_BATCHES, Board, Decision, fewest_cuts, plan, with_budget
 from export import feeds
+from export.assign import formats_of, spent
 from export.capture import capture
 from export.cost import Cost, cost, uncuttable
 from export.drawn import draw_inputs, fitted, zeros_of
 from export.fold import FLOATS, OPSET, freeze
-from export.formats.rewrite import Formats
+from export.formats.grid import Grid
 from export.formats.stock import Stock
 from export.head import HeadSite, append_head
 from export.sample import check_sample
@@ -46,6 +47,8 @@ class Wanted:
         sizes: of symbolic dimensions, by name.
         states: outputs by the input that they are fed to at the next run, of an ONNX file.
         sample: real input to verify with, by name.
+        keep: formats of weights by patterns of their names.
+        grid: settings of formats.
     """
 
     source: str
@@ -58,6 +61,8 @@ class Wanted:
     sizes: Mapping[str, int] = field(default_factory=dict)
     states: Mapping[str, str] = field(default_factory=dict)
     sample: Mapping[str, NDArray[Any]] = field(default_factory=dict)
+    keep: Mapping[str, str] = field(default_factory=dict)
+    grid: Grid = field(default_factory=Grid)
 
 
 @dataclass
@@ -73,6 +78,9 @@ class Prepared:
     opset: int = OPSET
     serve_graph: bool | None = None
     stock: Stock = field(default_factory=Stock)
+    keep: Mapping[str, str] = field(default_factory=dict)
+    work: Path | None = None
+    errors: Mapping[str, Mapping[str, float]] | None = None
     _frozen: dict[int, ir.Model] = field(default_factory=dict)
     _costs: dict[tuple[int, str], Cost] = field(default_factory=dict)
 
@@ -97,7 +105,7 @@ class Prepared:
         """Its numbers for the planner."""
         if (batch, mode) not in self._costs:
             states = {pair.input: pair.output for pair in self.captured.states}
-            formats: dict[str, Formats] = {name: name for name in self.formats}
+            formats = {name: formats_of(self, name) for name in self.formats}
             self._costs[batch, mode] = cost(self.frozen(batch), batch, mode, formats, self.stock.grid, states)
         return self._costs[batch, mode]
 
@@ -171,7 +179,8 @@ class Prepared:
                 break
         if best is None:
             raise self._refusal(board, known)
-        return best, self.cost(best.micro_batch, board.mode).nodes(best.cuts)
+        numbers = self.cost(best.micro_batch, board.mode)
+        return spent(self, board, best), numbers.nodes(best.cuts)
 
     def _refusal(self, board: Board, known: Sequence[KnownBoard] | None) -> DoesNotFit:
         """The planner's words for the smallest micro-batch, and why there are few cuts if that is why."""
@@ -208,7 +217,18 @@ def prepare(request: Wanted, formats: tuple[str, ...], modes: tuple[str, ...], w
                 f"found none in {captured.name}; leave --labels out to export it with its own outputs"
             )
         head = append_head(captured.model, captured.hidden, captured.modality, request.classes)
-    prepared = Prepared(captured, sites, head, request.classes, sequence, formats, serve_graph=request.serve_graph)
+    prepared = Prepared(
+        captured,
+        sites,
+        head,
+        request.classes,
+        sequence,
+        formats,
+        serve_graph=request.serve_graph,
+        stock=Stock(request.grid),
+        keep=request.keep,
+        work=work,
+    )
     return _with_sample(prepared, request.sample) if request.sample else prepared
 
 

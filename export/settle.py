@@ -13,7 +13,7 @@ from devices.memory import MIB, WORKER_BASE_BYTES, base_bytes
 from devices.plan import Board, Decision, needs
 from export.measure import Measurer
 from export.prepare import Prepared
-from export.stage import Key, Stage, build_stage, measure_stage, verify_stage
+from export.stage import Key, Stage, build_stage, chosen, measure_stage, verify_stage
 from export.values import value_bytes
 from wire.manifest import Chain, Options
 
@@ -57,7 +57,9 @@ class Stages:
             VerificationError: a graph does not run.
             NoGradientRule: an operator cannot be differentiated.
         """
-        return self.made(Key(board.mode, board.quant, decision.micro_batch, positions), decision.rank, board.name)
+        formats = (chosen(board.quant, decision.formats),) if decision.formats else ()
+        key = Key(board.mode, board.quant, decision.micro_batch, positions, formats)
+        return self.made(key, decision.rank, board.name)
 
     def made(self, key: Key, rank: int, name: str) -> Stage:
         """The stage of a key, for a board or a chain that is called so.

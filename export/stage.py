@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from export.apart import apart
 from export.build import Piece, build, twin
 from export.chain import Chain, Graph, Link
 from export.drawn import draw_inputs
+from export.formats.rewrite import Formats
 from export.measure import CANDIDATES, Measurer, Peak, kernels
 from export.oracle.check import check_nodes
 from export.predict import predict
@@ -30,16 +32,25 @@ GOLDEN_RANK = 2
 CHECK_RANK = 4
 
 
+Chosen = str | tuple[tuple[str, str], ...]
+
+
+def chosen(quant: str, formats: Mapping[str, str]) -> Chosen:
+    """Formats of weights as a part of a key; those of `quant` where there are none."""
+    return tuple(sorted(formats.items())) if formats else quant
+
+
 @dataclass(frozen=True)
 class Key:
     """What makes two boards share their graphs.
 
     Attributes:
         mode: of the boards.
-        quant: format of the weights; of a chain of several formats one that is not float32.
+        quant: what was asked for; of a chain of several formats one that is not float32.
         micro_batch: items per run.
         positions: of the cuts, as nodes.
-        formats: one per segment where a chain of boards has several.
+        formats: of the segments where they are not `quant`: one, or as pairs of weight and format; one for all segments
+            or one for each.
         shares: number of segments of each board of a chain; empty for one board.
     """
 
@@ -47,7 +58,7 @@ class Key:
     quant: str
     micro_batch: int
     positions: tuple[int, ...]
-    formats: tuple[str, ...] = ()
+    formats: tuple[Chosen, ...] = ()
     shares: tuple[int, ...] = ()
 
 
@@ -88,10 +99,10 @@ def build_stage(prepared: Prepared, key: Key, folder: Path) -> Stage:
         NoGradientRule: mode "train", and an operator cannot be differentiated.
         StorageError: the folder cannot be written.
     """
-    quant = key.formats or key.quant
-    pieces = build(
-        prepared.frozen(key.micro_batch), key.positions, key.mode, quant, prepared.stock, prepared.serves(key.mode)
-    )
+    formats: list[Formats] = [f if isinstance(f, str) else dict(f) for f in key.formats or (key.quant,)]
+    quant = formats[0] if len(formats) == 1 else formats
+    frozen, serves = prepared.frozen(key.micro_batch), prepared.serves(key.mode)
+    pieces = build(frozen, key.positions, key.mode, quant, prepared.stock, serves)
     stage = Stage(key, folder, pieces, [])
     stage.links = _write(pieces, "shipped", folder)
     return stage

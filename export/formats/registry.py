@@ -23,6 +23,8 @@ STORED: dict[str, Format] = {
     )
 }
 FORMATS = ("fp32", *STORED)
+AUTO = "auto"  # chosen weight by weight (`export.choice`)
+QUANTS = (AUTO, *FORMATS)
 
 
 def stored_as(asked: str, layout: Layout, grid: Grid) -> tuple[Format | None, str]:

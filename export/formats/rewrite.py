@@ -68,8 +68,7 @@ def quantize_weights(
         split_gemm(model)
     reports = []
     for weight in weights_of(model):
-        asked = formats if isinstance(formats, str) else formats.get(weight.name, "fp32")
-        found, reason = decide(weight, asked, stock.grid)
+        found, reason = decide(weight, asked_for(weight, formats), stock.grid)
         if found is None or weight.layout is None:
             reports.append(WeightReport(weight.name, "fp32", weight.nbytes, weight.nbytes, reason=reason))
         else:
@@ -102,12 +101,15 @@ def _weight(graph: ir.Graph, value: ir.Value, shape: tuple[int, ...]) -> Weight:
     return Weight(value, None, layout) if isinstance(layout, str) else Weight(value, layout, "")
 
 
+def asked_for(weight: Weight, formats: Formats) -> str:
+    """The format that is asked for: that of all weights, or its own; fp32 where no format was found for it."""
+    return formats if isinstance(formats, str) else formats.get(weight.name, "fp32")
+
+
 def decide(weight: Weight, asked: str, grid: Grid) -> tuple[Format | None, str]:
     """The format that a weight gets, None for fp32, and why it is not the one that was asked for."""
-    if asked == "fp32":
-        return None, "fp32 was asked for"
-    if weight.layout is None:
-        return None, weight.reason
+    if weight.layout is None or asked == "fp32":
+        return None, weight.reason or "fp32 was asked for"
     return stored_as(asked, weight.layout, grid)
 
 

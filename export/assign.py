@@ -1,0 +1,129 @@
+"""Which format each weight of a model gets: what `--quant` and `--keep` say, and for a board what it has room for."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING
+
+from devices.formats import Layer, Option, kept
+from devices.plan import Board, Decision, needs, with_budget
+from devices.units import Unit
+from export import sensitivity
+from export.apart import apart
+from export.choice import CANDIDATES, Weighed, by_segment, smallest, spend, weighed
+from export.formats.registry import AUTO, STORED
+from export.formats.rewrite import Formats, weights_of
+
+if TYPE_CHECKING:
+    from export.prepare import Prepared
+
+
+def formats_of(prepared: Prepared, quant: str) -> Formats:
+    """The formats that a board's `quant` stands for before anything is cut.
+
+    Raises:
+        UsageError: `--keep` names a layer that is not there, or a format that it cannot take.
+        UnsupportedModel: a weight holds NaN or infinity.
+    """
+    if quant == AUTO:
+        return smallest(_weighed(prepared, prepared.batches[-1]), prepared.stock.grid)
+    if not prepared.keep:
+        return quant
+    layers, grid = [], prepared.stock.grid
+    for weight in weights_of(prepared.frozen(prepared.batches[-1])):
+        layout = weight.layout
+        own = [] if layout is None else [f for f, fmt in STORED.items() if not fmt.refuses(layout, grid)]
+        layers.append(Layer(weight.name, tuple(Option(f, 0, 0.0) for f in ("fp32", *own))))
+    asked = kept(layers, prepared.keep)
+    return {
+        now.name: now.options[0].format if now.options != before.options else quant
+        for now, before in zip(asked, layers, strict=True)
+    }
+
+
+def spent(prepared: Prepared, board: Board, decision: Decision, span: tuple[int, int] | None = None) -> Decision:
+    """A board's decision with formats that use the room it has, and what is predicted with them.
+
+    Args:
+        prepared: the model.
+        board: asks for `auto`, or the decision is returned as it is but for formats that it was made with.
+        decision: cuts for the smallest formats.
+        span: the units of the board, where it runs some only.
+    """
+    if board.quant != AUTO:
+        given = formats_of(prepared, board.quant)
+        return decision if isinstance(given, str) else replace(decision, formats=given)
+    first, stop = span or (0, len(prepared.cost(decision.micro_batch, board.mode).units))
+    chosen = _chosen(prepared, board, decision, (first, stop))
+    units = units_with(prepared, board, decision.micro_batch, chosen)
+    ranked = replace(with_budget(board, board.budget_bytes), rank=decision.rank)
+    after = needs(units, ranked, decision.cuts, decision.micro_batch, span=(first, stop))
+    reasons = (*decision.reasons, _said(prepared, decision.micro_batch, chosen))
+    return replace(decision, predicted_bytes=tuple(n.total for n in after), reasons=reasons, formats=chosen)
+
+
+def units_with(prepared: Prepared, board: Board, batch: int, formats: Mapping[str, str]) -> tuple[Unit, ...]:
+    """The units of a model with weights in some formats, under the name of the board's `quant`."""
+    numbers = prepared.cost(batch, board.mode)
+    return numbers.with_sizes(board.quant, _sizes(prepared, batch, formats)) if formats else numbers.units
+
+
+def _chosen(prepared: Prepared, board: Board, decision: Decision, span: tuple[int, int]) -> dict[str, str]:
+    """Segment by segment; a weight that several read has the format of the first."""
+    batch, grid = decision.micro_batch, prepared.stock.grid
+    numbers, small = prepared.cost(batch, board.mode), formats_of(prepared, AUTO)
+    least = _sizes(prepared, batch, small if isinstance(small, dict) else {})
+    ranked = replace(with_budget(board, board.budget_bytes), rank=decision.rank)
+    taken = needs(numbers.units, ranked, decision.cuts, batch, span=span)
+    weights, chosen = _weighed(prepared, batch), dict[str, str]()
+    for need, own in zip(taken, by_segment(numbers.readers, decision.cuts, span), strict=True):
+        here = [w for w in weights if w.name in own]
+        least_bytes = sum(least[w.name] for w in here)
+        room = max(least_bytes, board.budget_bytes - need.total + least_bytes)
+        chosen |= spend(here, grid, board.cpu, room, least_bytes, chosen, written=board.mode == "train")
+    return chosen
+
+
+def _weighed(prepared: Prepared, batch: int) -> list[Weighed]:
+    """The weights with the errors of the formats that `auto` may give them, or of the one that is kept."""
+    found = weighed(prepared.frozen(batch), _measured(prepared))
+    layers = [Layer(w.name, tuple(Option(f, 0, 0.0) for f in w.errors)) for w in found]
+    fixed = kept(layers, prepared.keep) if prepared.keep else layers
+    out = []
+    for w, now, before in zip(found, fixed, layers, strict=True):
+        free = now.options == before.options
+        allowed = ("fp32", *CANDIDATES) if free else (now.options[0].format,)
+        out.append(replace(w, errors={f: e for f, e in w.errors.items() if f in allowed}))
+    return out
+
+
+def _measured(prepared: Prepared) -> Mapping[str, Mapping[str, float]]:
+    """Errors by weight and format, measured once, in a process of its own."""
+    if prepared.errors is None:
+        formats = [f for f in STORED if f in {*CANDIDATES, *prepared.keep.values()}]
+        with TemporaryDirectory(prefix=".probe-", dir=prepared.work) as folder:
+            prepared.errors = apart(lambda: sensitivity.measure(prepared, formats, Path(folder)))
+    return prepared.errors
+
+
+def _sizes(prepared: Prepared, batch: int, formats: Mapping[str, str]) -> dict[str, int]:
+    """Bytes of weights that are not in float32."""
+    layouts = {w.name: w.layout for w in weights_of(prepared.frozen(batch)) if w.layout is not None}
+    return {
+        name: STORED[fmt].stored_bytes(layouts[name], prepared.stock.grid)
+        for name, fmt in formats.items()
+        if fmt != "fp32" and name in layouts
+    }
+
+
+def _said(prepared: Prepared, batch: int, formats: Mapping[str, str]) -> str:
+    """The choice, as a sentence."""
+    errors = {w.name: w.errors for w in _weighed(prepared, batch)}
+    total = sum(errors[name][fmt] for name, fmt in formats.items())
+    counts = Counter(formats.values())
+    what = ", ".join(f"{counts[f]} in {f}" for f in ("fp32", *STORED) if f in counts)
+    return f"formats chosen: weights {what}; predicted relative error of the outputs {total**0.5:.2g}"

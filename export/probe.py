@@ -1,0 +1,101 @@
+"""A model that can be listened to: every layer's input and output can be fetched, and noise fed to its output."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import onnx_ir as ir
+from numpy.typing import NDArray
+
+from export.chain import Graph
+from export.edit import Edit, redirect
+from export.formats.layout import Layout
+from export.formats.rewrite import Weight, weights_of
+from export.gradient.present import present
+
+if TYPE_CHECKING:
+    from export.prepare import Prepared
+
+SEEDS = (11, 12, 13)
+Array = NDArray[Any]
+
+
+@dataclass(frozen=True)
+class Probe:
+    """A weight in the probing graph: what reads it, and the names of what goes in, what comes out and its noise."""
+
+    weight: Weight
+    layout: Layout
+    fed: ir.Value
+    made: str
+    noise: str
+
+
+def put_probes_in(model: ir.Model) -> list[Probe]:
+    """Let the first reader of every weight add a noise that is fed, in place."""
+    graph, probes = model.graph, list[Probe]()
+    for weight in weights_of(model):
+        if weight.layout is None:
+            continue
+        node = next(iter(weight.value.uses())).node
+        read, made = present(node.inputs[1 if weight.layout.kind == "table" else 0]), node.outputs[0]
+        noise = ir.val(f"noise/{len(probes)}", ir.DataType.FLOAT, [f"n{len(probes)}.{d}" for d in made.shape or ()])
+        noise.const_value = ir.tensor(np.zeros([1] * len(noise.shape or ()), np.float32), name=noise.name)
+        graph.inputs.append(noise)
+        graph.register_initializer(noise)
+        edit = Edit(graph, str(noise.name))
+        noisy = edit.op("Add", made, noise, like=made)
+        edit.put_after(node)
+        redirect(made, noisy, edit.nodes)
+        probes.append(Probe(weight, weight.layout, read, str(made.name), str(noise.name)))
+    for name in {name for probe in probes for name in (str(probe.fed.name), probe.made)}:
+        value = next(v for v in _values(graph) if v.name == name)
+        if not value.is_graph_output() and not value.is_graph_input() and not value.is_initializer():
+            graph.outputs.append(value)
+    return probes
+
+
+def _values(graph: ir.Graph) -> list[ir.Value]:
+    made = [value for node in graph for value in node.outputs]
+    return [*graph.inputs, *graph.initializers.values(), *made]
+
+
+class Session:
+    """The probing graph over the calibration input."""
+
+    def __init__(self, prepared: Prepared, graph: Graph, batch: int, constants: Mapping[str, Array]) -> None:
+        self.graph, self.judged, self.constants = graph, prepared.judged, constants
+        pairs = [(pair.input, pair.output) for pair in prepared.captured.states]
+        samples = prepared.samples(batch, None)
+        if not pairs:
+            samples += [run for seed in SEEDS for run in prepared.samples(batch, seed)]
+        held: Mapping[str, Array] = prepared.states(batch)
+        self.runs: list[dict[str, Array]] = []
+        for run in samples:
+            self.runs.append({**run, **held})
+            if pairs:
+                values = self.fetch(self.runs[-1], [output for _, output in pairs])
+                held = {given: values[output] for given, output in pairs}
+        # states make the last run the richest; without, the first is the real one
+        self.at = len(self.runs) - 1 if pairs else 0
+        self.chosen = self.runs[self.at]
+        self.outputs = self.fetch(self.chosen, self.judged)
+
+    def fetch(self, feeds: Mapping[str, Array], names: Sequence[str]) -> dict[str, Array]:
+        """Some values of a run; those that are fed or constant are as they are."""
+        asked = [name for name in dict.fromkeys(names) if name in self.graph.outputs]
+        made = self.graph.session.run(asked, self.graph.feeds(feeds)) if asked else []
+        found = dict(zip(asked, made, strict=True))
+        known = {**self.constants, **feeds, **found}
+        return {name: known[name] for name in names}
+
+    def change(self, noise: Mapping[str, Array]) -> float:
+        """|o' - o|^2 / |o|^2, the mean over the judged outputs."""
+        found, ratios = self.fetch({**self.chosen, **noise}, self.judged), []
+        for name, exact in self.outputs.items():
+            size = float(np.square(exact, dtype=np.float64).sum())
+            ratios.append(float(np.square(found[name] - exact, dtype=np.float64).sum()) / size if size else 0.0)
+        return float(np.mean(ratios)) if ratios else 0.0
