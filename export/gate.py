@@ -23,7 +23,7 @@ from export.edit import Edit, redirect
 from export.gradient.dims import shape_of
 from export.report.variant import Noise, noise_of
 from export.values import is_weight
-from quant.amplification import DRAWS, changes, noised, summed
+from quant.amplification import DRAWS, ROUNDED_SIZES, SIZES, changes, noised, summed
 
 Array = NDArray[Any]
 
@@ -225,19 +225,22 @@ def _compared(into: tuple[Array, Array], outputs: Sequence[tuple[Array, Array]],
     return exact[told] / moved[told], variant[told] / moved[told]
 
 
-def measure(benches: Sequence[Bench], judged: Sequence[str], sizes: Sequence[float]) -> Noise | None:
+def measure(benches: Sequence[Bench], judged: Sequence[str], *, rounded: bool) -> Noise | None:
     """Amplification in fp32 and in the variant at every size, of the output for which it grew most.
+
+    `rounded`: the variant rounds activations, see `rounds_activations`.
 
     None where no output is ever different from zero.
 
     Raises:
         VerificationError: with noise the variant computes no numbers where fp32 does.
     """
+    sizes = ROUNDED_SIZES if rounded else SIZES
     trials = {s: [bench.ratios(judged, s, draw) for bench in benches for draw in range(DRAWS)] for s in sizes}
     found: list[Noise] = []
     for name in judged:
         joined = [[np.concatenate([t[name][which] for t in trials[size]]) for size in sizes] for which in (0, 1)]
         if all(len(ratios) for ratios in joined[0]):
             exact, variant = ([summed(*one) for one in zip(sizes, ratios, strict=True)] for ratios in joined)
-            found.append(noise_of(benches[0].where.names, name, exact, variant))
+            found.append(noise_of(benches[0].where.names, name, exact, variant, rounded=rounded))
     return max(found, key=lambda noise: noise.growth, default=None)

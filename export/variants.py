@@ -19,7 +19,6 @@ from export.gate import Bench, Feed, entrance, measure, opened, rounds_activatio
 from export.prepare import Prepared
 from export.report.variant import MOST_FLIPS, Decided, Noise, Turned, Variant, noise_words
 from export.values import is_weight
-from quant.amplification import ROUNDED_SIZES, SIZES
 from quant.variants import MOST_CLASSES, decisions, turn
 from wire.record import plain, read_record
 
@@ -92,9 +91,9 @@ def _noise(prepared: Prepared, both: Both, feeds: Sequence[Feed]) -> tuple[Noise
     where = entrance(both.pieces, feeds[0].runs[0])
     if where is None:
         return None, "there is no float input, and no table in which an input is looked up"
-    sizes = ROUNDED_SIZES if rounds_activations(both.pieces) else SIZES
+    rounded = rounds_activations(both.pieces)
     with opened(both.exact, where) as exact, opened(both.variant, where) as variant:
-        found = measure([Bench(exact, variant, where, feed) for feed in feeds], prepared.judged, sizes)
+        found = measure([Bench(exact, variant, where, feed) for feed in feeds], prepared.judged, rounded=rounded)
     return found, "" if found else "every output is zero"
 
 

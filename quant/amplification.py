@@ -17,9 +17,14 @@ Differences are relative so that one bar serves every model. Both nets get the s
 to one it adds to the other.
 
 Sizes: where only weights are rounded, f is as smooth as before, and 0.1 % and 1 % are small and far above float32.
-Where activations are rounded to 8 bits, every input lies up to half a step from its integer, and a step is 2 max|x| /
-255, one or two per cent of a typical entry: noise below that either vanishes or is rounded up to a whole step, which
-says nothing of the net. There the sizes are 3 % and 10 %.
+Where activations are rounded to 8 bits, a step is 2 max|x| / 255, one or two per cent of a typical entry and more where
+few entries are large: noise moves some entries over a whole step, which moves the output by a share r of it however
+small the noise is. That r is what rounding costs without noise as well, and would pass for amplification. There two
+sizes are taken, 3 % and 20 %, and the two parts are told apart: what rounding adds is independent of what noise adds,
+
+    d_i^2 = (a s_i)^2 + r^2   with   d_i = |f(x + e) - f(x)| / |f(x)| at the size s_i,
+
+so a^2 = (d_2^2 - d_1^2) / (s_2^2 - s_1^2) is the amplification without it.
 """
 
 from __future__ import annotations
@@ -33,7 +38,7 @@ import numpy.typing as npt
 from wire.philox import key_of
 
 SIZES = (1e-3, 1e-2)  # |e| / |x|
-ROUNDED_SIZES = (3e-2, 1e-1)  # of nets that round their activations
+ROUNDED_SIZES = (3e-2, 2e-1)  # of nets that round their activations
 DRAWS = 3
 HIGH = 0.95  # the quantile that stands for the sup
 GROWTH_BAR = 1.2
@@ -131,11 +136,23 @@ def summed(size: float, ratios: npt.ArrayLike) -> Amplification:
     return Amplification(size, float(np.median(r)), float(np.quantile(r, HIGH)))
 
 
-def growth(exact: Sequence[Amplification], variant: Sequence[Amplification], bar: float = GROWTH_BAR) -> Growth:
+def growth(
+    exact: Sequence[Amplification],
+    variant: Sequence[Amplification],
+    *,
+    rounded: bool = False,
+    bar: float = GROWTH_BAR,
+) -> Growth:
     """The gate: the size of noise, and median or 95 % quantile, at which a variant is furthest above the exact net.
 
+    Args:
+        exact: of the exact net, by size.
+        variant: of the variant, with the same sizes.
+        rounded: whether the variant rounds activations; medians without what that adds are then compared.
+        bar: what the ratio may be.
+
     Raises:
-        ValueError: there is no size, or the two were not measured with the same ones.
+        ValueError: there is no size (or fewer than two for `rounded`), or the two were not measured with the same ones.
 
     >>> growth([Amplification(0.01, 2.0, 2.5)], [Amplification(0.01, 3.0, 3.5)]).ratio
     1.5
@@ -143,11 +160,36 @@ def growth(exact: Sequence[Amplification], variant: Sequence[Amplification], bar
     sizes = [[one.size for one in each] for each in (exact, variant)]
     if not exact or sizes[0] != sizes[1]:
         raise ValueError(f"expected both nets with noise of the same sizes, found {sizes[0]} and {sizes[1]}")
-    found = []
-    for e, v in zip(exact, variant, strict=True):
-        for high, first, second in ((False, e.median, v.median), (True, e.high, v.high)):
-            found.append(Growth(e.size, high, first, second, float(heard(second) / heard(first)), bar))
+    if rounded:
+        figures = [(sizes[0][-1], False, without_rounding(exact)[0], without_rounding(variant)[0])]
+    else:
+        pairs = list(zip(exact, variant, strict=True))
+        figures = [(e.size, False, e.median, v.median) for e, v in pairs]
+        figures += [(e.size, True, e.high, v.high) for e, v in pairs]
+    found = [Growth(*one, ratio=heard(one[3]) / heard(one[2]), bar=bar) for one in figures]
     return max(found, key=lambda one: np.inf if np.isnan(one.ratio) else one.ratio)
+
+
+def without_rounding(found: Sequence[Amplification]) -> tuple[float, float]:
+    """Median amplification a, and the share r of the output that rounding activations alone moves.
+
+    From the first and the last size. Where the larger noise moves the output less than the smaller, a is zero.
+
+    Raises:
+        ValueError: there are no two sizes in ascending order.
+
+    >>> a, r = without_rounding([Amplification(s, (4 + (0.1 / s) ** 2) ** 0.5, 0.0) for s in (0.03, 0.2)])
+    >>> round(a, 6), round(r, 6)
+    (2.0, 0.1)
+    """
+    first, last = found[0], found[-1]
+    apart = last.size**2 - first.size**2
+    if apart <= 0:
+        raise ValueError(f"expected noise of two sizes, the larger one last, found {[one.size for one in found]}")
+    d1, d2 = ((one.median * one.size) ** 2 for one in (first, last))
+    slope, rest = (d2 - d1) / apart, (d1 * last.size**2 - d2 * first.size**2) / apart
+    # NaN stays NaN: it must not pass for nothing
+    return float(np.sqrt(np.maximum(slope, 0.0))), float(np.sqrt(np.maximum(rest, 0.0)))
 
 
 def heard(amplification: float) -> float:

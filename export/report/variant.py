@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from quant.amplification import Amplification, growth
+from quant.amplification import Amplification, growth, without_rounding
 from quant.variants import ClassAngles, Flip
 from wire.record import at_least
 
@@ -35,6 +35,7 @@ class Noise:
         sizes: of the noise, one or more.
         growth: the largest of variant / exact.
         bar: above this it is reported.
+        rounding: the share of the output that rounding activations alone moves, where the variant does that.
     """
 
     enters: tuple[str, ...]
@@ -42,6 +43,7 @@ class Noise:
     sizes: tuple[Amplified, ...]
     growth: float = field(metadata=at_least(0))
     bar: float = field(metadata=at_least(0))
+    rounding: float | None = None
     extra: dict[str, Any] = field(default_factory=dict)
 
     @property
@@ -88,15 +90,23 @@ class Variant:
     extra: dict[str, Any] = field(default_factory=dict)
 
 
-def noise_of(enters: tuple[str, ...], output: str, exact: list[Amplification], variant: list[Amplification]) -> Noise:
-    """A record of what was measured.
+def noise_of(
+    enters: tuple[str, ...],
+    output: str,
+    exact: Sequence[Amplification],
+    variant: Sequence[Amplification],
+    *,
+    rounded: bool = False,
+) -> Noise:
+    """A record of what was measured; `rounded`: the variant rounds activations.
 
     >>> noise_of(("x",), "y", [Amplification(0.01, 2.0, 2.5)], [Amplification(0.01, 3.0, 3.5)]).growth
     1.5
     """
     sizes = tuple(Amplified(e.size, e.median, v.median, e.high, v.high) for e, v in zip(exact, variant, strict=True))
-    found = growth(exact, variant)
-    return Noise(enters, output, sizes, found.ratio, found.bar)
+    found = growth(exact, variant, rounded=rounded)
+    rounding = without_rounding(variant)[1] if rounded else None
+    return Noise(enters, output, sizes, found.ratio, found.bar, rounding)
 
 
 def noise_words(quant: str, noise: Noise) -> str:
@@ -106,9 +116,10 @@ def noise_words(quant: str, noise: Noise) -> str:
     'int8 amplifies small noise on x 1.50 times as much as fp32 (bar 1.2, at y)'
     """
     entered = ", ".join(noise.enters)
+    rounding = "" if noise.rounding is None else f", rounding alone moves it by {noise.rounding:.1%}"
     return (
         f"{quant} amplifies small noise on {entered} {noise.growth:.2f} times as much as fp32 "
-        f"(bar {noise.bar:g}, at {noise.output})"
+        f"(bar {noise.bar:g}, at {noise.output}{rounding})"
     )
 
 

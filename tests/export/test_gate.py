@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import onnx
+import onnx_ir as ir
 import pytest
 from onnx import helper, numpy_helper
+from onnxruntime.quantization import QuantType, quantize_dynamic
 
 from console.errors import VerificationError
-from export.chain import Chain
+from export.capture import capture
+from export.chain import Chain, Link
 from export.cli import export
 from export.cli_inspect import inspect
-from export.gate import entrance, opened
+from export.gate import Bench, entrance, measure, opened, rounds_activations
+from export.head import append_head
 from export.prepare import Prepared, Wanted, prepare
 from export.report.variant import MOST_FLIPS, Variant
 from export.sample import read_sample
@@ -23,6 +28,7 @@ from export.stage import Key, Stage, build_stage, verify_stage
 from export.variants import items, refuse_growth
 from quant.int8 import dequantize_rows, quantize_rows
 from quant.variants import decisions
+from tests.export.runtime import hidden_of
 from tests.export.test_chain import prepared_from, stage_of
 from wire.bundle import MANIFEST
 from wire.manifest import parse_manifest
@@ -243,3 +249,30 @@ def test_strict_refuses_it_and_leaves_nothing(tmp_path: Path) -> None:
     assert not (tmp_path / "out").exists()
     (tmp_path / "fair").mkdir()
     assert export(command(tmp_path / "fair", FAIR, "--strict", "--json")) == 0
+
+
+def test_a_runtime_that_rounds_activations_is_measured_without_that(vit_folder: Path, tmp_path: Path) -> None:
+    """onnxruntime's dynamic int8 moves the output by rounding alone at any noise; what is left is that of fp32."""
+    captured = capture(str(vit_folder), "feature-extraction", tmp_path / "work")
+    head = append_head(captured.model, hidden_of(captured), captured.modality, 3)
+    prepared = Prepared(captured, [], head, 3, None, ("fp32",))
+    stage = build_stage(prepared, Key("serve", "fp32", 4, ()), tmp_path / "stage")
+    onnx.save(onnx.load(stage.links[0].forward), tmp_path / "plain.onnx")
+    quantize_dynamic(tmp_path / "plain.onnx", tmp_path / "dynamic.onnx", weight_type=QuantType.QInt8)
+
+    piece = stage.pieces[0]
+    rounding = replace(piece, shipped={"forward": ir.load(tmp_path / "dynamic.onnx")})
+    assert (rounds_activations([piece]), rounds_activations([rounding])) == (False, True)
+
+    chains = [Chain([Link("segment0", tmp_path / f"{name}.onnx")]) for name in ("plain", "dynamic")]
+    feeds = items(prepared, 4)
+    where = entrance([piece], feeds[0].runs[0])
+    assert where is not None
+    benches = [Bench(*chains, where, feed) for feed in feeds]
+    plain, apart = (measure(benches, prepared.judged, rounded=rounded) for rounded in (False, True))
+    assert plain is not None
+    assert apart is not None
+    assert plain.growth > 2
+    assert apart.growth == pytest.approx(1.0, abs=0.1)
+    assert apart.rounding is not None
+    assert 0 <= apart.rounding < 0.03

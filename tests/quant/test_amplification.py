@@ -6,7 +6,17 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 
-from quant.amplification import HIGH, SIZES, Amplification, changes, growth, noised, summed
+from quant.amplification import (
+    HIGH,
+    ROUNDED_SIZES,
+    SIZES,
+    Amplification,
+    changes,
+    growth,
+    noised,
+    summed,
+    without_rounding,
+)
 from quant.int8 import dequantize_rows, quantize_rows
 from tests.quant.nodes import gaussian
 
@@ -103,19 +113,28 @@ def test_a_variant_that_amplifies_on_few_samples_is_flagged_by_the_quantile() ->
     assert 2.5 < found.ratio < 3.5
 
 
-def test_rounded_inputs_say_nothing_below_their_step() -> None:
-    """An 8-bit input rounds noise of 0.1 % to whole steps, which looks like amplification; at 10 % it does not."""
+def test_rounding_of_activations_is_told_apart() -> None:
+    """An 8-bit input looks like amplification at small noise; without what rounding adds it is fp32's, as is known."""
     rng = np.random.default_rng(5)
     x, w = rng.standard_normal((8, 400)), gaussian(60, 400).astype(np.float64)
     step = 2 * np.abs(x).max() / 255
 
-    def rounded(r: np.ndarray) -> np.ndarray:
-        return np.asarray(np.round(r / step) * step @ w.T)
+    def net(gain: float, step: float = 0.0) -> list[Amplification]:
+        def f(r: np.ndarray) -> np.ndarray:
+            return np.asarray(300.0 + gain * ((np.round(r / step) * step if step else r) @ w.T))
 
-    exact = [measured(lambda r: r @ w.T, x, (size,)) for size in (1e-3, 1e-1)]
-    variant = [measured(rounded, x, (size,)) for size in (1e-3, 1e-1)]
-    assert growth(exact[0], variant[0]).ratio > 2
-    assert growth(exact[1], variant[1]).passes
+        return measured(f, x, ROUNDED_SIZES)
+
+    exact, variant = net(1.0), net(1.0, 2.5 * step)
+    assert not growth(exact, variant).passes
+    found = growth(exact, variant, rounded=True)
+    assert found.ratio == pytest.approx(1.0, abs=0.05)
+    # rounding to s is an error of s / sqrt(12) per entry, redrawn by the noise: sqrt(2) of it, through W
+    moved = 2.5 * step / math.sqrt(6) * np.linalg.norm(w) / np.linalg.norm(300.0 + x @ w.T, axis=1)
+    assert without_rounding(variant)[1] == pytest.approx(float(np.median(moved)), rel=0.25)
+    assert without_rounding(exact)[1] < 0.1 * float(np.median(moved))
+    # what truly amplifies is still seen
+    assert growth(exact, net(1.5, 2.5 * step), rounded=True).ratio == pytest.approx(1.5, abs=0.1)
 
 
 def test_what_has_no_length_has_no_figure() -> None:
@@ -135,6 +154,10 @@ def test_the_gate_is_never_passed_by_nan() -> None:
         growth([one], [Amplification(0.1, 1.0, 1.0)])
     with pytest.raises(ValueError, match="same sizes"):
         growth([], [])
+    with pytest.raises(ValueError, match="of two sizes, the larger one last"):
+        growth([one], [one], rounded=True)
+    pair = [Amplification(size, 1.0, 1.0) for size in ROUNDED_SIZES]
+    assert not growth(pair, [Amplification(size, float("nan"), 1.0) for size in ROUNDED_SIZES], rounded=True).passes
     with pytest.raises(ValueError, match="at least one sample"):
         summed(0.01, [])
     assert summed(0.01, np.arange(101.0)).high == 100 * HIGH
