@@ -264,11 +264,11 @@ def test_a_runtime_that_rounds_activations_is_measured_without_that(vit_folder: 
     rounding = replace(piece, shipped={"forward": ir.load(tmp_path / "dynamic.onnx")})
     assert (rounds_activations([piece]), rounds_activations([rounding])) == (False, True)
 
-    chains = [Chain([Link("segment0", tmp_path / f"{name}.onnx")]) for name in ("plain", "dynamic")]
+    exact, variant = (Chain([Link("segment0", tmp_path / f"{name}.onnx")]) for name in ("plain", "dynamic"))
     feeds = items(prepared, 4)
     where = entrance([piece], feeds[0].runs[0])
     assert where is not None
-    benches = [Bench(*chains, where, feed) for feed in feeds]
+    benches = [Bench(exact, variant, where, feed) for feed in feeds]
     plain, apart = (measure(benches, prepared.judged, rounded=rounded) for rounded in (False, True))
     assert plain is not None
     assert apart is not None
