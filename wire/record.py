@@ -130,13 +130,13 @@ def _mapping(arguments: tuple[Any, ...], value: object, at: str, limits: Mapping
 
 
 def _scalar(hint: Any, value: object, at: str, limits: Mapping[str, Any], problems: list[str]) -> Any:
-    if hint is float and isinstance(value, int) and not isinstance(value, bool):
+    if hint is float and isinstance(value, int) and not isinstance(value, bool) and abs(value) < LARGEST:
         value = float(value)
+    if hint in (int, float) and isinstance(value, int) and abs(value) >= LARGEST:
+        problems.append(f"{at}: expected a number of at most 64 bits, found one of {value.bit_length()}")
+        return value
     if not isinstance(value, hint) or (isinstance(value, bool) and hint is not bool):
         problems.append(f"{at}: expected {hint.__name__}, found {_called(value)}")
-        return value
-    if isinstance(value, int) and abs(value) >= LARGEST:
-        problems.append(f"{at}: expected a number of at most 64 bits, found one of {value.bit_length()}")
         return value
     low, high, pattern = limits.get("minimum"), limits.get("maximum"), limits.get("pattern")
     if low is not None and isinstance(value, (int, float)) and not value >= low:
