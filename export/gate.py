@@ -63,19 +63,21 @@ class Feed:
 
 
 def entrance(pieces: Sequence[Piece], run: Mapping[str, Array]) -> Entrance | None:
-    """Where noise can enter: float inputs of a run, else rows of the largest table that ids of the run look up."""
+    """Where noise can enter: float inputs of a run, else rows of the largest table that ids of the run look up.
+
+    None where there is neither, or where the shipped graph does not make those rows.
+    """
     floats = tuple(name for name, value in run.items() if value.dtype.kind == "f")
     if floats:
         return Entrance(floats)
-    found: list[tuple[int, Entrance]] = []
-    for piece in pieces:
-        for node in piece.exact["forward"].graph:
-            rows = _looked_up(node, run)
-            shape = shape_of(node.outputs[0])
-            if rows and shape is not None and all(isinstance(dim, int) for dim in shape):
-                dims = tuple(dim for dim in shape if isinstance(dim, int))
-                found.append((rows, Entrance((str(node.outputs[0].name),), piece.segment.name, dims)))
-    return max(found, key=lambda one: one[0])[1] if found else None
+    looked = [(_looked_up(node, run), node, piece) for piece in pieces for node in piece.exact["forward"].graph]
+    rows, node, piece = max(looked, key=lambda one: one[0], default=(0, None, None))
+    if not rows or node is None or piece is None:
+        return None
+    name, shape = str(node.outputs[0].name), shape_of(node.outputs[0])
+    dims = tuple(dim for dim in shape or () if isinstance(dim, int))
+    made = any(value.name == name for other in piece.shipped["forward"].graph for value in other.outputs)
+    return Entrance((name,), piece.segment.name, dims) if made and len(dims) == len(shape or ()) else None
 
 
 def _looked_up(node: ir.Node, run: Mapping[str, Array]) -> int:

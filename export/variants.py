@@ -25,6 +25,7 @@ from wire.record import plain, read_record
 Array = NDArray[Any]
 
 LOGITS = "logits"
+TEXTS = (7, 8, 9, 10)  # seeds of what a model that generates is fed
 MOST_ITEMS = 64  # of a sample that is given; fp32 and variant run each of them once
 NOISY_ITEMS = 8  # with noise: fp32 and variant run each of them several times
 
@@ -46,7 +47,8 @@ def check_variant(prepared: Prepared, both: Both, batch: int) -> dict[str, Any]:
         VerificationError: with noise the variant computes no numbers where fp32 does.
     """
     feeds = items(prepared, batch)
-    noise, unmeasured = _noise(prepared, both, feeds[: -(-NOISY_ITEMS // batch)])
+    noisy = max(1, NOISY_ITEMS // (batch * len(feeds[0].runs)))
+    noise, unmeasured = _noise(prepared, both, feeds[:noisy])
     found = Variant(noise, unmeasured, *_compared(prepared, both, feeds, batch))
     figures = {} if noise is None else {"noise_growth": noise.growth}
     return {**figures, "variant": _present(plain(found))}
@@ -75,8 +77,10 @@ def items(prepared: Prepared, batch: int) -> list[Feed]:
     """Real input in micro-batches: all rows of a sample that was given, or as many as the largest micro-batch has."""
     captured, graph = prepared.captured, prepared.frozen(batch).graph
     pairs, states = [(p.input, p.output) for p in captured.states], prepared.states(batch)
+    if captured.samples is not None:  # of a model that generates, drawn anew where no seed is given
+        return [Feed(prepared.samples(batch, seed), pairs, states) for seed in TEXTS]
     runs = prepared.samples(batch, None)
-    if captured.states or captured.samples is not None:
+    if captured.states:
         return [Feed(runs, pairs, states)]
     given = captured.sample or prepared.samples(prepared.batches[0], None)[0]
     rows = min((len(array) if array.ndim else 0 for array in given.values()), default=0)

@@ -29,6 +29,17 @@ BROKEN: dict[str, tuple[dict[str, Any], str]] = {
     ),
     "tied weights that are none": ({"tied": [{"weight": "w"}]}, r"tied\[0\]\.segments: missing; tied\[0\]\.bytes"),
     "checks that are a list": ({"verified": [1]}, r"verified: expected a table with text keys"),
+    "a variant whose figures are none": (
+        {
+            "verified": {
+                "variant": {
+                    "noise": {"enters": "x", "output": "y", "sizes": [{"size": "small"}], "growth": -1, "bar": 10**999},
+                    "decided": {"flips": [{"sample": 0.5}]},
+                }
+            }
+        },
+        r"variant\.noise\.enters: expected a list, found str.*sizes\[0\]\.size: .*growth: expected at least 0",
+    ),
     "a size of a thousand digits": (
         {"tied": [{"weight": "w", "segments": [], "bytes": 10**999}]},
         r"tied\[0\]\.bytes: expected a number of at most 64 bits",
