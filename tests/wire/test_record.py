@@ -48,7 +48,7 @@ PROBLEMS = {
     "choice": ({"name": "x", "inner": [], "mode": "c"}, "mode: expected one of a, b, found 'c'"),
     "list": ({"name": "x", "inner": {}}, "inner: expected a list"),
     "table": ({"name": "x", "inner": [], "table": {"k": "v"}}, "table.k: expected int"),
-    "a float of a thousand digits": ({"name": "x", "inner": [], "share": 10**999}, "share: expected a number of at most"),
+    "a float too long": ({"name": "x", "inner": [], "share": 10**999}, "share: expected a number of at most"),
     "not a number": ({"name": "x", "inner": [], "share": "1"}, "share: expected float"),
     "no table": ([], "expected a table, found list"),
 }
