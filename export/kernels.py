@@ -2,7 +2,7 @@
 
 Read from the kernels (onnxruntime/core/providers/cpu, onnxruntime/contrib_ops/cpu, onnxruntime/core/mlas) and held
 against what they really allocate, one kernel at a time on onnxruntime 1.31.1 (tests/export/test_kernels.py).
-Nothing is packed before a run, and there is one thread.
+There is one thread.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ import onnx_ir as ir
 
 from export.gradient.dims import Dims, broadcast, dims_of, dtype_of
 from export.gradient.present import present
+from export.packing import is_nbits, packable, packed_scratch
 
 ALIASES = frozenset({"Reshape", "Squeeze", "Unsqueeze", "Flatten", "Identity"})
 # Kernels that write over their first input at its last use, if shape and element size agree. Plain arithmetic
@@ -28,15 +29,25 @@ IN_PLACE = frozenset(
 # Kernels of the runtime do not exist for these: it replaces them by their definition when it loads a graph.
 INLINED = frozenset({"GroupNormalization", "HardSwish", "Mish"})
 
+# Kernels that take what they need meanwhile before they ask for their output.
+SCRATCH_FIRST = frozenset({("com.microsoft", "MatMulBnb4")})
+
 CONV_SEGMENT_BYTES = 65536  # MLAS_CONV_WORKING_BUFFER_SIZE_PER_THREAD
-PANEL_COLUMNS = 16  # a packed float weight is a whole number of panels
 GEMM_PANEL_BYTES = 38016  # what an integer product packs one panel into
 
 Sizes = list[int]
 
 
-def scratch(node: ir.Node, rank: int) -> Sizes:
-    """What a kernel allocates while it runs, beside its outputs, in bytes; all of it is alive at once."""
+def scratch(node: ir.Node, rank: int, packed: bool = False) -> Sizes:
+    """What a kernel allocates while it runs, beside its outputs, in bytes; all of it is alive at once.
+
+    Args:
+        node: of a graph with known shapes.
+        rank: what a rank symbol counts.
+        packed: whether the session packed its weights.
+    """
+    if packed and is_nbits(node) and packable(node) is not None:
+        return packed_scratch(node, rank)
     rule = RULES.get((node.domain, node.op_type))
     return [] if rule is None else [size for size in rule(node, rank) if size > 0]
 
@@ -176,20 +187,3 @@ RULES: dict[tuple[str, str], Callable[[ir.Node, int], Sizes]] = {
     ("com.microsoft", "DynamicQuantizeMatMul"): _input_quantized,
     ("com.microsoft", "MatMulIntegerToFloat"): lambda node, rank: [GEMM_PANEL_BYTES],
 }
-
-
-def packed_bytes(graph: ir.Graph) -> int:
-    """What packing of weights adds where a session allows it: padding to whole panels of 16 columns.
-
-    A packed weight replaces the one it was made of, which is given back before the next one is packed.
-    """
-    padding = 0
-    for node in graph:
-        place = {"MatMul": 1, "Gemm": 1, "LSTM": 2, "GRU": 2}.get(node.op_type) if not node.domain else None
-        weight = None if place is None else node.inputs[place]
-        if weight is not None and weight.const_value is not None and not weight.is_graph_input():
-            dims = weight.const_value.shape.numpy()
-            turned = node.op_type in {"LSTM", "GRU"} or _int(node, "transB", 0) == 1
-            columns, rows = (dims[-2], dims[-1]) if turned else (dims[-1], dims[-2])
-            padding += 4 * rows * (-columns % PANEL_COLUMNS)
-    return padding

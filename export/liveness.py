@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 import onnx_ir as ir
 
 from export.gradient.dims import dims_of, dtype_of
-from export.kernels import ALIASES, IN_PLACE, scratch
+from export.kernels import ALIASES, IN_PLACE, SCRATCH_FIRST, scratch
 from export.values import COST_RANK, bodies, reads, value_bytes
 
 
@@ -33,16 +33,23 @@ class Buffer:
 
 @dataclass
 class Step:
-    """One node of a run: buffers that begin with it, what its kernel takes meanwhile, buffers that end with it."""
+    """One node of a run: buffers that begin with it, what its kernel takes meanwhile, buffers that end with it.
+
+    `early` kernels take the second before the first: it decides where an arena puts them.
+    """
 
     takes: list[Buffer] = field(default_factory=list)
     scratch: list[int] = field(default_factory=list)
     gives: list[Buffer] = field(default_factory=list)
+    early: bool = False
 
 
-def steps(graph: ir.Graph, rank: int = COST_RANK) -> list[Step]:
+def steps(graph: ir.Graph, rank: int = COST_RANK, *, packed: bool = False) -> list[Step]:
     """What a run allocates and frees, node by node; buffers that leave the graph are freed by nobody here."""
-    out = [Step(scratch=scratches(node, rank)) for node in graph]
+    out = [
+        Step(scratch=scratches(node, rank, packed), early=(node.domain, node.op_type) in SCRATCH_FIRST)
+        for node in graph
+    ]
     for buffer in buffers(graph, rank):
         out[buffer.start].takes.append(buffer)
         if not buffer.pinned:
@@ -125,7 +132,7 @@ def _shape(value: ir.Value) -> tuple[object, ...]:
     return (dtype_of(value).bitwidth, *dims_of(value))
 
 
-def scratches(node: ir.Node, rank: int) -> list[int]:
+def scratches(node: ir.Node, rank: int, packed: bool = False) -> list[int]:
     """What a node allocates while it runs, beside its outputs; a body counts with the most it has alive."""
     inner = max((max(live_bytes(body, rank), default=0) for body in bodies(node)), default=0)
-    return [*([inner] if inner else []), *scratch(node, rank)]
+    return [*([inner] if inner else []), *scratch(node, rank, packed)]

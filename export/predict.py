@@ -19,8 +19,9 @@ from onnx_ir.passes.common import ShapeInferencePass
 from devices.memory import base_bytes, session_bytes
 from export.arena import Arena, Chunk, Heap
 from export.gradient.dims import unknown_dims
-from export.kernels import INLINED, packed_bytes
+from export.kernels import INLINED
 from export.liveness import steps
+from export.packing import Packing, packing
 from export.peak import session_options
 from export.values import COST_RANK, value_bytes
 from wire.manifest import Options
@@ -48,17 +49,24 @@ def predict(path: Path, options: Options, kind: str = "text", rank: int = COST_R
     weights = _weights(given.graph)
     with executed(path, given, options) as graph:
         folded = sum(size for name, size in _weights(graph).items() if name not in weights)
-        packed = 0 if options.config.get(UNPACKED) == "1" else packed_bytes(graph)
+        packed = packing(graph) if packs(options) else Packing()
         kinds = {(node.domain, node.op_type) for node in graph}
         session = session_bytes(len(graph), len(kinds), len(_weights(graph)))
         activations = run_bytes(graph, options, rank)
+    held = sum(weights.values()) + folded + packed.extra
+    copies = folded + packed.extra + max(0, packed.while_loading - held - activations)
     return {
         "runtime": base_bytes(kind) + session,
         "weights": sum(weights.values()),
-        **({"packed copies": folded + packed} if folded + packed else {}),
+        **({"packed copies": copies} if copies else {}),
         "inputs": sum(value_bytes(value, rank) for value in given.graph.inputs),
         "activations": activations,
     }
+
+
+def packs(options: Options) -> bool:
+    """Whether a session packs weights when it is made."""
+    return options.config.get(UNPACKED) != "1"
 
 
 @contextmanager
@@ -98,13 +106,14 @@ def run_bytes(graph: ir.Graph, options: Options, rank: int = COST_RANK) -> int:
         rank: what a rank symbol counts.
     """
     allocator = Arena() if options.cpu_arena else Heap()
-    plan = steps(graph, rank)
+    plan = steps(graph, rank, packed=packs(options))
     for _ in range(RUNS):
         held: dict[int, Chunk | None] = {}
         for step in plan:
+            early = [allocator.take(size) for size in step.scratch if step.early]
             for buffer in step.takes:
                 held[id(buffer)] = allocator.take(buffer.size_bytes)
-            for chunk in [allocator.take(size) for size in step.scratch]:
+            for chunk in early or [allocator.take(size) for size in step.scratch]:
                 allocator.give(chunk)
             for buffer in step.gives:
                 allocator.give(held.pop(id(buffer)))
