@@ -18,8 +18,8 @@ from console.errors import EdgequiltError
 from console.table import table
 from devices.memory import JUDGED_FROM_BYTES, MIB, allowed_miss
 from export.chain import Chain
-from export.measure import CANDIDATES, Measurer, Peak
-from export.predict import predict
+from export.measure import CANDIDATES, Measurer, Peak, candidates_for
+from export.predict import packs, predict
 from export.prepare import Prepared, Wanted, prepare
 from export.remeasure import runtime_offset
 from export.stage import Key, build_stage, checking_values
@@ -64,7 +64,8 @@ class Verdict:
         """For a table with `HEADER`."""
         options, base = self.peak.options, self.peak.base_bytes
         arena = "" if options.cpu_arena else ", no arena"
-        how = f"{options.graph_optimization}, {options.execution_order}{arena}"
+        packed = ", packed" if packs(options) else ""
+        how = f"{options.graph_optimization}, {options.execution_order}{arena}{packed}"
         miss = 100 * (self.predicted_bytes - self.peak.peak_bytes) / self.peak.growth_bytes
         verdict = "small" if not self.judged else "holds" if self.holds else "MISSES"
         sizes = [f"{(n - base) / MIB:.1f}" for n in (self.predicted_bytes, self.peak.peak_bytes)]
@@ -121,7 +122,8 @@ def _measured(
     chain.close()
     kind = prepared.captured.preprocess.kind
     for path, values in fed.items():
-        for options in candidates:
+        suited = candidates_for(path)
+        for options in (suited[CANDIDATES.index(one)] for one in candidates):
             yield path.stem, predict(path, options, kind, RANK), Measurer(work, (options,), kind).best(path, values)
 
 

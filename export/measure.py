@@ -2,6 +2,9 @@
 
 No option is best for every graph: priority order halves the peak of one and raises that of another. So each
 graph is tried with each of them, and the best one whose numbers are right is recorded beside it.
+
+Weights are not packed at load, so that those in float stay mapped from their file. Of few bits they have to be packed:
+unpacked, MatMulNBits restores the whole weight at every run, 10 to 60 times slower.
 """
 
 from __future__ import annotations
@@ -17,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnx_ir as ir
 from numpy.typing import NDArray
 
 from console.errors import VerificationError
@@ -24,6 +28,7 @@ from devices.malloc import MALLOC
 from devices.memory import IMPORTS
 from export.chain import PLAIN
 from export.difference import relative_difference
+from export.packing import UNPACKED, is_nbits, packable
 from wire.files import file_digest
 from wire.manifest import Options
 from wire.record import plain
@@ -35,6 +40,7 @@ CANDIDATES = (
     replace(PLAIN, cpu_arena=False),
     replace(PLAIN, graph_optimization="basic", execution_order="default"),
 )
+PACKED = tuple(replace(o, config={k: v for k, v in o.config.items() if k != UNPACKED}) for o in CANDIDATES)
 AS_GOOD = 1.05  # peaks within 5 % are equal; then the faster one wins
 BAR = 1e-5
 TIMEOUT_S = 600.0
@@ -63,6 +69,12 @@ class Peak:
         return self.peak_bytes - self.base_bytes
 
 
+def candidates_for(graph: Path) -> tuple[Options, ...]:
+    """The options that a written graph is tried with: weights are packed where one is of few bits."""
+    model = ir.load(graph)
+    return PACKED if any(is_nbits(node) and packable(node) is not None for node in model.graph) else CANDIDATES
+
+
 def kernels(candidates: Sequence[Options]) -> list[Options]:
     """One for each choice of kernels: order and arena choose none, and optimized runs are checked unoptimized as well.
 
@@ -77,10 +89,11 @@ def kernels(candidates: Sequence[Options]) -> list[Options]:
 class Measurer:
     """Measures each graph once: equal graphs of several boards share the figures.
 
-    `kind` is that of the worker's preprocessing, which decides what it imports.
+    `candidates` are tried instead of those for the graph. `kind` is that of the worker's preprocessing, which decides
+    what it imports.
     """
 
-    def __init__(self, work: Path, candidates: tuple[Options, ...] = CANDIDATES, kind: str = "text") -> None:
+    def __init__(self, work: Path, candidates: tuple[Options, ...] | None = None, kind: str = "text") -> None:
         self.work, self.candidates, self.kind = work, candidates, kind
         self.known: dict[str, Peak] = {}
 
@@ -105,7 +118,7 @@ class Measurer:
         arrays: dict[str, Any] = dict(feeds)
         np.savez(given, **arrays)
         right = []
-        for number, options in enumerate(self.candidates):
+        for number, options in enumerate(self.candidates or candidates_for(graph)):
             kept = self.work / f"outputs{number}.npz"
             peak = _run(graph, options, given, kept, self.kind)
             advance()

@@ -16,6 +16,7 @@ from export.gradient.dims import dims_of
 from export.gradient.present import present
 from export.values import COST_RANK
 
+UNPACKED = "session.disable_prepacking"  # key of a session's configuration; "1" where nothing is packed
 PANEL_COLUMNS = 16  # a packed float weight is a whole number of panels
 SUM_COLUMNS = 16  # sums of blocks are kept for a whole number of so many output channels
 ALIGNMENT_BYTES = 64

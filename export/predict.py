@@ -21,14 +21,13 @@ from export.arena import Arena, Chunk, Heap
 from export.gradient.dims import unknown_dims
 from export.kernels import INLINED
 from export.liveness import steps
-from export.packing import Packing, packing
+from export.packing import UNPACKED, Packing, packing
 from export.peak import session_options
 from export.values import COST_RANK, value_bytes
 from wire.manifest import Options
 from wire.record import plain
 
 RUNS = 2  # what the first run leaves in an arena decides where the second one's buffers lie; the third is like it
-UNPACKED = "session.disable_prepacking"
 WEIGHTS_NAME = "session.optimized_model_external_initializers_file_name"
 WEIGHTS_FROM = "session.optimized_model_external_initializers_min_size_in_bytes"
 

@@ -16,7 +16,7 @@ from export.build import Piece, build, twin
 from export.chain import Chain, Graph, Link
 from export.drawn import draw_inputs
 from export.formats.rewrite import Formats
-from export.measure import CANDIDATES, Measurer, Peak, kernels
+from export.measure import Measurer, Peak, candidates_for, kernels
 from export.oracle.check import check_nodes
 from export.predict import predict
 from export.prepare import Prepared
@@ -116,7 +116,8 @@ def _write(pieces: list[Piece], which: str, folder: Path) -> list[Link]:
         models = {f"{name}.{kind}": model for kind, model in getattr(piece, which).items()}
         write_graphs(models, folder, f"{name}.weights.bin")
         paths = {kind: folder / f"{name}.{kind}.onnx" for kind in getattr(piece, which)}
-        links.append(Link(name, paths["forward"], paths.get("backward"), serve=paths.get("serve")))
+        first = {f"{kind}_options": candidates_for(path)[0] for kind, path in paths.items()}
+        links.append(Link(name, paths["forward"], paths.get("backward"), serve=paths.get("serve"), **first))
     return links
 
 
@@ -177,7 +178,8 @@ def _check_nodes(prepared: Prepared, stage: Stage, chain: Chain) -> dict[str, An
     """Every quantized node of every graph, with every kernel that the session options choose between."""
     values = chain.backward(chain.forward(checking_values(prepared, stage.key.micro_batch, CHECK_RANK)))
     fed = chain.feeds_of(values)
-    found = [check_nodes(path, given, options) for path, given in fed.items() for options in kernels(CANDIDATES)]
+    tried = [(path, given, options) for path, given in fed.items() for options in kernels(candidates_for(path))]
+    found = [check_nodes(*one) for one in tried]
     error: dict[str, float] = {}
     for kind, one in (pair for checks in found for pair in checks.error.items()):
         error[kind] = max(error.get(kind, 0.0), one)

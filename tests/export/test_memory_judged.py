@@ -43,6 +43,10 @@ CASES = {
     "shifted windows under every set of options": Case("swin", formats=("int8",), candidates=CANDIDATES),
     "an encoder of text that learns": Case("bert", "train"),
     "a decoder with caches": Case("qwen3"),
+    "a decoder with caches in 4 bits under every set of options": Case(
+        "qwen3", formats=("int4",), candidates=CANDIDATES
+    ),
+    "an encoder of text that learns, in 4 bits": Case("bert", "train", formats=("int4", "nf4")),
     "an encoder with a decoder": Case("t5"),
     "a recurrent net over many steps": Case("lstm", formats=("fp32",), sizes=(("steps", 256), ("batch", 8))),
 }
