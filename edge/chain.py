@@ -8,7 +8,7 @@ nothing but the boundaries is kept (Chen et al., "Training deep nets with sublin
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge.runtime import Session
+from quant.rows import open_tables
 from wire.bundle import Bundle
 from wire.manifest import Graph, Manifest, Segment
 
@@ -50,6 +51,7 @@ class Chain:
 
     def __init__(self, bundle: Bundle, threads: int = 1) -> None:
         self.bundle, self.threads = bundle, threads
+        self._tables = open_tables(bundle.manifest.tables, bundle.path)
         self._open: Session | None = None
 
     @property
@@ -78,7 +80,7 @@ class Chain:
         values = [dict(batch) for batch in batches]
         segments = self.manifest.segments
         for at, segment in enumerate(segments):
-            keep = {name for later in segments[at + 1 :] for name in later.inputs} | set(wanted)
+            keep = self._read_by(segments[at + 1 :]) | set(wanted)
             self._forward(self.manifest.serving(segment, bucket, bare=bare), values, shared, keep)
         self.settle()
         return [{name: value[name] for name in wanted} for value in values]
@@ -92,9 +94,8 @@ class Chain:
         segments = self.manifest.segments
         values = [dict(batch) for batch in batches]
         for at, segment in enumerate(segments[:-1]):
-            keep = {name for later in segments[at + 1 :] for name in later.inputs}
-            keep |= set(segment.inputs) if _has_backward(segment, bucket) else set()
-            keep |= {n for s in segments[:at] if _has_backward(s, bucket) for n in s.inputs} | {"labels", "weights"}
+            again = [s for s in segments[: at + 1] if _has_backward(s, bucket)]
+            keep = self._read_by(segments[at + 1 :]) | self._read_by(again) | {"labels", "weights"}
             self._forward(self.manifest.graph(segment, "forward", bucket), values, shared, keep)
         sums, cotangents = Gradients(), [dict[str, Array]() for _ in values]
         for segment in reversed(segments):
@@ -103,6 +104,11 @@ class Chain:
             self._backward(segment, bucket, values, shared, cotangents, sums)
         self.settle()
         return sums
+
+    def _read_by(self, segments: Iterable[Segment]) -> set[str]:
+        """What must be kept for some segments; ids where they read rows of a table."""
+        names = {name for segment in segments for name in segment.inputs}
+        return names | self._tables.behind(names)
 
     def _forward(
         self,
@@ -145,7 +151,7 @@ class Chain:
         if self._open is not None and self._open.graph is not graph:
             self.close()
         if self._open is None:
-            self._open = Session(self.bundle.path(graph.file), graph, self.threads)
+            self._open = Session(self.bundle.path(graph.file), graph, self.threads, self._tables)
         return self._open
 
     def settle(self) -> None:

@@ -136,7 +136,8 @@ class Runner:
         tensors = {
             t.name: t for s in segments for g in s.graphs if g.bucket == bucket.name for t in (*g.inputs, *g.outputs)
         }
-        crossing = max(sum(_bytes(tensors[n]) for n in s.inputs if n in tensors) for s in segments)
+        made = {lookup.input for table in self.manifest.tables for lookup in table.lookups}  # of ids, when it is read
+        crossing = max(sum(_bytes(tensors[n]) for n in s.inputs if n in tensors and n not in made) for s in segments)
         return max(1, self.window_bytes // max(1, crossing)) * bucket.batch
 
     def close(self) -> None:

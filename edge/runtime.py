@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from console.errors import BadData, IntegrityError, join
 from edge.memory import give_back
+from quant.rows import Tables
 from wire.manifest import Graph, Options
 
 Array = NDArray[Any]
@@ -45,15 +46,16 @@ def session_options(options: Options, threads: int) -> ort.SessionOptions:
 
 
 class Session:
-    """One graph, loaded.
+    """One graph, loaded. Inputs that are rows of `tables` are made from the ids that are fed in their place.
 
     Raises:
         IntegrityError: the file is no graph that the runtime can load, or its inputs or outputs are not those of
             the manifest.
     """
 
-    def __init__(self, path: Path, graph: Graph, threads: int = 1) -> None:
+    def __init__(self, path: Path, graph: Graph, threads: int = 1, tables: Tables | None = None) -> None:
         self.graph = graph
+        self._tables = Tables() if tables is None else tables
         try:
             self._session = ort.InferenceSession(
                 str(path), session_options(graph.options, threads), providers=["CPUExecutionProvider"]
@@ -85,8 +87,9 @@ class Session:
         """Run once: inputs that the graph does not have are left out, those with a default may be absent.
 
         Raises:
-            BadData: an input is absent, or does not fit the graph.
+            BadData: an input is absent, or does not fit the graph; an id is no row of its table.
         """
+        feeds = {**feeds, **self._tables.complete(feeds, {t.name: t.shape for t in self.graph.inputs})}
         absent = self.required - feeds.keys()
         if absent:
             raise BadData(f"expected inputs {', '.join(sorted(absent))} for {self.graph.file}, found none")

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from console.errors import BadData, join
 from edge.feeds import forward_bucket
 from edge.runtime import Session
+from quant.rows import Tables, open_tables
 from wire.adapter import Adapter
 from wire.bundle import Bundle
 from wire.inputs import changes_layers, inputs_of, joined
@@ -33,6 +34,7 @@ class _Stage:
     segment: Segment
     graph: Graph
     keep: bool
+    tables: Tables
     session: Session | None = None
     fed: Values = field(default_factory=dict)
     made: Values = field(default_factory=dict)
@@ -125,11 +127,12 @@ class Steps:
 
     def _run(self, stage: _Stage, values: Values) -> Values:
         names = {tensor.name for tensor in stage.graph.inputs}
+        names |= stage.tables.behind(names)
         fed = {name: value for name, value in values.items() if name in names}
         if self.again and stage.made and _same(fed, stage.fed):
             return stage.made
         if stage.session is None:
-            stage.session = Session(stage.bundle.path(stage.graph.file), stage.graph, self.threads)
+            stage.session = Session(stage.bundle.path(stage.graph.file), stage.graph, self.threads, stage.tables)
         made = stage.session.run(fed)
         if not stage.keep:
             self._close(stage)
@@ -178,7 +181,8 @@ def _stages(bundle: Bundle, keep: bool | None, *, bare: bool) -> list[_Stage]:
     bucket = forward_bucket(manifest).name
     graphs = [manifest.serving(segment, bucket, bare=bare) for segment in manifest.segments]
     kept = _fits(manifest, graphs) if keep is None else keep
-    return [_Stage(bundle, s, g, kept) for s, g in zip(manifest.segments, graphs, strict=True)]
+    tables = open_tables(manifest.tables, bundle.path)
+    return [_Stage(bundle, s, g, kept, tables) for s, g in zip(manifest.segments, graphs, strict=True)]
 
 
 def _fits(manifest: Manifest, graphs: Sequence[Graph]) -> bool:

@@ -61,6 +61,9 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument(
         "--strict", action="store_true", help="refuse weights that amplify noise over a fifth more than fp32 does"
     )
+    p.add_argument(
+        "--tables", choices=("in", "out"), default="in", help="large embedding tables in the graph, or read from a file"
+    )
     p.add_argument("--sequence", type=int, default=64, metavar="TOKENS", help="of a text (default: 64)")
     p.add_argument(
         "--size", action="append", default=[], metavar="NAME=N", help="of a symbolic dimension; repeat for more"

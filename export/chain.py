@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from console.errors import BadData
 from export.gradient.backward import gradient_name
 from export.peak import session_options
+from quant.rows import Tables, open_tables
 from wire.bundle import Bundle
 from wire.manifest import Options
 from wire.record import plain
@@ -59,6 +60,16 @@ class Link:
         return self if self.serve is None else Link(self.name, self.serve, forward_options=self.serve_options)
 
 
+def chain_of(bundle: Bundle) -> Chain:
+    """The chain of a bundle, with its tables.
+
+    Raises:
+        BadData: a segment has no forward graph.
+        IntegrityError: the file of a table is not as long as it should be.
+    """
+    return Chain(links_of(bundle), open_tables(bundle.manifest.tables, bundle.path))
+
+
 def links_of(bundle: Bundle) -> list[Link]:
     """The chain of a bundle, with the options that its manifest says.
 
@@ -86,6 +97,7 @@ class Graph:
         self.required = [value.name for value in self.session.get_inputs()]
         self.optional = [value.name for value in self.session.get_overridable_initializers()]
         self.outputs = [value.name for value in self.session.get_outputs()]
+        self.shapes = {value.name: tuple(value.shape) for value in self.session.get_inputs()}
 
     def feeds(self, values: Mapping[str, Array]) -> Values:
         """Those of `values` that it takes.
@@ -105,10 +117,10 @@ class Graph:
 
 
 class Chain:
-    """Sessions of all segments, made when they are first used."""
+    """Sessions of all segments, made when they are first used. Inputs that are rows of `tables` come from their ids."""
 
-    def __init__(self, links: Sequence[Link]) -> None:
-        self.links = list(links)
+    def __init__(self, links: Sequence[Link], tables: Tables | None = None) -> None:
+        self.links, self.tables = list(links), Tables() if tables is None else tables
         self._graphs: dict[Path, Graph] = {}
 
     def graph(self, path: Path, options: Options) -> Graph:
@@ -119,7 +131,7 @@ class Chain:
 
     def beside(self, links: Sequence[Link]) -> Chain:
         """A chain of other links, which shares the sessions of files that are in both."""
-        other = Chain(links)
+        other = Chain(links, self.tables)
         other._graphs = self._graphs
         return other
 
@@ -127,7 +139,9 @@ class Chain:
         """Everything fed and everything computed: boundaries, features, logits."""
         values = dict(feeds)
         for link in self.links:
-            values.update(self.graph(link.forward, link.forward_options)(values))
+            graph = self.graph(link.forward, link.forward_options)
+            values.update(self.tables.complete(values, graph.shapes))
+            values.update(graph(values))
         return values
 
     def runs(

@@ -57,6 +57,7 @@ def export(argv: list[str]) -> int:
             sample=sample,
             keep=keeping(options),
             grid=grid(options),
+            tables_out=options.tables == "out",
             known=known_boards(options.profiles),
             strict=options.strict,
         )

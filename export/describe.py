@@ -55,12 +55,15 @@ def describe(
         labels=tuple(labels) if _is_last(chain) else (),
         preprocess=_preprocess(prepared, stage),
         golden=m.Golden(GOLDEN, bucket.name, GOLDEN_TOLERANCE),
-        quantization=tuple(_weight(report) for report in reports_of(stage.pieces)),
+        quantization=tuple(
+            _weight(report) for report in (*reports_of(stage.pieces), *(file.report for file in stage.tables))
+        ),
         outputs=_outputs(prepared, stage),
         states=_states(prepared, stage),
         chain=chain,
         generate=prepared.captured.generate,
-        extra={"verified": stage.checks, "tied": _tied(stage)},
+        tables=tuple(file.record for file in stage.tables),
+        extra={"verified": stage.checks, "tied": _tied(stage), **_tables_in(prepared, stage)},
     )
 
 
@@ -106,15 +109,27 @@ def _tensor(value: ir.Value) -> m.Tensor:
 
 
 def _inputs(prepared: Prepared, stage: Stage) -> tuple[m.Tensor, ...]:
-    """What a model takes of the outside: neither boundaries nor states nor slots nor head."""
+    """What a model takes of the outside: neither boundaries nor states nor slots nor head; ids, and not their rows."""
     known: dict[str, m.Tensor] = {}
+    batch = stage.key.micro_batch
+    ids = prepared.taken(batch).ids
+    whole = {str(value.name): value for value in prepared.whole(batch).graph.inputs}
     states = {pair.input for pair in prepared.captured.states}
     for piece in stage.pieces:
         for value in piece.shipped["forward"].graph.inputs:
             if not value.is_initializer() and value.name not in states | {*piece.segment.entering}:
-                known.setdefault(value.name or "", _tensor(value))
+                fed = whole.get(ids.get(value.name or "", ""), value)
+                known.setdefault(fed.name or "", _tensor(fed))
     order = [value.name for value in prepared.captured.model.graph.inputs]
     return tuple(sorted(known.values(), key=lambda tensor: order.index(tensor.name)))
+
+
+def _tables_in(prepared: Prepared, stage: Stage) -> dict[str, Any]:
+    """Large tables that stayed in the graphs of a stage though they were to leave, and why."""
+    held = {str(name) for piece in stage.pieces for name in piece.segment.model.graph.initializers}
+    stayed = prepared.taken(stage.key.micro_batch).stayed
+    found = [{"weight": name, "reason": reason} for name, reason in stayed if name in held]
+    return {"tables_in": found} if found else {}
 
 
 def _tied(stage: Stage) -> list[dict[str, Any]]:
@@ -234,4 +249,4 @@ def blobs(prepared: Prepared, stage: Stage) -> list[Path]:
     graphs = [path for link in stage.links for _, path, _ in link.graphs()]
     weights = [stage.folder / f"{link.name}.weights.bin" for link in stage.links]
     files = prepared.captured.preprocess.files if _is_first(stage) else ()
-    return [*graphs, *weights, stage.golden, *files]
+    return [*graphs, *weights, *(file.path for file in stage.tables), stage.golden, *files]

@@ -1,7 +1,8 @@
 """Noise on the input of a chain of quantized segments, and of the same chain in fp32.
 
 Where the model reads floats, noise is put on them. Token ids cannot be a little wrong: there it is put on the first
-float tensor, the rows that the largest table gives for them, in a copy of that segment's graph. How much is too much
+float tensor, the rows that the largest table gives for them, in a copy of that segment's graph; a table may lie
+outside, and its rows are then what enters. How much is too much
 is decided by `quant.amplification`.
 """
 
@@ -24,6 +25,7 @@ from export.gradient.dims import shape_of
 from export.report.variant import Noise, noise_of
 from export.values import is_weight
 from quant.amplification import DRAWS, ROUNDED_SIZES, SIZES, changes, noised, summed
+from quant.rows import Tables
 
 Array = NDArray[Any]
 
@@ -62,21 +64,28 @@ class Feed:
     rows: int | None = None
 
 
-def entrance(pieces: Sequence[Piece], run: Mapping[str, Array]) -> Entrance | None:
+def entrance(pieces: Sequence[Piece], run: Mapping[str, Array], tables: Tables | None = None) -> Entrance | None:
     """Where noise can enter: float inputs of a run, else rows of the largest table that ids of the run look up.
 
-    None where there is neither, or where the shipped graph does not make those rows.
+    Tables that lie outside are looked up as well. None where there is neither, or where the shipped graph does not have
+    those rows.
     """
     floats = tuple(name for name, value in run.items() if value.dtype.kind == "f")
     if floats:
         return Entrance(floats)
-    looked = [(_looked_up(node, run), node, piece) for piece in pieces for node in piece.exact["forward"].graph]
-    rows, node, piece = max(looked, key=lambda one: one[0], default=(0, None, None))
-    if not rows or node is None or piece is None:
+    outside = {} if tables is None else tables.counts()
+    looked = []
+    for piece in pieces:
+        graph = piece.exact["forward"].graph
+        looked += [(outside.get(str(value.name), 0), value, piece) for value in graph.inputs]
+        looked += [(_looked_up(node, run), node.outputs[0], piece) for node in graph]
+    rows, found, piece = max(looked, key=lambda one: one[0], default=(0, None, None))
+    if not rows or found is None or piece is None:
         return None
-    name, shape = str(node.outputs[0].name), shape_of(node.outputs[0])
+    name, shape = str(found.name), shape_of(found)
     dims = tuple(dim for dim in shape or () if isinstance(dim, int))
-    made = any(value.name == name for other in piece.shipped["forward"].graph for value in other.outputs)
+    shipped = piece.shipped["forward"].graph
+    made = any(value.name == name for value in (*shipped.inputs, *_made_in(shipped)))
     return Entrance((name,), piece.segment.name, dims) if made and len(dims) == len(shape or ()) else None
 
 
@@ -127,8 +136,8 @@ def opened(chain: Chain, where: Entrance) -> Iterator[Chain]:
 def _noisy(link: Link, where: Entrance) -> Link:
     model = ir.load(link.forward)
     graph = model.graph
-    value = next((v for node in graph for v in node.outputs if v.name == where.names[0]), None)
-    if value is None or (maker := value.producer()) is None:
+    value = next((v for v in (*graph.inputs, *_made_in(graph)) if v.name == where.names[0]), None)
+    if value is None:
         raise VerificationError(
             f"expected {where.names[0]} in {link.forward.name}, as in fp32, found no such value; report this model"
         )
@@ -136,14 +145,25 @@ def _noisy(link: Link, where: Entrance) -> Link:
     noise = ir.val(NOISE, ir.DataType.FLOAT, list(where.shape))
     graph.inputs.append(noise)
     edit = Edit(graph, f"/{NOISE}")
+    maker = value.producer()
+    # an input cannot be an output: it passes through a node
+    clean = value if maker is not None else edit.op("Identity", value, like=value)
     total = edit.op("Add", value, noise, like=value)
-    edit.put_after(maker)
+    if maker is None:
+        edit.put_before(graph[0])
+    else:
+        edit.put_after(maker)
     redirect(value, total, keep=edit.nodes)
-    value.name = CLEAN
-    graph.outputs.append(value)
+    clean.name = CLEAN
+    graph.outputs.append(clean)
     path = link.forward.with_name(f"{link.forward.stem}.{NOISE}.onnx")
     path.write_bytes(ir.to_proto(model).SerializeToString())
     return replace(link, forward=path)
+
+
+def _made_in(graph: ir.Graph) -> Iterator[ir.Value]:
+    """Every value that a node of a graph makes."""
+    return (value for node in graph for value in node.outputs)
 
 
 def rounds_activations(pieces: Sequence[Piece]) -> bool:

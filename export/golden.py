@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from console.errors import BadData, VerificationError
-from export.chain import Chain, links_of
+from export.chain import chain_of
 from export.difference import relative_difference
 from export.write import read_golden
 from wire.bundle import Bundle
@@ -21,7 +21,7 @@ def check_golden(bundle: Bundle) -> dict[str, float]:
     golden = bundle.manifest.golden
     fed, fetched = read_golden(bundle.path(golden.file))
     zeros = {state.input: np.zeros(state.shape, state.dtype) for state in bundle.manifest.states}
-    values = Chain(links_of(bundle)).forward({**zeros, **fed})
+    values = chain_of(bundle).forward({**zeros, **fed})
     if not fetched or not fetched.keys() <= values.keys():
         raise BadData(f"expected outputs of the chain in {golden.file}, found {sorted(fetched)}; export it again")
     errors = {}

@@ -56,6 +56,7 @@ class ExportRequest:
     keep: Mapping[str, str] = field(default_factory=dict)
     grid: Grid = field(default_factory=Grid)
     strict: bool = False
+    tables_out: bool = False
 
     @property
     def everyone(self) -> tuple[Board, ...]:
@@ -78,6 +79,7 @@ class ExportRequest:
             self.sample,
             self.keep,
             self.grid,
+            self.tables_out,
         )
 
 

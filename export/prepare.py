@@ -25,6 +25,8 @@ from export.head import HeadSite, append_head
 from export.sample import check_sample
 from export.slots import SlotSite, insert_slots
 from export.sources.captured import Captured, Values
+from export.table_files import TableFile
+from export.tables_out import Taken, take_out
 from export.targets import layers
 from export.verify import original_runs, pooled_features
 
@@ -49,6 +51,7 @@ class Wanted:
         sample: real input to verify with, by name.
         keep: formats of weights by patterns of their names.
         grid: settings of formats.
+        tables_out: whether large embedding tables leave the graph.
     """
 
     source: str
@@ -63,6 +66,7 @@ class Wanted:
     sample: Mapping[str, NDArray[Any]] = field(default_factory=dict)
     keep: Mapping[str, str] = field(default_factory=dict)
     grid: Grid = field(default_factory=Grid)
+    tables_out: bool = False
 
 
 @dataclass
@@ -77,11 +81,14 @@ class Prepared:
     formats: tuple[str, ...]
     opset: int = OPSET
     serve_graph: bool | None = None
+    tables_out: bool = False
     stock: Stock = field(default_factory=Stock)
     keep: Mapping[str, str] = field(default_factory=dict)
     work: Path | None = None
     errors: Mapping[str, Mapping[str, float]] | None = None
-    _frozen: dict[int, ir.Model] = field(default_factory=dict)
+    table_files: dict[str, TableFile] = field(default_factory=dict)
+    _whole: dict[int, ir.Model] = field(default_factory=dict)
+    _frozen: dict[int, tuple[ir.Model, Taken]] = field(default_factory=dict)
     _costs: dict[tuple[int, str], Cost] = field(default_factory=dict)
 
     @property
@@ -94,11 +101,27 @@ class Prepared:
         """Whether segments with slots get a graph without them as well."""
         return mode != "serve" if self.serve_graph is None else self.serve_graph
 
-    def frozen(self, batch: int) -> ir.Model:
-        """The model for a micro-batch."""
-        if batch not in self._frozen:
+    def whole(self, batch: int) -> ir.Model:
+        """The model for a micro-batch as it is fed from outside, with every table in it."""
+        if batch not in self._whole:
             captured = self.captured
-            self._frozen[batch] = freeze(captured.model, batch, self.sequence, captured.sizes)
+            self._whole[batch] = freeze(captured.model, batch, self.sequence, captured.sizes)
+        return self._whole[batch]
+
+    def frozen(self, batch: int) -> ir.Model:
+        """The model for a micro-batch as it is cut and run; tables that are out are inputs for their rows."""
+        return self._split(batch)[0]
+
+    def taken(self, batch: int) -> Taken:
+        """The tables that are out of it."""
+        return self._split(batch)[1]
+
+    def _split(self, batch: int) -> tuple[ir.Model, Taken]:
+        if not self.tables_out:
+            return self.whole(batch), Taken()
+        if batch not in self._frozen:
+            model = self.whole(batch).clone()
+            self._frozen[batch] = (model, take_out(model))
         return self._frozen[batch]
 
     def cost(self, batch: int, mode: str) -> Cost:
@@ -114,7 +137,7 @@ class Prepared:
 
         A model without state has one run, one with state several.
         """
-        captured, graph = self.captured, self.frozen(batch).graph
+        captured, graph = self.captured, self.whole(batch).graph
         if captured.samples is not None:
             return list(captured.samples(batch, self.sequence, seed))
         if captured.modality != "tensors":
@@ -131,7 +154,7 @@ class Prepared:
 
     def states(self, batch: int) -> dict[str, NDArray[Any]]:
         """Every state before the first run."""
-        return zeros_of(self.frozen(batch).graph, [pair.input for pair in self.captured.states])
+        return zeros_of(self.whole(batch).graph, [pair.input for pair in self.captured.states])
 
     def reference(self, runs: list[dict[str, NDArray[Any]]], states: dict[str, NDArray[Any]]) -> list[Values]:
         """What the original computes, by the names of our outputs; features of a head are pooled by numpy."""
@@ -228,6 +251,7 @@ def prepare(request: Wanted, formats: tuple[str, ...], modes: tuple[str, ...], w
         stock=Stock(request.grid),
         keep=request.keep,
         work=work,
+        tables_out=request.tables_out,
     )
     return _with_sample(prepared, request.sample) if request.sample else prepared
 
@@ -242,8 +266,8 @@ def _with_sample(prepared: Prepared, sample: Mapping[str, NDArray[Any]]) -> Prep
     captured = prepared.captured
     if captured.samples is not None:
         raise UsageError(f"expected no --sample for {captured.name}, which generates; it is verified with prompts")
-    frozen = prepared.frozen(prepared.batches[-1]).graph
-    check_sample(sample, frozen, tuple(pair.input for pair in captured.states))
+    whole = prepared.whole(prepared.batches[-1]).graph
+    check_sample(sample, whole, tuple(pair.input for pair in captured.states))
     prepared.captured = replace(captured, sample=sample)
     return prepared
 

@@ -73,9 +73,10 @@ class Session:
         if not pairs:
             samples += [run for seed in SEEDS for run in prepared.samples(batch, seed)]
         held: Mapping[str, Array] = prepared.states(batch)
+        tables = prepared.taken(batch).exact()
         self.runs: list[dict[str, Array]] = []
         for run in samples:
-            self.runs.append({**run, **held})
+            self.runs.append({**run, **held, **tables.complete(run, graph.shapes)})
             if pairs:
                 values = self.fetch(self.runs[-1], [output for _, output in pairs])
                 held = {given: values[output] for given, output in pairs}

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from console.errors import VerificationError, join
 from console.table import mib
 from devices.memory import JUDGED_FROM_BYTES, allowed_miss, base_bytes, session_bytes
-from export.chain import PLAIN, Chain, links_of
+from export.chain import PLAIN, chain_of
 from export.measure import Measurer, Peak
 from export.write import read_golden
 from wire.bundle import Bundle
@@ -137,7 +137,7 @@ def _values(bundle: Bundle) -> Values:
     """The golden input and all that the chain computes from it."""
     fed, _ = read_golden(bundle.path(bundle.manifest.golden.file))
     zeros = {state.input: np.zeros(state.shape, state.dtype) for state in bundle.manifest.states}
-    return Chain(links_of(bundle)).forward({**zeros, **fed})
+    return chain_of(bundle).forward({**zeros, **fed})
 
 
 def _feeds(graph: Graph, values: Values, rank: int) -> dict[str, NDArray[Any]]:

@@ -20,6 +20,8 @@ from export.measure import Measurer, Peak, candidates_for, kernels
 from export.oracle.check import check_nodes
 from export.predict import predict
 from export.prepare import Prepared
+from export.table_files import TableFile, opened, read_by, write_tables
+from export.tables_out import Taken
 from export.variants import Both, check_variant
 from export.verify import check_gradients, check_loss, check_outputs, check_twins
 from export.write import write_golden, write_graphs
@@ -73,6 +75,7 @@ class Stage:
     checks: dict[str, Any] = field(default_factory=dict)
     peaks: dict[str, Peak] = field(default_factory=dict)  # by file name
     predicted: dict[str, dict[str, int]] = field(default_factory=dict)  # parts of each file's peak, in bytes
+    tables: list[TableFile] = field(default_factory=list)
     golden: Path = field(init=False)
 
     def __post_init__(self) -> None:
@@ -83,9 +86,9 @@ class Stage:
         out, first = [], 0
         for k, count in enumerate(self.key.shares):
             own = slice(first, first + count)
-            share = Stage(
-                self.key, self.folder, self.pieces[own], self.links[own], self.checks, self.peaks, self.predicted
-            )
+            share = replace(self, pieces=self.pieces[own], links=self.links[own])
+            read = {str(value.name) for piece in share.pieces for value in piece.segment.model.graph.inputs}
+            share.tables = read_by(self.tables, read)
             share.golden = self.folder / f"board{k}" / GOLDEN
             out.append(share)
             first += count
@@ -105,7 +108,18 @@ def build_stage(prepared: Prepared, key: Key, folder: Path) -> Stage:
     pieces = build(frozen, key.positions, key.mode, quant, prepared.stock, serves)
     stage = Stage(key, folder, pieces, [])
     stage.links = _write(pieces, "shipped", folder)
+    taken = prepared.taken(key.micro_batch)
+    stage.tables = write_tables(taken.sources, _beside_tables(stage, taken), folder, prepared.table_files)
     return stage
+
+
+def _beside_tables(stage: Stage, taken: Taken) -> str:
+    """What is asked for of the weights of the first segment that reads a table."""
+    count, formats = len(stage.pieces), stage.key.formats or (stage.key.quant,)
+    for piece, quant in zip(stage.pieces, formats * count if len(formats) == 1 else formats, strict=True):
+        if isinstance(quant, str) and any(value.name in taken.ids for value in piece.segment.model.graph.inputs):
+            return quant
+    return stage.key.quant
 
 
 def _write(pieces: list[Piece], which: str, folder: Path) -> list[Link]:
@@ -133,8 +147,10 @@ def verify_stage(prepared: Prepared, stage: Stage) -> None:
 
 
 def _checked(prepared: Prepared, stage: Stage) -> dict[str, Any]:
-    chain, batch = Chain(stage.links), stage.key.micro_batch
-    exact = chain if stage.key.quant == "fp32" else Chain(_write(stage.pieces, "exact", stage.folder / "exact"))
+    batch, tables = stage.key.micro_batch, opened(stage.tables)
+    chain = exact = Chain(stage.links, tables)
+    if stage.key.quant != "fp32":
+        exact = Chain(_write(stage.pieces, "exact", stage.folder / "exact"), prepared.taken(batch).exact())
     pairs, states = [(p.input, p.output) for p in prepared.captured.states], prepared.states(batch)
     checks: dict[str, Any] = {"chain_error": 0.0}
     for seed in (None, SEED):
@@ -144,7 +160,7 @@ def _checked(prepared: Prepared, stage: Stage) -> dict[str, Any]:
         if exact is not chain and seed is None:
             checks |= check_loss(chain.runs(runs, pairs, states)[-1], got[-1], prepared.judged)
     if any(link.serve is not None for link in stage.links):
-        served = Chain([link.served() for link in stage.links])
+        served = Chain([link.served() for link in stage.links], tables)
         checks["serve_error"] = check_outputs(served.runs(runs, pairs, states), chain.runs(runs, pairs, states))
     if exact is not chain:
         checks["dequantized_error"] = _check_twins(prepared, stage, chain)
@@ -205,7 +221,7 @@ def measure_stage(prepared: Prepared, stage: Stage, measurer: Measurer, rank: in
 
 
 def _measured(prepared: Prepared, stage: Stage, measurer: Measurer, rank: int) -> dict[str, Any]:
-    chain = Chain(stage.links)
+    chain = Chain(stage.links, opened(stage.tables))
     given = checking_values(prepared, stage.key.micro_batch, rank)
     given |= _all_over(prepared, given)
     fed = chain.feeds_of(chain.backward(chain.forward(given)))
@@ -241,7 +257,7 @@ def _all_over(prepared: Prepared, given: dict[str, NDArray[Any]]) -> dict[str, N
 
 def checking_values(prepared: Prepared, batch: int, rank: int) -> dict[str, NDArray[Any]]:
     """Real input, states, an adapter and a head that are not zero, labels and weights."""
-    graph, states = prepared.frozen(batch).graph, {pair.input for pair in prepared.captured.states}
+    graph, states = prepared.whole(batch).graph, {pair.input for pair in prepared.captured.states}
     others = [str(value.name) for value in graph.inputs if value.name not in states]
     values = {**prepared.samples(batch, None)[-1], **draw_inputs(graph, SEED + 4, others)}
     values |= feeds.adapter(prepared.sites, rank, SEED + 1)
@@ -257,7 +273,7 @@ def _write_golden(prepared: Prepared, stage: Stage) -> None:
     Each board of a chain gets what enters its segments and what leaves them.
     """
     given = checking_values(prepared, stage.key.micro_batch, GOLDEN_RANK) | prepared.states(stage.key.micro_batch)
-    values = Chain(stage.links).forward(given)
+    values = Chain(stage.links, opened(stage.tables)).forward(given)
     for share in stage.shares():
         share.golden.parent.mkdir(exist_ok=True)
         fed, fetched = golden_names(prepared, share)
@@ -265,9 +281,14 @@ def _write_golden(prepared: Prepared, stage: Stage) -> None:
 
 
 def golden_names(prepared: Prepared, stage: Stage) -> tuple[list[str], list[str]]:
-    """What enters some segments, and what leaves them: boundaries with other boards and the model's own, no states."""
+    """What enters some segments, and what leaves them: boundaries with other boards and the model's own, no states.
+
+    Rows of a table do not enter, their ids do.
+    """
+    ids = prepared.taken(stage.key.micro_batch).ids
     states = {name for pair in prepared.captured.states for name in (pair.input, pair.output)}
-    read = {str(v.name) for piece in stage.pieces for v in piece.shipped["forward"].graph.inputs}
+    inputs = {str(v.name) for piece in stage.pieces for v in piece.shipped["forward"].graph.inputs}
+    read = {ids.get(name, name) for name in inputs}
     made = {name for piece in stage.pieces for name in piece.segment.leaving}
     outputs = {str(value.name) for value in prepared.frozen(stage.key.micro_batch).graph.outputs}
     leaving = made & (outputs | {*stage.pieces[-1].segment.leaving})

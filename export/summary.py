@@ -61,6 +61,7 @@ def _summary(bundle: ExportedBundle, account: Account) -> dict[str, Any]:
         "verified": account.distance,
         "formats": [asdict(row) for row in account.formats],
         "stayed_fp32": [asdict(row) for row in account.stayed],
+        "tables_in": [{"weight": t.weight, "reason": t.reason} for t in account.found.tables_in],
         "tied": [{"weight": t.weight, "segments": t.segments, "bytes": t.bytes} for t in account.found.tied],
         "graphs": [asdict(graph) for graph in account.memory.graphs],
         "reasons": account.found.reasons,
@@ -141,6 +142,8 @@ def _weights(account: Account) -> Iterator[str]:
     if account.manifest.plan.quant != "fp32":
         for row in account.stayed:
             yield f"stayed in fp32, {row.reason}: {few(row.names, NAMES)}"
+    for table_in in account.found.tables_in:
+        yield f"the table {table_in.weight} stays in the graph: {table_in.reason}"
 
 
 def _change(before: int, after: int) -> str:

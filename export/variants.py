@@ -75,7 +75,7 @@ def refuse_growth(checks: Mapping[str, Any], quant: str, name: str) -> None:
 
 def items(prepared: Prepared, batch: int) -> list[Feed]:
     """Real input in micro-batches: all rows of a sample that was given, or as many as the largest micro-batch has."""
-    captured, graph = prepared.captured, prepared.frozen(batch).graph
+    captured, graph = prepared.captured, prepared.whole(batch).graph
     pairs, states = [(p.input, p.output) for p in captured.states], prepared.states(batch)
     if captured.samples is not None:  # of a model that generates, drawn anew where no seed is given
         return [Feed(prepared.samples(batch, seed), pairs, states) for seed in TEXTS]
@@ -92,7 +92,7 @@ def items(prepared: Prepared, batch: int) -> list[Feed]:
 
 
 def _noise(prepared: Prepared, both: Both, feeds: Sequence[Feed]) -> tuple[Noise | None, str]:
-    where = entrance(both.pieces, feeds[0].runs[0])
+    where = entrance(both.pieces, feeds[0].runs[0], both.exact.tables)
     if where is None:
         return None, "there is no float input, and no table in which an input is looked up"
     rounded = rounds_activations(both.pieces)

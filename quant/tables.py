@@ -1,4 +1,4 @@
-"""Embedding tables by rows: 8 bits with a scale per row, or 4 bits with a scale per block of a row.
+"""Embedding tables by rows: 8 bits with a scale per row, 4 bits with a scale per block of a row, or float32.
 
 A row is what a token looks up, so every array has a first axis of rows, and reading some rows touches nothing of the
 others: arrays may be mapped from a file. One scale per row is enough for 8 bits (`quant.int8`); 4 bits need blocks
@@ -38,7 +38,19 @@ class ByteRows:
         return self.values.nbytes + self.scales.nbytes
 
 
-Table = ByteRows | Packed
+@dataclass(frozen=True, eq=False)
+class PlainRows:
+    """A table as it is: values float32 [rows, columns]."""
+
+    values: Float32
+
+    @property
+    def bytes(self) -> int:
+        """Its bytes."""
+        return self.values.nbytes
+
+
+Table = ByteRows | Packed | PlainRows
 
 
 def quantize_table(weight: npt.ArrayLike, bits: int = 8, block: int = 32, symmetric: bool = False) -> Table:
@@ -46,7 +58,7 @@ def quantize_table(weight: npt.ArrayLike, bits: int = 8, block: int = 32, symmet
 
     Args:
         weight: [rows, columns], finite.
-        bits: 8, or 4 in blocks.
+        bits: 8, 4 in blocks, or 32 to change nothing.
         block: of 4 bits: 16, 32, 64 or 128 columns; must divide them.
         symmetric: of 4 bits: without zero points.
 
@@ -58,9 +70,11 @@ def quantize_table(weight: npt.ArrayLike, bits: int = 8, block: int = 32, symmet
     """
     if bits == 4:
         return pack_blocks(quantize_blocks(weight, 4, block, symmetric))
-    if bits != 8:
-        raise ValueError(f"expected a table of 4 or 8 bits, found {bits}")
+    if bits not in {8, 32}:
+        raise ValueError(f"expected a table of 4, 8 or 32 bits, found {bits}")
     w = finite_matrix(weight)
+    if bits == 32:
+        return PlainRows(w)
     out = ByteRows(np.empty(w.shape, np.int8), np.empty(len(w), np.float32))
     for start in range(0, len(w), ROWS_AT_ONCE):
         rows = slice(start, start + ROWS_AT_ONCE)
@@ -97,6 +111,8 @@ def look_up(table: Table, ids: npt.ArrayLike) -> Float32:
 
 
 def _rows(table: Table, ids: Ids) -> Float32:
+    if isinstance(table, PlainRows):
+        return np.asarray(table.values[ids], np.float32)
     if isinstance(table, ByteRows):
         return dequantize_rows(np.asarray(table.values[ids]), np.asarray(table.scales[ids]))
     zeros = None if table.zero_points is None else cast("UInt8 | Float32", np.asarray(table.zero_points[ids]))

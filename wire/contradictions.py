@@ -5,13 +5,15 @@ from __future__ import annotations
 from math import prod
 from typing import TYPE_CHECKING
 
+from wire.tables import table_problems
+
 if TYPE_CHECKING:  # the manifest's reader asks this module
     from wire.manifest import Graph, Manifest, Segment, Slot
 
 
 def contradictions(m: Manifest) -> list[str]:
     """Everything in a manifest that contradicts something else in it, in words."""
-    return _names(m) + _slots(m) + _states(m) + [p for s in m.segments for p in _serving(m, s)]
+    return _names(m) + _slots(m) + _states(m) + table_problems(m) + [p for s in m.segments for p in _serving(m, s)]
 
 
 def _names(m: Manifest) -> list[str]:

@@ -9,6 +9,7 @@ from typing import Any, Literal
 from console.errors import BadData
 from wire.contradictions import contradictions
 from wire.record import DIGEST, NAME, at_least, matching, plain, read_record
+from wire.tables import Table
 
 SCHEMA = 1
 LIMIT_BYTES = 16 << 20
@@ -247,6 +248,7 @@ class Manifest:
     states: tuple[State, ...] = ()
     chain: Chain | None = None
     generate: Generate | None = None
+    tables: tuple[Table, ...] = ()
     extra: dict[str, Any] = field(default_factory=dict)
 
     def slot(self, name: str, kind: str = "lora") -> Slot:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from export.report.facts import SegmentFacts, Value
 from wire.manifest import Chain
 
-INPUT, OUTPUT, STATE = "input", "output", "state"
+INPUT, OUTPUT, STATE, TABLE = "input", "output", "state", "table"
 BEFORE, AFTER = "the board before", "the board after"
 
 
@@ -51,7 +51,7 @@ def edges(segments: Sequence[SegmentFacts], chain: Chain | None = None) -> tuple
 
 
 def _outside(value: Value, before: str) -> str:
-    return {"model": INPUT, "state": STATE, "boundary": before}[value.origin]
+    return {"model": INPUT, "state": STATE, "table": TABLE, "boundary": before}[value.origin]
 
 
 def _neighbours(chain: Chain | None) -> tuple[str, str]:
@@ -66,5 +66,5 @@ def _targets(value: Value, segments: Sequence[SegmentFacts], after: str) -> tupl
     made = any(given.name == value.name for segment in segments for given in segment.gives)
     if made and value.origin == "boundary" and not readers:
         return (after,)
-    leaves = {"model": [OUTPUT], "state": [STATE], "boundary": []}[value.origin] if made else []
+    leaves = {"model": [OUTPUT], "state": [STATE], "table": [], "boundary": []}[value.origin] if made else []
     return (*readers, *leaves)

@@ -19,12 +19,15 @@ ITEM_BYTES = {
     **dict.fromkeys(("int8", "uint8", "bool"), 1),
 }
 
-Origin = Literal["boundary", "state", "model"]
+Origin = Literal["boundary", "state", "model", "table"]
 
 
 @dataclass(frozen=True)
 class Value:
-    """A tensor that enters or leaves a segment: of another segment, of the run before, or of the model itself."""
+    """A tensor that enters or leaves a segment.
+
+    It is of another segment, of the run before, of the model itself, or rows of a table beside the graphs.
+    """
 
     name: str
     dtype: str
@@ -118,6 +121,8 @@ def segment_facts(manifest: Manifest, before: Manifest | None = None) -> tuple[S
 def _origin(manifest: Manifest, name: str, made: set[str]) -> Origin:
     if any(name == state.input for state in manifest.states):
         return "state"
+    if any(name == lookup.input for table in manifest.tables for lookup in table.lookups):
+        return "table"
     known = any(name == tensor.name for tensor in manifest.inputs)
     return "boundary" if name in made or BOUNDARY.fullmatch(name) or not known else "model"
 

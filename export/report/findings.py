@@ -38,11 +38,21 @@ class Tied:
 
 
 @dataclass(frozen=True)
+class TableIn:
+    """A large table that stayed in a graph though tables were to leave, and why."""
+
+    weight: str
+    reason: str
+    extra: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
 class Findings:
     """The open fields of a manifest and of its plan, typed; `variant` stands among the checks there."""
 
     quantization: tuple[Weight, ...] = ()
     tied: tuple[Tied, ...] = ()
+    tables_in: tuple[TableIn, ...] = ()
     verified: dict[str, Any] = field(default_factory=dict)
     variant: Variant | None = None
     reasons: tuple[str, ...] = ()
@@ -68,7 +78,7 @@ def findings(manifest: Manifest, where: str) -> Findings:
         BadData: every field that is not what it should be.
     """
     given = {"quantization": manifest.quantization}
-    given |= {name: manifest.extra[name] for name in ("tied", "verified") if name in manifest.extra}
+    given |= {name: manifest.extra[name] for name in ("tied", "tables_in", "verified") if name in manifest.extra}
     verified = given.get("verified")
     if isinstance(verified, Mapping) and "variant" in verified:
         given["verified"] = {name: value for name, value in verified.items() if name != "variant"}

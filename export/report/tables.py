@@ -11,6 +11,7 @@ from export.report.edges import Edge
 from export.report.facts import shape_words
 from export.report.variant_tables import variant_tables
 from wire.manifest import Slot
+from wire.tables import file_bytes
 
 Table = tuple[str, list[str], list[list[object]]]  # title, header, rows
 
@@ -22,6 +23,8 @@ GRAPHS = ["segment", "graph", "bucket", "predicted", "measured", "miss", "anonym
 FORMATS = ["format", "weights", "before", "after", "worst error"]
 STAYED = ["because", "weights", "bytes", "which"]
 TIED = ["weight", "segments", "one copy", "counted again"]
+OUT = ["table", "rows x columns", "format", "bytes", "by", "file"]
+STAYED_IN = ["table", "because"]
 SLOTS = ["slot", "module", "kind", "in x out", "segment"]
 
 
@@ -35,6 +38,8 @@ def tables(account: Account) -> list[Table]:
         ("stayed in fp32", STAYED, stayed_rows(account)),
         *variant_tables(account.found.variant, account.manifest.labels),
         ("tied weights, a copy in each segment", TIED, tied_rows(account)),
+        ("tables out of the graph, read by rows", OUT, out_rows(account)),
+        ("tables that stay in the graph", STAYED_IN, [[t.weight, t.reason] for t in account.found.tables_in]),
         ("slots", SLOTS, slot_rows(account)),
     ]
     return [(title, *without_empty(header, rows)) for title, header, rows in told if rows]
@@ -151,6 +156,21 @@ def tied_rows(account: Account) -> list[list[object]]:
     """A row per weight that several segments hold."""
     return [
         [t.weight, few(t.segments), size(t.bytes), size(t.bytes * (len(t.segments) - 1))] for t in account.found.tied
+    ]
+
+
+def out_rows(account: Account) -> list[list[object]]:
+    """A row per table that is a file; `by` are the model's inputs of ids."""
+    return [
+        [
+            t.weight,
+            f"{t.rows} x {t.columns}",
+            t.format,
+            size(file_bytes(t)),
+            few(dict.fromkeys(lookup.ids for lookup in t.lookups)),
+            t.file,
+        ]
+        for t in account.manifest.tables
     ]
 
 

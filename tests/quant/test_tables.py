@@ -10,7 +10,7 @@ from onnx import TensorProto
 
 from quant.blocks import Packed, linear_zero_points, quantize_blocks
 from quant.loss import error
-from quant.tables import ByteRows, Table, look_up, quantize_table
+from quant.tables import ByteRows, PlainRows, Table, look_up, quantize_table
 from tests.quant.nodes import Array, gaussian, run_node, uint4
 
 IDS = np.array([[0, 6, 3], [2, 2, 5]], np.int64)
@@ -61,6 +61,7 @@ def test_a_row_is_near_the_one_that_went_in(bits: int, symmetric: bool) -> None:
 def test_mapped_tables_read_as_those_in_memory(bits: int, symmetric: bool, tmp_path: Path) -> None:
     """Arrays that lie in files give the same rows."""
     table = quantize_table(gaussian(40, 64, seed=2), bits, 64, symmetric)
+    assert not isinstance(table, PlainRows)
 
     def mapped(name: str, array: Array) -> Array:
         np.save(tmp_path / f"{name}.npy", array)
@@ -103,7 +104,7 @@ def test_ids_that_are_no_rows_are_refused(ids: npt.ArrayLike, words: str) -> Non
 @pytest.mark.parametrize(
     ("weight", "bits", "words"),
     [
-        (np.zeros((3, 32)), 5, "expected a table of 4 or 8 bits, found 5"),
+        (np.zeros((3, 32)), 5, "expected a table of 4, 8 or 32 bits, found 5"),
         (np.zeros((3, 33)), 4, "choose a smaller block or another format"),
         (np.full((3, 32), np.nan), 4, "found NaN or infinity"),
         (np.full((3, 32), np.nan), 8, "found NaN or infinity"),
