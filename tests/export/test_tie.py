@@ -107,3 +107,20 @@ def test_a_plan_counts_it_once_in_a_segment_and_twice_in_two() -> None:
     last = next(i for i in range(len(units) - 1, -1, -1) if units[i].tied)
     apart = needs(units, board, (last,), 2)
     assert [need.weights >= plain for need in apart] == [True, True]
+
+
+def test_a_product_reads_a_transposed_table_as_it_is() -> None:
+    """A table that is too large to be folded is not transposed at every run, and is quantized once for both."""
+    b = Builder(6)
+    ids = ir.val("ids", ir.DataType.INT64, [2, 5])
+    b.graph.inputs.append(ids)
+    table = b.weight("table", ROWS, WIDTH)
+    x = b.op("Gather", table, ids, shape=[2, 5, WIDTH], name="embedded")
+    turned = b.op("Transpose", table, shape=[WIDTH, ROWS], name="turned", perm=[1, 0])
+    model = b.model(logits=b.op("MatMul", x, turned, shape=[2, 5, ROWS], name="product"))
+    expected = run(model.clone(), FEEDS)["logits"]
+    assert tie_weights(model) == ["table"]
+    assert [node.op_type for node in model.graph] == ["Gather", "FusedMatMul"]
+    np.testing.assert_allclose(run(model, FEEDS)["logits"], expected, rtol=1e-6, atol=1e-6)
+    (report,) = quantize_weights(model, "int8")
+    assert (report.format, report.reason) == ("int8", "")
