@@ -97,17 +97,18 @@ def _is_lookup(node: ir.Node, index: int) -> bool:
 
 def _why_not(graph: ir.Graph, table: ir.Value) -> str:
     """Why a table stays in the graph; empty when it need not."""
-    others = sorted({use.node.op_type for use in table.uses() if not _is_lookup(use.node, use.idx)})
-    if others or table.is_graph_output():
-        return f"{' and '.join(others) or 'an output of the model'} reads it as well as Gather"
-    for node in (use.node for use in table.uses()):
-        if node.graph is not graph:
-            return "it is read inside the body of a control-flow node"
-        if node.outputs[0].is_graph_output():
-            return "its rows are an output of the model"
-        if _ids(graph, node) is None:
-            return "its ids are made in the graph"
-    return ""
+    readers = [use.node for use in table.uses() if _is_lookup(use.node, use.idx)]
+    others = [use.node.op_type for use in table.uses() if not _is_lookup(use.node, use.idx)]
+    product = any("MatMul" in name or name == "Gemm" for name in others)
+    reasons = {
+        "it is tied: a product reads it as well": product,
+        f"{' and '.join(sorted(set(others)))} reads it as well": bool(others),
+        "it is an output of the model": table.is_graph_output(),
+        "it is read inside the body of a control-flow node": any(node.graph is not graph for node in readers),
+        "its rows are an output of the model": any(node.outputs[0].is_graph_output() for node in readers),
+        "its ids are made in the graph": any(_ids(graph, node) is None for node in readers),
+    }
+    return next((reason for reason, holds in reasons.items() if holds), "")
 
 
 def _ids(graph: ir.Graph, node: ir.Node) -> ir.Value | None:

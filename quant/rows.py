@@ -24,8 +24,8 @@ from wire import tables as record
 from wire.tables import file_bytes, parts_of
 
 Array = NDArray[Any]
-# a fault maps up to 64 KiB around a row, if the file lies in memory: this many rows, some MiB at most
-ROWS_AT_ONCE = 32
+# where the file lies in memory, a fault maps half a MiB of it around a row: this many rows, 2 MiB at most
+ROWS_AT_ONCE = 4
 
 
 @dataclass(frozen=True, eq=False)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,11 +22,12 @@ CONTEXT = 24
 END = 2
 
 
-def tiny_gpt2(folder: Path) -> Path:
+def tiny_gpt2(folder: Path, *, vocabulary: int = VOCABULARY, tied: bool = True) -> Path:
     """Three blocks 32 wide, learned positions, Conv1D, a tied head."""
     from transformers import GPT2Config, GPT2LMHeadModel
 
-    config = GPT2Config(vocab_size=VOCABULARY, n_positions=64, n_embd=32, n_layer=3, n_head=4, **_ends())
+    sizes = {"n_positions": 64, "n_embd": 32, "n_layer": 3, "n_head": 4}
+    config = GPT2Config(vocab_size=vocabulary, **sizes, tie_word_embeddings=tied, **_ends())
     return _save(GPT2LMHeadModel, config, folder, 3.0)
 
 
@@ -99,27 +101,37 @@ def prepared(folder: Path, task: str, work: Path, context: int = CONTEXT, sequen
     return prepare(wanted, ("fp32", "int8"), ("serve",), work)
 
 
-def spread_cuts(model: Prepared, segments: int) -> tuple[int, ...]:
+def spread_cuts(model: Prepared, segments: int, batch: int = 1, mode: str = "serve") -> tuple[int, ...]:
     """Legal cuts at about even distances."""
-    positions = model.cost(1, "serve").positions
+    positions = model.cost(batch, mode).positions if segments > 1 else ()
     return tuple(positions[len(positions) * k // segments] for k in range(1, segments))
 
 
-def bundle(model: Prepared, segments: int, out: Path, quant: str = "fp32") -> Bundle:
+def bundle(
+    model: Prepared,
+    segments: int,
+    out: Path,
+    quant: str = "fp32",
+    *,
+    mode: str = "serve",
+    batch: int = 1,
+    labels: Sequence[str] = (),
+) -> Bundle:
     """A signed bundle of a chain of some segments. It is verified, but not measured."""
-    stage = build_stage(model, Key("serve", quant, 1, spread_cuts(model, segments)), out.parent / f"{out.name}-stage")
+    key = Key(mode, quant, batch, spread_cuts(model, segments, batch, mode))
+    stage = build_stage(model, key, out.parent / f"{out.name}-stage")
     assert len(stage.pieces) == segments
     for path in (path for link in stage.links for _, path, _ in link.graphs()):
         stage.peaks[path.name] = Peak(PLAIN, 0, 0, 0, 0, 0.0)
         stage.predicted[path.name] = {"weights": 0}
     verify_stage(model, stage)
-    return sealed(model, stage, out, quant)
+    return sealed(model, stage, out, quant, labels)
 
 
-def sealed(model: Prepared, stage: Stage, out: Path, quant: str) -> Bundle:
+def sealed(model: Prepared, stage: Stage, out: Path, quant: str, labels: Sequence[str] = ()) -> Bundle:
     """Write a stage as the exporter does."""
-    board = Board("tester", 1 << 30, "serve", quant)
-    decision = Decision((), 1, 0, tuple(sum(parts.values()) for parts in stage.predicted.values()))
+    board = Board("tester", 1 << 30, stage.key.mode, quant)
+    decision = Decision((), stage.key.micro_batch, 0, tuple(sum(parts.values()) for parts in stage.predicted.values()))
     with replacing(out) as folder:
         names = []
         for path in blobs(model, stage):
@@ -128,7 +140,7 @@ def sealed(model: Prepared, stage: Stage, out: Path, quant: str) -> Bundle:
         files = describe_files(folder, names)
         seal_bundle(
             folder,
-            describe(model, stage, board, decision, name="tiny", labels=(), files=files, measured_bytes=0),
+            describe(model, stage, board, decision, name="tiny", labels=labels, files=files, measured_bytes=0),
             new_key("publisher", "t"),
         )
     return open_bundle(out, None)

@@ -31,12 +31,12 @@ WORDS = (
 SPECIAL = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
 
 
-def tiny_bert(folder: Path, *, layers: int = 4, seed: int = 1) -> Path:
+def tiny_bert(folder: Path, *, layers: int = 4, seed: int = 1, vocabulary: int = 96) -> Path:
     """A BERT of hidden size 32, inner size 64, with a WordPiece `tokenizer.json`; returns the folder."""
     from transformers import BertConfig, BertModel
 
     config = BertConfig(
-        vocab_size=96,
+        vocab_size=vocabulary,
         hidden_size=32,
         num_hidden_layers=layers,
         num_attention_heads=4,
