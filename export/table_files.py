@@ -14,7 +14,8 @@ from export.mapped import reading
 from export.tables_out import Source
 from export.write import storing
 from quant.loss import error
-from quant.rows import Tables, open_tables, write_table
+from quant.rows import Tables, open_tables
+from quant.table_files import write_table
 from quant.tables import PlainRows, look_up, quantize_table
 from wire.tables import Table
 

@@ -19,7 +19,8 @@ from export.edit import redirect
 from export.gradient.dims import Dim, dims_of
 from export.gradient.present import present
 from export.values import is_weight
-from quant.rows import Opened, Tables
+from quant.rows import Tables
+from quant.table_files import in_memory
 from quant.tables import PlainRows
 from wire.tables import Lookup
 
@@ -52,7 +53,7 @@ class Taken:
 
     def exact(self) -> Tables:
         """All of them in float32, as the model had them."""
-        opened = [(s, Opened(s.weight, PlainRows(np.asarray(s.tensor.numpy(), np.float32)))) for s in self.sources]
+        opened = [(s, in_memory(s.weight, PlainRows(np.asarray(s.tensor.numpy(), np.float32)))) for s in self.sources]
         return Tables({lookup.input: (lookup.ids, table) for s, table in opened for lookup in s.lookups})
 
 

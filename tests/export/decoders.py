@@ -45,13 +45,13 @@ def tiny_qwen3(folder: Path) -> Path:
     return _save(Qwen3ForCausalLM, Qwen3Config(**_rotary(), head_dim=8, tie_word_embeddings=True), folder)
 
 
-def tiny_t5(folder: Path) -> Path:
+def tiny_t5(folder: Path, *, vocabulary: int = VOCABULARY) -> Path:
     """Two blocks of encoder and decoder each, relative positions."""
     from transformers import T5Config, T5ForConditionalGeneration
 
     sizes = {"d_model": 32, "d_kv": 8, "d_ff": 48, "num_layers": 2, "num_heads": 4}
     ends = {"decoder_start_token_id": 0, "eos_token_id": END, "pad_token_id": 0}
-    config = T5Config(vocab_size=VOCABULARY, tie_word_embeddings=False, **ends, **sizes)
+    config = T5Config(vocab_size=vocabulary, tie_word_embeddings=False, **ends, **sizes)
     return _save(T5ForConditionalGeneration, config, folder, 1.0)
 
 

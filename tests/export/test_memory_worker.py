@@ -22,9 +22,10 @@ pytestmark = pytest.mark.heavy
 
 BERT = next(workload for workload in WORKLOADS if workload.name == "bert")
 BOARDS = {
-    "one that learns over int8 weights": (Board("one", 200 * MIB, "train", "int8", 8), 1),
-    "one that learns at a high rank": (Board("high", 300 * MIB, "train", "fp32", 64), 1),
-    "one that serves in two segments": (Board("two", 90 * MIB, "serve", "fp32", 4), 2),
+    "one that learns over int8 weights": (Board("one", 200 * MIB, "train", "int8", 8), 1, False),
+    "one that learns at a high rank": (Board("high", 300 * MIB, "train", "fp32", 64), 1, False),
+    "one that serves in two segments": (Board("two", 90 * MIB, "serve", "fp32", 4), 2, False),
+    "one that reads its table by rows": (Board("rows", 200 * MIB, "train", "fp32", 8), 1, True),
 }
 CONTEXT = 2048  # caches of 24 MiB
 DECODING = {"float32": "fp32", "int8": "int8"}
@@ -33,10 +34,11 @@ DECODING = {"float32": "fp32", "int8": "int8"}
 @pytest.mark.parametrize("name", BOARDS)
 def test_a_worker_takes_what_its_plan_predicts(name: str, tmp_path: Path) -> None:
     """Libraries, graphs, adapters with their optimiser and waiting boundaries: within 10 % above the base, or 4 MiB."""
-    board, segments = BOARDS[name]
+    board, segments, out = BOARDS[name]
     source = BERT.source(tmp_path / "source")
     key = new_key("publisher", "tester")
-    request = ExportRequest(source, BERT.task, ("a", "b", "c"), (board,), key, tmp_path / "out", BERT.sequence)
+    labels, target = ("a", "b", "c"), tmp_path / "out"
+    request = ExportRequest(source, BERT.task, labels, (board,), key, target, BERT.sequence, tables_out=out)
     assert len(judged(request)) == segments
 
 

@@ -161,6 +161,25 @@ def test_a_decoder_says_the_same(tmp_path: Path, capsys: pytest.CaptureFixture[s
         np.testing.assert_array_equal(logits[1][name], value)
 
 
+@pytest.mark.heavy
+def test_encoder_and_decoder_read_one_table(tmp_path: Path) -> None:
+    """One file for both, each by its own ids and in its own segment; the answer is the same."""
+    folder = decoders.tiny_t5(tmp_path / "t5", vocabulary=WORDS)
+    prepared = decoders.prepared(folder, "text2text-generation", tmp_path / "work", sequence=8)
+    source = {"input_ids": np.array([[5, 6, 8000, 2, 0, 0, 0, 0]]), "attention_mask": np.array([[1] * 4 + [0] * 4])}
+    said = []
+    for side, name in zip(sides(prepared), ("in", "out"), strict=True):
+        bundle = decoders.bundle(side, 3, tmp_path / name, "int8")
+        tokens = generate(Steps([bundle]), [], 6, source).tokens
+        said.append(tokens)
+    assert said[0] == said[1]
+    assert len(set(said[0])) > 1
+    (table,) = bundle.manifest.tables
+    assert [lookup.ids for lookup in table.lookups] == ["input_ids", "decoder_input_ids"]
+    readers = [s.name for lookup in table.lookups for s in bundle.manifest.segments if lookup.input in s.inputs]
+    assert len(set(readers)) == 2
+
+
 def test_a_tied_table_stays_and_is_said(tmp_path: Path) -> None:
     """What the output layer multiplies by as well stays in the graph, with the reason in the manifest."""
     folder = decoders.tiny_gpt2(tmp_path / "gpt2", vocabulary=WORDS)

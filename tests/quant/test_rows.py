@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 
 from console.errors import BadData, IntegrityError, StorageError
-from quant.rows import ROWS_AT_ONCE, open_table, open_tables, write_table
+from quant.rows import ROWS_AT_ONCE, open_tables
+from quant.table_files import open_table, write_table
 from quant.tables import look_up, quantize_table
 from tests.quant.nodes import gaussian
 from wire.tables import Lookup, Table, file_bytes
@@ -87,7 +88,7 @@ CHILD = """
 import sys
 import numpy as np
 from pathlib import Path
-from quant.rows import open_table
+from quant.table_files import open_table
 from wire.tables import Table, file_bytes
 
 def status(name):
