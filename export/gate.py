@@ -79,8 +79,8 @@ def entrance(pieces: Sequence[Piece], run: Mapping[str, Array], tables: Tables |
         graph = piece.exact["forward"].graph
         looked += [(outside.get(str(value.name), 0), value, piece) for value in graph.inputs]
         looked += [(_looked_up(node, run), node.outputs[0], piece) for node in graph]
-    rows, found, piece = max(looked, key=lambda one: one[0], default=(0, None, None))
-    if not rows or found is None or piece is None:
+    rows, found, piece = max(looked, key=lambda one: one[0])
+    if not rows:
         return None
     name, shape = str(found.name), shape_of(found)
     dims = tuple(dim for dim in shape or () if isinstance(dim, int))
