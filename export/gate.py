@@ -70,7 +70,8 @@ def entrance(pieces: Sequence[Piece], run: Mapping[str, Array], tables: Tables |
     Tables that lie outside are looked up as well. None where there is neither, or where the shipped graph does not have
     those rows.
     """
-    floats = tuple(name for name, value in run.items() if value.dtype.kind == "f")
+    # an input of zeros and ones is a mask or a flag, which is not a little wrong either
+    floats = tuple(n for n, value in run.items() if value.dtype.kind == "f" and not np.isin(value, (0, 1)).all())
     if floats:
         return Entrance(floats)
     outside = {} if tables is None else tables.counts()
@@ -119,15 +120,18 @@ def _comes_from(value: ir.Value, run: Mapping[str, Array]) -> bool:
 def opened(chain: Chain, where: Entrance) -> Iterator[Chain]:
     """The same chain with an input `noise` that is added to a value inside a segment, and with that value as output.
 
-    The copy of the graph lies beside it, refers to the same weights, and is gone afterwards.
+    The copy of the graph lies beside it, refers to the same weights, and is gone afterwards. The chain's sessions are
+    given up first, so that the weights are not there twice.
     """
     if not where.segment:
         yield chain
         return
+    chain.close()
     links = [_noisy(link, where) if link.name == where.segment else link for link in chain.links]
     try:
         yield chain.beside(links)
     finally:
+        chain.close()
         for link in links:
             if link.name == where.segment:
                 link.forward.unlink(missing_ok=True)

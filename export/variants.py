@@ -44,12 +44,13 @@ def check_variant(prepared: Prepared, both: Both, batch: int) -> dict[str, Any]:
     """What a manifest keeps: `noise_growth` where it could be measured, and all figures as `variant`.
 
     Raises:
-        VerificationError: with noise the variant computes no numbers where fp32 does.
+        VerificationError: an output is not finite; with noise, the variant's where that of fp32 is.
     """
     feeds = items(prepared, batch)
+    compared = _compared(prepared, both, feeds, batch)
     noisy = max(1, NOISY_ITEMS // (batch * len(feeds[0].runs)))
     noise, unmeasured = _noise(prepared, both, feeds[:noisy])
-    found = Variant(noise, unmeasured, *_compared(prepared, both, feeds, batch))
+    found = Variant(noise, unmeasured, *compared)
     figures = {} if noise is None else {"noise_growth": noise.growth}
     return {**figures, "variant": _present(plain(found))}
 
@@ -134,14 +135,24 @@ def _compared(
 
 
 def _stacked(runs: Sequence[Sequence[Values]], feeds: Sequence[Feed], name: str, batch: int) -> Array:
-    """An output of all runs, a row per sample; rows that only fill a micro-batch are left out."""
+    """An output of all runs, a row per sample; rows that only fill a micro-batch are left out.
+
+    Raises:
+        VerificationError: it is not finite.
+    """
     out = []
     for feed, values in zip(feeds, runs, strict=True):
         for run in values:
             array = run[name].reshape(1) if not run[name].ndim else run[name]
             by_row = len(array) == batch and feed.rows is not None
             out.append(array[: feed.rows] if by_row else array)
-    return np.concatenate(out)
+    stacked = np.concatenate(out)
+    if not np.isfinite(stacked).all():
+        raise VerificationError(
+            f"expected numbers in {name} for all samples, found NaN or infinity; "
+            "give other input with --sample FILE.npz, or export with --quant fp32"
+        )
+    return stacked
 
 
 def logits_of(prepared: Prepared) -> str | None:

@@ -66,9 +66,10 @@ def angle_rows(angles: ClassAngles) -> list[list[object]]:
     def degrees(angle: float | None) -> str:
         return "-" if angle is None else f"{angle:.3f}"
 
-    return [
+    rows: list[list[object]] = [
         ["nearest two classes", degrees(angles.nearest_exact), degrees(angles.nearest_variant)],
         ["two classes, mean", degrees(angles.apart_exact), degrees(angles.apart_variant)],
         ["turned, mean", "-", degrees(angles.turned_mean)],
         ["turned, most", "-", degrees(angles.turned_most)],
     ]
+    return [row for row in rows if row[1:] != ["-", "-"]]
