@@ -1,0 +1,1 @@
+"""Quantized models of several makers side by side; `bench.quantization` is the command."""
