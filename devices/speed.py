@@ -4,8 +4,8 @@ A roofline (see `devices.times`) per step of what onnxruntime's kernel does with
 
     fp32                     one product
     fp16, int8, nf4, fp4     the weight as float is written, packed for many rows, and multiplied, at every run
-    int4, int8-blocks        MatMulNBits: integer products at accuracy level 4 where the core has dot products;
-                             else floats: one row is unpacked as it is multiplied, many through unpacked panels
+    int4, int8-blocks        MatMulNBits of floats: one row is unpacked as it is multiplied, many through unpacked
+                             panels; integer products at accuracy level 4 where the core has dot products
     int8-dynamic, -static    integer products of rounded activations
 
 Shares and cycles of `KERNELS` were measured once on x86-64; they are taken for Arm, where nobody has. 8-bit blocks
@@ -24,7 +24,7 @@ from devices.profile import Profile
 
 FORMATS = ("fp32", "fp16", "int8", "int8-blocks", "int4", "nf4", "fp4", "int8-dynamic", "int8-static")
 NS = 1e9
-LEVEL = 4  # accuracy level of MatMulNBits: 4 rounds activations to int8 where the core can, 0 never does
+LEVEL = 0  # accuracy level of MatMulNBits in bundles: 4 rounds activations to int8 where the core can, 0 never does
 # A core that copies b bytes reads b and writes b.
 TRAFFIC_PER_COPY = 2
 # of one core, where only the nominal bandwidth of the memory is known; unverified: the profiles that have both are
@@ -88,7 +88,7 @@ def product_ns(
         ValueError: an unknown format.
 
     >>> pi = Cpu(frozenset({"dotprod"}), 2_400_000_000, 5_270_000_000, 4, 16)
-    >>> product_ns("int4", 1, 1024, 1024, pi, 655_360) < product_ns("fp32", 1, 1024, 1024, pi, 4_194_304)
+    >>> product_ns("int4", 1, 1024, 1024, pi, 655_360, level=4) < product_ns("fp32", 1, 1024, 1024, pi, 4_194_304)
     True
     """
     if fmt not in FORMATS:

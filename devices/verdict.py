@@ -35,7 +35,7 @@ def sentence(fmt: str, rows: int, profile: Profile, level: int = LEVEL) -> str:
     """What a report says of a format on a board.
 
     >>> from devices.profile import load
-    >>> sentence("int4", 1, load("raspberry-pi-4-2gb"))
+    >>> sentence("int4", 1, load("raspberry-pi-4-2gb"), level=4)
     'int4 saves memory only on raspberry-pi-4-2gb at 1 row (no dotprod)'
     """
     cpu = cpu_of(profile)
