@@ -11,6 +11,8 @@ from numpy.typing import NDArray
 from console.errors import BadData, UsageError, join
 from export.study.data import Items
 
+LONGEST_NUMBER = 18  # digits
+
 
 def names_of(given: Sequence[str], own: Sequence[str], count: int) -> tuple[str, ...]:
     """What the classes are called: as the user says, else as the model does; empty where nobody says.
@@ -37,7 +39,8 @@ def positions_of(items: Items, names: Sequence[str], count: int, path: Path) -> 
     known = {name: at for at, name in enumerate(names)}
     found, problems = [], []
     for place, label in zip(items.places, items.labels, strict=True):
-        at = known.get(label, int(label) if label.isascii() and label.isdigit() else -1)
+        is_number = label.isascii() and label.isdigit() and len(label) < LONGEST_NUMBER
+        at = known.get(label, int(label) if is_number else -1)
         found.append(at)
         if not 0 <= at < count:
             problems.append(f"{place}: {label!r}")

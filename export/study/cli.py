@@ -57,7 +57,8 @@ def main(argv: list[str]) -> int:
     items = read_items(options.data).spread(options.limit)
     # everything above is checked before torch is loaded
     from export.prepare import Wanted
-    from export.study.study import StudyRequest, study
+    from export.study.request import StudyRequest
+    from export.study.study import study
     from export.study.table import as_json, words
     from export.study.temperatures import TEMPERATURES
 

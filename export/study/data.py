@@ -155,11 +155,18 @@ def _table(text: str, delimiter: str) -> Iterator[Line]:
 def _row(number: int, text: object, label: object) -> Line:
     if not isinstance(text, str) or not text.strip():
         return number, None, None, 'no text "text"'
+    if not _is_unicode(text) or not _is_unicode(label):
+        return number, None, None, "half a character (a lone surrogate)"
     if label is None:
         return number, text, None, ""
     if isinstance(label, bool) or not isinstance(label, (str, int)) or label == "":
         return number, None, None, "a label that is neither text nor an integer"
     return number, text, str(label), ""
+
+
+def _is_unicode(text: object) -> bool:
+    """Whether it can be written as UTF-8: JSON can name halves of characters."""
+    return not any("\ud800" <= c <= "\udfff" for c in text) if isinstance(text, str) else True
 
 
 def _arrays(path: Path) -> Items:

@@ -5,53 +5,24 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
 
-import numpy as np
 import onnx_ir as ir
 
 from console.progress import Progress
 from export.formats.grid import Grid
 from export.formats.stock import Stock
-from export.prepare import Wanted
 from export.study.calls import calls_of, of_size
-from export.study.classes import names_of, positions_of
-from export.study.data import Items
 from export.study.formats import ITEMS, Written, write_format
-from export.study.judge import Classes, Features, Judge, Tokens
+from export.study.judge import Judge
 from export.study.machine import machine
+from export.study.request import StudyRequest
 from export.study.rows import Row, Timing
 from export.study.runs import OPTIONS, judged, timed
-from export.study.subject import Kind, Subject, subject
-from export.study.temperatures import TEMPERATURES
-from export.study.times import BUDGET_S, shapes
+from export.study.subject import Kind, subject
+from export.study.task import judge_of, task_of
+from export.study.times import shapes
 from export.study.variant import Variant
 from wire.manifest import Options
-
-
-@dataclass(frozen=True)
-class StudyRequest:
-    """What a user asks for.
-
-    Attributes:
-        wanted: the model; without slots.
-        items: what it is tried on.
-        data: where they are from, for sentences.
-        formats: fp32 first.
-        labels: names of the classes in the order of the logits, where the model has none.
-        temperatures: of sampling, for decoders.
-        sequence: tokens of a text; None for 64 or as many as the model can place.
-        time_s: seconds of measuring for each format at one number of rows.
-    """
-
-    wanted: Wanted
-    items: Items
-    data: Path
-    formats: tuple[Variant, ...]
-    labels: tuple[str, ...] = ()
-    temperatures: tuple[float, ...] = TEMPERATURES
-    sequence: int | None = None
-    time_s: float = BUDGET_S
 
 
 @dataclass(frozen=True)
@@ -106,12 +77,12 @@ def study(request: StudyRequest, work: Path, bar: Progress) -> Study:
     bar.say("capturing the model")
     model = subject(request.wanted, request.sequence, work / "source")
     frozen = model.frozen(model.batch)
-    kind, logits, classes, remarks = _classes(request, model, frozen)
-    calls = calls_of(model, request.items, classes, frozen)
+    task = task_of(request, model, frozen)
+    calls = calls_of(model, request.items, task.classes, frozen)
     sizes = shapes(model, frozen)
     graphs = {ITEMS: frozen, **{f"rows{rows}": model.frozen(*size) for rows, size in sizes.items()}}
     written = _write(request.formats, graphs, work, bar)
-    judge = _judge(kind, request, logits, model.outputs(frozen))
+    judge = judge_of(task, request, model.outputs(frozen))
     bar.say("running the items")
     written = judged(written, calls, judge, bar)
     times: dict[int, dict[str, Timing]] = {}
@@ -123,45 +94,16 @@ def study(request: StudyRequest, work: Path, bar: Progress) -> Study:
         model=model.captured.name,
         task=model.captured.task,
         source_sha256=model.captured.source_sha256,
-        kind=kind,
+        kind=task.kind,
         data=request.data.name,
         items=len(request.items),
         of_items=request.items.total,
-        tokens=sum(len(call.targets) for call in calls) if kind == "decoder" else 0,
+        tokens=sum(len(call.targets) for call in calls) if task.kind == "decoder" else 0,
         sequence=model.sequence,
         machine=machine(),
         rows=tuple(_row(one, judge, times) for one in written),
-        remarks=tuple(remarks),
+        remarks=task.remarks,
     )
-
-
-def _classes(
-    request: StudyRequest, model: Subject, frozen: ir.Model
-) -> tuple[Kind, str, np.ndarray[Any, np.dtype[np.int64]] | None, list[str]]:
-    """What the model's outputs are, and the classes of the items where they are known."""
-    items, own = request.items, model.captured.labels
-    if model.is_decoder:
-        return (
-            "decoder",
-            "",
-            None,
-            ["labels are not used: a decoder is judged by its next tokens"] if items.labels else [],
-        )
-    found = model.logits(frozen, named=bool(items.labels or own or request.labels))
-    if found is None:
-        remark = "labels are not used: the model has no logits [items, classes]; formats are compared with fp32"
-        return "features", "", None, [remark] if items.labels else []
-    output, count = found
-    names = names_of(request.labels, own, count)
-    classes = positions_of(items, names, count, request.data) if items.labels else None
-    return "classes", output, classes, []
-
-
-def _judge(kind: Kind, request: StudyRequest, logits: str, outputs: Sequence[str]) -> Judge:
-    names = [variant.name for variant in request.formats]
-    if kind == "decoder":
-        return Tokens(names, request.temperatures)
-    return Classes(names, logits) if kind == "classes" else Features(names, outputs)
 
 
 def _write(formats: Sequence[Variant], graphs: Mapping[str, ir.Model], work: Path, bar: Progress) -> list[Written]:

@@ -78,6 +78,12 @@ class Subject:
         name = LOGITS if LOGITS in flat else flat[0] if len(names) == 1 and flat and named else None
         return None if name is None else (name, counts[name])
 
+    def pooled(self, frozen: ir.Model) -> str:
+        """The first output [batch, tokens, features] or [batch, features], of which an item has a vector; or none."""
+        wanted = set(self.outputs(frozen))
+        shapes = {str(v.name): shape_of(v) or () for v in frozen.graph.outputs if v.name in wanted}
+        return next((name for name, shape in shapes.items() if len(shape) in (2, 3)), "")
+
 
 def subject(wanted: Wanted, sequence: int | None, work: Path) -> Subject:
     """Capture a model to study.

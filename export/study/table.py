@@ -59,9 +59,10 @@ def _qualities(row: Row, study: Study) -> list[tuple[str, str]]:
     if study.kind == "decoder":
         return [("perplexity", number(quality.perplexity)), ("same next token", share(quality.agreement))]
     if study.kind == "features":
-        return [("cosine", cosine(quality.cosine)), ("least cosine", cosine(quality.least_cosine))]
-    same = [("same class", share(quality.agreement))]
-    return [("accuracy", share(quality.accuracy)), *same] if labelled else same
+        told = [("cosine", cosine(quality.cosine)), ("least cosine", cosine(quality.least_cosine))]
+    else:
+        told = [("same class", share(quality.agreement))]
+    return [("accuracy", share(quality.accuracy)), *told] if labelled else told
 
 
 def temperature_tables(study: Study) -> list[tuple[str, Header, Body]]:

@@ -12,8 +12,9 @@ import onnx_ir as ir
 from console.progress import progress
 from export.prepare import Wanted
 from export.study.data import read_items
+from export.study.request import StudyRequest
 from export.study.rows import Quality, Row, Share, Timing
-from export.study.study import Study, StudyRequest, study
+from export.study.study import Study, study
 from export.study.temperatures import AtTemperature
 from export.study.variant import variants
 from tests.export.graphs import Builder

@@ -1,0 +1,37 @@
+"""What a user asks of a study."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from export.prepare import Wanted
+from export.study.data import Items
+from export.study.temperatures import TEMPERATURES
+from export.study.times import BUDGET_S
+from export.study.variant import Variant
+
+
+@dataclass(frozen=True)
+class StudyRequest:
+    """What a user asks for.
+
+    Attributes:
+        wanted: the model; without slots.
+        items: what it is tried on.
+        data: where they are from, for sentences.
+        formats: fp32 first.
+        labels: names of the classes in the order of the logits, where the model has none.
+        temperatures: of sampling, for decoders.
+        sequence: tokens of a text; None for 64 or as many as the model can place.
+        time_s: seconds of measuring for each format at one number of rows.
+    """
+
+    wanted: Wanted
+    items: Items
+    data: Path
+    formats: tuple[Variant, ...]
+    labels: tuple[str, ...] = ()
+    temperatures: tuple[float, ...] = TEMPERATURES
+    sequence: int | None = None
+    time_s: float = BUDGET_S
