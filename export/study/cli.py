@@ -18,6 +18,7 @@ from export.study.variant import variants
 from wire.files import write_atomic
 
 LIMIT = 256
+CALIBRATION = 32  # items
 
 
 def parser() -> argparse.ArgumentParser:
@@ -54,7 +55,7 @@ def main(argv: list[str]) -> int:
     temperatures, dimensions = _temperatures(options.temperatures), sizes(options)
     formats = variants(options.formats)
     labels = read_labels(options.labels, None) if options.labels else ()
-    items = read_items(options.data).spread(options.limit)
+    items = read_items(options.data)
     # everything above is checked before torch is loaded
     from export.prepare import Wanted
     from export.study.request import StudyRequest
@@ -64,9 +65,10 @@ def main(argv: list[str]) -> int:
 
     request = StudyRequest(
         wanted=Wanted(options.model, options.task, targets="", sizes=dimensions),
-        items=items,
+        items=items.spread(options.limit),
         data=options.data,
         formats=formats,
+        calibration=items.beside(options.limit, CALIBRATION),
         labels=labels,
         temperatures=temperatures or TEMPERATURES,
         sequence=options.sequence,

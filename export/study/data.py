@@ -53,9 +53,15 @@ class Items:
 
     def spread(self, limit: int) -> Items:
         """At most `limit` of them at even distances: files are often sorted by label."""
-        if len(self) <= limit:
-            return self
-        chosen = [i * len(self) // limit for i in range(limit)]
+        return self if len(self) <= limit else self._chosen(_even(len(self), limit))
+
+    def beside(self, limit: int, count: int) -> Items:
+        """At most `count` of those that `spread(limit)` leaves out; of all where it leaves none out."""
+        taken = set(_even(len(self), min(limit, len(self))))
+        left = [i for i in range(len(self)) if i not in taken] or list(range(len(self)))
+        return self._chosen([left[i] for i in _even(len(left), min(count, len(left)))])
+
+    def _chosen(self, chosen: list[int]) -> Items:
         return replace(
             self,
             texts=tuple(self.texts[i] for i in chosen if self.texts),
@@ -63,6 +69,10 @@ class Items:
             labels=tuple(self.labels[i] for i in chosen if self.labels),
             places=tuple(self.places[i] for i in chosen),
         )
+
+
+def _even(count: int, limit: int) -> list[int]:
+    return [i * count // limit for i in range(limit)]
 
 
 def read_items(path: Path) -> Items:

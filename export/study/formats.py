@@ -12,16 +12,14 @@ import numpy as np
 import onnx_ir as ir
 
 from export.formats.report import WeightReport
-from export.formats.rewrite import quantize_weights
-from export.formats.stock import Stock
 from export.mapped import reading
 from export.order import order_just_in_time
 from export.study.rows import Row
 from export.study.variant import FP32, Variant
+from export.study.workshop import ITEMS, Refused, Workshop
 from export.write import write_graphs
 
 WEIGHTS = "weights.bin"
-ITEMS = "items"  # the graph that the items of the data file go through
 
 
 @dataclass(frozen=True)
@@ -32,15 +30,12 @@ class Written:
     graphs: Mapping[str, Path]
 
 
-def write_format(
-    variant: Variant, frozen: Mapping[str, ir.Model], stock: Stock, folder: Path, most_bytes: int
-) -> Written:
+def write_format(variant: Variant, workshop: Workshop, folder: Path, most_bytes: int) -> Written:
     """Put a model into a format and write its graphs.
 
     Args:
         variant: the format with its settings.
-        frozen: graphs of the model by name; left as they are.
-        stock: shared by all variants of the same settings.
+        workshop: the model.
         folder: where to; made.
         most_bytes: what the weights take in fp32; a format that is not smaller is none. 0 for fp32 itself.
 
@@ -48,22 +43,24 @@ def write_format(
         UnsupportedModel: a weight holds NaN or infinity.
         StorageError: the folder cannot be written.
     """
+    name, models, reports = variant.name, dict[str, ir.Model](), list[WeightReport]()
     folder.mkdir(parents=True)
-    models = {graph: model.clone() for graph, model in frozen.items()}
-    reports: list[WeightReport] = []
-    for model in models.values():
-        reports = quantize_weights(model, variant.format, stock)
-        order_just_in_time(model)
+    for graph in workshop.graphs:
+        try:
+            models[graph], of_graph = workshop.put(variant, graph)
+        except Refused as refusal:
+            return Written(Row(name, reason=f"onnxruntime's tool cannot make it: {refusal}"), {})
+        order_just_in_time(models[graph])
+        reports = of_graph if graph == ITEMS else reports
     write_graphs(models, folder, WEIGHTS)
     stored = stored_bytes(models[ITEMS])
-    name = variant.name
     if name != FP32:
-        taken = {report.format for report in reports}
-        if variant.format not in taken:
+        if variant.format not in {report.format for report in reports}:
             return Written(Row(name, reason=f"no weight can take it: {_because(reports)}"), {})
         if stored >= most_bytes:
             return Written(Row(name, reason=f"nothing shrank: {_because(reports)}"), {})
-    return Written(_row(name, stored, reports, _energies(frozen[ITEMS])), {g: folder / f"{g}.onnx" for g in models})
+    energies = _energies(workshop.graphs[ITEMS])
+    return Written(_row(name, stored, reports, energies), {graph: folder / f"{graph}.onnx" for graph in models})
 
 
 def stored_bytes(written: ir.Model) -> int:

@@ -21,6 +21,7 @@ class StudyRequest:
         items: what it is tried on.
         data: where they are from, for sentences.
         formats: fp32 first.
+        calibration: items for formats that look at input before they are made.
         labels: names of the classes in the order of the logits, where the model has none.
         temperatures: of sampling, for decoders.
         sequence: tokens of a text; None for 64 or as many as the model can place.
@@ -31,6 +32,7 @@ class StudyRequest:
     items: Items
     data: Path
     formats: tuple[Variant, ...]
+    calibration: Items
     labels: tuple[str, ...] = ()
     temperatures: tuple[float, ...] = TEMPERATURES
     sequence: int | None = None

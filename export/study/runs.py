@@ -12,11 +12,12 @@ from export.chain import Graph
 from export.sources.captured import Values
 from export.sources.folder import first_line
 from export.study.calls import Call
-from export.study.formats import ITEMS, Written
+from export.study.formats import Written
 from export.study.judge import Judge
 from export.study.rows import Timing
 from export.study.times import in_turns
 from export.study.variant import FP32
+from export.study.workshop import ITEMS
 from wire.manifest import Options
 
 # onnxruntime at its best for weights of any format; without the last entry it would round the activations of some

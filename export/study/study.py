@@ -9,19 +9,19 @@ from pathlib import Path
 import onnx_ir as ir
 
 from console.progress import Progress
-from export.formats.grid import Grid
-from export.formats.stock import Stock
+from export.sources.captured import Values
 from export.study.calls import calls_of, of_size
-from export.study.formats import ITEMS, Written, write_format
+from export.study.formats import Written, write_format
 from export.study.judge import Judge
 from export.study.machine import machine
 from export.study.request import StudyRequest
 from export.study.rows import Row, Timing
 from export.study.runs import OPTIONS, judged, timed
-from export.study.subject import Kind, subject
+from export.study.subject import Kind, Subject, subject
 from export.study.task import judge_of, task_of
 from export.study.times import shapes
 from export.study.variant import Variant
+from export.study.workshop import ITEMS, Workshop
 from wire.manifest import Options
 
 
@@ -81,7 +81,8 @@ def study(request: StudyRequest, work: Path, bar: Progress) -> Study:
     calls = calls_of(model, request.items, task.classes, frozen)
     sizes = shapes(model, frozen)
     graphs = {ITEMS: frozen, **{f"rows{rows}": model.frozen(*size) for rows, size in sizes.items()}}
-    written = _write(request.formats, graphs, work, bar)
+    runs = _runs(request, model, graphs)
+    written = _write(request.formats, Workshop(graphs, runs, work / "workshop"), work, bar)
     judge = judge_of(task, request, model.outputs(frozen))
     bar.say("running the items")
     written = judged(written, calls, judge, bar)
@@ -102,18 +103,25 @@ def study(request: StudyRequest, work: Path, bar: Progress) -> Study:
         sequence=model.sequence,
         machine=machine(),
         rows=tuple(_row(one, judge, times) for one in written),
-        remarks=task.remarks,
+        remarks=(*task.remarks, *_calibrated(request)),
     )
 
 
-def _write(formats: Sequence[Variant], graphs: Mapping[str, ir.Model], work: Path, bar: Progress) -> list[Written]:
-    stocks: dict[Grid, Stock] = {}
+def _runs(request: StudyRequest, model: Subject, graphs: Mapping[str, ir.Model]) -> dict[str, list[Values]]:
+    """What each graph is calibrated with: every item, and for graphs of other sizes one call filled with them."""
+    if not any(variant.calibrates for variant in request.formats):
+        return {}
+    calls = calls_of(model, request.calibration, None, graphs[ITEMS])
+    filled = {name: [of_size(model, calls, graph)] for name, graph in graphs.items()}
+    return {**filled, ITEMS: [call.feeds for call in calls]}
+
+
+def _write(formats: Sequence[Variant], workshop: Workshop, work: Path, bar: Progress) -> list[Written]:
     written: list[Written] = []
     for variant in formats:
         bar.say(f"writing {variant.name}")
         most = written[0].row.stored_bytes if written else 0
-        stock = stocks.setdefault(variant.grid, Stock(variant.grid))
-        written.append(write_format(variant, graphs, stock, work / variant.name, most))
+        written.append(write_format(variant, workshop, work / variant.name, most))
         bar.advance()
     return written
 
@@ -123,3 +131,13 @@ def _row(one: Written, judge: Judge, times: Mapping[int, Mapping[str, Timing]]) 
         return one.row
     name = one.row.format
     return replace(one.row, quality=judge.of(name), times={rows: found[name] for rows, found in times.items()})
+
+
+def _calibrated(request: StudyRequest) -> list[str]:
+    """What is to be said of formats that looked at input."""
+    names = [variant.name for variant in request.formats if variant.calibrates]
+    if not names:
+        return []
+    same = set(request.calibration.places) & set(request.items.places)
+    whose = "items that are judged, which flatters them" if same else "items that are not judged"
+    return [f"{', '.join(names)}: calibrated on {len(request.calibration)} {whose}"]

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from export.study.classes import names_of, positions_of
 from export.study.data import Items
 from export.study.judge import Classes, Features, Judge, Tokens
-from export.study.probe import Probe, nearest_mean
+from export.study.nearest import NearestMean, nearest_mean
 from export.study.request import StudyRequest
 from export.study.subject import Kind, Subject
 
@@ -70,4 +70,4 @@ def judge_of(task: Task, request: StudyRequest, outputs: Sequence[str]) -> Judge
         return Tokens(names, request.temperatures)
     if task.kind == "classes":
         return Classes(names, task.output)
-    return Probe(names, outputs, task.output) if task.output else Features(names, outputs)
+    return NearestMean(names, outputs, task.output) if task.output else Features(names, outputs)

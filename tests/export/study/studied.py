@@ -37,7 +37,8 @@ def lines(folder: Path, *texts: str, name: str = "data.txt") -> Path:
 def studied(model: Path, data: Path, work: Path, formats: str, task: str = "", **fields: Any) -> Study:
     """A study that spends no time on its clock."""
     wanted = Wanted(str(model), task, targets="", sizes=fields.pop("sizes", {}))
-    request = StudyRequest(wanted, read_items(data), data, variants(formats), time_s=0.0, **fields)
+    items = read_items(data)
+    request = StudyRequest(wanted, items, data, variants(formats), items, time_s=0.0, **fields)
     with progress("studying", quiet=True) as bar:
         return study(request, work, bar)
 

@@ -41,6 +41,7 @@ WRONG: dict[str, tuple[str, bytes, str]] = {
         b'[1]\nnot\n{"text": 3}\n{"text": "a", "label": 1.5}\n{"text": "b", "label": true}\n',
         'line 1: not a JSON object; line 2: not JSON; line 3: no text "text"; line 4: a label .*; line 5: a label',
     ),
+    "half a character": ("a.jsonl", b'{"text": "\\ud800"}', "line 1: half a character"),
     "some labels": (
         "a.jsonl",
         b'{"text": "a", "label": "x"}\n{"text": "b"}\n{"text": "c"}',
@@ -96,5 +97,7 @@ def test_a_limit_takes_items_from_everywhere(tmp_path: Path) -> None:
     assert found.labels == ("l0", "l2", "l5", "l7")
     assert (found.places[1], len(found), found.total) == ("line 3", 4, 10)
     assert read_items(path).spread(11).texts == read_items(path).texts
+    assert read_items(path).beside(4, 3).texts == ("t1", "t4", "t8")
+    assert read_items(path).beside(10, 2).texts == ("t0", "t5")
     taken = read_items(arrays(tmp_path / "a.npz", 6)).spread(3)
     np.testing.assert_array_equal(taken.arrays["x"], read_items(tmp_path / "a.npz").arrays["x"][[0, 2, 4]])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +13,7 @@ import torch
 from onnx import TensorProto, helper, numpy_helper
 
 from console.errors import BadData, UnsupportedModel, UsageError, VerificationError
+from export.study.rows import Share
 from export.study.study import Study
 from tests.export.models import write_tokenizer
 from tests.export.sources.test_tasks import LABELS, bert_sizes, labelled, save
@@ -76,15 +78,68 @@ def test_a_net_is_judged_by_labels_in_the_file(tmp_path: Path) -> None:
 
 
 def test_an_encoder_is_judged_by_its_marked_tokens(bert_folder: Path, tmp_path: Path) -> None:
-    """Cosines with fp32, and a remark where labels are of no use."""
-    data = lines(tmp_path, '{"text": "the cat", "label": "a"}', '{"text": "dogs", "label": "b"}', name="d.jsonl")
-    found = studied(bert_folder, data, tmp_path / "w", "int8", "feature-extraction", sequence=16)
+    """Cosines with fp32, what fills up left out; labels are found by the nearest class mean of marked tokens."""
+    from transformers import AutoModel, AutoTokenizer
+
+    texts = [
+        "the cat",
+        "dogs sat under the red tree",
+        "a cat",
+        "dog",
+        "the mat",
+        "trees on the mat",
+        "cats",
+        "red dogs",
+    ]
+    labels = ["cat", "dog", "cat", "dog", "other", "cat", "cat", "dog"]
+    rows = [json.dumps({"text": text, "label": label}) for text, label in zip(texts, labels, strict=True)]
+    found = studied(
+        bert_folder, lines(tmp_path, *rows, name="d.jsonl"), tmp_path / "w", "int8", "feature-extraction", sequence=16
+    )
     quality = row(found, "int8").quality
     assert quality.cosine is not None
     assert quality.least_cosine is not None
     assert 0.99 < quality.least_cosine <= quality.cosine < 1.0
+
+    tokenizer, model = AutoTokenizer.from_pretrained(bert_folder), AutoModel.from_pretrained(bert_folder).eval()
+    with torch.no_grad():
+        means = [model(**tokenizer(text, return_tensors="pt")).last_hidden_state[0].mean(0) for text in texts]
+    vectors = [mean / mean.norm() for mean in means]
+    of_class = {
+        name: torch.stack([v for v, label in zip(vectors[::2], labels[::2], strict=True) if label == name]).mean(0)
+        for name in set(labels[::2])
+    }
+    asked = [(v, label) for v, label in zip(vectors[1::2], labels[1::2], strict=True) if label in of_class]
+    right = [
+        max(of_class, key=lambda k: float(torch.cosine_similarity(v, of_class[k], 0))) == label for v, label in asked
+    ]
+    assert found.rows[0].quality.accuracy == Share(sum(right), len(asked))
+    assert found.remarks[0].startswith("accuracy is that of the nearest class mean")
+
+
+def test_labels_that_say_nothing_are_remarked(bert_folder: Path, tmp_path: Path) -> None:
+    """A model without logits, and classes that come once."""
+    rows = ('{"text": "the cat", "label": "a"}', '{"text": "dogs", "label": "b"}')
+    data = lines(tmp_path, *rows, name="d.jsonl")
+    found = studied(bert_folder, data, tmp_path / "w", "fp32", "feature-extraction", sequence=16)
+    assert found.rows[0].quality.accuracy is None
     assert found.remarks == (
-        "labels are not used: the model has no logits [items, classes]; formats are compared with fp32",
+        "labels are not used: the model has no logits [items, classes], and too few classes come twice",
+    )
+
+
+def test_activations_are_rounded_and_formats_calibrated(tmp_path: Path) -> None:
+    """onnxruntime's own formats and error feedback run beside the others, and the study says what they looked at."""
+    path, data = net(tmp_path / "net.onnx", inputs=64), arrays(tmp_path / "d.npz", 24)
+    formats = "int4,int4+gptq,int8,int8-dynamic,int8-static,int8-static+percentile"
+    found = studied(path, data, tmp_path / "w", formats)
+    assert not [one.reason for one in found.rows if one.reason]
+    cosines = {one.format: one.quality.cosine or 0.0 for one in found.rows}
+    assert cosines["int4"] < cosines["int4+gptq"] < cosines["int8-dynamic"] < cosines["int8"]
+    assert 0.99 < cosines["int8-static"] < cosines["int8"]
+    assert row(found, "int8-static").weights["int8-static"] >= 1
+    assert found.remarks == (
+        "int4+gptq, int8-static, int8-static+percentile: calibrated on 24 items that are judged, which flatters them",
     )
 
 

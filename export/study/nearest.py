@@ -21,7 +21,7 @@ from export.study.rows import Quality, Share
 from export.verify import pooled_features
 
 
-class Probe:
+class NearestMean:
     """Cosines with fp32 and, of one output [batch, tokens, features] or [batch, features], the accuracy."""
 
     def __init__(self, formats: Sequence[str], names: Sequence[str], output: str) -> None:

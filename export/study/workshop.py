@@ -1,0 +1,109 @@
+"""Formats put into the graphs of a model: weights alone, or by onnxruntime's tools weights and activations."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx_ir as ir
+from numpy.typing import NDArray
+
+from console.errors import BadData, UnsupportedModel
+from export.activations.dynamic import dynamic
+from export.activations.saturation import saturates
+from export.activations.static import static
+from export.chain import Graph
+from export.formats.grid import Grid
+from export.formats.report import WeightReport
+from export.formats.rewrite import quantize_weights, weights_of
+from export.formats.stock import Stock
+from export.probe import put_probes_in
+from export.sources.captured import Values
+from export.study.variant import ACTIVATIONS, DYNAMIC, Variant
+from export.values import is_weight
+from export.write import write_graphs
+
+ITEMS = "items"  # the graph that the items of the data file go through
+MOST_ROWS = 1024  # of what a layer is fed
+
+
+class Refused(Exception):
+    """A tool cannot put a format into a graph; the words say why."""
+
+
+class Workshop:
+    """The graphs of a model by name, and for each of them what it is calibrated with."""
+
+    def __init__(self, graphs: Mapping[str, ir.Model], runs: Mapping[str, Sequence[Values]], work: Path) -> None:
+        self.graphs, self._runs, self._work = graphs, runs, work
+        self._stocks: dict[Grid, Stock] = {}
+
+    def put(self, variant: Variant, name: str) -> tuple[ir.Model, list[WeightReport]]:
+        """A graph in a format, and what became of its weights; the graph itself stays as it is.
+
+        Raises:
+            UnsupportedModel: a weight holds NaN or infinity.
+            Refused: onnxruntime's tools cannot do it.
+        """
+        model = self.graphs[name].clone()
+        if variant.format not in ACTIVATIONS:
+            return model, quantize_weights(model, variant.format, self._stock(variant.grid))
+        try:
+            return self._rounded(variant, model, name)
+        except (BadData, UnsupportedModel) as refusal:
+            raise Refused(str(refusal)) from refusal
+
+    def _rounded(self, variant: Variant, model: ir.Model, name: str) -> tuple[ir.Model, list[WeightReport]]:
+        """Integers for activations too; tables, which multiply none, get int8 as they do elsewhere."""
+        weights = weights_of(model)
+        tables = {w.name: "int8" for w in weights if w.layout is not None and w.layout.kind == "table"}
+        of_tables = [r for r in quantize_weights(model, tables, self._stock(variant.grid)) if r.name in tables]
+        products = [w.name for w in weights if w.name not in tables]
+        self._work.mkdir(parents=True, exist_ok=True)
+        if variant.format == DYNAMIC:
+            made, reports = dynamic(model, products, self._work, reduce=self._saturates)
+        else:
+            runs = self._runs[name]
+            made, reports = static(model, products, runs, variant.method, self._work, reduce=self._saturates)
+        return made, [*of_tables, *reports]
+
+    @cached_property
+    def _saturates(self) -> bool:
+        return saturates()
+
+    def _stock(self, grid: Grid) -> Stock:
+        if grid not in self._stocks:
+            self._stocks[grid] = Stock(grid, self._inputs if grid.scales == "gptq" else {})
+        return self._stocks[grid]
+
+    @cached_property
+    def _inputs(self) -> dict[str, NDArray[np.float32]]:
+        """What every matrix is multiplied with in the calibration runs: float32 [rows, columns] by its name."""
+        model = self.graphs[ITEMS].clone()
+        probes = [probe for probe in put_probes_in(model) if probe.layout.kind == "matrix"]
+        self._work.mkdir(parents=True, exist_ok=True)
+        write_graphs({"probe": model}, self._work, "probe.weights.bin")
+        graph = Graph(self._work / "probe.onnx")
+        rows: dict[str, list[NDArray[Any]]] = {probe.weight.name: [] for probe in probes}
+        for run in self._runs[ITEMS]:
+            values = {**run, **graph(run)}
+            for probe in probes:
+                fed = values.get(str(probe.fed.name))
+                if fed is not None and not is_weight(probe.fed):
+                    rows[probe.weight.name].append(_marked(np.asarray(fed), run.get("attention_mask")))
+        return {name: _spread(np.concatenate(parts)) for name, parts in rows.items() if parts}
+
+
+def _marked(fed: NDArray[Any], mask: NDArray[Any] | None) -> NDArray[Any]:
+    """Rows of an input, without those of tokens that only fill up."""
+    if mask is not None and fed.ndim == 3 and fed.shape[:2] == mask.shape:
+        return np.asarray(fed[mask > 0])
+    return fed.reshape(-1, fed.shape[-1])
+
+
+def _spread(rows: NDArray[Any]) -> NDArray[np.float32]:
+    """At most so many, at even distances."""
+    return np.asarray(rows[:: -(-len(rows) // MOST_ROWS)], np.float32)
