@@ -3,20 +3,22 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
+from console.errors import UnsupportedModel
 from devices.formats import Layer, Option, kept
 from devices.plan import Board, Decision, needs, with_budget
 from devices.units import Unit
 from export import sensitivity
 from export.apart import apart
 from export.choice import CANDIDATES, Weighed, by_segment, smallest, spend, weighed
+from export.formats.grid import Grid
 from export.formats.registry import AUTO, STORED
-from export.formats.rewrite import Formats, weights_of
+from export.formats.rewrite import Formats, Weight, decide, weights_of
 
 if TYPE_CHECKING:
     from export.prepare import Prepared
@@ -31,10 +33,12 @@ def formats_of(prepared: Prepared, quant: str) -> Formats:
     """
     if quant == AUTO:
         return smallest(_weighed(prepared, prepared.batches[-1]), prepared.stock.grid)
+    weights, grid = weights_of(prepared.frozen(prepared.batches[0])), prepared.stock.grid
     if not prepared.keep:
+        _require_some(weights, quant, grid)
         return quant
-    layers, grid = [], prepared.stock.grid
-    for weight in weights_of(prepared.frozen(prepared.batches[-1])):
+    layers = []
+    for weight in weights:
         layout = weight.layout
         own = [] if layout is None else [f for f, fmt in STORED.items() if not fmt.refuses(layout, grid)]
         layers.append(Layer(weight.name, tuple(Option(f, 0, 0.0) for f in ("fp32", *own))))
@@ -43,6 +47,21 @@ def formats_of(prepared: Prepared, quant: str) -> Formats:
         now.name: now.options[0].format if now.options != before.options else quant
         for now, before in zip(asked, layers, strict=True)
     }
+
+
+def _require_some(weights: Sequence[Weight], quant: str, grid: Grid) -> None:
+    """Refuse a format that no weight can have.
+
+    Raises:
+        UnsupportedModel: all weights would stay in float32.
+    """
+    found = [decide(weight, quant, grid) for weight in weights]
+    if quant != "fp32" and not any(fmt for fmt, _ in found):
+        reasons = "; ".join(sorted({reason for _, reason in found})) or "it has no matrices"
+        raise UnsupportedModel(
+            f"expected weights that can be stored as {quant}, found none among {len(weights)} ({reasons}); export with "
+            "--quant fp32"
+        )
 
 
 def spent(prepared: Prepared, board: Board, decision: Decision, span: tuple[int, int] | None = None) -> Decision:

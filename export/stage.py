@@ -23,7 +23,7 @@ from export.prepare import Prepared
 from export.table_files import TableFile, opened, read_by, write_tables
 from export.tables_out import Taken
 from export.variants import Both, check_variant
-from export.verify import check_gradients, check_loss, check_outputs, check_twins
+from export.verify import check_gradients, check_loss, check_outputs, check_smaller, check_twins
 from export.write import write_golden, write_graphs
 from wire.files import file_digest
 from wire.manifest import Options
@@ -158,11 +158,12 @@ def _checked(prepared: Prepared, stage: Stage) -> dict[str, Any]:
         expected, got = prepared.reference(runs, states), exact.runs(runs, pairs, states)
         checks["chain_error"] = max(checks["chain_error"], check_outputs(got, expected))
         if exact is not chain and seed is None:
-            checks |= check_loss(chain.runs(runs, pairs, states)[-1], got[-1], prepared.judged)
+            checks |= check_loss(chain.runs(runs, pairs, states)[-1], got[-1], prepared.judged, stage.key.quant)
     if any(link.serve is not None for link in stage.links):
         served = Chain([link.served() for link in stage.links], tables)
         checks["serve_error"] = check_outputs(served.runs(runs, pairs, states), chain.runs(runs, pairs, states))
     if exact is not chain:
+        _check_sizes(stage)
         checks["dequantized_error"] = _check_twins(prepared, stage, chain)
         checks |= _check_nodes(prepared, stage, chain)
         checks |= check_variant(prepared, Both(stage.pieces, exact, chain, prepared.stock.grid), batch)
@@ -171,6 +172,16 @@ def _checked(prepared: Prepared, stage: Stage) -> dict[str, Any]:
         checks["gradient_error"] = check_gradients(chain, checking_values(prepared, batch, CHECK_RANK), groups)
     _write_golden(prepared, stage)
     return checks
+
+
+def _check_sizes(stage: Stage) -> None:
+    """Files of weights against those of the exact graphs, where any weight has another format."""
+    if any(r.format != "fp32" for piece in stage.pieces for reports in piece.reports.values() for r in reports):
+        stored, plain = (
+            sum(path.stat().st_size for path in folder.glob("segment*.weights.bin"))
+            for folder in (stage.folder, stage.folder / "exact")
+        )
+        check_smaller(stored, plain, stage.key.quant)
 
 
 def _check_twins(prepared: Prepared, stage: Stage, chain: Chain) -> float:

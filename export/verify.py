@@ -28,6 +28,7 @@ Values = Mapping[str, Array]
 
 SAME_BAR = 1e-5
 COSINE_BAR = 0.98
+FEW_BITS, FEW_BITS_BAR = frozenset({"int4", "nf4", "fp4"}), 0.5
 DERIVATIVE_BAR = 0.01
 STEPS = (1e-3, 3e-3, 1e-2)  # of the central difference, relative to the length of what is varied
 
@@ -95,14 +96,16 @@ def check_same(got: Array, expected: Array, what: str, scale: float | None = Non
     return error
 
 
-def check_loss(quantized: Values, exact: Values, judged: Sequence[str]) -> dict[str, float]:
+def check_loss(quantized: Values, exact: Values, judged: Sequence[str], quant: str = "") -> dict[str, float]:
     """What quantization cost: least cosine and largest relative error of outputs [n, ...].
 
-    A head's features are judged row by row, other outputs each as a whole.
+    A head's features are judged row by row, other outputs each as a whole. Who asks for few bits by name gets them,
+    with their cost reported, as long as the outputs are still those of the model.
 
     Raises:
-        VerificationError: a cosine is below 0.98.
+        VerificationError: a cosine is below 0.98, or 0.5 where `quant` is a format of few bits.
     """
+    bar = FEW_BITS_BAR if quant in FEW_BITS else COSINE_BAR
     cosine, lost = 1.0, 0.0
     for name in judged:
         q, e = (values[name].astype(np.float64) for values in (quantized, exact))
@@ -113,12 +116,25 @@ def check_loss(quantized: Values, exact: Values, judged: Sequence[str]) -> dict[
             continue
         cosine = min(cosine, float(((q * e).sum(axis=1) / length).min()))
         lost = max(lost, float(np.linalg.norm(q - e) / np.linalg.norm(e)))
-    if not cosine >= COSINE_BAR:
+    if not cosine >= bar:
         raise VerificationError(
-            f"expected quantized outputs with a cosine of at least {COSINE_BAR} to the original's, "
-            f"found {cosine:.4f}; export with --quant fp32"
+            f"expected quantized outputs with a cosine of at least {bar} to the original's, "
+            f"found {cosine:.4f}; export with --quant auto or --quant fp32"
         )
     return {"feature_cosine": cosine, "feature_relative_error": lost}
+
+
+def check_smaller(stored_bytes: int, plain_bytes: int, quant: str) -> None:
+    """A quantized model must have become smaller.
+
+    Raises:
+        VerificationError: its weight files are as large as in float32.
+    """
+    if not stored_bytes < plain_bytes:
+        raise VerificationError(
+            f"expected weights in {quant} to take less than {plain_bytes} bytes as in float32, found {stored_bytes}; "
+            "report this model, or export with --quant fp32"
+        )
 
 
 def check_twins(graph: Graph, twin: Graph, values: Values, what: str) -> float:

@@ -59,7 +59,7 @@ def test_the_manifest_says_what_is_there(exported: Path) -> None:
     assert (m.plan.device, m.plan.mode, m.plan.quant, m.plan.rank, m.plan.micro_batch) == (
         TRAINER,
         "train",
-        "int8",
+        "auto",
         2,
         8,
     )

@@ -8,7 +8,7 @@ import pytest
 from console.errors import UnsupportedModel, UsageError
 from export.fold import freeze
 from export.formats.report import WeightReport
-from export.formats.rewrite import quantize_weights
+from export.formats.rewrite import SMALLEST, quantize_weights
 from export.formats.stock import Stock
 from export.gradient.backward import LossSpec, build_backward
 from export.head import append_head
@@ -260,7 +260,7 @@ def test_fp32_changes_nothing_and_unknown_formats_are_refused(captured_bert: Cap
     frozen, _ = prepared(captured_bert, 2, 7)
     before = [node.op_type for node in frozen.graph]
     reports = quantize_weights(frozen, "fp32")
-    assert {report.reason for report in reports} == {"fp32 was asked for"}
+    assert {report.reason for report in reports} == {"fp32 was asked for", f"fewer than {SMALLEST} entries"}
     assert [node.op_type for node in frozen.graph] == before
     with pytest.raises(UsageError, match="formats fp32, fp16, int8, int8-blocks, int4, nf4, fp4, found 'int3'"):
         quantize_weights(frozen, "int3")
