@@ -20,12 +20,13 @@ from export.cost import Cost, cost, uncuttable
 from export.drawn import draw_inputs, fitted, zeros_of
 from export.fold import FLOATS, OPSET, freeze
 from export.formats.grid import Grid
+from export.formats.rewrite import weights_of
 from export.formats.stock import Stock
 from export.head import HeadSite, append_head
 from export.sample import check_sample
 from export.slots import SlotSite, insert_slots
 from export.sources.captured import Captured, Values
-from export.table_files import TableFile
+from export.table_files import TableFile, kept_tables
 from export.tables_out import Taken, take_out
 from export.targets import layers
 from export.verify import original_runs, pooled_features
@@ -86,6 +87,7 @@ class Prepared:
     keep: Mapping[str, str] = field(default_factory=dict)
     work: Path | None = None
     errors: Mapping[str, Mapping[str, float]] | None = None
+    kept_tables: Mapping[str, str] = field(default_factory=dict)
     table_files: dict[str, TableFile] = field(default_factory=dict)
     _whole: dict[int, ir.Model] = field(default_factory=dict)
     _frozen: dict[int, tuple[ir.Model, Taken]] = field(default_factory=dict)
@@ -253,6 +255,10 @@ def prepare(request: Wanted, formats: tuple[str, ...], modes: tuple[str, ...], w
         work=work,
         tables_out=request.tables_out,
     )
+    if request.tables_out and request.keep:
+        smallest = prepared.batches[-1]
+        inside = [weight.name for weight in weights_of(prepared.frozen(smallest))]
+        prepared.kept_tables, prepared.keep = kept_tables(prepared.taken(smallest).sources, request.keep, inside)
     return _with_sample(prepared, request.sample) if request.sample else prepared
 
 

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from export import feeds
 from export.apart import apart
-from export.build import Piece, build, twin
+from export.build import Piece, build, reports_of, twin
 from export.chain import Chain, Graph, Link
 from export.drawn import draw_inputs
 from export.formats.rewrite import Formats
@@ -32,6 +32,7 @@ SEED = 20
 GOLDEN = "golden.safetensors"
 GOLDEN_RANK = 2
 CHECK_RANK = 4
+FLOAT_BITS = 32
 
 
 Chosen = str | tuple[tuple[str, str], ...]
@@ -109,7 +110,8 @@ def build_stage(prepared: Prepared, key: Key, folder: Path) -> Stage:
     stage = Stage(key, folder, pieces, [])
     stage.links = _write(pieces, "shipped", folder)
     taken = prepared.taken(key.micro_batch)
-    stage.tables = write_tables(taken.sources, _beside_tables(stage, taken), folder, prepared.table_files)
+    quant = _beside_tables(stage, taken)
+    stage.tables = write_tables(taken.sources, quant, prepared.kept_tables, folder, prepared.table_files)
     return stage
 
 
@@ -149,7 +151,7 @@ def verify_stage(prepared: Prepared, stage: Stage) -> None:
 def _checked(prepared: Prepared, stage: Stage) -> dict[str, Any]:
     batch, tables = stage.key.micro_batch, opened(stage.tables)
     chain = exact = Chain(stage.links, tables)
-    if stage.key.quant != "fp32":
+    if not _is_float(stage):
         exact = Chain(_write(stage.pieces, "exact", stage.folder / "exact"), prepared.taken(batch).exact())
     pairs, states = [(p.input, p.output) for p in prepared.captured.states], prepared.states(batch)
     checks: dict[str, Any] = {"chain_error": 0.0}
@@ -182,6 +184,12 @@ def _check_sizes(stage: Stage) -> None:
             for folder in (stage.folder, stage.folder / "exact")
         )
         check_smaller(stored, plain, stage.key.quant)
+
+
+def _is_float(stage: Stage) -> bool:
+    """Whether every weight and every table is in float32, whatever was asked for."""
+    formats = {report.format for report in reports_of(stage.pieces)}
+    return formats <= {"fp32"} and all(file.record.bits == FLOAT_BITS for file in stage.tables)
 
 
 def _check_twins(prepared: Prepared, stage: Stage, chain: Chain) -> float:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
+from fnmatch import fnmatchcase
 from pathlib import Path
 
 import numpy as np
@@ -47,12 +48,34 @@ def table_of(source: Source, quant: str, index: int = 0) -> Table:
     return Table(source.weight, name, rows, columns, bits, source.lookups, block, symmetric=not block)
 
 
-def write_tables(sources: Sequence[Source], quant: str, folder: Path, made: dict[str, TableFile]) -> list[TableFile]:
+def kept_tables(
+    sources: Sequence[Source], keep: Mapping[str, str], weights: Collection[str]
+) -> tuple[dict[str, str], dict[str, str]]:
+    """Formats that `--keep` fixes, of tables by name, and of what stays in the graph by pattern.
+
+    Args:
+        sources: the tables.
+        keep: format by pattern; the last one that matches decides.
+        weights: names of what stays; a pattern that matches tables only is none for these.
+    """
+    tables, inside = dict[str, str](), dict[str, str]()
+    for pattern, fmt in keep.items():
+        own = [source.weight for source in sources if fnmatchcase(source.weight, pattern)]
+        tables |= dict.fromkeys(own, fmt)
+        if not own or any(fnmatchcase(name, pattern) for name in weights):
+            inside[pattern] = fmt
+    return tables, inside
+
+
+def write_tables(
+    sources: Sequence[Source], quant: str, kept: Mapping[str, str], folder: Path, made: dict[str, TableFile]
+) -> list[TableFile]:
     """Write the tables of a model.
 
     Args:
         sources: the tables.
         quant: format of the weights beside them.
+        kept: formats of tables that have one of their own, by name.
         folder: where files go that are not made yet.
         made: files by name, which all stages of an export share.
 
@@ -62,7 +85,7 @@ def write_tables(sources: Sequence[Source], quant: str, folder: Path, made: dict
     """
     out = []
     for index, source in enumerate(sources):
-        table = table_of(source, quant, index)
+        table = table_of(source, kept.get(source.weight, quant), index)
         if table.file not in made:
             made[table.file] = _written(source, table, folder / table.file)
         # lookups are those of this source: another micro-batch has the same

@@ -19,9 +19,10 @@ from edge.runner import Runner
 from edge.steps import Steps
 from export.cli import export, verify
 from export.cli_inspect import inspect
+from export.formats.rewrite import weights_of
 from export.prepare import Prepared, Wanted, prepare
 from export.stage import Key, build_stage
-from export.table_files import table_of
+from export.table_files import kept_tables, table_of
 from export.tables_out import SMALLEST_BYTES, Source, take_out
 from export.verify import pooled_features
 from tests.export import decoders, models
@@ -138,6 +139,22 @@ def test_four_bits_come_in_blocks_that_divide(bert: Prepared, tmp_path: Path) ->
     table = table_of(source, "nf4")
     assert (table.format, table.symmetric) == ("int4 blocks of 32", False)
     assert file_bytes(table) < file_bytes(stage.tables[0].record) * 0.7
+
+
+def test_a_table_may_have_a_format_of_its_own(bert: Prepared, tmp_path: Path) -> None:
+    """`--keep` with its name, which no layer in the graph has; the chain in float32 is still the original's."""
+    out = sides(bert)[1]
+    weights = [weight.name for weight in weights_of(out.frozen(2))]
+    tables, inside = kept_tables(out.taken(2).sources, {"*word_*": "int4", "*.0.*": "fp16"}, weights)
+    assert (tables, inside) == ({TABLE: "int4"}, {"*.0.*": "fp16"})
+    both = kept_tables(out.taken(2).sources, {"*": "int8", "none*": "fp32"}, weights)
+    assert both == ({TABLE: "int8"}, {"*": "int8", "none*": "fp32"})
+    model = replace(out, kept_tables=tables)
+    bundle = decoders.bundle(model, 1, tmp_path / "b", "fp32", mode="train", batch=2, labels=("cat", "dog"))
+    (table,) = bundle.manifest.tables
+    assert table.format == "int4 blocks of 32"
+    assert {r["format"] for r in bundle.manifest.quantization} == {"fp32", "int4 blocks of 32, out"}
+    assert 0.98 < bundle.manifest.extra["verified"]["feature_cosine"] < 1
 
 
 def test_a_decoder_says_the_same(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
