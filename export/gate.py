@@ -2,15 +2,14 @@
 
 Where the model reads floats, noise is put on them. Token ids cannot be a little wrong: there it is put on the first
 float tensor, the rows that the largest table gives for them, in a copy of that segment's graph; a table may lie
-outside, and its rows are then what enters. How much is too much
-is decided by `quant.amplification`.
+outside, and its rows are then what enters. How much is too much is decided by `quant.amplification`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -19,7 +18,8 @@ from numpy.typing import NDArray
 
 from console.errors import VerificationError
 from export.build import Piece
-from export.chain import Chain, Link, Values
+from export.chain import Chain, Values
+from export.copies import copied, find, typed
 from export.edit import Edit, redirect
 from export.gradient.dims import shape_of
 from export.report.variant import Noise, noise_of
@@ -86,7 +86,7 @@ def entrance(pieces: Sequence[Piece], run: Mapping[str, Array], tables: Tables |
     name, shape = str(found.name), shape_of(found)
     dims = tuple(dim for dim in shape or () if isinstance(dim, int))
     shipped = piece.shipped["forward"].graph
-    made = any(value.name == name for value in (*shipped.inputs, *_made_in(shipped)))
+    made = find(shipped, name) is not None
     return Entrance((name,), piece.segment.name, dims) if made and len(dims) == len(shape or ()) else None
 
 
@@ -118,34 +118,16 @@ def _comes_from(value: ir.Value, run: Mapping[str, Array]) -> bool:
 
 @contextmanager
 def opened(chain: Chain, where: Entrance) -> Iterator[Chain]:
-    """The same chain with an input `noise` that is added to a value inside a segment, and with that value as output.
-
-    The copy of the graph lies beside it, refers to the same weights, and is gone afterwards. The chain's sessions are
-    given up first, so that the weights are not there twice.
-    """
+    """The same chain with an input `noise` that is added to a value inside a segment, and with that value as output."""
     if not where.segment:
         yield chain
         return
-    chain.close()
-    links = [_noisy(link, where) if link.name == where.segment else link for link in chain.links]
-    try:
-        yield chain.beside(links)
-    finally:
-        chain.close()
-        for link in links:
-            if link.name == where.segment:
-                link.forward.unlink(missing_ok=True)
+    with copied(chain, where.segment, lambda graph: _add_noise(graph, where)) as noisy:
+        yield noisy
 
 
-def _noisy(link: Link, where: Entrance) -> Link:
-    model = ir.load(link.forward)
-    graph = model.graph
-    value = next((v for v in (*graph.inputs, *_made_in(graph)) if v.name == where.names[0]), None)
-    if value is None:
-        raise VerificationError(
-            f"expected {where.names[0]} in {link.forward.name}, as in fp32, found no such value; report this model"
-        )
-    value.type, value.shape = ir.TensorType(ir.DataType.FLOAT), ir.Shape(where.shape)
+def _add_noise(graph: ir.Graph, where: Entrance) -> None:
+    value = typed(graph, where.names[0], where.shape)
     noise = ir.val(NOISE, ir.DataType.FLOAT, list(where.shape))
     graph.inputs.append(noise)
     edit = Edit(graph, f"/{NOISE}")
@@ -160,14 +142,6 @@ def _noisy(link: Link, where: Entrance) -> Link:
     redirect(value, total, keep=edit.nodes)
     clean.name = CLEAN
     graph.outputs.append(clean)
-    path = link.forward.with_name(f"{link.forward.stem}.{NOISE}.onnx")
-    path.write_bytes(ir.to_proto(model).SerializeToString())
-    return replace(link, forward=path)
-
-
-def _made_in(graph: ir.Graph) -> Iterator[ir.Value]:
-    """Every value that a node of a graph makes."""
-    return (value for node in graph for value in node.outputs)
 
 
 def rounds_activations(pieces: Sequence[Piece]) -> bool:

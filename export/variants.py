@@ -3,23 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
-import onnx_ir as ir
 from numpy.typing import NDArray
 
 from console.errors import VerificationError
-from export.build import Piece, twin
+from export.build import Piece
 from export.chain import Chain, Values
+from export.classifier import classifier
+from export.copies import copied, watch
 from export.drawn import fitted
 from export.formats.grid import Grid
 from export.gate import Bench, Feed, entrance, measure, opened, rounds_activations
 from export.prepare import Prepared
 from export.report.variant import MOST_FLIPS, Decided, Noise, Turned, Variant, noise_words
-from export.values import is_weight
-from quant.variants import MOST_CLASSES, decisions, turn
+from quant.geometry import Layer, geometry
+from quant.variants import decisions, turn
 from wire.record import plain, read_record
 
 Array = NDArray[Any]
@@ -106,25 +109,10 @@ def _compared(
     prepared: Prepared, both: Both, feeds: Sequence[Feed], batch: int
 ) -> tuple[Decided | None, Turned | None]:
     """Decisions where there are classes, else the output that turned most."""
-    outputs = [
-        [chain.runs(feed.runs, feed.pairs, feed.states) for feed in feeds] for chain in (both.exact, both.variant)
-    ]
     name = logits_of(prepared)
     if name is not None:
-        exact, variant = (_stacked(runs, feeds, name, batch) for runs in outputs)
-        exact, variant = (array.reshape(-1, array.shape[-1]) for array in (exact, variant))
-        found = decisions(exact, variant, *classifier(both, name, exact.shape[1]))
-        return Decided(
-            name,
-            found.samples,
-            found.classes,
-            len(found.flips),
-            found.flips[:MOST_FLIPS],
-            found.quantiles,
-            found.exact_margins,
-            found.variant_margins,
-            found.angles,
-        ), None
+        return _decided(name, both, feeds, batch), None
+    outputs = _outputs((both.exact, both.variant), feeds)
     turned = []
     for judged in prepared.judged:
         exact, variant = (_stacked(runs, feeds, judged, batch) for runs in outputs)
@@ -132,6 +120,44 @@ def _compared(
             angle = turn(exact, variant)
             turned.append(Turned(judged, angle.samples, angle.median, angle.most))
     return None, max(turned, key=lambda one: one.most, default=None)
+
+
+def _decided(name: str, both: Both, feeds: Sequence[Feed], batch: int) -> Decided:
+    last = classifier(both.pieces, name)
+    with ExitStack() as copies:
+        chains = [both.exact, both.variant]
+        if last is not None and last.shape:
+            seen = partial(watch, name=last.features, shape=last.shape)
+            chains = [copies.enter_context(copied(chain, last.piece.segment.name, seen)) for chain in chains]
+        outputs = _outputs(chains, feeds)
+    exact, variant = (_flat(_stacked(runs, feeds, name, batch)) for runs in outputs)
+    weights = (None, None) if last is None else last.weights(both.grid)
+    found, place = decisions(exact, variant, *weights), None
+    if last is not None and last.shape and weights[0] is not None and weights[1] is not None:
+        features = [_flat(_stacked(runs, feeds, last.features, batch)) for runs in outputs]
+        if len(features[0]) == len(exact):
+            place = geometry(Layer(features[0], exact, weights[0]), Layer(features[1], variant, weights[1]))
+    return Decided(
+        name,
+        found.samples,
+        found.classes,
+        len(found.flips),
+        found.flips[:MOST_FLIPS],
+        found.quantiles,
+        found.exact_margins,
+        found.variant_margins,
+        found.angles,
+        place,
+    )
+
+
+def _outputs(chains: Sequence[Chain], feeds: Sequence[Feed]) -> list[list[list[Values]]]:
+    return [[chain.runs(feed.runs, feed.pairs, feed.states) for feed in feeds] for chain in chains]
+
+
+def _flat(array: Array) -> Array:
+    """[..., columns] as [n, columns]."""
+    return array.reshape(-1, array.shape[-1])
 
 
 def _stacked(runs: Sequence[Sequence[Values]], feeds: Sequence[Feed], name: str, batch: int) -> Array:
@@ -169,47 +195,6 @@ def logits_of(prepared: Prepared) -> str | None:
     if "classification" in prepared.captured.task:
         named += wide
     return named[0] if named else None
-
-
-def classifier(both: Both, logits: str, classes: int) -> tuple[Array, Array] | tuple[()]:
-    """The weight [classes, features] that makes the logits, in fp32 and as the variant stores it; () if none is seen.
-
-    A vocabulary's is left alone: it would be dequantized as a whole for a figure that nobody reads.
-    """
-    if classes > MOST_CLASSES:
-        return ()
-    for piece in both.pieces:
-        output = next((v for v in piece.exact["forward"].graph.outputs if v.name == logits), None)
-        found = None if output is None else _weight(output)
-        if found is not None:
-            name, turned = found
-            own = [report for report in piece.reports["forward"] if report.name == name]
-            restored = twin(piece.exact["forward"], piece.shipped["forward"], own, both.grid)
-            arrays = [_numbers(model, name) for model in (piece.exact["forward"], restored)]
-            exact, variant = arrays if turned else [array.T for array in arrays]
-            return (exact, variant) if len(exact) == classes else ()
-    return ()
-
-
-def _weight(value: ir.Value) -> tuple[str, bool] | None:
-    """The matrix of the product that makes a value, behind sums; whether it is [out, in]."""
-    maker = value.producer()
-    if maker is None or maker.domain:
-        return None
-    if maker.op_type in ("MatMul", "Gemm"):
-        matrix = maker.inputs[1]
-        if matrix is None or not is_weight(matrix) or matrix.shape is None or len(matrix.shape) != 2:
-            return None
-        return str(matrix.name), bool(maker.attributes.get_int("transB", 0))
-    if maker.op_type in ("Add", "Identity"):
-        found = (_weight(part) for part in maker.inputs if part is not None)
-        return next((one for one in found if one is not None), None)
-    return None
-
-
-def _numbers(model: ir.Model, name: str) -> Array:
-    tensor = model.graph.initializers[name].const_value
-    return np.zeros((0, 0)) if tensor is None else np.asarray(tensor.numpy())
 
 
 def _present(value: Any) -> Any:

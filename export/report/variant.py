@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from quant.amplification import Amplification, growth, without_rounding
+from quant.geometry import Geometry
 from quant.variants import ClassAngles, Flip
 from wire.record import at_least
 
@@ -65,6 +66,7 @@ class Decided:
     exact_margins: tuple[float, ...]
     variant_margins: tuple[float, ...]
     angles: ClassAngles | None = None
+    geometry: Geometry | None = None
     extra: dict[str, Any] = field(default_factory=dict)
 
 

@@ -7,12 +7,14 @@ from collections.abc import Sequence
 from console.table import shown
 from export.report.variant import Amplified, Decided, Variant
 from quant.amplification import heard
+from quant.geometry import Geometry
 from quant.variants import ClassAngles
 
 NOISE = ["noise", "fp32", "variant", "growth", "fp32, 95 %", "variant, 95 %", "growth, 95 %"]
 MARGINS = ["of the margins", "fp32", "variant"]
 FLIPS = ["sample", "fp32", "margin", "variant", "its margin"]
 ANGLES = ["degrees", "fp32", "variant"]
+PLACES = ["median", "fp32", "variant"]
 
 
 def variant_tables(found: Variant | None, labels: Sequence[str]) -> list[tuple[str, list[str], list[list[object]]]]:
@@ -32,6 +34,8 @@ def variant_tables(found: Variant | None, labels: Sequence[str]) -> list[tuple[s
     )
     if decided.angles is not None:
         told.append(("directions of the classes", ANGLES, angle_rows(decided.angles)))
+    if decided.geometry is not None:
+        told.append(("features beside the class that fp32 chooses", PLACES, place_rows(decided.geometry)))
     return told
 
 
@@ -73,3 +77,12 @@ def angle_rows(angles: ClassAngles) -> list[list[object]]:
         ["turned, most", "-", degrees(angles.turned_most)],
     ]
     return [row for row in rows if row[1:] != ["-", "-"]]
+
+
+def place_rows(found: Geometry) -> list[list[object]]:
+    """An angle that grows leads to other classes, a length that shrinks costs confidence."""
+    return [
+        ["degrees to its direction", f"{found.angle_exact:.3f}", f"{found.angle_variant:.3f}"],
+        ["length", "1", f"{found.length:.4g}"],
+        ["distance to the next class", f"{found.distance_exact:.4g}", f"{found.distance_variant:.4g}"],
+    ]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from dataclasses import replace
 from pathlib import Path
@@ -26,6 +27,7 @@ from export.sample import read_sample
 from export.sources.captured import Captured
 from export.stage import Key, Stage, build_stage, verify_stage
 from export.variants import items, refuse_growth
+from quant.geometry import Layer, geometry
 from quant.int8 import dequantize_rows, quantize_rows
 from quant.variants import decisions
 from tests.export.runtime import hidden_of
@@ -103,6 +105,14 @@ def by_numpy(x: np.ndarray, folder: Path, *, quantized: bool) -> tuple[np.ndarra
     return logits, held["classifier.weight"].T
 
 
+def by_hand(x: np.ndarray, folder: Path, *, quantized: bool) -> np.ndarray:
+    """What the classifier's last product reads, in float64."""
+    model = onnx.load(folder / "model.onnx")
+    (up,) = (numpy_helper.to_array(t) for t in model.graph.initializer if t.name == "features.weight")
+    kept = dequantize_rows(*quantize_rows(up.T)).T if quantized else up
+    return np.asarray(x.astype(np.float64) @ kept)
+
+
 def test_a_variant_that_amplifies_noise_is_measured_as_it_is(tmp_path: Path) -> None:
     """Small weights that int8 doubles amplify noise 1 / 0.51 times as much; where int8 keeps them, it is once."""
     noise = variant_of(verified(tmp_path, CANCELLING)[1]).noise
@@ -146,6 +156,12 @@ def test_flips_margins_and_angles_are_those_of_numpy(tmp_path: Path) -> None:
     assert wanted.angles is not None
     assert found.angles.turned_most == pytest.approx(wanted.angles.turned_most, abs=1e-4)
     assert found.angles.nearest_exact == pytest.approx(90.0)
+    layers = [Layer(by_hand(x, tmp_path, quantized=q), z, c) for q, z, c in ((False, exact, w), (True, variant, v))]
+    place = geometry(*layers)
+    assert found.geometry is not None
+    assert place is not None
+    assert dataclasses.astuple(found.geometry) == pytest.approx(dataclasses.astuple(place), rel=1e-3)
+    assert not list(tmp_path.rglob("*.copy.onnx"))
 
 
 def test_rows_that_fill_a_batch_are_not_counted(tmp_path: Path) -> None:
@@ -184,7 +200,7 @@ def test_noise_on_token_ids_is_put_on_their_rows(captured_bert: Captured, tmp_pa
         noise[0, 1] = dequantize_rows(*quantize_rows(table.numpy()))[7] - restored[0, 1]
         found = noisy.forward({**run, "noise": noise})["features"]
         np.testing.assert_allclose(found, chain.forward(other)["features"], atol=1e-5)
-    assert not list(tmp_path.glob("*noise*"))
+    assert not list(tmp_path.rglob("*.copy.onnx"))
 
 
 @pytest.mark.parametrize("family", ["captured_bert", "captured_vit"])
@@ -231,6 +247,7 @@ def test_the_command_warns_and_the_manifest_keeps_it(tmp_path: Path, capsys: pyt
         "margins of 40 samples",
         f"samples in another class, {kept.decided.flipped} of 40:",
         "directions of the classes:",
+        "features beside the class that fp32 chooses:",
     ):
         assert part in words, part
     assert inspect([str(tmp_path / "out" / "board"), "--json"]) == 0

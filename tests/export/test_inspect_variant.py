@@ -21,10 +21,12 @@ def variant(output: str = "logits", enters: str = "x", **more: Any) -> dict[str,
     flip = {"sample": 17, "exact_class": 2, "variant_class": 0, "exact_margin": 0.25, "variant_margin": 0.125}
     quantiles = {"quantiles": [0.05, 0.5], "exact_margins": [0.5, 2.0], "variant_margins": [0.25, 1.75]}
     angles = {"turned_mean": 0.5, "turned_most": 1.25, "nearest_exact": 60.0, "nearest_variant": 59.5}
+    place = {"angle_exact": 70.0, "angle_variant": 71.5, "length": 0.875}
+    place |= {"distance_exact": 0.5, "distance_variant": 0.375}
     counts = {"output": output, "samples": 40, "classes": 3, "flipped": 1, "flips": [flip]}
     return {
         "noise": {"enters": [enters], "output": output, "sizes": [size], "growth": 1.5, "bar": 1.2},
-        "decided": {**counts, **quantiles, "angles": angles},
+        "decided": {**counts, **quantiles, "angles": angles, "geometry": place},
         **more,
     }
 
@@ -59,6 +61,13 @@ degrees                fp32  variant
 nearest two classes  60.000   59.500
 turned, mean              -    0.500
 turned, most              -    1.250
+
+features beside the class that fp32 chooses:
+median                        fp32  variant
+--------------------------  ------  -------
+degrees to its direction    70.000   71.500
+length                           1    0.875
+distance to the next class     0.5    0.375
 """
 
 
