@@ -47,16 +47,19 @@ def predict(path: Path, options: Options, kind: str = "text", rank: int = COST_R
     given = ir.load(path)
     weights = _weights(given.graph)
     with executed(path, given, options) as graph:
-        folded = sum(size for name, size in _weights(graph).items() if name not in weights)
+        made = _weights(graph)
+        # what was folded is no longer read from its file
+        held = sum(size for name, size in weights.items() if name in made)
+        folded = sum(made.values()) - sum(size for name, size in made.items() if name in weights)
         packed = packing(graph) if packs(options) else Packing()
         kinds = {(node.domain, node.op_type) for node in graph}
         session = session_bytes(len(graph), len(kinds), len(_weights(graph)))
         activations = run_bytes(graph, options, rank)
-    held = sum(weights.values()) + folded + packed.extra
-    copies = folded + packed.extra + max(0, packed.while_loading - held - activations)
+    copies = folded + packed.extra
+    copies += max(0, packed.while_loading - held - copies - activations)
     return {
         "runtime": base_bytes(kind) + session,
-        "weights": sum(weights.values()),
+        "weights": held,
         **({"packed copies": copies} if copies else {}),
         "inputs": sum(value_bytes(value, rank) for value in given.graph.inputs),
         "activations": activations,
