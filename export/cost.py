@@ -23,7 +23,7 @@ from export.gradient.backward import LossSpec, build_backward
 from export.gradient.dims import dims_of
 from export.liveness import buffers, live_bytes
 from export.modules import module_path
-from export.values import COST_RANK, constant_nodes, is_weight, reads, value_bytes
+from export.values import COST_RANK, FED_AS, constant_nodes, is_weight, reads, value_bytes
 
 MULTIPLY = frozenset({"MatMul", "FusedMatMul", "Conv", "ConvTranspose"})
 MOST_CROSSING = 16  # tensors; a cut that more of them cross is inside something that belongs together
@@ -227,14 +227,15 @@ def _slots(graph: ir.Graph, unit_of: Mapping[ir.Node, int]) -> list[int]:
 def _carried(graph: ir.Graph, positions: Sequence[int], states: Mapping[str, str]) -> list[int]:
     """Bytes of the model's inputs that are read at or after each cut: a chain of boards hands them on.
 
-    A state is carried where a cut lies between those that read it and what makes it, on or back.
+    A state is carried where a cut lies between those that read it and what makes it, on or back. Of rows of a table
+    that lies outside, the ids are carried, and once for all of them.
     """
     places: dict[ir.Value, list[int]] = {}
     index_of = {node: index for index, node in enumerate(graph)}
     for node, index in index_of.items():
         for value in reads(node):
             if value.is_graph_input() and not value.is_initializer():
-                places.setdefault(value, []).append(index)
+                places.setdefault(value.meta.get(FED_AS, value), []).append(index)
     makers = {value.name: value.producer() for value in graph.outputs}
     ways = []  # a value, and the first and the last cut that it crosses
     for value, read in places.items():

@@ -18,7 +18,7 @@ from onnx_ir.passes.common import RemoveUnusedNodesPass
 from export.edit import redirect
 from export.gradient.dims import Dim, dims_of
 from export.gradient.present import present
-from export.values import is_weight
+from export.values import FED_AS, is_weight
 from quant.rows import Tables
 from quant.table_files import in_memory
 from quant.tables import PlainRows
@@ -132,6 +132,7 @@ def _take(graph: ir.Graph, table: ir.Value) -> Source:
         if key not in inputs:
             again = f".{len(inputs)}" if inputs else ""
             inputs[key] = ir.val(f"table.{name}.rows{again}", ir.DataType.FLOAT, list(dims_of(rows)))
+            inputs[key].meta[FED_AS] = _ids(graph, node)
             graph.inputs.append(inputs[key])
         redirect(rows, inputs[key])
         graph.remove(node, safe=True)

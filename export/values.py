@@ -9,6 +9,7 @@ import onnx_ir as ir
 
 from export.gradient.dims import dims_of, dtype_of, is_rank_symbol
 
+FED_AS = "edgequilt.fed_as"  # in the meta of an input that is made of another one: that one
 COST_RANK = 16  # what a rank symbol counts where no board is known yet: the largest rank of a plan
 
 

@@ -19,6 +19,7 @@ from edge.runner import Runner
 from edge.steps import Steps
 from export.cli import export, verify
 from export.cli_inspect import inspect
+from export.cost import cost
 from export.formats.rewrite import weights_of
 from export.prepare import Prepared, Wanted, prepare
 from export.stage import Key, build_stage
@@ -130,6 +131,14 @@ def test_the_planner_counts_rows_and_no_table(bert: Prepared) -> None:
         assert weights[0] - weights[1] == size
 
 
+def test_a_chain_hands_on_ids_and_not_rows() -> None:
+    """A cut before the first reader is crossed by the ids, as it is where the table is in the graph."""
+    inside, outside = (looked_up(SMALLEST_BYTES // 128, late=True) for _ in range(2))
+    take_out(outside)
+    carried = [cost(model, 1, "serve", {"fp32": "fp32"}).units[0].carried_bytes_per_item for model in (inside, outside)]
+    assert carried == [2 * 3 * 8] * 2
+
+
 def test_four_bits_come_in_blocks_that_divide(bert: Prepared, tmp_path: Path) -> None:
     """Beside 4-bit weights a table has blocks of 32 and zero points, or 8 bits where its columns do not divide."""
     source = Source("w", ir.tensor(np.zeros((10, 48), np.float32)), (Lookup("rows", "ids"),))
@@ -207,9 +216,12 @@ def test_a_tied_table_stays_and_is_said(tmp_path: Path) -> None:
     assert manifest.extra["tables_in"] == [{"weight": "transformer.wte.weight", "reason": reason}]
 
 
-def looked_up(rows: int, *, made: bool = False, twice: bool = False) -> ir.Model:
-    """ids [2, 3] -> rows of a table [rows, 32], summed; ids may be made by the graph, and read by two Gathers."""
+def looked_up(rows: int, *, made: bool = False, twice: bool = False, late: bool = False) -> ir.Model:
+    """ids [2, 3] -> rows of a table [rows, 32]; ids may be made by the graph, read by two Gathers, or read late."""
     b = Builder(1)
+    before = [b.input("x", [6, 32])] if late else []
+    for name in ("turned", "bent") if late else ():
+        before.append(b.op("Tanh", before[-1], shape=[6, 32], name=name))
     ids = ir.val("ids", ir.DataType.INT64, [2, 3])
     b.graph.inputs.append(ids)
     table = b.weight("w", rows, 32)
@@ -225,6 +237,7 @@ def looked_up(rows: int, *, made: bool = False, twice: bool = False) -> ir.Model
     y = b.op("Gather", table, whole, shape=[6, 32], name="rows", axis=0)
     if twice:
         y = b.op("Add", y, b.op("Gather", table, whole, shape=[6, 32], name="again", axis=0), shape=[6, 32], name="sum")
+    y = b.op("Add", y, before[-1], shape=[6, 32], name="both") if late else y
     return b.model(y=b.op("Neg", y, shape=[6, 32], name="neg"))
 
 
