@@ -11,6 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from export import feeds
+from export.activations.dynamic import FORMAT as DYNAMIC
+from export.activations.static import FORMAT as STATIC
 from export.apart import apart
 from export.build import Piece, build, reports_of, twin
 from export.chain import Chain, Graph, Link
@@ -214,12 +216,14 @@ def _check_nodes(prepared: Prepared, stage: Stage, chain: Chain) -> dict[str, An
     values = chain.backward(chain.forward(checking_values(prepared, stage.key.micro_batch, CHECK_RANK)))
     fed = chain.feeds_of(values)
     tried = [(path, given, options) for path, given in fed.items() for options in kernels(candidates_for(path))]
-    found = [check_nodes(*one) for one in tried]
+    integers = bool({DYNAMIC, STATIC} & {report.format for report in reports_of(stage.pieces)})
+    found = [check_nodes(*one, integers=integers) for one in tried]
     error: dict[str, float] = {}
     for kind, one in (pair for checks in found for pair in checks.error.items()):
         error[kind] = max(error.get(kind, 0.0), one)
     unjudged = sorted({node for checks in found for node in checks.unjudged})
-    named = {"nodes_unjudged": ", ".join(unjudged)} if unjudged else {}
+    named: dict[str, Any] = {"nodes_unjudged": ", ".join(unjudged)} if unjudged else {}
+    named |= {"integer_steps": max(checks.steps for checks in found)} if integers else {}
     return {"node_error": error, "nodes_judged": sum(checks.count for checks in found), **named}
 
 

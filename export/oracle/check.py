@@ -17,6 +17,8 @@ import onnx_ir as ir
 from numpy.typing import NDArray
 
 from console.errors import VerificationError
+from export.activations.oracle import check
+from export.activations.products import products
 from export.oracle.claims import Claim, claims
 from export.oracle.expected import Sample
 from export.oracle.fetched import fetch, groups
@@ -33,11 +35,13 @@ class NodeChecks:
         judged: number of nodes by kind.
         error: the largest difference from numpy relative to a node's largest output, by kind.
         unjudged: nodes that read stored integers and were not judged.
+        steps: the largest difference of a product of integers, in steps of its output; see `export.activations.oracle`.
     """
 
     judged: dict[str, int] = field(default_factory=dict)
     error: dict[str, float] = field(default_factory=dict)
     unjudged: tuple[str, ...] = ()
+    steps: float = 0.0
 
     @property
     def count(self) -> int:
@@ -50,19 +54,25 @@ class NodeChecks:
         return max(self.error.values(), default=0.0)
 
 
-def check_nodes(path: Path, feeds: Mapping[str, Array], options: Options) -> NodeChecks:
+def check_nodes(path: Path, feeds: Mapping[str, Array], options: Options, *, integers: bool = False) -> NodeChecks:
     """Hold every node of a quantized format against float64 arithmetic on the bytes of its weight.
 
     Args:
         path: a written graph; its weights lie beside it.
         feeds: every input by its name.
         options: what the graph is shipped with.
+        integers: whether its activations may be integers, as `export.activations` makes them.
 
     Raises:
         VerificationError: a node returns something else; names node, weight and format.
     """
     graph = ir.load(path).graph
-    found, unjudged = claims(graph)
+    found, others = claims(graph)
+    judged = Counter(claim.kind for claim in found)
+    of_integers = list(products(graph)) if integers else []
+    steps = check(path, feeds, options.graph_optimization) if of_integers else 0.0
+    judged.update(f"{product.node.op_type} of integers" for product in of_integers)
+    unjudged = [node for node in others if node not in {product.node for product in of_integers}]
     error: dict[str, float] = {}
     both = [options] if options.graph_optimization == "disable" else [options, _unoptimized(options)]
     for positions in groups([(*claim.needs, claim.output) for claim in found]):
@@ -74,7 +84,8 @@ def check_nodes(path: Path, feeds: Mapping[str, Array], options: Options) -> Nod
                 sample = claim.judge([values[str(v.name)] for v in claim.needs], values[str(claim.output.name)])
                 hold(claim, sample, path.name)
                 error[claim.kind] = max(error.get(claim.kind, 0.0), sample.error())
-    return NodeChecks(dict(Counter(claim.kind for claim in found)), error, tuple(unjudged))
+    named = tuple(f"{node.op_type} {node.name or node.outputs[0].name}" for node in unjudged)
+    return NodeChecks(dict(judged), error, named, steps)
 
 
 def _unoptimized(options: Options) -> Options:

@@ -47,17 +47,17 @@ class Claim:
         return f"{self.node.op_type} of {self.weight.format}"
 
 
-def claims(graph: ir.Graph) -> tuple[list[Claim], list[str]]:
+def claims(graph: ir.Graph) -> tuple[list[Claim], list[ir.Node]]:
     """What can be said about a graph's nodes, in their order; and those that nothing can be said about."""
     found = [claim for node in graph for claim in _claims_of(node)]
     covered = {node for claim in found for node in (claim.node, *claim.weight.nodes)}
-    others = [node for node in graph if node not in covered and any(_is_integer(value) for value in node.inputs)]
-    return found, [f"{node.op_type} {node.name or node.outputs[0].name}" for node in others]
+    return found, [node for node in graph if node not in covered and any(_is_integer(value) for value in node.inputs)]
 
 
 def _is_integer(value: ir.Value | None) -> bool:
     tensor = constant(value)
-    return tensor is not None and tensor.dtype in INTEGERS
+    # one number alone is a zero point of activations
+    return tensor is not None and tensor.dtype in INTEGERS and tensor.size > 1
 
 
 def _claims_of(node: ir.Node) -> list[Claim]:

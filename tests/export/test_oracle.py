@@ -14,16 +14,20 @@ import pytest
 from onnx import TensorProto
 
 from console.errors import VerificationError
+from export.activations.dynamic import dynamic
 from export.chain import PLAIN
 from export.formats.grid import Grid
 from export.formats.registry import STORED
 from export.formats.rewrite import quantize_weights
 from export.formats.stock import Stock
+from export.gradient.dims import dims_of, fixed
 from export.gradient.present import present
 from export.oracle.check import check_nodes, hold
 from export.oracle.claims import claims
 from export.oracle.expected import Sample
 from export.oracle.fetched import fetch, groups
+from export.write import write_graphs
+from tests.export.activations.nets import cnn, mlp
 from tests.export.quantized import FORMS, Made, every_role, nbits, written
 
 Bytes = npt.NDArray[np.uint8]
@@ -146,6 +150,21 @@ def test_nodes_that_nothing_can_be_said_about_are_listed(tmp_path: Path) -> None
     y = made.op("MatMulInteger", x, made.held("w", np.ones((4, 3), np.int8)), typed=ir.DataType.INT32)
     found = check_nodes(written(made, tmp_path, y), made.feeds, PLAIN)
     assert (found.count, found.unjudged) == (0, ("MatMulInteger /MatMulInteger.0",))
+
+
+@pytest.mark.parametrize("net", [mlp, cnn])
+def test_products_of_integers_are_judged_where_there_may_be_some(net: Callable[[], ir.Model], tmp_path: Path) -> None:
+    """Activations of 8 bits have an oracle of their own, which judges all that reads stored integers there."""
+    model = net()
+    weights = [name for name, value in model.graph.initializers.items() if len(value.shape or ()) > 1]
+    made, _ = dynamic(model, weights, tmp_path)
+    shape = [fixed(dim) for dim in dims_of(model.graph.inputs[0])]
+    feeds = {"x": np.random.default_rng(4).standard_normal(shape).astype(np.float32)}
+    write_graphs({"g": made}, tmp_path, "g.bin")
+    found = check_nodes(tmp_path / "g.onnx", feeds, PLAIN, integers=True)
+    assert (found.count, found.unjudged) == (len(weights), ())
+    assert 0 < found.steps <= 0.5
+    assert len(check_nodes(tmp_path / "g.onnx", feeds, PLAIN).unjudged) == len(weights)
 
 
 def test_what_is_fetched_together_is_bounded() -> None:
