@@ -19,6 +19,7 @@ from devices.plan import Board
 from devices.runtimes import opset_of
 from export import across
 from export.describe import blobs, describe
+from export.formats.broken import refuse_format
 from export.formats.grid import Grid
 from export.prepare import Prepared, Wanted, prepare
 from export.settle import Settled, Stages, settle
@@ -117,6 +118,8 @@ def export_model(request: ExportRequest, bar: Progress) -> list[ExportedBundle]:
         UnsupportedModel, DoesNotFit, VerificationError, StorageError, UsageError: nothing is left behind.
     """
     opset_of((board.name, board.onnxruntime_max) for board in request.everyone)
+    for board in request.everyone:
+        refuse_format(board.quant, request.grid, board.onnxruntime_max)
     with storing(request.out), _work_folder(request.out) as work:
         bar.say("capturing the model")
         formats = tuple(dict.fromkeys(board.quant for board in request.everyone))
