@@ -101,7 +101,7 @@ def _chosen(prepared: Prepared, board: Board, decision: Decision, span: tuple[in
     weights, chosen = _weighed(prepared, batch), dict[str, str]()
     for need, own in zip(taken, by_segment(numbers.readers, decision.cuts, span), strict=True):
         here = [w for w in weights if w.name in own]
-        least_bytes = sum(least[w.name] for w in here)
+        least_bytes = sum(least.get(w.name, numbers.plain_bytes[w.name]) for w in here)
         room = max(least_bytes, board.budget_bytes - need.total + least_bytes)
         chosen |= spend(here, grid, board.cpu, room, least_bytes, chosen, written=board.mode == "train")
     return chosen

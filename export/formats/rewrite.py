@@ -21,6 +21,7 @@ from export.gradient.present import present
 
 # entries; below this the scales and one more node cost more than the bytes are worth
 SMALLEST = 1024
+ASKED, CHOSEN = "fp32 was asked for", "fp32 was chosen for it"
 
 Formats = str | Mapping[str, str]
 
@@ -69,6 +70,7 @@ def quantize_weights(
     reports = []
     for weight in weights_of(model):
         found, reason = decide(weight, asked_for(weight, formats), stock.grid)
+        reason = CHOSEN if reason == ASKED and not isinstance(formats, str) else reason
         if found is None or weight.layout is None:
             reports.append(WeightReport(weight.name, "fp32", weight.nbytes, weight.nbytes, reason=reason))
         else:
@@ -109,7 +111,7 @@ def asked_for(weight: Weight, formats: Formats) -> str:
 def decide(weight: Weight, asked: str, grid: Grid) -> tuple[Format | None, str]:
     """The format that a weight gets, None for fp32, and why it is not the one that was asked for."""
     if weight.layout is None or asked == "fp32":
-        return None, weight.reason or "fp32 was asked for"
+        return None, weight.reason or ASKED
     return stored_as(asked, weight.layout, grid)
 
 

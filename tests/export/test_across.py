@@ -156,4 +156,4 @@ def test_a_chain_of_more_boards_than_one_micro_batch_allows(captured_bert: Captu
     stations = tuple(Station(Board(name, 1 << 40, "serve", rank=2), SPEED) for name in ("a", "b", "c"))
     plan = decide(prepared, BoardChain("", stations))
     assert (len(plan.stages), plan.micro_batch) == (3, 8)
-    assert list(prepared._frozen) == [8]
+    assert list(prepared._whole) == [8]
