@@ -19,8 +19,10 @@ from devices.enough import KnownBoard
 from devices.fleet import BoardChain
 from devices.stages import Station
 from devices.units import Unit
+from export.activations.saturation import needs_seven_bits
 from export.assign import spent
 from export.cost import uncuttable
+from export.formats.registry import ACTIVATIONS
 from export.prepare import Prepared
 from export.settle import MARGIN_BYTES, TRIES, Settled, Stages, explained, measured_bytes, predicted_bytes
 from export.stage import Key, Stage, chosen
@@ -110,7 +112,10 @@ def _key(prepared: Prepared, chain: BoardChain, plan: ChainPlan) -> Key:
     )
     some = next((s.board.quant for s in chain.stations if s.board.quant != "fp32"), "fp32")
     positions = prepared.cost(plan.micro_batch, chain.mode).nodes(plan.cuts)
-    return Key(chain.mode, some, plan.micro_batch, positions, formats if set(formats) != {some} else (), shares)
+    asked = [s.board for s in chain.stations if s.board.quant in ACTIVATIONS]
+    seven = any(needs_seven_bits(board.cpu.isa) for board in asked)
+    own = formats if set(formats) != {some} else ()
+    return Key(chain.mode, some, plan.micro_batch, positions, own, shares, seven)
 
 
 def _measured(prepared: Prepared, whole: Stage, chain: BoardChain, plan: ChainPlan) -> list[int]:

@@ -16,6 +16,7 @@ from devices.plan import Board
 from devices.profile import UnknownProfile
 from devices.profile import names as profile_names
 from devices.stages import Objective, Station
+from export.activations.methods import METHODS
 from export.formats.grid import SCALES, Grid
 from export.formats.registry import FORMATS, QUANTS
 from export.given import Given, given_by, overruled
@@ -57,6 +58,10 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument("--block", type=int, metavar="N", help="weights that share a scale in int4, int8-blocks, nf4, fp4")
     p.add_argument("--scales", choices=SCALES, default="rounding", help="how int4 and int8-blocks choose their scales")
     p.add_argument("--zero-points", action="store_true", help="int4 and int8-blocks with zero points")
+    p.add_argument(
+        "--calibration", type=Path, metavar="FILE", help="items that int8-static finds ranges on (docs/quantization.md)"
+    )
+    p.add_argument("--calibration-method", choices=tuple(METHODS), default="minmax", help="how (default: minmax)")
     p.add_argument("--nested-scales", action="store_true", help="scales of nf4 and fp4 as 8-bit codes")
     p.add_argument(
         "--strict", action="store_true", help="refuse weights that amplify noise over a fifth more than fp32 does"
@@ -180,6 +185,22 @@ def sizes(options: argparse.Namespace) -> dict[str, int]:
         if found.setdefault(name, int(value)) != int(value):
             raise UsageError(f"expected one --size for {name}, found {found[name]} and {value}")
     return found if options.context is None else {**found, "context": options.context}
+
+
+def check_calibration(options: argparse.Namespace, chosen: Fleet) -> None:
+    """Whether there is something to calibrate with, and something to calibrate.
+
+    Raises:
+        UsageError: one without the other.
+    """
+    static = [board.name for board in chosen.everyone if board.quant == "int8-static"]
+    if static and options.calibration is None:
+        raise UsageError(
+            f"expected --calibration FILE for int8-static on {', '.join(static)}, found none; give items like those "
+            "that the model will see, or take int8-dynamic"
+        )
+    if options.calibration is not None and not static:
+        raise UsageError("expected --calibration beside --quant int8-static, found another format; leave one out")
 
 
 def keeping(options: argparse.Namespace) -> dict[str, str]:

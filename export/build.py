@@ -10,6 +10,7 @@ import numpy as np
 import onnx_ir as ir
 
 from console.errors import UnsupportedModel
+from export.activations.graphs import Activations, beside, merged
 from export.cut import Segment, cut
 from export.formats.grid import Grid
 from export.formats.registry import STORED
@@ -39,6 +40,7 @@ def build(
     quant: Formats | Sequence[Formats],
     stock: Stock,
     serve: bool = False,
+    activations: Activations | None = None,
 ) -> list[Piece]:
     """Cut a frozen model and finish every graph of every segment.
 
@@ -49,16 +51,21 @@ def build(
         quant: formats of the weights, for all segments or for each segment.
         stock: shared by all graphs of the model.
         serve: add a graph without slots to every segment that has some.
+        activations: for formats of `export.formats.registry.ACTIVATIONS`.
 
     Raises:
+        BadData: calibration runs do not fit.
         NoGradientRule: mode "train", and an operator cannot be differentiated.
     """
     segments = cut(frozen, positions)
     formats = [quant] * len(segments) if isinstance(quant, str | Mapping) else quant
-    return [
-        _piece(_exact(segment, segment is segments[-1], mode, serve), segment, own, stock)
-        for segment, own in zip(segments, formats, strict=True)
-    ]
+    pieces = []
+    for segment, own in zip(segments, formats, strict=True):
+        exact = _exact(segment, segment is segments[-1], mode, serve)
+        pieces.append(_piece(exact, segment, own, stock, activations))
+        if activations is not None:
+            activations.pass_on(segment.model)
+    return pieces
 
 
 def _exact(segment: Segment, last: bool, mode: str, serve: bool) -> dict[str, ir.Model]:
@@ -71,12 +78,19 @@ def _exact(segment: Segment, last: bool, mode: str, serve: bool) -> dict[str, ir
     return exact
 
 
-def _piece(exact: dict[str, ir.Model], segment: Segment, quant: Formats, stock: Stock) -> Piece:
-    shipped = {kind: model.clone() for kind, model in exact.items()}
-    reports = {}
-    for kind, model in shipped.items():
-        reports[kind] = quantize_weights(model, quant, stock, backward=kind == "backward")
+def _piece(
+    exact: dict[str, ir.Model], segment: Segment, quant: Formats, stock: Stock, activations: Activations | None
+) -> Piece:
+    shipped, reports = {}, {}
+    for kind, original in exact.items():
+        model, own = original.clone(), list[WeightReport]()
+        if activations is not None and kind != "backward":
+            model, own = activations.rewrite(model, quant)
+        reports[kind] = merged(own, quantize_weights(model, quant, stock, backward=kind == "backward"))
         order_just_in_time(model)
+        shipped[kind] = model
+    if "serve" in reports:
+        reports["serve"] = beside(reports["serve"], reports["forward"])
     return Piece(segment, exact, shipped, reports)
 
 

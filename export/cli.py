@@ -13,7 +13,7 @@ from console.errors import UsageError
 from console.progress import progress
 from console.table import table
 from devices.fleet import known_boards
-from export.arguments import fleet, grid, keeping, parser, sizes, states
+from export.arguments import check_calibration, fleet, grid, keeping, parser, sizes, states
 from export.labels import read_labels
 from export.stoppable import stoppable
 from export.summary import closing, summaries
@@ -31,11 +31,14 @@ def export(argv: list[str]) -> int:
         raise UsageError(f"expected a --context of at least 1 token, found {options.context}")
     labels = read_labels(options.labels, options.data) if options.labels or options.data else ()
     chosen, dimensions, carried = fleet(options, labels=bool(labels)), sizes(options), states(options)
+    check_calibration(options, chosen)
     # everything above is checked before torch is loaded
+    from export.activations.given import read_calibration
     from export.pipeline import ExportRequest, export_model, steps_of
     from export.sample import read_sample
     from export.write import storing
 
+    calibration = read_calibration(options.calibration, options.calibration_method)
     sample = {} if options.sample is None else read_sample(options.sample)
 
     with stoppable(), storing(options.out), _signer(options.key, options.out, quiet=options.json) as key:
@@ -58,6 +61,7 @@ def export(argv: list[str]) -> int:
             keep=keeping(options),
             grid=grid(options),
             tables_out=options.tables == "out",
+            calibration=calibration,
             known=known_boards(options.profiles),
             strict=options.strict,
         )

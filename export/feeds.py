@@ -38,14 +38,18 @@ def seeded_text(batch: int, sequence: int, vocabulary: int, seed: int) -> Values
 
 def real_text(batch: int, sequence: int, preprocess: Preprocessing) -> Values:
     """Sentences through the model's own tokenizer: int64 [batch, sequence] each."""
+    return encoded([SENTENCES[i % len(SENTENCES)] for i in range(batch)], sequence, preprocess)
+
+
+def encoded(texts: Sequence[str], sequence: int, preprocess: Preprocessing) -> Values:
+    """Texts through the model's own tokenizer, cut or filled up on the right: int64 [texts, sequence] each."""
     from tokenizers import Tokenizer
 
     tokenizer = Tokenizer.from_file(str(preprocess.files[0]))
     tokenizer.enable_truncation(sequence)
     tokenizer.enable_padding(length=sequence, pad_id=preprocess.parameters["pad_id"])
-    texts = [SENTENCES[i % len(SENTENCES)] for i in range(batch)]
-    encoded = tokenizer.encode_batch(texts)
-    ids, mask = (np.array([getattr(e, part) for e in encoded], np.int64) for part in ("ids", "attention_mask"))
+    made = tokenizer.encode_batch(list(texts))
+    ids, mask = (np.array([getattr(e, part) for e in made], np.int64) for part in ("ids", "attention_mask"))
     return {"input_ids": ids, "attention_mask": mask, "token_type_ids": np.zeros_like(ids)}
 
 

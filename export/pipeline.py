@@ -18,6 +18,7 @@ from devices.fleet import BoardChain, Fleet
 from devices.plan import Board
 from devices.runtimes import opset_of
 from export import across
+from export.activations.given import Calibration
 from export.describe import blobs, describe
 from export.formats.broken import refuse_format
 from export.formats.grid import Grid
@@ -56,6 +57,7 @@ class ExportRequest:
     sample: Mapping[str, NDArray[Any]] = field(default_factory=dict)
     keep: Mapping[str, str] = field(default_factory=dict)
     grid: Grid = field(default_factory=Grid)
+    calibration: Calibration | None = None
     strict: bool = False
     tables_out: bool = False
 
@@ -81,6 +83,7 @@ class ExportRequest:
             self.keep,
             self.grid,
             self.tables_out,
+            self.calibration,
         )
 
 

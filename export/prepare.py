@@ -14,12 +14,14 @@ from console.errors import DoesNotFit, UnsupportedModel, UsageError
 from devices.enough import KnownBoard
 from devices.plan import MICRO_BATCHES, Board, Decision, fewest_cuts, plan, with_budget
 from export import feeds
+from export.activations.given import Calibration
 from export.assign import formats_of, spent
 from export.capture import capture
 from export.cost import Cost, cost, uncuttable
 from export.drawn import draw_inputs, fitted, zeros_of
 from export.fold import FLOATS, OPSET, freeze
 from export.formats.grid import Grid
+from export.formats.registry import ACTIVATIONS
 from export.formats.rewrite import weights_of
 from export.formats.stock import Stock
 from export.head import HeadSite, append_head
@@ -53,6 +55,7 @@ class Wanted:
         keep: formats of weights by patterns of their names.
         grid: settings of formats.
         tables_out: whether large embedding tables leave the graph.
+        calibration: what the ranges of activations are found on, for "int8-static".
     """
 
     source: str
@@ -68,6 +71,7 @@ class Wanted:
     keep: Mapping[str, str] = field(default_factory=dict)
     grid: Grid = field(default_factory=Grid)
     tables_out: bool = False
+    calibration: Calibration | None = None
 
 
 @dataclass
@@ -89,6 +93,7 @@ class Prepared:
     errors: Mapping[str, Mapping[str, float]] | None = None
     kept_tables: Mapping[str, str] = field(default_factory=dict)
     table_files: dict[str, TableFile] = field(default_factory=dict)
+    calibration: Calibration | None = None
     _whole: dict[int, ir.Model] = field(default_factory=dict)
     _frozen: dict[int, tuple[ir.Model, Taken]] = field(default_factory=dict)
     _costs: dict[tuple[int, str], Cost] = field(default_factory=dict)
@@ -100,8 +105,10 @@ class Prepared:
         return MICRO_BATCHES if allowed is None else tuple(sorted(allowed, reverse=True))
 
     def serves(self, mode: str) -> bool:
-        """Whether segments with slots get a graph without them as well."""
-        return mode != "serve" if self.serve_graph is None else self.serve_graph
+        """Whether segments with slots get a graph without them as well: the only one with integer activations."""
+        if self.serve_graph is not None:
+            return self.serve_graph
+        return mode != "serve" or any(quant in ACTIVATIONS for quant in self.formats)
 
     def whole(self, batch: int) -> ir.Model:
         """The model for a micro-batch as it is fed from outside, with every table in it."""
@@ -254,6 +261,7 @@ def prepare(request: Wanted, formats: tuple[str, ...], modes: tuple[str, ...], w
         keep=request.keep,
         work=work,
         tables_out=request.tables_out,
+        calibration=request.calibration,
     )
     if request.tables_out and request.keep:
         smallest = prepared.batches[-1]

@@ -11,6 +11,8 @@ from console.progress import Progress
 from console.table import mib
 from devices.memory import MIB, WORKER_BASE_BYTES, base_bytes
 from devices.plan import Board, Decision, needs
+from export.activations.saturation import needs_seven_bits
+from export.formats.registry import ACTIVATIONS
 from export.measure import Measurer
 from export.prepare import Prepared
 from export.stage import Key, Stage, build_stage, chosen, measure_stage, verify_stage
@@ -58,7 +60,8 @@ class Stages:
             NoGradientRule: an operator cannot be differentiated.
         """
         formats = (chosen(board.quant, decision.formats),) if decision.formats else ()
-        key = Key(board.mode, board.quant, decision.micro_batch, positions, formats)
+        seven = board.quant in ACTIVATIONS and needs_seven_bits(board.cpu.isa)
+        key = Key(board.mode, board.quant, decision.micro_batch, positions, formats, seven_bits=seven)
         return self.made(key, decision.rank, board.name)
 
     def made(self, key: Key, rank: int, name: str) -> Stage:

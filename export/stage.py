@@ -12,6 +12,8 @@ from numpy.typing import NDArray
 
 from export import feeds
 from export.activations.dynamic import FORMAT as DYNAMIC
+from export.activations.given import activations_for, refuse_none
+from export.activations.graphs import takes
 from export.activations.static import FORMAT as STATIC
 from export.apart import apart
 from export.build import Piece, build, reports_of, twin
@@ -57,6 +59,7 @@ class Key:
         formats: of the segments where they are not `quant`: one, or as pairs of weight and format; one for all segments
             or one for each.
         shares: number of segments of each board of a chain; empty for one board.
+        seven_bits: weights that integer activations are multiplied with stay within seven bits, for one of the boards.
     """
 
     mode: str
@@ -65,6 +68,7 @@ class Key:
     positions: tuple[int, ...]
     formats: tuple[Chosen, ...] = ()
     shares: tuple[int, ...] = ()
+    seven_bits: bool = False
 
 
 @dataclass
@@ -108,7 +112,10 @@ def build_stage(prepared: Prepared, key: Key, folder: Path) -> Stage:
     formats: list[Formats] = [f if isinstance(f, str) else dict(f) for f in key.formats or (key.quant,)]
     quant = formats[0] if len(formats) == 1 else formats
     frozen, serves = prepared.frozen(key.micro_batch), prepared.serves(key.mode)
-    pieces = build(frozen, key.positions, key.mode, quant, prepared.stock, serves)
+    integers = activations_for(prepared, formats, key.micro_batch, key.seven_bits, folder)
+    pieces = build(frozen, key.positions, key.mode, quant, prepared.stock, serves, integers)
+    if integers is not None:
+        refuse_none(pieces)
     stage = Stage(key, folder, pieces, [])
     stage.links = _write(pieces, "shipped", folder)
     taken = prepared.taken(key.micro_batch)
@@ -165,7 +172,12 @@ def _checked(prepared: Prepared, stage: Stage) -> dict[str, Any]:
             checks |= check_loss(chain.runs(runs, pairs, states)[-1], got[-1], prepared.judged, stage.key.quant)
     if any(link.serve is not None for link in stage.links):
         served = Chain([link.served() for link in stage.links], tables)
-        checks["serve_error"] = check_outputs(served.runs(runs, pairs, states), chain.runs(runs, pairs, states))
+        got, expected = served.runs(runs, pairs, states), chain.runs(runs, pairs, states)
+        if any(takes(piece.reports, "serve") for piece in stage.pieces):
+            lost = check_loss(got[-1], exact.runs(runs, pairs, states)[-1], prepared.judged, stage.key.quant)
+            checks |= {f"serve_{name}": value for name, value in lost.items()}
+        else:
+            checks["serve_error"] = check_outputs(got, expected)
     if exact is not chain:
         _check_sizes(stage)
         checks["dequantized_error"] = _check_twins(prepared, stage, chain)
@@ -204,9 +216,12 @@ def _check_twins(prepared: Prepared, stage: Stage, chain: Chain) -> float:
         }
         write_graphs(twins, stage.folder, "twin.weights.bin")
         for kind, path, options in link.graphs():
+            if takes(piece.reports, kind):
+                continue  # it rounds activations, too: see `export.activations.oracle`
             other = Graph(stage.folder / f"twin.{kind}.onnx")
             worst = max(worst, check_twins(chain.graph(path, options), other, values, path.stem))
-            (stage.folder / f"twin.{kind}.onnx").unlink()
+        for kind in twins:
+            (stage.folder / f"{kind}.onnx").unlink()
         (stage.folder / "twin.weights.bin").unlink()
     return worst
 

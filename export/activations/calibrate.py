@@ -46,7 +46,7 @@ def choose(model: ir.Model, candidates: Mapping[str, Array], count: int) -> list
         raise UsageError(f"expected to choose at least 1 calibration item, found {count}")
     items = check_candidates(model, candidates)
     with TemporaryDirectory() as folder:
-        graph = _loaded(model, Path(folder))
+        graph = loaded(model, Path(folder))
     name = _telling(model)
     rows: list[NDArray[np.float32]] = []
     for batch, real in _batches(model, candidates, range(items)):
@@ -147,7 +147,7 @@ def _batches(
         yield {name: candidates[name][filled] for name in required(model)}, len(chosen)
 
 
-def _loaded(model: ir.Model, folder: Path) -> Graph:
+def loaded(model: ir.Model, folder: Path) -> Graph:
     """A session; the weights that it maps stay readable when the folder is gone."""
     write_graphs({"float": model.clone()}, folder, "float.bin")
     return Graph(folder / "float.onnx")

@@ -77,6 +77,10 @@ def _fetched(graph: ir.Graph, wanted: Sequence[ir.Value], feeds: Mapping[str, Ar
 
 
 def _check_rounding(node: ir.Node, values: Mapping[str, Array]) -> float:
+    if node.op_type == "DequantizeLinear":
+        scale, zero_point = steps_at(node, 1, 2)
+        steps = values[str(entry(node, 0).name)].astype(np.float64) - zero_point
+        return _check_sums(node, values[str(node.outputs[0].name)] / np.float64(scale), steps, np.zeros(()))
     wanted = quantize(values[str(entry(node, 0).name)], *steps_at(node, 1, 2))
     found = values[str(node.outputs[0].name)].astype(np.int64)
     return _compare(node, found, wanted.q.astype(np.int64), wanted.tie)

@@ -17,6 +17,9 @@ from export.gradient.present import present
 Array = NDArray[Any]
 Steps = tuple[np.float32, int]
 
+PRODUCTS = frozenset({"MatMulIntegerToFloat", "ConvInteger", "QLinearConv"})
+ROUNDINGS = frozenset({"QuantizeLinear", "DequantizeLinear"})  # the second: of activations only
+
 
 @dataclass(frozen=True)
 class Product:
@@ -54,8 +57,8 @@ def products(graph: ir.Graph) -> Iterator[Product]:
 
 
 def roundings(graph: ir.Graph) -> list[ir.Node]:
-    """Every QuantizeLinear of a graph."""
-    return [node for node in graph if node.op_type == "QuantizeLinear"]
+    """Every QuantizeLinear of a graph, and every DequantizeLinear of what is no weight."""
+    return [node for node in graph if node.op_type in ROUNDINGS and entry(node, 0).const_value is None]
 
 
 def steps_at(node: ir.Node, scale: int, zero_point: int) -> Steps:

@@ -17,19 +17,13 @@ from onnx import TensorProto, helper
 LENGTH = 64
 
 
-def needs_seven_bits(architecture: str, isa: Collection[str]) -> bool:
-    """Whether weights for a board have to stay within seven bits.
+def needs_seven_bits(isa: Collection[str]) -> bool:
+    """Whether weights for a board have to stay within seven bits, by the extensions that its profile names.
 
-    Args:
-        architecture: of its profile.
-        isa: the extensions that its profile names.
-
-    >>> needs_seven_bits("x86_64", ["avx2"]), needs_seven_bits("x86_64", ["avx2", "avx_vnni"])
-    (True, False)
-    >>> needs_seven_bits("aarch64", [])
-    False
+    >>> needs_seven_bits(["avx2"]), needs_seven_bits(["avx2", "avx_vnni"]), needs_seven_bits(["dotprod"])
+    (True, False, False)
     """
-    return architecture == "x86_64" and not any("vnni" in name for name in isa)
+    return any(name.startswith("avx") for name in isa) and not any("vnni" in name for name in isa)
 
 
 def saturates() -> bool:

@@ -21,8 +21,9 @@ from console.errors import BadData
 from export.activations.calibrate import check_runs
 from export.activations.carry import receive, reports, send
 from export.activations.fuse import CARRIERS, fuse
+from export.activations.methods import Method
 from export.activations.readers import readers
-from export.activations.tools import Method, Run, static_file
+from export.activations.tools import Run, static_file
 from export.formats.report import WeightReport
 
 FORMAT = "int8-static"

@@ -18,19 +18,20 @@ import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, redirect_stdout
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import onnx
+import onnxruntime as ort
 from numpy.typing import NDArray
 
 from console.errors import EdgequiltError, UnsupportedModel
+from export.activations.methods import METHODS, Method
 from export.quiet import quiet
 
 Run = Mapping[str, NDArray[Any]]
-Method = Literal["minmax", "entropy", "percentile"]
-METHODS: dict[str, str] = {"minmax": "MinMax", "entropy": "Entropy", "percentile": "Percentile"}
 
 FLOAT = int(onnx.TensorProto.FLOAT)
+WARNINGS, ERRORS_ONLY = 2, 3  # the first is the runtime's default; what was set cannot be asked for
 LEVELS = 256  # of uint8
 ENTROPY_BINS = 2 * LEVELS  # its histogram; the search takes as many steps as there are more bins than levels
 
@@ -143,6 +144,7 @@ class _Reader:
 def _alone(work: Path) -> Iterator[None]:
     """Temporary files go to `work`; logging and the folder of temporary files are as before afterwards."""
     root, folder = logging.getLogger(), tempfile.tempdir
+    ort.set_default_logger_severity(ERRORS_ONLY)  # calibration runs with options of the tool's own
     handlers, level = list(root.handlers), root.level
     tempfile.tempdir = str(work)
     try:
@@ -157,6 +159,7 @@ def _alone(work: Path) -> Iterator[None]:
             "take --quant int8, whose activations stay in float"
         ) from problem
     finally:
+        ort.set_default_logger_severity(WARNINGS)
         tempfile.tempdir = folder
         root.handlers[:] = handlers
         root.setLevel(level)

@@ -24,7 +24,10 @@ STORED: dict[str, Format] = {
 }
 FORMATS = ("fp32", *STORED)
 AUTO = "auto"  # chosen weight by weight (`export.choice`)
-QUANTS = (AUTO, *FORMATS)
+# products of integers, which the tools make of whole graphs (`export.activations`): not where there are slots
+ACTIVATIONS = ("int8-dynamic", "int8-static")
+INSTEAD = "int8"  # what their weights are elsewhere
+QUANTS = (AUTO, *FORMATS, *ACTIVATIONS)
 
 
 def stored_as(asked: str, layout: Layout, grid: Grid) -> tuple[Format | None, str]:
@@ -33,9 +36,11 @@ def stored_as(asked: str, layout: Layout, grid: Grid) -> tuple[Format | None, st
     Raises:
         UsageError: nothing has that name.
     """
-    if asked not in FORMATS:
+    if asked not in (*FORMATS, *ACTIVATIONS):
         raise UsageError(f"expected one of the formats {', '.join(FORMATS)}, found {asked!r}")
     reason, name = "", asked
+    if asked in ACTIVATIONS:
+        reason, name = "activations stay float in a graph with slots", INSTEAD
     while name != "fp32":
         found = STORED[name]
         refusal = found.refuses(layout, grid)

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from console.errors import VerificationError
 from export.activations.oracle import check
-from export.activations.products import products
+from export.activations.products import products, roundings
 from export.oracle.claims import Claim, claims
 from export.oracle.expected import Sample
 from export.oracle.fetched import fetch, groups
@@ -72,7 +72,8 @@ def check_nodes(path: Path, feeds: Mapping[str, Array], options: Options, *, int
     of_integers = list(products(graph)) if integers else []
     steps = check(path, feeds, options.graph_optimization) if of_integers else 0.0
     judged.update(f"{product.node.op_type} of integers" for product in of_integers)
-    unjudged = [node for node in others if node not in {product.node for product in of_integers}]
+    judged_there = {*(product.node for product in of_integers), *(roundings(graph) if of_integers else ())}
+    unjudged = [node for node in others if node not in judged_there]
     error: dict[str, float] = {}
     both = [options] if options.graph_optimization == "disable" else [options, _unoptimized(options)]
     for positions in groups([(*claim.needs, claim.output) for claim in found]):

@@ -75,8 +75,8 @@ def _even(count: int, limit: int) -> list[int]:
     return [i * count // limit for i in range(limit)]
 
 
-def read_items(path: Path) -> Items:
-    """Read a file of items, by what its name ends in.
+def read_items(path: Path, option: str = "--data") -> Items:
+    """Read a file of items, by what its name ends in; `option` is what the user named it with.
 
     Raises:
         UsageError: it ends in something else.
@@ -92,7 +92,7 @@ def read_items(path: Path) -> Items:
         ".tsv": lambda text: _table(text, "\t"),
     }
     if path.suffix not in readers:
-        raise UsageError(f"expected --data as .txt, .jsonl, .csv, .tsv or .npz, found {path}; rename or convert it")
+        raise UsageError(f"expected {option} as .txt, .jsonl, .csv, .tsv or .npz, found {path}; rename or convert it")
     return _texts(path, list(readers[path.suffix](_decoded(path))))
 
 

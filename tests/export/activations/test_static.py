@@ -9,9 +9,10 @@ import pytest
 
 from console.errors import BadData
 from export.activations.calibrate import runs_of
+from export.activations.methods import METHODS, Method
 from export.activations.oracle import check
 from export.activations.static import static
-from export.activations.tools import METHODS, Method, Run
+from export.activations.tools import Run
 from export.gradient.dims import dims_of, dtype_of
 from tests.conftest import ROOT
 from tests.export.activations.nets import BATCH, CNN_WEIGHTS, cnn, drawn, mlp, numbers, operators, pictures, work
@@ -76,7 +77,7 @@ def test_methods_differ_where_there_are_outliers(tmp_path: Path) -> None:
     model, folder = mlp("N"), work(tmp_path)
     scales = {}
     for method in METHODS:
-        made, _ = static(model, ["a.w"], [{"x": x}], method, folder)  # type: ignore[arg-type] # a key of METHODS
+        made, _ = static(model, ["a.w"], [{"x": x}], method, folder)
         scales[method] = float(numbers(made, "x_scale"))
     assert scales["minmax"] == pytest.approx((400 - x.min()) / 255, rel=1e-6)
     assert scales["percentile"] < 0.2 * scales["minmax"]
@@ -149,7 +150,7 @@ def test_an_activation_that_is_always_zero(tmp_path: Path) -> None:
     for method in METHODS:
         folder = tmp_path / method
         folder.mkdir()
-        made, _ = static(model, ["w"], runs, method, folder)  # type: ignore[arg-type] # a key of METHODS
+        made, _ = static(model, ["w"], runs, method, folder)
         assert (run(made, runs[0])["y"] == 0).all()
 
 

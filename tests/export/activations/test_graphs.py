@@ -1,0 +1,80 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from console.errors import BadData, UnsupportedModel
+from export.activations.given import refuse_none
+from export.activations.graphs import Activations
+from export.activations.oracle import check
+from export.build import build, reports_of
+from export.formats.stock import Stock
+from tests.export.activations.nets import operators
+from tests.export.graphs import feeds, residual_mlp
+from tests.export.runtime import run, worst
+
+WIDTH = 40  # 1600 entries: large enough for formats
+
+
+def given(count: int = 12) -> list[dict[str, np.ndarray]]:
+    """Runs of the whole model."""
+    return [{name: feeds(seed=seed, width=WIDTH)[name] for name in ("x", "bias")} for seed in range(count)]
+
+
+@pytest.mark.parametrize("fmt", ["int8-dynamic", "int8-static"])
+def test_only_the_graph_without_slots_rounds_activations(fmt: str, tmp_path: Path) -> None:
+    """With slots weights are int8 and products float; the graph that is served without has products of integers."""
+    model = residual_mlp(width=WIDTH)
+    (piece,) = build(model, [], "train", fmt, Stock(), serve=True, activations=Activations(tmp_path, given()))
+    assert operators(piece.shipped["serve"]).count("MatMulIntegerToFloat") == 3
+    assert "MatMulIntegerToFloat" not in operators(piece.shipped["forward"]) + operators(piece.shipped["backward"])
+    for kind, reason in (("forward", "activations stay float in a graph with slots; int8 instead"), ("backward", "")):
+        assert {report.format for report in piece.reports[kind]} == {"int8"}
+        assert all(reason in report.reason for report in piece.reports[kind])
+    for report in piece.reports["serve"]:
+        assert (report.format, report.reason) == (fmt, "beside int8 in the graph with slots")
+        assert report.bytes_after < 0.6 * report.bytes_before
+    fed = feeds(seed=77, width=WIDTH)
+    assert 0 < worst(run(piece.shipped["serve"], fed)["features"], run(piece.exact["serve"], fed)["features"]) < 0.1
+    assert check(piece.shipped["serve"], {name: fed[name] for name in ("x", "bias")}) < 0.01
+    refuse_none([piece])
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_segments_are_calibrated_on_what_reaches_them(tmp_path: Path) -> None:
+    """Behind a cut the runs are what the float segments before it make of the runs that were given."""
+    model = residual_mlp(slots=False, width=WIDTH)
+    cut = next(i for i, node in enumerate(model.graph) if node.name == "/layer.1.base/MatMul")
+    pieces = build(model, [cut], "serve", "int8-static", Stock(), activations=Activations(tmp_path, given()))
+    fed = {name: feeds(seed=77, width=WIDTH)[name] for name in ("x", "bias")}
+    whole = run(model, fed)
+    for piece in pieces:
+        assert (
+            check(
+                piece.shipped["forward"],
+                {v.name: fed[str(v.name)] for v in piece.segment.model.graph.inputs if v.name in fed},
+            )
+            < 0.01
+        )
+        fed |= run(piece.shipped["forward"], fed)
+    assert 0 < worst(fed["features"], whole["features"]) < 0.1
+
+
+def test_a_kept_weight_keeps_its_format(tmp_path: Path) -> None:
+    """Formats by weight: one is float, one int8 as it is stored, one is multiplied with integers."""
+    model = residual_mlp(slots=False, width=WIDTH)
+    formats = {"layer.0.weight": "fp32", "layer.1.weight": "int8", "layer.2.weight": "int8-dynamic"}
+    pieces = build(model, [], "serve", formats, Stock(), activations=Activations(tmp_path))
+    assert {report.name: report.format for report in reports_of(pieces)} == formats
+
+
+def test_no_runs_and_no_layer_are_refused(tmp_path: Path) -> None:
+    """Static ranges need runs; an export of which nothing is left but float is no quantized one."""
+    model = residual_mlp(slots=False, width=WIDTH)
+    with pytest.raises(BadData, match="expected at least one run to calibrate with"):
+        build(model, [], "serve", "int8-static", Stock(), activations=Activations(tmp_path))
+    pieces = build(residual_mlp(width=WIDTH), [], "serve", "int8-dynamic", Stock(), activations=Activations(tmp_path))
+    with pytest.raises(UnsupportedModel, match="expected a graph without slots with a layer for int8-dynamic"):
+        refuse_none(pieces)
