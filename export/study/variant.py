@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 
 from console.errors import UsageError
-from export.activations.tools import Method
+from export.activations.methods import Method
 from export.formats.grid import Grid
 from export.formats.registry import FORMATS
 from quant.blocks import SIZES
