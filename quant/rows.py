@@ -31,33 +31,37 @@ class Opened:
     Attributes:
         name: of the weight.
         rows: how many there are.
+        columns: of each.
         read: rows by number, float32 [n, columns]; raises ValueError for what is no number of a row.
         let_go: gives the pages back that were read.
     """
 
     name: str
     rows: int
+    columns: int
     read: Callable[[Array], Float32]
     let_go: Callable[[], None] = lambda: None
 
     def look_up(self, ids: Array) -> Float32:
-        """float32 [*ids.shape, columns], a few rows at a time.
+        """float32 [*ids.shape, columns]: each row is read once, a few at a time, in the order of the file.
 
         Raises:
             BadData: ids are no whole numbers, or one is not the number of a row.
         """
-        flat = ids.reshape(-1)
-        try:
-            first = self.read(flat[:ROWS_AT_ONCE])
-            out = np.empty((len(flat), first.shape[1]), np.float32)
-            out[: len(first)] = first
-            for start in range(len(first), len(flat), ROWS_AT_ONCE):
-                self.let_go()
-                out[start : start + ROWS_AT_ONCE] = self.read(flat[start : start + ROWS_AT_ONCE])
-        except ValueError as problem:
-            raise BadData(f"{problem} ({self.name}); feed ids that the model knows") from problem
-        self.let_go()
-        return out.reshape(*ids.shape, -1)
+        wanted, places = np.unique(ids.reshape(-1), return_inverse=True)
+        order = np.argsort(places, kind="stable")
+        ends = np.cumsum(np.bincount(places, minlength=len(wanted)))
+        out, done = np.empty((ids.size, self.columns), np.float32), 0
+        for start in range(0, len(wanted), ROWS_AT_ONCE):
+            try:
+                rows = self.read(wanted[start : start + ROWS_AT_ONCE])
+            except ValueError as problem:
+                raise BadData(f"{problem} ({self.name}); feed ids that the model knows") from problem
+            here = order[done : ends[start + len(rows) - 1]]
+            out[here] = rows[places[here] - start]
+            done += len(here)
+            self.let_go()
+        return out.reshape(*ids.shape, self.columns)
 
 
 class Tables:
@@ -73,7 +77,8 @@ class Tables:
     def behind(self, names: Iterable[str]) -> set[str]:
         """Inputs of ids that are needed to make some inputs of graphs.
 
-        >>> Tables({"rows": ("ids", Opened("w", 2, np.eye(2, dtype=np.float32).__getitem__))}).behind(["rows", "mask"])
+        >>> one = Opened("w", 2, 2, np.eye(2, dtype=np.float32).__getitem__)
+        >>> Tables({"rows": ("ids", one)}).behind(["rows", "mask"])
         {'ids'}
         """
         return {self._lookups[name][0] for name in names if name in self._lookups}
@@ -96,7 +101,7 @@ class Tables:
             BadData: ids are no whole numbers, one is not the number of a row, or there are not as many as the graph
                 takes.
 
-        >>> tables = Tables({"rows": ("ids", Opened("w", 2, np.eye(2, dtype=np.float32).__getitem__))})
+        >>> tables = Tables({"rows": ("ids", Opened("w", 2, 2, np.eye(2, dtype=np.float32).__getitem__))})
         >>> tables.complete({"ids": np.array([[1]])}, {"rows": (1, 2), "mask": (1, 1)})["rows"].tolist()
         [[0.0, 1.0]]
         """

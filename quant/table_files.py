@@ -23,7 +23,8 @@ Array = NDArray[Any]
 
 def in_memory(name: str, table: Table) -> Opened:
     """A table that is no file."""
-    return Opened(name, len(table.values), partial(look_up, table))
+    rows = len(table.values)
+    return Opened(name, rows, look_up(table, np.zeros(0, np.int64)).shape[1], partial(look_up, table))
 
 
 def open_table(table: record.Table, path: Path) -> Opened:
@@ -52,7 +53,8 @@ def open_table(table: record.Table, path: Path) -> Opened:
         for part in parts_of(table)
     }
     rows = _built(table, arrays)
-    return Opened(table.weight, table.rows, partial(look_up, rows), lambda: mapped.madvise(mmap.MADV_DONTNEED))
+    shape = (table.rows, table.columns)
+    return Opened(table.weight, *shape, partial(look_up, rows), lambda: mapped.madvise(mmap.MADV_DONTNEED))
 
 
 def _built(table: record.Table, arrays: Mapping[str, Array]) -> Table:

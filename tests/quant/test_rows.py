@@ -51,6 +51,8 @@ def test_only_what_a_graph_takes_is_made(tmp_path: Path) -> None:
     assert tables.complete({"ids": ids, "rows": made["rows"]}, {"rows": (6, COLUMNS)}) == {}
     assert tables.complete({"ids": ids}, {"mask": (2, 3)}) == {}
     assert tables.complete({"mask": ids}, {"rows": (6, COLUMNS)}) == {}
+    empty = tables.complete({"ids": ids[:0]}, {"rows": (0, COLUMNS)})
+    assert empty["rows"].shape == (0, COLUMNS)
     assert tables.behind(["rows", "mask"]) == {"ids"}
 
 
