@@ -9,6 +9,8 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from console.errors import UnsupportedModel
 from devices.formats import Layer, Option, kept
 from devices.plan import Board, Decision, needs, with_budget
@@ -31,6 +33,7 @@ def formats_of(prepared: Prepared, quant: str) -> Formats:
         UsageError: `--keep` names a layer that is not there, or a format that it cannot take.
         UnsupportedModel: a weight holds NaN or infinity.
     """
+    hear(prepared)
     if quant == AUTO:
         return smallest(_weighed(prepared, prepared.batches[-1]), prepared.stock.grid)
     weights, grid = weights_of(prepared.frozen(prepared.batches[0])), prepared.stock.grid
@@ -105,6 +108,16 @@ def _chosen(prepared: Prepared, board: Board, decision: Decision, span: tuple[in
         room = max(least_bytes, board.budget_bytes - need.total + least_bytes)
         chosen |= spend(here, grid, board.cpu, room, least_bytes, chosen, written=board.mode == "train")
     return chosen
+
+
+def hear(prepared: Prepared) -> None:
+    """Find out what layers are fed where scales are chosen by it (`--scales gptq`), in a process of its own."""
+    if prepared.stock.grid.scales != "gptq" or prepared.stock.inputs:
+        return
+    with TemporaryDirectory(prefix=".heard-", dir=prepared.work) as folder:
+        apart(lambda: sensitivity.listen(prepared, Path(folder)))
+        with np.load(Path(folder) / sensitivity.HEARD) as file:
+            prepared.stock.inputs = {name: file[name] for name in file.files}
 
 
 def _weighed(prepared: Prepared, batch: int) -> list[Weighed]:

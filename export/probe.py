@@ -15,11 +15,13 @@ from export.edit import Edit, redirect
 from export.formats.layout import Layout
 from export.formats.rewrite import Weight, weights_of
 from export.gradient.present import present
+from export.values import is_weight
 
 if TYPE_CHECKING:
     from export.prepare import Prepared
 
 SEEDS = (11, 12, 13)
+MOST_ROWS = 1024  # of what a matrix is multiplied with
 Array = NDArray[Any]
 
 
@@ -100,3 +102,26 @@ class Session:
             size = float(np.square(exact, dtype=np.float64).sum())
             ratios.append(float(np.square(found[name] - exact, dtype=np.float64).sum()) / size if size else 0.0)
         return float(np.mean(ratios)) if ratios else 0.0
+
+
+def heard(graph: Graph, probes: Sequence[Probe], runs: Sequence[Mapping[str, Array]]) -> dict[str, NDArray[np.float32]]:
+    """What every matrix is multiplied with in some runs: float32 [rows, columns] by its name, at most `MOST_ROWS`."""
+    probes = [probe for probe in probes if probe.layout.kind == "matrix" and not is_weight(probe.fed)]
+    rows: dict[str, list[Array]] = {probe.weight.name: [] for probe in probes}
+    for run in runs:
+        values = {**run, **graph(run)}
+        for probe in probes:
+            rows[probe.weight.name].append(_marked(values[str(probe.fed.name)], run.get("attention_mask")))
+    return {name: _spread(np.concatenate(parts)) for name, parts in rows.items() if parts}
+
+
+def _marked(fed: NDArray[Any], mask: NDArray[Any] | None) -> NDArray[Any]:
+    """Rows of an input, without those of tokens that only fill up."""
+    if mask is not None and fed.ndim == 3 and fed.shape[:2] == mask.shape:
+        return np.asarray(fed[mask > 0])
+    return fed.reshape(-1, fed.shape[-1])
+
+
+def _spread(rows: NDArray[Any]) -> NDArray[np.float32]:
+    """At most so many, at even distances."""
+    return np.asarray(rows[:: -(-len(rows) // MOST_ROWS)], np.float32)

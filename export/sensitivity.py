@@ -15,7 +15,7 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import onnx_ir as ir
@@ -29,13 +29,14 @@ from export.formats.stock import Stock
 from export.gemm import split_gemm
 from export.gradient.present import present
 from export.mapped import reading
-from export.probe import Array, Probe, Session, put_probes_in
+from export.probe import Array, Probe, Session, heard, put_probes_in
 from export.values import is_weight
 from export.write import write_graphs
 
 if TYPE_CHECKING:
     from export.prepare import Prepared
 
+HEARD = "heard.npz"
 AT_ONCE = 8  # layers whose inputs and outputs are in memory together
 MOST_ROWS = 256  # of what a layer is fed
 BUDGET_S = 60.0  # for gains; layers beyond have their nearest neighbour's
@@ -92,6 +93,17 @@ class _Gains:
             self.last = self.session.change({probe.noise: noise}) / share
         self.seen += 1
         return self.last
+
+
+def listen(prepared: Prepared, work: Path) -> None:
+    """Write what every matrix is fed on calibration input to a file `HEARD` in a folder, arrays by weight."""
+    batch = prepared.batches[-1]
+    model = prepared.frozen(batch).clone()
+    probes = put_probes_in(model)
+    write_graphs({"probe": model}, work, "probe.weights.bin")
+    graph = Graph(work / "probe.onnx")
+    found: dict[str, Any] = dict(heard(graph, probes, Session(prepared, graph, batch, {}).runs))
+    np.savez(work / HEARD, **found)
 
 
 def _measured(

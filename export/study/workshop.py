@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import onnx_ir as ir
@@ -20,14 +19,12 @@ from export.formats.grid import Grid
 from export.formats.report import WeightReport
 from export.formats.rewrite import quantize_weights, weights_of
 from export.formats.stock import Stock
-from export.probe import put_probes_in
+from export.probe import heard, put_probes_in
 from export.sources.captured import Values
 from export.study.variant import ACTIVATIONS, DYNAMIC, Variant
-from export.values import is_weight
 from export.write import write_graphs
 
 ITEMS = "items"  # the graph that the items of the data file go through
-MOST_ROWS = 1024  # of what a layer is fed
 
 
 class Refused(Exception):
@@ -86,24 +83,4 @@ class Workshop:
         probes = [probe for probe in put_probes_in(model) if probe.layout.kind == "matrix"]
         self._work.mkdir(parents=True, exist_ok=True)
         write_graphs({"probe": model}, self._work, "probe.weights.bin")
-        graph = Graph(self._work / "probe.onnx")
-        rows: dict[str, list[NDArray[Any]]] = {probe.weight.name: [] for probe in probes}
-        for run in self._runs[ITEMS]:
-            values = {**run, **graph(run)}
-            for probe in probes:
-                fed = values.get(str(probe.fed.name))
-                if fed is not None and not is_weight(probe.fed):
-                    rows[probe.weight.name].append(_marked(np.asarray(fed), run.get("attention_mask")))
-        return {name: _spread(np.concatenate(parts)) for name, parts in rows.items() if parts}
-
-
-def _marked(fed: NDArray[Any], mask: NDArray[Any] | None) -> NDArray[Any]:
-    """Rows of an input, without those of tokens that only fill up."""
-    if mask is not None and fed.ndim == 3 and fed.shape[:2] == mask.shape:
-        return np.asarray(fed[mask > 0])
-    return fed.reshape(-1, fed.shape[-1])
-
-
-def _spread(rows: NDArray[Any]) -> NDArray[np.float32]:
-    """At most so many, at even distances."""
-    return np.asarray(rows[:: -(-len(rows) // MOST_ROWS)], np.float32)
+        return heard(Graph(self._work / "probe.onnx"), probes, self._runs[ITEMS])

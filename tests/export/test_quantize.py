@@ -219,6 +219,23 @@ def test_a_gemm_is_not_skipped() -> None:
     assert [node.op_type for node in int8.graph] == ["Mul", "DequantizeLinear", "FusedMatMul", "Add"]
 
 
+def test_a_batch_of_matrices() -> None:
+    """Each matrix of a batch has scales of its own, and the product is that of the restored weights."""
+    b = Builder(3)
+    y = b.op("MatMul", b.input("x", [2, 5, 24]), b.weight("W", 2, 24, 40), shape=[2, 5, 40], name="product")
+    int8 = b.model(y=y)
+    exact = int8.clone()
+    [report] = quantize_weights(int8, "int8")
+    assert (report.format, report.bytes_after) == ("int8", 2 * 40 * (24 + 5))
+    held = {name: v.const_value.numpy() for name, v in int8.graph.initializers.items() if v.const_value is not None}
+    rows = held["W.q"].astype(np.float64) * held["W.s"][:, None]
+    given = np.random.default_rng(1).standard_normal((2, 5, 24)).astype(np.float32)
+    wanted = given.astype(np.float64) @ rows.reshape(2, 40, 24).swapaxes(1, 2)
+    found = run(int8, {"x": given})["y"]
+    np.testing.assert_allclose(found, wanted, rtol=1e-5, atol=1e-5)
+    assert 0 < worst(found, run(exact, {"x": given})["y"]) < 0.05
+
+
 def reasons(model: ir.Model) -> dict[str, WeightReport]:
     """Reports by weight."""
     return {report.name: report for report in quantize_weights(model, "int8")}
