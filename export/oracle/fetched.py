@@ -20,10 +20,10 @@ GROUP_BYTES = 128 << 20  # a run keeps all that it returns until it ends
 
 def fetch(path: Path, names: Sequence[str], feeds: Mapping[str, NDArray[Any]], options: Options) -> Values:
     """Values of a run by their names: outputs of nodes, outputs and inputs of the graph, and its initializers."""
-    given = ir.load(path)
+    held = ir.load(path).graph.initializers
     own = {name: value for name, value in feeds.items() if name in names}
-    weights = {n: v.const_value.numpy() for n, v in given.graph.initializers.items() if v.const_value is not None}
-    own |= {name: weights[name] for name in names if name in weights and name not in own}
+    stored = {name: held[name].const_value for name in names if name in held and name not in own}
+    own |= {name: tensor.numpy() for name, tensor in stored.items() if tensor is not None}
     inside = [name for name in names if name not in own]
     if not inside:
         return own

@@ -113,6 +113,22 @@ CASES = {
         {"K": 1024, "N": 1024, "bits": 4, "block_size": 32},
         "com.microsoft",
     ),
+    "MatMulNBits of 8 bits": Case(
+        "MatMulNBits",
+        [128, 1024],
+        [128, 1024],
+        (np.ones((1024, 8, 128), np.uint8), weight(1024 * 8)),
+        {"K": 1024, "N": 1024, "bits": 8, "block_size": 128},
+        "com.microsoft",
+    ),
+    "MatMulBnb4": Case(
+        "MatMulBnb4",
+        [128, 1024],
+        [128, 1024],
+        (np.ones(1024 * 512, np.uint8), weight(1024 * 16)),
+        {"K": 1024, "N": 1024, "quant_type": 1, "block_size": 64},
+        "com.microsoft",
+    ),
     "DynamicQuantizeMatMul": Case(
         "DynamicQuantizeMatMul",
         [1024, 1024],
