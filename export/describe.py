@@ -14,6 +14,7 @@ from typing import Any
 import onnx_ir as ir
 
 from devices.plan import Board, Decision
+from export.activations.golden import tolerance
 from export.build import Piece, reports_of
 from export.chain import Link
 from export.formats.report import WeightReport
@@ -54,7 +55,7 @@ def describe(
         head=_head(prepared, stage),
         labels=tuple(labels) if _is_last(chain) else (),
         preprocess=_preprocess(prepared, stage),
-        golden=m.Golden(GOLDEN, bucket.name, GOLDEN_TOLERANCE),
+        golden=m.Golden(GOLDEN, bucket.name, _tolerance(stage)),
         quantization=tuple(
             _weight(report) for report in (*reports_of(stage.pieces), *(file.report for file in stage.tables))
         ),
@@ -65,6 +66,10 @@ def describe(
         tables=tuple(file.record for file in stage.tables),
         extra={"verified": stage.checks, "tied": _tied(stage), **_tables_in(prepared, stage)},
     )
+
+
+def _tolerance(stage: Stage) -> float:
+    return tolerance((piece.shipped["forward"].graph for piece in stage.pieces), GOLDEN_TOLERANCE)
 
 
 def bucket_of(prepared: Prepared, stage: Stage) -> m.Bucket:
