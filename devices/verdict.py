@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from typing import Literal
 
-from devices.profile import Profile
-from devices.speed import FORMATS, LEVEL, Cpu, cpu_of, product_ns
+from devices.speed import FORMATS, LEVEL, Cpu, product_ns
 
 Verdict = Literal["fast", "saves memory only", "slow"]
 SIDE = 1024  # of the square weight that formats are compared at
@@ -31,20 +30,19 @@ def verdict(fmt: str, rows: int, cpu: Cpu, level: int = LEVEL) -> Verdict:
     return "saves memory only" if ratio <= SLOWER else "slow"
 
 
-def sentence(fmt: str, rows: int, profile: Profile, level: int = LEVEL) -> str:
+def sentence(fmt: str, rows: int, cpu: Cpu, level: int = LEVEL) -> str:
     """What a report says of a format on a board.
 
     >>> from devices.profile import load
-    >>> sentence("int4", 1, load("raspberry-pi-4-2gb"), level=4)
-    'int4 saves memory only on raspberry-pi-4-2gb at 1 row (no dotprod)'
+    >>> from devices.speed import cpu_of
+    >>> sentence("int4", 1, cpu_of(load("raspberry-pi-4-2gb")), level=4)
+    'int4 saves memory only at 1 row (no dot products)'
     """
-    cpu = cpu_of(profile)
     found = verdict(fmt, rows, cpu, level)
-    wanted = "dotprod" if profile.architecture == "aarch64" else "avx_vnni"
     integer = fmt in ("int8-dynamic", "int8-static") or (fmt in ("int4", "int8-blocks") and level == 4)
-    why = f" (no {wanted})" if found != "fast" and integer and not cpu.multiplies_int8 else ""
+    why = " (no dot products)" if found != "fast" and integer and not cpu.multiplies_int8 else ""
     said = found if found == "saves memory only" else f"is {found}"
-    return f"{fmt} {said} on {profile.id} at {rows} row{'s' if rows != 1 else ''}{why}"
+    return f"{fmt} {said} at {rows} row{'s' if rows != 1 else ''}{why}"
 
 
 def formats_line(rows: int, cpu: Cpu) -> str:

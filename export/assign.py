@@ -15,9 +15,10 @@ from console.errors import UnsupportedModel
 from devices.formats import Layer, Option, kept
 from devices.plan import Board, Decision, needs, with_budget
 from devices.units import Unit
+from devices.verdict import sentence
 from export import sensitivity
 from export.apart import apart
-from export.choice import CANDIDATES, Weighed, by_segment, smallest, spend, weighed
+from export.choice import CANDIDATES, LEVEL, Weighed, by_segment, products_of, smallest, spend, weighed
 from export.formats.grid import Grid
 from export.formats.registry import AUTO, STORED
 from export.formats.rewrite import Formats, Weight, decide, weights_of
@@ -76,15 +77,20 @@ def spent(prepared: Prepared, board: Board, decision: Decision, span: tuple[int,
         decision: cuts for the smallest formats.
         span: the units of the board, where it runs some only.
     """
+    if board.quant == "fp32" and not prepared.keep:
+        return decision
     if board.quant != AUTO:
         given = formats_of(prepared, board.quant)
-        return decision if isinstance(given, str) else replace(decision, formats=given)
+        formats = {} if isinstance(given, str) else dict(given)
+        speeds = _speeds(prepared, board, decision.micro_batch, set(formats.values()) or {board.quant})
+        return replace(decision, formats=formats, reasons=(*decision.reasons, speeds))
     first, stop = span or (0, len(prepared.cost(decision.micro_batch, board.mode).units))
     chosen = _chosen(prepared, board, decision, (first, stop))
     units = units_with(prepared, board, decision.micro_batch, chosen)
     ranked = replace(with_budget(board, board.budget_bytes), rank=decision.rank)
     after = needs(units, ranked, decision.cuts, decision.micro_batch, span=(first, stop))
-    reasons = (*decision.reasons, _said(prepared, decision.micro_batch, chosen))
+    speeds = _speeds(prepared, board, decision.micro_batch, set(chosen.values()))
+    reasons = (*decision.reasons, _said(prepared, decision.micro_batch, chosen), speeds)
     return replace(decision, predicted_bytes=tuple(n.total for n in after), reasons=reasons, formats=chosen)
 
 
@@ -159,3 +165,12 @@ def _said(prepared: Prepared, batch: int, formats: Mapping[str, str]) -> str:
     counts = Counter(formats.values())
     what = ", ".join(f"{counts[f]} in {f}" for f in ("fp32", *STORED) if f in counts)
     return f"formats chosen: weights {what}; predicted relative error of the outputs {total**0.5:.2g}"
+
+
+def _speeds(prepared: Prepared, board: Board, batch: int, formats: set[str]) -> str:
+    """What the formats buy on a board, at the rows that most of its products have."""
+    rows = Counter(products_of(prepared.frozen(batch))).most_common(1)
+    if not rows:
+        return f"formats on {board.name}: no products"
+    told = [sentence(f, rows[0][0], board.cpu, LEVEL) for f in STORED if f in formats]
+    return f"formats on {board.name}: {', '.join(told) or 'fp32'}"

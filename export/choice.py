@@ -69,6 +69,12 @@ def weighed(model: ir.Model, measured: Mapping[str, Mapping[str, float]]) -> lis
     return out
 
 
+def products_of(model: ir.Model) -> list[int]:
+    """How many rows one run multiplies by each weight that is no table."""
+    weights = [w for w in weights_of(model) if w.layout is not None and w.layout.kind != "table"]
+    return [_rows(next(iter(w.value.uses())).node, w.layout) for w in weights if w.layout is not None]
+
+
 def _rows(node: ir.Node, layout: Layout) -> int:
     """How many rows one run multiplies by a weight, or looks up."""
     made = [int(d) for d in dims_of(node.outputs[0]) if isinstance(d, int)]

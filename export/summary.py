@@ -61,6 +61,7 @@ def _summary(bundle: ExportedBundle, account: Account) -> dict[str, Any]:
         "verified": account.distance,
         "formats": [asdict(row) for row in account.formats],
         "stayed_fp32": [asdict(row) for row in account.stayed],
+        "instead": [asdict(row) for row in account.instead],
         "tables_in": [{"weight": t.weight, "reason": t.reason} for t in account.found.tables_in],
         "tied": [{"weight": t.weight, "segments": t.segments, "bytes": t.bytes} for t in account.found.tied],
         "graphs": [asdict(graph) for graph in account.memory.graphs],
@@ -142,6 +143,9 @@ def _weights(account: Account) -> Iterator[str]:
     if account.manifest.plan.quant != "fp32":
         for row in account.stayed:
             yield f"stayed in fp32, {row.reason}: {few(row.names, NAMES)}"
+    for row in account.instead:
+        yield f"{row.reason}: {few(row.names, NAMES)}"
+    yield from (reason for reason in account.found.reasons if reason.startswith("formats "))
     for table_in in account.found.tables_in:
         yield f"the table {table_in.weight} stays in the graph: {table_in.reason}"
 

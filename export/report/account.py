@@ -7,7 +7,15 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from export.report.edges import Edge, edges
-from export.report.facts import FormatFacts, SegmentFacts, Stayed, format_facts, segment_facts, stayed_facts
+from export.report.facts import (
+    FormatFacts,
+    SegmentFacts,
+    Stayed,
+    format_facts,
+    instead_facts,
+    segment_facts,
+    stayed_facts,
+)
 from export.report.findings import Findings, distance, findings
 from export.report.memory import BoardMemory, board_memory
 from wire.bundle import MANIFEST, Bundle
@@ -25,6 +33,7 @@ class Account:
     edges: tuple[Edge, ...]
     formats: tuple[FormatFacts, ...]
     stayed: tuple[Stayed, ...]
+    instead: tuple[Stayed, ...]
     memory: BoardMemory
 
     @property
@@ -66,7 +75,9 @@ def _account(bundle: Bundle, before: Manifest | None) -> Account:
     found, segments = findings(m, where), segment_facts(m, before)
     memory = board_memory(m, segments, found, where)
     tensors = edges(segments, m.chain)
-    return Account(bundle, found, segments, tensors, format_facts(found), stayed_facts(found), memory)
+    return Account(
+        bundle, found, segments, tensors, format_facts(found), stayed_facts(found), instead_facts(found), memory
+    )
 
 
 def in_order(bundles: Sequence[Bundle]) -> list[Bundle]:
@@ -114,6 +125,7 @@ def as_json(account: Account) -> dict[str, Any]:
         "tensors": [asdict(edge) for edge in account.edges],
         "formats": [asdict(row) for row in account.formats],
         "stayed_fp32": [asdict(row) for row in account.stayed],
+        "instead": [asdict(row) for row in account.instead],
         "tied_bytes": sum(t.bytes * (len(t.segments) - 1) for t in account.found.tied),
         "distance": account.distance,
         "memory": asdict(account.memory),

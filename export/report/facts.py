@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -66,7 +66,7 @@ class FormatFacts:
 
 @dataclass(frozen=True)
 class Stayed:
-    """Weights that stayed in float32 for one reason."""
+    """Weights that stayed in float32, or have another format than was asked for, for one reason."""
 
     reason: str
     weights: int
@@ -164,12 +164,25 @@ def format_facts(found: Findings) -> tuple[FormatFacts, ...]:
     return tuple(sorted(rows, key=lambda row: -row.bytes_before))
 
 
+def instead_facts(found: Findings) -> tuple[Stayed, ...]:
+    """What has another format than was asked for, though not float32, by reason."""
+    groups: dict[str, list[Weight]] = {}
+    for weight in found.quantization:
+        if weight.format != "fp32" and weight.reason:
+            groups.setdefault(weight.reason, []).append(weight)
+    return _grouped(groups)
+
+
 def stayed_facts(found: Findings) -> tuple[Stayed, ...]:
     """What stayed in float32, by reason, the largest first."""
     groups: dict[str, list[Weight]] = {}
     for weight in found.quantization:
         if weight.format == "fp32":
             groups.setdefault(weight.reason or "no reason given", []).append(weight)
+    return _grouped(groups)
+
+
+def _grouped(groups: Mapping[str, list[Weight]]) -> tuple[Stayed, ...]:
     rows = [
         Stayed(reason, len(weights), sum(w.bytes_after for w in weights), tuple(w.name for w in weights))
         for reason, weights in groups.items()

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Sequence
 from console.table import mib, shown, size
 from export.report.account import Account
 from export.report.edges import Edge
-from export.report.facts import shape_words
+from export.report.facts import Stayed, shape_words
 from export.report.variant_tables import variant_tables
 from wire.manifest import Slot
 from wire.tables import file_bytes
@@ -35,7 +35,8 @@ def tables(account: Account) -> list[Table]:
         ("cuts, inputs and outputs of one run of a micro-batch", TENSORS, tensor_rows(account)),
         (f"graphs, each in a fresh process{_machine(account)}", GRAPHS, graph_rows(account)),
         ("weights", FORMATS, format_rows(account)),
-        ("stayed in fp32", STAYED, stayed_rows(account)),
+        ("stayed in fp32", STAYED, stayed_rows(account.stayed)),
+        ("in another format than asked for", STAYED, stayed_rows(account.instead)),
         *variant_tables(account.found.variant, account.manifest.labels),
         ("tied weights, a copy in each segment", TIED, tied_rows(account)),
         ("tables out of the graph, read by rows", OUT, out_rows(account)),
@@ -147,9 +148,9 @@ def format_rows(account: Account) -> list[list[object]]:
     ]
 
 
-def stayed_rows(account: Account) -> list[list[object]]:
-    """A row per reason for which weights stayed in float32."""
-    return [[row.reason, row.weights, size(row.bytes), few(row.names, FEW)] for row in account.stayed]
+def stayed_rows(stayed: Sequence[Stayed]) -> list[list[object]]:
+    """A row per reason for which weights have not what was asked for."""
+    return [[row.reason, row.weights, size(row.bytes), few(row.names, FEW)] for row in stayed]
 
 
 def tied_rows(account: Account) -> list[list[object]]:

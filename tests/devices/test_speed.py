@@ -117,13 +117,13 @@ def test_an_unknown_format_is_no_time() -> None:
 
 def test_sentences_name_what_is_missing() -> None:
     """The report's words: fast with dot products, memory only without, nf4 slow."""
-    pi_4, pi_5 = load("raspberry-pi-4-2gb"), load("raspberry-pi-5-4gb")
+    pi_4, pi_5 = cpu_of(load("raspberry-pi-4-2gb")), cpu_of(load("raspberry-pi-5-4gb"))
 
-    assert sentence("int4", 1, pi_5, level=4) == "int4 is fast on raspberry-pi-5-4gb at 1 row"
-    assert sentence("int4", 1, pi_4, level=4) == "int4 saves memory only on raspberry-pi-4-2gb at 1 row (no dotprod)"
-    assert sentence("int4", 1, pi_4) == "int4 saves memory only on raspberry-pi-4-2gb at 1 row"
-    assert sentence("nf4", 1, pi_5) == "nf4 is slow on raspberry-pi-5-4gb at 1 row"
-    assert sentence("int8-dynamic", 128, pi_4).endswith("at 128 rows (no dotprod)")
+    assert sentence("int4", 1, pi_5, level=4) == "int4 is fast at 1 row"
+    assert sentence("int4", 1, pi_4, level=4) == "int4 saves memory only at 1 row (no dot products)"
+    assert sentence("int4", 1, pi_4) == "int4 saves memory only at 1 row"
+    assert sentence("nf4", 1, pi_5) == "nf4 is slow at 1 row"
+    assert sentence("int8-dynamic", 128, pi_4).endswith("at 128 rows (no dot products)")
 
 
 def test_a_line_has_every_format_once() -> None:

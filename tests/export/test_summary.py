@@ -47,6 +47,19 @@ def test_what_only_some_boards_have_names_them(tmp_path: Path) -> None:
     assert "warning: segment1.forward was measured 7.0 MiB above its prediction" in lines
 
 
+def test_what_has_another_format_than_asked_for(tmp_path: Path) -> None:
+    """A weight that its format could not take is named with what it got, and what formats buy on the board is said."""
+    [one] = made(tmp_path, "zero")
+    kernel = {"name": "conv", "format": "int8", "bytes_before": 40, "bytes_after": 10}
+    kernel["reason"] = "int4 has no convolution; int8 instead"
+    extra = {**one.manifest.plan.extra, "reasons": ["rank 2", "formats on zero: int8 saves memory only at 8 rows"]}
+    plan = replace(one.manifest.plan, extra=extra)
+    lines = closing([replace(one, manifest=replace(one.manifest, plan=plan, quantization=(kernel,)))]).splitlines()
+    assert "int4 has no convolution; int8 instead: conv" in lines
+    assert "formats on zero: int8 saves memory only at 8 rows" in lines
+    assert "rank 2" not in lines
+
+
 def test_a_chain_has_a_line(tmp_path: Path) -> None:
     """The boards of a chain are named in running order, with what goes from one to the next."""
     bundles = [ExportedBundle(f, changed(f, lambda m: m), 77 * MIB) for f in chain_of(tmp_path, ("a", "b"))]
