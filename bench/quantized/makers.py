@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import logging
 import platform
+import re
+import shlex
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -44,10 +46,10 @@ def made_by_all(case: Case, formats: tuple[str, ...], work: Path) -> Iterator[Ma
 
 
 def _ours(case: Case, fmt: str, work: Path) -> Variant:
-    """A bundle per number of rows, each run with the options that its manifest says."""
+    """A bundle per number of rows, each run with the options that its manifest says; `fmt` as after `--quant`."""
     graphs, sizes = {}, {}
     for rows in ROWS:
-        out = work / f"{case.name}-{fmt}-{rows}"
+        out = work / f"{case.name}-{re.sub(r'[^a-z0-9]+', '-', fmt)}-{rows}"
         _export(case.fixed(rows), case.feeds(rows), fmt, out)
         bundle = open_bundle(out / "board", None)
         (link,) = links_of(bundle)
@@ -61,7 +63,16 @@ def _export(graph: Path, fed: Values, fmt: str, out: Path) -> None:
     sample = graph.with_suffix(".npz")
     arrays: dict[str, Any] = dict(fed)
     np.savez(sample, **arrays)
-    command = [sys.executable, str(ROOT / "edgequilt.py"), "export", str(graph), "--mode", "serve", "--quant", fmt]
+    command = [
+        sys.executable,
+        str(ROOT / "edgequilt.py"),
+        "export",
+        str(graph),
+        "--mode",
+        "serve",
+        "--quant",
+        *shlex.split(fmt),
+    ]
     command += ["--adapter-targets", "", "--budget", "4GiB", "--sample", str(sample), "--out", str(out), "--json"]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode != 0:
