@@ -19,17 +19,17 @@ from export.capture import capture
 from export.chain import Chain, Link
 from export.cli import export
 from export.cli_inspect import inspect
-from export.gate import Bench, entrance, measure, opened, rounds_activations
+from export.gate import Bench, Entrance, Feed, entrance, measure, opened, rounds_activations
 from export.head import append_head
 from export.prepare import Prepared, Wanted, prepare
 from export.report.variant import MOST_FLIPS, Variant
 from export.sample import read_sample
 from export.sources.captured import Captured
 from export.stage import Key, Stage, build_stage, verify_stage
-from export.variants import items, refuse_growth
+from export.variants import _stacked, items, refuse_growth
 from quant.geometry import Layer, geometry
 from quant.int8 import dequantize_rows, quantize_rows
-from quant.variants import decisions
+from quant.variants import class_angles, decisions
 from tests.export.runtime import hidden_of
 from tests.export.test_chain import prepared_from, stage_of
 from wire.bundle import MANIFEST
@@ -212,10 +212,71 @@ def test_encoders_in_int8_hardly_amplify(family: str, request: pytest.FixtureReq
     found = variant_of(stage)
     assert found.noise is not None
     assert 0.9 < found.noise.growth < 1.1
+    assert all(0.1 < one.exact < one.exact_high < 2 for one in found.noise.sizes)
     assert found.decided is None
     assert found.turned is not None
     assert (found.turned.output, found.turned.samples) == ("features", 8)
     assert 0 < found.turned.median <= found.turned.most < 5
+
+
+def linear(folder: Path, *, turned: bool) -> tuple[Path, np.ndarray]:
+    """logits = x W + b, as MatMul and Add or as Gemm of [classes, features]; the file, and W as [classes, features]."""
+    rng = np.random.default_rng(9)
+    w, kind = rng.standard_normal((40, WIDE)).astype(np.float32), onnx.TensorProto.FLOAT
+    bias = numpy_helper.from_array(rng.standard_normal(40).astype(np.float32), "bias")
+    nodes = [
+        helper.make_node("MatMul", ["x", "weight"], ["product"]),
+        helper.make_node("Add", ["bias", "product"], ["logits"]),
+    ]
+    if turned:
+        nodes = [helper.make_node("Gemm", ["x", "weight", "bias"], ["logits"], transB=1)]
+    graph = helper.make_graph(
+        nodes,
+        "linear",
+        [helper.make_tensor_value_info("x", kind, ["N", WIDE])],
+        [helper.make_tensor_value_info("logits", kind, ["N", 40])],
+        [numpy_helper.from_array(w if turned else np.ascontiguousarray(w.T), "weight"), bias],
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=8)
+    onnx.save(model, folder / "linear.onnx")
+    return folder / "linear.onnx", w
+
+
+@pytest.mark.parametrize("turned", [False, True])
+def test_classes_turn_as_their_rows_are_rounded(turned: bool, tmp_path: Path) -> None:  # a case
+    """Rows of the weight as int8 restores it, by hand, are as far from those of fp32 as the report says."""
+    path, w = linear(tmp_path, turned=turned)
+    prepared = prepare(Wanted(str(path), targets=""), ("int8",), ("serve",), tmp_path / "work")
+    stage = build_stage(prepared, Key("serve", "int8", 4, ()), tmp_path / "stage")
+    verify_stage(prepared, stage)
+    found = variant_of(stage).decided
+    assert found is not None
+    assert found.angles is not None
+    wanted = class_angles(w, dequantize_rows(*quantize_rows(w)))
+    assert wanted.turned_most > 0.1
+    assert dataclasses.astuple(found.angles) == pytest.approx(dataclasses.astuple(wanted), rel=1e-6)
+    assert found.geometry is not None
+    assert found.geometry.length == pytest.approx(1.0)  # what enters is not rounded
+
+
+def test_masks_get_no_noise(captured_bert: Captured, tmp_path: Path) -> None:
+    """A float input of zeros and ones beside token ids leaves the ids' rows as the place for noise."""
+    prepared = prepared_from(captured_bert, "auto")
+    pieces = stage_of(prepared, 0, tmp_path).pieces
+    run = prepared.samples(2, None)[0]
+    mask = run["attention_mask"].astype(np.float32)
+    assert entrance(pieces, {**run, "float_mask": mask}) == entrance(pieces, run)
+    assert entrance(pieces, {**run, "x": mask + 0.5}) == Entrance(("x",))
+    assert entrance(pieces, {}) is None
+
+
+def test_outputs_that_are_no_numbers_are_refused() -> None:
+    """By the name of the output, with what to do."""
+    feed = Feed([{}], [], {}, 2)
+    runs = [[{"y": np.array([[1.0], [np.nan], [2.0]], np.float32)}]]
+    with pytest.raises(VerificationError, match=r"expected numbers in y for all samples, found NaN or infinity; give"):
+        _stacked(runs, [feed], "y", 3)
+    assert _stacked([[{"y": np.array([[1.0], [3.0], [np.nan]])}]], [feed], "y", 3).tolist() == [[1.0], [3.0]]
 
 
 def command(folder: Path, small: float, *more: str) -> list[str]:
