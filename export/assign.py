@@ -19,6 +19,7 @@ from devices.verdict import sentence
 from export import sensitivity
 from export.apart import apart
 from export.choice import CANDIDATES, LEVEL, Weighed, by_segment, products_of, smallest, spend, weighed
+from export.formats.broken import is_right
 from export.formats.grid import Grid
 from export.formats.registry import AUTO, STORED
 from export.formats.rewrite import Formats, Weight, decide, weights_of
@@ -107,13 +108,19 @@ def _chosen(prepared: Prepared, board: Board, decision: Decision, span: tuple[in
     least = _sizes(prepared, batch, small if isinstance(small, dict) else {})
     ranked = replace(with_budget(board, board.budget_bytes), rank=decision.rank)
     taken = needs(numbers.units, ranked, decision.cuts, batch, span=span)
-    weights, chosen = _weighed(prepared, batch), dict[str, str]()
+    weights, chosen = right_on(_weighed(prepared, batch), grid, board.onnxruntime_max), dict[str, str]()
     for need, own in zip(taken, by_segment(numbers.readers, decision.cuts, span), strict=True):
         here = [w for w in weights if w.name in own]
         least_bytes = sum(least.get(w.name, numbers.plain_bytes[w.name]) for w in here)
         room = max(least_bytes, board.budget_bytes - need.total + least_bytes)
         chosen |= spend(here, grid, board.cpu, room, least_bytes, chosen, written=board.mode == "train")
     return chosen
+
+
+def right_on(weights: list[Weighed], grid: Grid, runtime: str | None) -> list[Weighed]:
+    """The weights without what the board's runtime gets wrong; what is kept by name is refused before."""
+    wrong = {fmt for fmt in CANDIDATES if not is_right(fmt, grid, runtime)}
+    return [replace(w, errors={f: e for f, e in w.errors.items() if f not in wrong}) for w in weights]
 
 
 def hear(prepared: Prepared) -> None:

@@ -122,7 +122,8 @@ def export_model(request: ExportRequest, bar: Progress) -> list[ExportedBundle]:
     """
     opset_of((board.name, board.onnxruntime_max) for board in request.everyone)
     for board in request.everyone:
-        refuse_format(board.quant, request.grid, board.onnxruntime_max)
+        for name in (board.quant, *request.keep.values()):
+            refuse_format(name, request.grid, board.onnxruntime_max)
     with storing(request.out), _work_folder(request.out) as work:
         bar.say("capturing the model")
         formats = tuple(dict.fromkeys(board.quant for board in request.everyone))

@@ -112,7 +112,10 @@ class IntegerBlocks:
         return edit.op("MatMulNBits", *inputs, attributes=attributes, domain=MICROSOFT, like=like)
 
     def look_up(self, edit: Edit, parts: Parts, ids: ir.Value, layout: Layout, grid: Grid, like: ir.Value) -> ir.Value:
-        """One GatherBlockQuantized over uint4, with explicit zero points."""
-        attributes = {"gather_axis": 0, "quantize_axis": 1, "block_size": grid.integer_block, "bits": self.bits}
+        """One GatherBlockQuantized over uint4, with explicit zero points.
+
+        It has no `bits`, which uint4 says by itself: onnxruntime 1.22 does not load a node with that attribute.
+        """
+        attributes = {"gather_axis": 0, "quantize_axis": 1, "block_size": grid.integer_block}
         inputs = (parts("q.linear"), ids, parts("s"), parts("z.linear"))
         return edit.op("GatherBlockQuantized", *inputs, attributes=attributes, domain=MICROSOFT, like=like)

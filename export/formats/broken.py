@@ -1,9 +1,10 @@
 """Combinations of operator, bits and block that a release of onnxruntime gets wrong on a processor, or does not run.
 
 Most of them say nothing: a graph loads, runs and returns zeros or noise. So they are refused before anything is built.
-What was measured was measured with the wheels of 1.23.2 and 1.31.1 on x86-64 (tests/export/test_broken.py runs them
-again); a release between two that differ counts as the wrong one. What is right but no faster than float32, such
-as MatMulNBits of accuracy level 4 without integer dot products, is in `devices.verdict`.
+What was measured was measured with the wheels of 1.22.1, 1.23.2, 1.24.4, 1.26.0, 1.28.0 and 1.31.1 on x86-64, and a
+release between two that differ counts as the wrong one (tests/export/test_broken.py measures again with two of them).
+What is right but no faster than float32, such as MatMulNBits of accuracy level 4 without integer dot products, is in
+`devices.verdict`.
 """
 
 from __future__ import annotations
@@ -87,12 +88,13 @@ class Broken:
         return kind and block and odd and fits and when and LEVELS.index(level) >= LEVELS.index(self.level)
 
 
+SOURCE = "measured"
 BROKEN = (
     Broken(
         "MatMulNBits",
         "blocks outside 16 to 256",
-        "noise in 1.23, zeros in 1.26, not loaded by 1.31",
-        "measured with 1.23.2 and 1.31.1; onnxruntime issue 28551; MLAS has kernels for 16, 32, 64, 128 and 256",
+        "noise in 1.22 to 1.24, zeros or noise in 1.26, not loaded by 1.28",
+        "measured; onnxruntime #28551; MLAS has kernels for 16, 32, 64, 128 and 256",
         blocks=(16, 256),
         zeros=("none", "whole"),
     ),
@@ -100,86 +102,76 @@ BROKEN = (
         "MatMulNBits",
         "blocks outside 16 to 256 with float zero points",
         "not loaded",
-        "measured with 1.31.1; fine in 1.23.2",
+        "measured; fine up to 1.26",
         blocks=(16, 256),
         zeros=("float",),
-        since=(1, 24),
+        since=(1, 27),
     ),
-    Broken("MatMulNBits", "2 bits", "not loaded", "measured with 1.23.2; fine in 1.31.1", bits=(2,), before=(1, 31)),
     Broken(
         "MatMulNBits",
-        "8 bits with float zero points",
-        "stops when it runs",
-        "measured with 1.23.2 and 1.31.1",
-        bits=(8,),
+        "2 bits",
+        "not loaded",
+        "measured; fine from 1.24 on",
+        bits=(2,),
+        zeros=("none", "whole"),
+        before=(1, 24),
+    ),
+    Broken(
+        "MatMulNBits",
+        "2 bits with float zero points",
+        "not loaded, or stops when it runs",
+        "measured; fine in 1.28",
+        bits=(2,),
         zeros=("float",),
+        before=(1, 28),
+    ),
+    Broken(
+        "MatMulNBits",
+        "8 bits and float activations",
+        "stops when it runs",
+        "measured with 1.22.1; onnxruntime #24769; fine from 1.23 on",
+        bits=(8,),
+        before=(1, 23),
+    ),
+    Broken("MatMulNBits", "8 bits with float zero points", "stops when it runs", SOURCE, bits=(8,), zeros=("float",)),
+    Broken(
+        "GatherBlockQuantized",
+        "weights in bytes, which need the attribute `bits`",
+        "not loaded",
+        "measured with 1.22.1; onnxruntime #25214",
+        stored="uint8",
+        before=(1, 23),
     ),
     Broken(
         "GatherBlockQuantized",
         "4 bits in bytes with zero points and an odd number of blocks in a row",
         "rows with the zero points of others",
-        "measured with 1.23.2, fine in 1.31.1; onnxruntime pull request 26506",
+        "measured up to 1.26, fine in 1.28; onnxruntime #26506",
         bits=(4,),
         zeros=("whole",),
         stored="uint8",
         odd=True,
-        before=(1, 31),
+        before=(1, 28),
     ),
-    Broken(
-        "GatherBlockQuantized",
-        "zero points of weights in bytes",
-        "not loaded",
-        "onnxruntime pull request 25214, which 1.23 was the first to have",
-        zeros=("whole",),
-        stored="uint8",
-        before=(1, 23),
-    ),
-    Broken(
-        "GatherBlockQuantized",
-        "8 bits",
-        "not loaded",
-        "onnxruntime pull request 25214, which 1.23 was the first to have",
-        bits=(8,),
-        before=(1, 23),
-    ),
-    Broken(
-        "GatherBlockQuantized",
-        "2 bits",
-        "not loaded",
-        "measured with 1.23.2; fine in 1.31.1",
-        bits=(2,),
-        before=(1, 31),
-    ),
-    Broken(
-        "MatMulBnb4",
-        "blocks outside 16 to 256",
-        "stops when it runs",
-        "measured with 1.23.2 and 1.31.1",
-        blocks=(16, 256),
-    ),
-    Broken(
-        "MatMulBnb4",
-        "a weight [in, out] (transB=0)",
-        "noise",
-        "measured with 1.23.2 and 1.31.1",
-        turned=False,
-    ),
+    Broken("GatherBlockQuantized", "2 bits", "not loaded", "measured; fine in 1.28", bits=(2,), before=(1, 28)),
+    Broken("MatMulBnb4", "blocks outside 16 to 256", "stops when it runs", SOURCE, blocks=(16, 256)),
+    Broken("MatMulBnb4", "a weight [in, out] (transB=0)", "noise", SOURCE, turned=False),
     Broken(
         "DequantizeLinear",
         "8 bits per column of [in, out], or per tensor, before a plain MatMul",
         "activations rounded to 8 bits",
-        "measured with 1.31.1; fine in 1.23.2",
+        "measured with 1.26 and later; fine up to 1.24",
         bits=(8,),
         blocks=(1, 1 << 30),
         turned=False,
-        since=(1, 24),
+        since=(1, 25),
         level="extended",
     ),
     Broken(
         "DequantizeLinear",
         "4 bits in blocks of [in, out] before a plain MatMul",
         "activations rounded to 8 bits",
-        "measured with 1.23.2 and 1.31.1",
+        SOURCE,
         bits=(4,),
         turned=False,
         level="extended",
@@ -241,3 +233,16 @@ def refuse_format(name: str, grid: Grid, runtime: str | None = None) -> None:
         refuse("GatherBlockQuantized", 4, grid.integer_block, "whole", runtime, stored="uint4")
     if name in {"nf4", "fp4"}:
         refuse("MatMulBnb4", 4, grid.code_block, "none", runtime)
+
+
+def is_right(name: str, grid: Grid, runtime: str | None = None) -> bool:
+    """Whether a release of onnxruntime computes a format right.
+
+    >>> is_right("int8-blocks", Grid(), "1.22.1"), is_right("int8-blocks", Grid(), "1.23.2")
+    (False, True)
+    """
+    try:
+        refuse_format(name, grid, runtime)
+    except UnsupportedModel:
+        return False
+    return True
