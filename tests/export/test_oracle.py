@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
+import json
+import subprocess
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -15,7 +18,7 @@ from onnx import TensorProto
 
 from console.errors import VerificationError
 from export.activations.dynamic import dynamic
-from export.chain import PLAIN
+from export.chain import PLAIN, Graph
 from export.formats.grid import Grid
 from export.formats.registry import STORED
 from export.formats.rewrite import quantize_weights
@@ -27,6 +30,7 @@ from export.oracle.claims import claims
 from export.oracle.expected import Sample
 from export.oracle.fetched import fetch, groups
 from export.write import write_graphs
+from tests.conftest import ROOT
 from tests.export.activations.nets import cnn, mlp
 from tests.export.quantized import FORMS, Made, every_role, nbits, written
 
@@ -34,6 +38,21 @@ Bytes = npt.NDArray[np.uint8]
 
 PACKED = replace(PLAIN, config={"session.intra_op.allow_spinning": "0"})
 OPTIMIZED = replace(PACKED, graph_optimization="basic", execution_order="default")
+GRIDS = [Grid(), Grid(block=16, zero_points=True, nested_scales=True)]
+FLOOR = ROOT / ".venv-floor" / "bin" / "python"
+RUNS = """
+import json, sys, numpy as np, onnxruntime as ort
+for path in sys.argv[1:]:
+    with np.load(path + ".feeds.npz") as fed, np.load(path + ".wanted.npz") as kept:
+        feeds, wanted = dict(fed), list(kept.values())
+    for packed in ("0", "1"):
+        options = ort.SessionOptions()
+        options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
+        options.intra_op_num_threads, options.log_severity_level = 1, 3
+        options.add_session_config_entry("session.disable_prepacking", packed)
+        found = ort.InferenceSession(path, options, providers=["CPUExecutionProvider"]).run(None, feeds)
+        print(max(float(np.abs(f - w).max() / np.abs(w).max()) for f, w in zip(found, wanted, strict=True)))
+"""
 PRODUCTS = [name for name in FORMS if "level" in name or "FusedMatMul" in name or "Bnb4" in name]
 
 
@@ -51,7 +70,7 @@ def test_every_form_is_judged_and_right(name: str, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("fmt", STORED)
 @pytest.mark.parametrize("backward", [False, True], ids=["forward", "backward"])
-@pytest.mark.parametrize("grid", [Grid(), Grid(block=16, zero_points=True, nested_scales=True)], ids=["plain", "full"])
+@pytest.mark.parametrize("grid", GRIDS, ids=["plain", "full"])
 def test_every_format_of_an_export_is_judged(fmt: str, backward: bool, grid: Grid, tmp_path: Path) -> None:
     """A table, products either way round, a batched one, a convolution: each weight is judged where it is read."""
     made = Made()
@@ -63,6 +82,30 @@ def test_every_format_of_an_export_is_judged(fmt: str, backward: bool, grid: Gri
         found = check_nodes(path, made.feeds, options)
         assert (found.count, found.unjudged) == (len([r for r in reports if r.format != "fp32"]), ())
         assert found.worst <= 1e-5
+
+
+@pytest.mark.heavy
+def test_every_format_is_the_same_on_the_oldest_runtime(tmp_path: Path) -> None:
+    """Graphs that were judged here give the same numbers there, packed and not."""
+    if not FLOOR.exists():
+        pytest.skip("the oldest supported runtime is not installed beside this one")
+    asked = []
+    for number, (fmt, backward, grid) in enumerate(itertools.product(STORED, (False, True), GRIDS)):
+        made, folder = Made(), tmp_path / str(number)
+        folder.mkdir()
+        made.graph.outputs.extend(every_role(made))
+        quantize_weights(ir.Model(made.graph, ir_version=10), fmt, Stock(grid), backward=backward)
+        path = written(made, folder)
+        check_nodes(path, made.feeds, PLAIN)
+        run = Graph(path)
+        fed: dict[str, Any] = made.feeds
+        np.savez(f"{path}.feeds.npz", **fed)
+        np.savez(f"{path}.wanted.npz", *run.session.run(run.outputs, fed))
+        asked.append(str(path))
+    done = subprocess.run([str(FLOOR), "-c", RUNS, *asked], capture_output=True, text=True, check=True)
+    worst = [json.loads(line) for line in done.stdout.splitlines()]
+    assert len(worst) == 2 * len(asked)
+    assert max(worst) <= 1e-5
 
 
 def told(path: Path, feeds: dict[str, Any], name: str, change: Callable[[Bytes], Bytes]) -> Sample:
