@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from console.errors import BadData, EdgequiltError, StorageError, UsageError
 from export.study.data import read_items
+from tests.export.fuzz import mutated
 from tests.export.study.studied import arrays
 
 READ: dict[str, tuple[str, tuple[str, ...], tuple[str, ...]]] = {
@@ -101,3 +105,23 @@ def test_a_limit_takes_items_from_everywhere(tmp_path: Path) -> None:
     assert read_items(path).beside(10, 2).texts == ("t0", "t5")
     taken = read_items(arrays(tmp_path / "a.npz", 6)).spread(3)
     np.testing.assert_array_equal(taken.arrays["x"], read_items(tmp_path / "a.npz").arrays["x"][[0, 2, 4]])
+
+
+VALID = {name: source.encode() for name, (source, _, _) in READ.items()}
+PIECES = st.text(st.sampled_from('{}[]",:\\ud8text label\n\r\t\x00"é\u2028'), max_size=60).map(str.encode)
+
+
+@settings(derandomize=True, database=None, deadline=None, max_examples=150)
+@given(st.sampled_from(sorted(VALID)), st.integers(0, 1 << 30), PIECES | st.none())
+def test_any_bytes_are_items_or_a_sentence(name: str, seed: int, other: bytes | None) -> None:
+    """Changed files and files of odd characters: as many texts as places, all of them text, or one of our errors."""
+    with TemporaryDirectory() as folder:
+        path = Path(folder) / name
+        path.write_bytes(mutated(VALID[name], seed) if other is None else other)
+        try:
+            found = read_items(path)
+        except EdgequiltError:
+            return
+        assert len(found.texts) == len(found.places) == found.total > 0
+        assert len(found.labels) in (0, len(found))
+        assert all(text.strip() and text.encode() for text in (*found.texts, *found.labels))
