@@ -48,14 +48,14 @@ def row(found: Study, name: str) -> Row:
     return next(one for one in found.rows if one.format == name)
 
 
-def net(path: Path, inputs: int = 64, classes: int = 5, output: str = "scores", seed: int = 3) -> Path:
-    """An ONNX file: x [batch, inputs] to [batch, classes] through two products."""
-    b = Builder(seed)
-    x = b.input("x", ["batch", inputs])
-    hidden = b.op("MatMul", x, b.weight("first.weight", inputs, 64), shape=["batch", 64], name="first")
-    bent = b.op("Tanh", hidden, shape=["batch", 64], name="bent")
-    y = b.op("MatMul", bent, b.weight("last.weight", 64, classes), shape=["batch", classes], name="last")
-    onnx.save(ir.to_proto(b.model(**{output: y})), path)
+def net(path: Path, inputs: int = 64, classes: int = 5, batch: int | str = "batch") -> Path:
+    """An ONNX file: x [batch, inputs] to scores [batch, classes] through two products."""
+    b = Builder(3)
+    x = b.input("x", [batch, inputs])
+    hidden = b.op("MatMul", x, b.weight("first.weight", inputs, 64), shape=[batch, 64], name="first")
+    bent = b.op("Tanh", hidden, shape=[batch, 64], name="bent")
+    y = b.op("MatMul", bent, b.weight("last.weight", 64, classes), shape=[batch, classes], name="last")
+    onnx.save(ir.to_proto(b.model(scores=y)), path)
     return path
 
 

@@ -77,6 +77,17 @@ def test_a_net_is_judged_by_labels_in_the_file(tmp_path: Path) -> None:
     assert 0.9 < cosine < 0.9999
 
 
+def test_a_fixed_batch_is_filled_up(tmp_path: Path) -> None:
+    """A graph of four items at a time takes six of them; the times are those of its own batch."""
+    path = net(tmp_path / "net.onnx", batch=4)
+    x = np.load(arrays(tmp_path / "x.npz", 8))["x"]
+    labels = np.concatenate([by_onnxruntime(path, x[at : at + 4]) for at in (0, 4)]).argmax(1)
+    np.savez(tmp_path / "data.npz", x=x[:6], labels=labels[:6])
+    found = studied(path, tmp_path / "data.npz", tmp_path / "w", "int8")
+    assert found.rows[0].quality.accuracy == Share(6, 6)
+    assert list(found.rows[1].times) == [4]
+
+
 def test_an_encoder_is_judged_by_its_marked_tokens(bert_folder: Path, tmp_path: Path) -> None:
     """Cosines with fp32, what fills up left out; labels are found by the nearest class mean of marked tokens."""
     from transformers import AutoModel, AutoTokenizer

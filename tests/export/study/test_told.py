@@ -100,6 +100,7 @@ def test_bars_share_a_scale() -> None:
     """A bar is as long as its value; what is infinite fills the width, and the level is where its value would end."""
     drawn = Page(bars(EVIL, [Bar("a", 2.0, "two"), Bar("b", 1.0, "one", (0.5, 1.5)), Bar("c", math.inf, "inf")], 2.0))
     assert (drawn.wrong, drawn.open) == ([], [])
+    assert "script" not in drawn.seen
     widths = [float(value or 0) for name, value in drawn.attributes if name == "width"]
     assert widths[0] == 2 * widths[1]
     assert widths[2] > widths[0]

@@ -1,0 +1,75 @@
+"""What judges sum over calls: what fills up counts nothing, and what is no number agrees with nothing."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+from console.errors import VerificationError
+from export.study.calls import NOTHING, Call
+from export.study.judge import Classes, Features, Tokens
+from export.study.rows import Share
+
+NAMES = ["fp32", "a", "b"]
+
+
+def call(items: int, targets: list[int], **feeds: Any) -> Call:
+    """A call with what a judge looks at."""
+    return Call({name: np.asarray(array) for name, array in feeds.items()}, items, np.array(targets, np.int64))
+
+
+def test_features_are_of_marked_tokens_and_of_items_that_count() -> None:
+    """The cosine is that of what is marked, of each item by itself; the last item of the call only fills it up."""
+    mask = [[1, 1, 0], [1, 0, 0], [1, 1, 1]]
+    exact = np.random.default_rng(0).standard_normal((3, 3, 4)).astype(np.float32)
+    other = exact.copy()
+    other[0, 2], other[1, 1:], other[2] = 9.0, -9.0, 5.0
+    near = other.copy()
+    near[1, 0] = [1.0, 2.0, 3.0, 4.0]
+    judge = Features(NAMES, ["y"])
+    judge.add(call(2, [NOTHING] * 2, attention_mask=mask), {"fp32": {"y": exact}, "a": {"y": other}, "b": {"y": near}})
+    assert judge.of("a").cosine == pytest.approx(1.0)
+    e, n = exact[1, 0].astype(float), near[1, 0].astype(float)
+    angle = float(e @ n / np.sqrt((e @ e) * (n @ n)))
+    assert judge.of("b").least_cosine == pytest.approx(angle)
+    assert judge.of("b").cosine == pytest.approx((1 + angle) / 2)
+
+
+def test_several_outputs_are_judged_by_the_worst() -> None:
+    """Of an item with two outputs the lesser cosine counts; an output of a lone number as well."""
+    judge = Features(NAMES, ["y", "z"])
+    exact = {"y": np.array([[1.0, 0.0]]), "z": np.array(2.0)}
+    turned = {"y": np.array([[1.0, 1.0]]), "z": np.array(3.0)}
+    judge.add(call(1, [NOTHING], x=[[0.0]]), {"fp32": exact, "a": turned, "b": {**exact, "z": np.array(-1.0)}})
+    assert judge.of("a").least_cosine == pytest.approx(np.sqrt(0.5))
+    assert judge.of("b").least_cosine == -1.0
+
+
+def test_what_is_no_number_agrees_with_nothing() -> None:
+    """NaN in a format's outputs is counted: as a wrong class, as an item without a cosine, as a token that differs."""
+    exact = np.array([[1.0, 2.0], [3.0, 1.0]], np.float32)
+    broken = np.array([[np.nan, 2.0], [3.0, 1.0]], np.float32)
+    outputs = {"fp32": {"y": exact}, "a": {"y": broken}, "b": {"y": exact[:, ::-1]}}
+    classes = Classes(NAMES, "y")
+    classes.add(call(2, [1, NOTHING], x=exact), outputs)
+    found = classes.of("a")
+    assert (found.accuracy, found.agreement, found.not_numbers) == (Share(0, 1), Share(1, 2), 1)
+    assert (classes.of("fp32").accuracy, classes.of("b").agreement) == (Share(1, 1), Share(0, 2))
+    features = Features(NAMES, ["y"])
+    features.add(call(2, [NOTHING] * 2, x=exact), outputs)
+    assert features.of("a").cosine == pytest.approx(1.0)
+    assert features.of("a").not_numbers == 1
+    tokens = Tokens(NAMES, [1.0])
+    tokens.add(call(1, [1], x=[[0]]), {name: {"logits": values["y"][None]} for name, values in outputs.items()})
+    assert (tokens.of("a").perplexity, tokens.of("a").temperatures) == (None, ())
+    assert (tokens.of("a").agreement, tokens.of("a").not_numbers) == (Share(0, 1), 1)
+    assert tokens.of("fp32").perplexity == pytest.approx(1 + np.exp(-1.0))
+
+
+def test_fp32_must_be_numbers() -> None:
+    """With nothing to compare with there is no study."""
+    judge = Features(NAMES, ["y"])
+    with pytest.raises(VerificationError, match="found NaN or infinity in y; is the input real"):
+        judge.add(call(1, [NOTHING], x=[[0.0]]), {"fp32": {"y": np.array([[np.inf]])}})
