@@ -336,7 +336,9 @@ def test_a_runtime_that_rounds_activations_is_measured_without_that(vit_folder: 
     prepared = Prepared(captured, [], head, 3, None, ("fp32",))
     stage = build_stage(prepared, Key("serve", "fp32", 4, ()), tmp_path / "stage")
     onnx.save(onnx.load(stage.links[0].forward), tmp_path / "plain.onnx")
-    quantize_dynamic(tmp_path / "plain.onnx", tmp_path / "dynamic.onnx", weight_type=QuantType.QInt8)
+    plain, dynamic = tmp_path / "plain.onnx", tmp_path / "dynamic.onnx"
+    # not every runtime has a kernel for the convolution in int8
+    quantize_dynamic(plain, dynamic, op_types_to_quantize=["MatMul"], weight_type=QuantType.QInt8)
 
     piece = stage.pieces[0]
     rounding = replace(piece, shipped={"forward": ir.load(tmp_path / "dynamic.onnx")})
@@ -347,10 +349,10 @@ def test_a_runtime_that_rounds_activations_is_measured_without_that(vit_folder: 
     where = entrance([piece], feeds[0].runs[0])
     assert where is not None
     benches = [Bench(exact, variant, where, feed) for feed in feeds]
-    plain, apart = (measure(benches, prepared.judged, rounded=rounded) for rounded in (False, True))
-    assert plain is not None
+    mixed, apart = (measure(benches, prepared.judged, rounded=rounded) for rounded in (False, True))
+    assert mixed is not None
     assert apart is not None
-    assert plain.growth > 2
+    assert mixed.growth > 2
     assert apart.growth == pytest.approx(1.0, abs=0.1)
     assert apart.rounding is not None
     assert 0 <= apart.rounding < 0.03
