@@ -84,11 +84,18 @@ def _beside(case: Case, equal: Sequence[Found], name: str, other: Found) -> Iter
     for rows in ROWS:
         fastest = min(equal, key=lambda one: one.milliseconds[rows])
         pair = _pair(fastest.milliseconds[rows], other.milliseconds[rows], "ms")
-        met = fastest.milliseconds[rows] <= AS_FAST * other.milliseconds[rows]
+        met = _not_slower(fastest, other, rows)
         yield Bar(case.name, f"not slower than {name}, {rows} rows", met, f"{fastest.name}: {pair}")
+        both = [one for one in equal if _not_slower(one, other, rows) and one.file_bytes < other.file_bytes]
+        names = ", ".join(one.name for one in both) or "none of ours"
+        yield Bar(case.name, f"smaller and not slower than {name}, {rows} rows", bool(both), names)
     smallest = min(equal, key=lambda one: one.file_bytes)
     sizes = _pair(smallest.file_bytes / 2**20, other.file_bytes / 2**20, "MiB")
     yield Bar(case.name, f"smaller than {name}", smallest.file_bytes < other.file_bytes, f"{smallest.name}: {sizes}")
+
+
+def _not_slower(one: Found, other: Found, rows: int) -> bool:
+    return one.milliseconds[rows] <= AS_FAST * other.milliseconds[rows]
 
 
 def _anonymous(one: Found, memory: Memory, runtime: Memory) -> Bar:
