@@ -14,6 +14,7 @@ are those of the logits, z_1st - z_2nd, since |w_i - w_j| is not known where the
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -115,19 +116,62 @@ def decisions(
     >>> found.flips
     (Flip(sample=1, exact_class=1, variant_class=0, exact_margin=0.25, variant_margin=0.25),)
     """
-    e, v = (_logits(z) for z in (exact, variant))
-    if e.shape != v.shape:
-        raise ValueError(f"expected logits of both nets of one shape, found {e.shape} and {v.shape}")
-    classes, margins = [z.argmax(axis=1) for z in (e, v)], [margins_of(z) for z in (e, v)]
-    flips = tuple(
-        Flip(int(i), int(classes[0][i]), int(classes[1][i]), float(margins[0][i]), float(margins[1][i]))
-        for i in np.flatnonzero(classes[0] != classes[1])
-    )
-    spread = [tuple(float(q) for q in np.quantile(m, QUANTILES)) for m in margins]
+    tally = Tally()
+    tally.add(exact, variant)
     angles = None
     if exact_weight is not None and variant_weight is not None:
         angles = class_angles(exact_weight, variant_weight)
-    return Decisions(len(e), e.shape[1], flips, spread[0], spread[1], angles=angles)
+    return tally.result(angles)
+
+
+class Tally:
+    """The same, of logits that come in parts and are not kept."""
+
+    def __init__(self) -> None:
+        self.samples = 0
+        self._classes = 0
+        self._flips: list[Flip] = []
+        self._margins: tuple[list[Float64], list[Float64]] = ([], [])
+
+    def add(self, exact: npt.ArrayLike, variant: npt.ArrayLike, numbers: Sequence[int] | None = None) -> None:
+        """Add logits [n, classes] of both nets.
+
+        Args:
+            exact: of the exact net.
+            variant: of the variant.
+            numbers: of the samples; by default they go on counting.
+
+        Raises:
+            ValueError: see `decisions`.
+        """
+        e, v = (_logits(z) for z in (exact, variant))
+        if e.shape != v.shape or self._classes not in (0, e.shape[1]):
+            raise ValueError(f"expected logits of both nets of one shape, found {e.shape} and {v.shape}")
+        self._classes = e.shape[1]
+        classes, margins = [z.argmax(axis=1) for z in (e, v)], [margins_of(z) for z in (e, v)]
+        for i in map(int, np.flatnonzero(classes[0] != classes[1])):
+            number = self.samples + i if numbers is None else numbers[i]
+            chosen = int(classes[0][i]), int(classes[1][i])
+            self._flips.append(Flip(number, *chosen, float(margins[0][i]), float(margins[1][i])))
+        for kept, found in zip(self._margins, margins, strict=True):
+            kept.append(found)
+        self.samples += len(e)
+
+    def result(self, angles: ClassAngles | None = None) -> Decisions:
+        """What was added.
+
+        Raises:
+            ValueError: nothing was.
+        """
+        if not self._margins[0]:
+            raise ValueError("expected logits of at least one sample, found none")
+        count = sum(len(part) for part in self._margins[0])
+        exact, variant = (_spread(np.concatenate(kept)) for kept in self._margins)
+        return Decisions(count, self._classes, tuple(self._flips), exact, variant, angles=angles)
+
+
+def _spread(margins: Float64) -> tuple[float, ...]:
+    return tuple(float(q) for q in np.quantile(margins, QUANTILES))
 
 
 def margins_of(logits: npt.ArrayLike) -> Float64:

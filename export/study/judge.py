@@ -15,6 +15,7 @@ from export.sources.decoder import LOGITS
 from export.study.calls import NOTHING, Call
 from export.study.rows import Quality, Share
 from export.study.temperatures import Temperatures, log_softmax
+from quant.variants import Tally
 
 Array = NDArray[Any]
 
@@ -73,6 +74,7 @@ class Classes:
     def __init__(self, formats: Sequence[str], output: str) -> None:
         self.output = output
         self._right, self._same, self._bad = _none(formats), _none(formats), _none(formats)
+        self._tallies = {name: Tally() for name in formats}
         self._count, self._known = 0, 0
 
     def add(self, call: Call, outputs: Mapping[str, Values]) -> None:
@@ -85,13 +87,18 @@ class Classes:
             self._bad[name] += int((~finite).sum())
             self._right[name] += int((found == call.targets).sum())
             self._same[name] += int((found == likeliest).sum())
+            if finite.any() and got.shape[1] > 1:
+                numbers = self._count + np.flatnonzero(finite)
+                self._tallies[name].add(logits["fp32"][finite], got[finite], numbers.tolist())
         self._count += call.items
         self._known += int((call.targets != NOTHING).sum())
 
     def of(self, name: str) -> Quality:
-        """Accuracy, of labelled items, and agreement."""
+        """Accuracy of labelled items, agreement, and the margins and items in another class, beside fp32."""
         accuracy = Share(self._right[name], self._known) if self._known else None
-        return Quality(accuracy=accuracy, agreement=Share(self._same[name], self._count), not_numbers=self._bad[name])
+        agreement, tally = Share(self._same[name], self._count), self._tallies[name]
+        decided = tally.result() if tally.samples and name != "fp32" else None
+        return Quality(accuracy=accuracy, agreement=agreement, not_numbers=self._bad[name], decided=decided)
 
 
 class Features:

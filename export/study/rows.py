@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from export.study.temperatures import AtTemperature
+from quant.variants import Decisions
 
 Z95 = 1.959963984540054  # of the standard normal distribution, two-sided
 
@@ -51,6 +52,7 @@ class Quality:
         least_cosine: the least of them.
         not_numbers: items or tokens with NaN or infinity in an output; they agree with nothing.
         temperatures: what sampling sees, of decoders.
+        decided: margins, and the items that are in another class than in fp32, numbered from 0 as they were judged.
     """
 
     accuracy: Share | None = None
@@ -60,6 +62,7 @@ class Quality:
     least_cosine: float | None = None
     not_numbers: int = 0
     temperatures: tuple[AtTemperature, ...] = ()
+    decided: Decisions | None = None
 
 
 @dataclass(frozen=True)

@@ -10,9 +10,12 @@ from typing import Any
 from console.table import percent, shown, size, table
 from export.study.rows import Row, Share, Timing
 from export.study.study import Study
+from quant.variants import Decisions
 
 Header = list[str]
 Body = list[list[str]]
+
+LISTED = 5  # items that changed their class
 
 
 def words(study: Study) -> str:
@@ -99,7 +102,27 @@ def remarks(study: Study) -> list[str]:
         for row in study.rows[1:]
         if not row.reason
     ]
+    told += [decided_words(row.format, row.quality.decided) for row in study.rows if row.quality.decided is not None]
     return [*told, *study.remarks]
+
+
+def decided_words(name: str, found: Decisions) -> str:
+    """Margins of a format beside fp32, and the items that it puts into another class.
+
+    >>> from quant.variants import decisions
+    >>> decided_words("int4", decisions([[2.0, 0.0], [0.5, 0.0]], [[1.5, 0.0], [0.0, 0.25]]))
+    'int4: median margin 0.875, 1.25 in fp32; in another class: item 1 (0 to 1, margin 0.5 in fp32)'
+    """
+    middle = found.quantiles.index(0.5)
+    margins = f"median margin {found.variant_margins[middle]:.4g}, {found.exact_margins[middle]:.4g} in fp32"
+    if not found.flips:
+        return f"{name}: {margins}; no item in another class"
+    listed = [
+        f"item {f.sample} ({f.exact_class} to {f.variant_class}, margin {f.exact_margin:.2g} in fp32)"
+        for f in found.flips[:LISTED]
+    ]
+    more = f", and {len(found.flips) - LISTED} more" if len(found.flips) > LISTED else ""
+    return f"{name}: {margins}; in another class: {', '.join(listed)}{more}"
 
 
 def as_json(study: Study) -> dict[str, Any]:

@@ -11,6 +11,7 @@ from console.errors import VerificationError
 from export.study.calls import NOTHING, Call
 from export.study.judge import Classes, Features, Tokens
 from export.study.rows import Share
+from quant.variants import Flip
 
 NAMES = ["fp32", "a", "b"]
 
@@ -66,6 +67,25 @@ def test_what_is_no_number_agrees_with_nothing() -> None:
     assert (tokens.of("a").perplexity, tokens.of("a").temperatures) == (None, ())
     assert (tokens.of("a").agreement, tokens.of("a").not_numbers) == (Share(0, 1), 1)
     assert tokens.of("fp32").perplexity == pytest.approx(1 + np.exp(-1.0))
+
+
+def test_items_that_change_their_class_are_named_by_their_place() -> None:
+    """Over two calls, with an item that is no number and one that only fills the batch; margins are of the rest."""
+    classes = Classes(NAMES, "y")
+    exact = np.array([[1.0, 2.0], [3.0, 1.0], [0.0, 5.0]], np.float32)
+    first = np.array([[np.nan, 2.0], [1.0, 1.5], [9.0, 0.0]], np.float32)
+    outputs = {"fp32": {"y": exact}, "a": {"y": first}, "b": {"y": exact}}
+    classes.add(call(2, [NOTHING] * 2, x=exact), outputs)
+    classes.add(call(1, [NOTHING], x=exact), outputs | {"a": {"y": exact[:, ::-1]}})
+    found = classes.of("a").decided
+    assert found is not None
+    assert found.samples == 2
+    assert found.flips == (Flip(1, 0, 1, 2.0, 0.5), Flip(2, 1, 0, 1.0, 1.0))
+    assert (found.exact_margins[2], found.variant_margins[2]) == (1.5, 0.75)
+    same = classes.of("b").decided
+    assert same is not None
+    assert (same.samples, same.flips) == (3, ())
+    assert classes.of("fp32").decided is None
 
 
 def test_fp32_must_be_numbers() -> None:

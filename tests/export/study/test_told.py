@@ -6,10 +6,13 @@ import json
 import math
 from dataclasses import replace
 
+import numpy as np
+
 from export.study.page import page
 from export.study.plots import Bar, Curve, bars, curves
 from export.study.rows import Quality, Share
 from export.study.table import as_json, main_table, temperature_tables, words
+from quant.variants import decisions
 from tests.export.study.studied import EVIL, told
 from tests.sim.browser import Page
 
@@ -49,6 +52,22 @@ def test_words_say_what_was_not_measured() -> None:
         "int8: weights 7 in int8, 2 in fp32; worst layer.1 at 39.2 dB", "total variation distance from fp32",
     ):  # fmt: skip
         assert part in said
+
+
+def test_classes_that_changed_are_told() -> None:
+    """Margins beside fp32 and the first five items in words, all of them in JSON; nothing where there are none."""
+    exact = np.tile(np.eye(3), (3, 1))[:7]
+    row = told().rows[1]
+    flipped = replace(row, quality=replace(row.quality, decided=decisions(exact, np.roll(exact, 1, axis=1))))
+    same = replace(row, format="nf4", quality=replace(row.quality, decided=decisions(exact, exact)))
+    study = told(kind="classes", rows=(told().rows[0], flipped, same))
+    said = words(study)
+    assert "int8: median margin 1, 1 in fp32; in another class: item 0 (0 to 1, margin 1 in fp32), item 1" in said
+    assert "nf4: median margin 1, 1 in fp32; no item in another class" in said
+    assert len(as_json(study)["rows"][1]["quality"]["decided"]["flips"]) == 7
+    assert "item 4" in said
+    assert "item 5" not in said
+    assert ", and 2 more" in said
 
 
 def test_temperatures_have_tables() -> None:
