@@ -208,7 +208,7 @@ def _is_float(stage: Stage) -> bool:
 
 def _check_twins(prepared: Prepared, stage: Stage, chain: Chain) -> float:
     values = chain.backward(chain.forward(checking_values(prepared, stage.key.micro_batch, CHECK_RANK)))
-    worst, grid = 0.0, prepared.stock.grid
+    worst, grid, formats = 0.0, prepared.stock.grid, {report.format for report in reports_of(stage.pieces)}
     for piece, link in zip(stage.pieces, stage.links, strict=True):
         twins = {
             f"twin.{kind}": twin(piece.exact[kind], piece.shipped[kind], piece.reports[kind], grid)
@@ -219,7 +219,7 @@ def _check_twins(prepared: Prepared, stage: Stage, chain: Chain) -> float:
             if takes(piece.reports, kind):
                 continue  # it rounds activations, too: see `export.activations.oracle`
             other = Graph(stage.folder / f"twin.{kind}.onnx")
-            worst = max(worst, check_twins(chain.graph(path, options), other, values, path.stem))
+            worst = max(worst, check_twins(chain.graph(path, options), other, values, path.stem, formats))
         for kind in twins:
             (stage.folder / f"{kind}.onnx").unlink()
         (stage.folder / "twin.weights.bin").unlink()

@@ -10,7 +10,7 @@ Measured memory is held against the budget in `export.settle`.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +27,7 @@ Array = NDArray[Any]
 Values = Mapping[str, Array]
 
 SAME_BAR = 1e-5
+SUMMED, SUMMED_BAR = frozenset({"int8-blocks", "int4", "nf4", "fp4"}), 1e-4
 COSINE_BAR = 0.98
 FEW_BITS, FEW_BITS_BAR = frozenset({"int4", "nf4", "fp4"}), 0.5
 DERIVATIVE_BAR = 0.01
@@ -39,6 +40,8 @@ def original_runs(
     """What the untouched ONNX file computes, run by run, see `export.chain.Chain.runs`."""
     options = ort.SessionOptions()
     options.log_severity_level = ERRORS_ONLY  # exporters write shapes that hold for one size of pictures only
+    # the products of our graphs: packed ones round differently, by more than the bar at tokens that only fill up
+    options.add_session_config_entry("session.disable_prepacking", "1")
     session = ort.InferenceSession(str(original), options, providers=["CPUExecutionProvider"])
     inputs, outputs = ([value.name for value in found] for found in (session.get_inputs(), session.get_outputs()))
     out, held = [], dict(first)
@@ -81,16 +84,16 @@ def check_outputs(got: Sequence[Values], expected: Sequence[Values]) -> float:
     return worst
 
 
-def check_same(got: Array, expected: Array, what: str, scale: float | None = None) -> float:
+def check_same(got: Array, expected: Array, what: str, scale: float | None = None, bar: float = SAME_BAR) -> float:
     """The largest difference relative to `scale`, by default max(1, max|expected|).
 
     Raises:
-        VerificationError: it is above 1e-5, or not a number.
+        VerificationError: it is above the bar, or not a number.
     """
     error = relative_difference(got, expected, scale)
-    if not error <= SAME_BAR:
+    if not error <= bar:
         raise VerificationError(
-            f"expected {what} to agree within {SAME_BAR:g}, found a relative difference of {error:.2g}; "
+            f"expected {what} to agree within {bar:g}, found a relative difference of {error:.2g}; "
             "report this model, and do not use what was exported"
         )
     return error
@@ -137,19 +140,23 @@ def check_smaller(stored_bytes: int, plain_bytes: int, quant: str) -> None:
         )
 
 
-def check_twins(graph: Graph, twin: Graph, values: Values, what: str) -> float:
+def check_twins(graph: Graph, twin: Graph, values: Values, what: str, formats: Collection[str] = ()) -> float:
     """A quantized graph against its float32 twin, output by output; gradients relative to the largest of them.
 
+    Formats with products of their own sum in another order than float32 does. Where a model amplifies rounding, as
+    at tokens that only fill up, that is more than 1e-5; each of their nodes is held to it alone (`export.oracle`).
+
     Raises:
-        VerificationError: they differ by more than 1e-5.
+        VerificationError: they differ by more than 1e-5, or 1e-4 where `formats` has such products.
     """
+    bar = SUMMED_BAR if SUMMED.intersection(formats) else SAME_BAR
     got, expected = graph(values), twin(values)
     gradients = [value for name, value in expected.items() if name.startswith("grad.")]
     steepest = max((float(np.abs(g).max(initial=0)) for g in gradients), default=1.0) or 1.0
     worst = 0.0
     for name, value in expected.items():
         scale = steepest if name.startswith("grad.") else None
-        worst = max(worst, check_same(got[name], value, f"{name} of {what}", scale))
+        worst = max(worst, check_same(got[name], value, f"{name} of {what}", scale, bar))
     return worst
 
 
