@@ -20,7 +20,7 @@ from devices.fleet import BoardChain
 from devices.stages import Station
 from devices.units import Unit
 from export.activations.saturation import needs_seven_bits
-from export.assign import spent
+from export.choice.assign import spent
 from export.cost import uncuttable
 from export.formats.registry import ACTIVATIONS
 from export.prepare import Prepared

@@ -15,8 +15,8 @@ from devices.enough import KnownBoard
 from devices.plan import MICRO_BATCHES, Board, Decision, fewest_cuts, plan, with_budget
 from export import feeds
 from export.activations.given import Calibration
-from export.assign import formats_of, spent
 from export.capture import capture
+from export.choice.assign import formats_of, spent
 from export.cost import Cost, cost, uncuttable
 from export.drawn import draw_inputs, fitted, zeros_of
 from export.fold import FLOATS, OPSET, freeze

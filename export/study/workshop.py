@@ -15,11 +15,11 @@ from export.activations.dynamic import dynamic
 from export.activations.saturation import saturates
 from export.activations.static import static
 from export.chain import Graph
+from export.choice.probe import heard, put_probes_in
 from export.formats.grid import Grid
 from export.formats.report import WeightReport
 from export.formats.rewrite import quantize_weights, weights_of
 from export.formats.stock import Stock
-from export.probe import heard, put_probes_in
 from export.sources.captured import Values
 from export.study.variant import ACTIVATIONS, DYNAMIC, Variant
 from export.write import write_graphs

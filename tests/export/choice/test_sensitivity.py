@@ -11,13 +11,13 @@ import pytest
 
 from console.errors import UnsupportedModel, UsageError
 from devices.plan import Board
-from export.assign import formats_of
+from export.choice.assign import formats_of
+from export.choice.sensitivity import measure
 from export.formats.grid import Grid
 from export.formats.registry import AUTO
 from export.formats.rewrite import quantize_weights
 from export.formats.stock import Stock
 from export.prepare import Prepared, Wanted, prepare
-from export.sensitivity import measure
 from export.write import write_graphs
 from tests.export.decoders import CONTEXT, tiny_gpt2
 from tests.export.runtime import run

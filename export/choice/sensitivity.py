@@ -22,6 +22,7 @@ import onnx_ir as ir
 
 from console.errors import UnsupportedModel
 from export.chain import Graph
+from export.choice.probe import Array, Probe, Session, heard, put_probes_in
 from export.formats.grid import Grid
 from export.formats.layout import Layout
 from export.formats.registry import STORED
@@ -29,7 +30,6 @@ from export.formats.stock import Stock
 from export.gemm import split_gemm
 from export.gradient.present import present
 from export.mapped import reading
-from export.probe import Array, Probe, Session, heard, put_probes_in
 from export.values import is_weight
 from export.write import write_graphs
 

@@ -16,9 +16,9 @@ from devices.formats import Layer, Option, kept
 from devices.plan import Board, Decision, needs, with_budget
 from devices.units import Unit
 from devices.verdict import sentence
-from export import sensitivity
 from export.apart import apart
-from export.choice import CANDIDATES, LEVEL, Weighed, by_segment, products_of, smallest, spend, weighed
+from export.choice import sensitivity
+from export.choice.within import CANDIDATES, LEVEL, Weighed, by_segment, products_of, smallest, spend, weighed
 from export.formats.broken import is_right
 from export.formats.grid import Grid
 from export.formats.registry import AUTO, STORED

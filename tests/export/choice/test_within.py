@@ -9,8 +9,8 @@ import pytest
 
 from console.errors import DoesNotFit
 from devices.speed import GENERIC, Cpu
-from export.assign import right_on
-from export.choice import CANDIDATES, ERROR_BAR, PLAIN, Weighed, by_segment, smallest, spend
+from export.choice.assign import right_on
+from export.choice.within import CANDIDATES, ERROR_BAR, PLAIN, Weighed, by_segment, smallest, spend
 from export.formats.grid import Grid
 from export.formats.layout import Layout
 
