@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import onnx
+import onnx_ir as ir
 import onnxruntime as ort
 import pytest
 import torch
@@ -15,6 +16,7 @@ from onnx import TensorProto, helper, numpy_helper
 from console.errors import BadData, UnsupportedModel, UsageError, VerificationError
 from export.study.rows import Share
 from export.study.study import Study
+from tests.export.graphs import Builder
 from tests.export.models import write_tokenizer
 from tests.export.sources.test_tasks import LABELS, bert_sizes, labelled, save
 from tests.export.study.studied import TEXTS, arrays, lines, net, row, studied
@@ -128,12 +130,14 @@ def test_an_encoder_is_judged_by_its_marked_tokens(bert_folder: Path, tmp_path: 
     assert found.remarks[0].startswith("accuracy is that of the nearest class mean")
 
 
-def test_labels_that_say_nothing_are_remarked(bert_folder: Path, tmp_path: Path) -> None:
-    """A model without logits, and classes that come once."""
-    rows = ('{"text": "the cat", "label": "a"}', '{"text": "dogs", "label": "b"}')
-    data = lines(tmp_path, *rows, name="d.jsonl")
-    found = studied(bert_folder, data, tmp_path / "w", "fp32", "feature-extraction", sequence=16)
-    assert found.rows[0].quality.accuracy is None
+def test_labels_that_say_nothing_are_remarked(tmp_path: Path) -> None:
+    """A model without logits, and classes of which none comes among those with a mean and those that are asked."""
+    b = Builder(1)
+    y = b.op("Tanh", b.input("x", ["batch", 3, 8]), shape=["batch", 3, 8], name="bent")
+    onnx.save(ir.to_proto(b.model(y=y)), tmp_path / "net.onnx")
+    np.savez(tmp_path / "d.npz", x=np.ones((4, 3, 8), np.float32), labels=np.array(["a", "b", "c", "d"]))
+    found = studied(tmp_path / "net.onnx", tmp_path / "d.npz", tmp_path / "w", "fp32")
+    assert (found.kind, found.rows[0].quality.accuracy) == ("features", None)
     assert found.remarks == (
         "labels are not used: the model has no logits [items, classes], and too few classes come twice",
     )
