@@ -18,7 +18,7 @@ from devices.profile import names as profile_names
 from devices.stages import Objective, Station
 from export.activations.methods import METHODS
 from export.formats.grid import SCALES, Grid
-from export.formats.registry import FORMATS, QUANTS
+from export.formats.registry import ACTIVATIONS, FORMATS, QUANTS
 from export.given import Given, given_by, overruled
 from wire.record import NAME
 
@@ -59,7 +59,7 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument("--scales", choices=SCALES, default="rounding", help="how int4 and int8-blocks choose their scales")
     p.add_argument("--zero-points", action="store_true", help="int4 and int8-blocks with zero points")
     p.add_argument(
-        "--calibration", type=Path, metavar="FILE", help="items that int8-static finds ranges on (docs/quantization.md)"
+        "--calibration", type=Path, metavar="FILE", help="items for int8-static and int8-dynamic (docs/quantization.md)"
     )
     p.add_argument("--calibration-method", choices=tuple(METHODS), default="minmax", help="how (default: minmax)")
     p.add_argument("--nested-scales", action="store_true", help="scales of nf4 and fp4 as 8-bit codes")
@@ -199,8 +199,10 @@ def check_calibration(options: argparse.Namespace, chosen: Fleet) -> None:
             f"expected --calibration FILE for int8-static on {', '.join(static)}, found none; give items like those "
             "that the model will see, or take int8-dynamic"
         )
-    if options.calibration is not None and not static:
-        raise UsageError("expected --calibration beside --quant int8-static, found another format; leave one out")
+    if options.calibration is not None and not any(board.quant in ACTIVATIONS for board in chosen.everyone):
+        raise UsageError(
+            f"expected --calibration beside --quant {' or '.join(ACTIVATIONS)}, found another format; leave one out"
+        )
 
 
 def keeping(options: argparse.Namespace) -> dict[str, str]:

@@ -63,24 +63,29 @@ def activations_for(
     if not asked & {*ACTIVATIONS}:
         return None
     folder.mkdir(parents=True, exist_ok=True)
-    if STATIC not in asked:
-        return Activations(folder, reduce=seven_bits)
-    if prepared.calibration is None:
+    given = prepared.calibration
+    if given is None and STATIC in asked:
         raise UsageError(f"expected --calibration FILE beside --quant {STATIC}, found none; or take int8-dynamic")
-    runs = _runs(prepared, prepared.whole(batch), prepared.calibration.items)
+    runs = _samples(prepared, batch) if given is None else _runs(prepared, prepared.whole(batch), given.items)
     # tables that are out of the graph: their rows are what it is fed
     tables = prepared.taken(batch).exact()
     inputs = {name: shape_of(value) or () for name, value in required(prepared.frozen(batch)).items()}
     runs = [{**run, **tables.complete(run, inputs)} for run in runs]
-    return Activations(folder, runs, prepared.calibration.method, seven_bits)
+    return Activations(folder, runs, "minmax" if given is None else given.method, seven_bits)
+
+
+def _samples(prepared: Prepared, batch: int) -> list[Run]:
+    """What is verified with; of a model that is run in steps the first, which begins with states of zeros."""
+    runs = prepared.samples(batch, None)
+    return [{**run, **prepared.states(batch)} for run in (runs[:1] if prepared.captured.states else runs)]
 
 
 def _runs(prepared: Prepared, whole: ir.Model, items: Items) -> list[Run]:
     captured = prepared.captured
     if captured.states or captured.samples is not None:
         raise UsageError(
-            f"expected --quant int8-dynamic or int8 for {captured.name}, whose runs depend on those before them, "
-            f"found {STATIC}, which is calibrated on runs of their own"
+            f"expected no --calibration for {captured.name}, whose runs depend on those before them, found a file; "
+            "take --quant int8-dynamic or int8 without one"
         )
     items = items.spread(CANDIDATES)
     found = _encoded(prepared, whole, items.texts) if items.texts else items.arrays

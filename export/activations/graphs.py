@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from export.activations.calibrate import loaded, required
 from export.activations.dynamic import dynamic
 from export.activations.methods import Method
+from export.activations.spare import MOST, lost
 from export.activations.static import FORMAT as STATIC
 from export.activations.static import static
 from export.activations.tools import Run
@@ -29,8 +30,8 @@ class Activations:
 
     Attributes:
         work: a folder for their files.
-        runs: what the first segment of a chain is fed; those behind it get what those before them made of it. Needed
-            for "int8-static" alone.
+        runs: what the first segment of a chain is fed; those behind it get what those before them made of it. Layers
+            are judged by them (`export.activations.spare`), and "int8-static" is calibrated on them.
         method: how ranges follow from runs.
         reduce: weights in seven bits, see `export.activations.saturation`.
     """
@@ -54,16 +55,29 @@ class Activations:
         reports: list[WeightReport] = []
         for fmt in ACTIVATIONS if not has_slots(model) else ():
             names = [weight.name for weight in weights_of(model) if asked_for(weight, formats) == fmt]
+            read = required(model)
+            runs = [{name: run[name] for name in read if name in run} for run in self._values]
+            spared = self._spared(model, names, runs, fixed=fmt == STATIC)
+            reports += spared
+            names = [name for name in names if name not in {report.name for report in spared}]
             if not names:
                 continue
             if fmt == STATIC:
-                names_read = required(model)
-                runs = [{name: run[name] for name in names_read if name in run} for run in self._values]
                 model, made = static(model, names, runs, self.method, self.work, reduce=self.reduce)
             else:
                 model, made = dynamic(model, names, self.work, reduce=self.reduce)
             reports += made
         return model, reports
+
+    def _spared(self, model: ir.Model, names: Sequence[str], runs: Sequence[Run], *, fixed: bool) -> list[WeightReport]:
+        """What is left to float activations because rounding them costs too much."""
+        found = lost(model, names, runs, self.work, fixed=fixed) if runs and names else {}
+        sizes = {weight.name: weight.nbytes for weight in weights_of(model)}
+        return [
+            WeightReport(name, "fp32", sizes[name], sizes[name], reason=f"rounding its input loses {loss:.1%}")
+            for name, loss in found.items()
+            if loss > MOST
+        ]
 
     def pass_on(self, exact: ir.Model) -> None:
         """Run a segment's float graph, so that the segments behind it know what they are fed."""

@@ -40,11 +40,15 @@ def quantize_dynamic(x: Array) -> Quantized:
     >>> found.q.tolist(), float(found.scale), found.zero_point
     ([0, 100, 255], 0.009999999776482582, 100)
     """
+    return quantize(x, *range_of(x.min(initial=0), x.max(initial=0)))
+
+
+def range_of(low: Any, high: Any) -> tuple[np.float32, int]:
+    """Scale and zero point of uint8 over a range, with zero in it."""
     zero = np.float32(0)
-    low, high = np.minimum(x.min(initial=zero), zero), np.maximum(x.max(initial=zero), zero)
+    low, high = np.minimum(np.float32(low), zero), np.maximum(np.float32(high), zero)
     scale = np.float32(1) if low == high else np.float32((high - low) / np.float32(255))
-    zero_point = int(np.clip(np.rint(-low / scale), 0, 255))
-    return quantize(x, scale, zero_point)
+    return scale, int(np.clip(np.rint(-low / scale), 0, 255))
 
 
 def quantize(x: Array, scale: np.float32, zero_point: int) -> Quantized:

@@ -92,7 +92,7 @@ def _dynamic_convolution(node: ir.Node) -> Product:
     scales = present(present(both).producer()).inputs
     scale = next(v.const_value.numpy() for v in scales if v is not None and v.const_value is not None)
     w = _weight(node, 1, 3, 0)
-    return Product(node, x, None, w, scale, None, last.outputs[0], None, _window(node))
+    return Product(node, x, None, w, scale, None, last.outputs[0], None, window_at(node))
 
 
 def _convolution(node: ir.Node) -> Product:
@@ -100,10 +100,11 @@ def _convolution(node: ir.Node) -> Product:
     x, w = entry(node, 0), _weight(node, 3, 5, 0)
     bias = _number(node, 8).astype(np.int64) if len(node.inputs) > 8 else None
     steps, made = steps_at(node, 1, 2), steps_at(node, 6, 7)
-    return Product(node, x, steps, w, _number(node, 4), bias, node.outputs[0], made, _window(node))
+    return Product(node, x, steps, w, _number(node, 4), bias, node.outputs[0], made, window_at(node))
 
 
-def _window(node: ir.Node) -> Window:
+def window_at(node: ir.Node) -> Window:
+    """How a convolution moves."""
     named = {name: attribute.value for name, attribute in node.attributes.items()}
     settings = {name: named[name] for name in ("strides", "dilations", "pads", "auto_pad") if name in named}
     return Window(groups=named.get("group", 1), **settings)

@@ -45,7 +45,10 @@ def test_a_bundle_of_integers(tmp_path: Path, capsys: pytest.CaptureFixture[str]
     ("more", "said"),
     [
         (["--quant", "int8-static"], "expected --calibration FILE for int8-static on board, found none"),
-        (["--quant", "int8", "--calibration", "FILE"], "expected --calibration beside --quant int8-static"),
+        (
+            ["--quant", "int8", "--calibration", "FILE"],
+            "expected --calibration beside --quant int8-dynamic or int8-static",
+        ),
         (["--quant", "int8-static", "--calibration", "absent.npz"], "absent.npz"),
         (["--quant", "int8-static", "--calibration", "items.bin"], "expected --calibration as .txt"),
         (["--quant", "int8-static", "--calibration", "WRONG"], "x of the shape"),

@@ -1,18 +1,22 @@
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import numpy as np
+import onnx_ir as ir
 import pytest
 
 from console.errors import BadData, UnsupportedModel
 from export.activations.given import refuse_none
 from export.activations.graphs import Activations
 from export.activations.oracle import check
+from export.activations.spare import lost
 from export.build import build, reports_of
 from export.formats.stock import Stock
-from tests.export.activations.nets import operators
-from tests.export.graphs import feeds, residual_mlp
+from export.gradient.present import present
+from tests.export.activations.nets import drawn, operators
+from tests.export.graphs import BATCH, Builder, feeds, residual_mlp
 from tests.export.runtime import run, worst
 
 WIDTH = 40  # 1600 entries: large enough for formats
@@ -78,3 +82,48 @@ def test_no_runs_and_no_layer_are_refused(tmp_path: Path) -> None:
     pieces = build(residual_mlp(width=WIDTH), [], "serve", "int8-dynamic", Stock(), activations=Activations(tmp_path))
     with pytest.raises(UnsupportedModel, match="expected a graph without slots with a layer for int8-dynamic"):
         refuse_none(pieces)
+
+
+def outlying(scale: float) -> ir.Model:
+    """y = x W and z = Tanh(x) V, where one column of x is multiplied by `scale` before, and its row of W is zero."""
+    b = Builder(9)
+    factor = np.ones((1, WIDTH), np.float32)
+    factor[0, 3] = scale
+    x, w = b.input("x", [BATCH, WIDTH]), b.weight("w", WIDTH, WIDTH)
+    rows = np.array(present(w.const_value).numpy())
+    rows[3] = 0
+    w.const_value, times = ir.tensor(rows, name="w"), b.weight("times", 1, WIDTH)
+    times.const_value = ir.tensor(factor, name="times")
+    wide = b.op("Mul", x, times, shape=[BATCH, WIDTH], name="wide")
+    bent = b.op("Tanh", x, shape=[BATCH, WIDTH], name="bent")
+    return b.model(
+        y=b.op("MatMul", wide, w, shape=[BATCH, WIDTH], name="y"),
+        z=b.op("MatMul", bent, b.weight("v", WIDTH, WIDTH), shape=[BATCH, WIDTH], name="z"),
+    )
+
+
+@pytest.mark.parametrize("fmt", ["int8-dynamic", "int8-static"])
+def test_a_layer_whose_input_has_outliers_keeps_float_activations(fmt: str, tmp_path: Path) -> None:
+    """Where one large number leaves the others no steps, the weight is int8 as stored, and the report says why."""
+    runs = [{"x": drawn(BATCH, WIDTH, seed=seed)} for seed in range(4)]
+    for scale, wanted in ((1.0, {"w": fmt, "v": fmt}), (100.0, {"w": "int8", "v": fmt})):
+        pieces = build(outlying(scale), [], "serve", fmt, Stock(), activations=Activations(tmp_path, runs))
+        reports = {report.name: report for report in reports_of(pieces) if report.name != "times"}
+        assert {name: report.format for name, report in reports.items()} == wanted
+    assert re.fullmatch(r"rounding its input loses \d+\.\d%; int8 instead", reports["w"].reason)
+    exact, made = (run(model, runs[0]) for model in (outlying(100.0), pieces[0].shipped["forward"]))
+    assert max(worst(made[name], exact[name]) for name in "yz") < 0.03
+
+
+def test_what_rounding_costs_is_what_numpy_says(tmp_path: Path) -> None:
+    """The loss of a layer is |(x' - x) W| / |x W|, with x' on the 256 steps of its range over all runs."""
+    x = np.stack([drawn(BATCH, WIDTH, seed=seed) for seed in range(4)])
+    bent = np.tanh(x.astype(np.float64))
+    v = present(outlying(1.0).graph.initializers["v"].const_value).numpy().astype(np.float64)
+    step = (bent.max() - bent.min()) / 255
+    rounded = np.rint(bent / step) * step
+    wanted = np.linalg.norm((rounded - bent) @ v) / np.linalg.norm(bent @ v)
+    found = lost(outlying(1.0), ["v"], [{"x": part} for part in x], tmp_path, fixed=True)
+    assert found["v"] == pytest.approx(wanted, rel=0.01)
+    each = lost(outlying(1.0), ["v"], [{"x": part} for part in x], tmp_path, fixed=False)
+    assert each["v"] < found["v"]
