@@ -22,7 +22,16 @@ SUM_COLUMNS = 16  # sums of blocks are kept for a whole number of so many output
 ALIGNMENT_BYTES = 64
 DEQUANTIZED_COLUMNS = 32  # restored at a time, for products of several rows
 MICROSOFT = "com.microsoft"
-PLACES = {("", "MatMul"): 1, ("", "Gemm"): 1, (MICROSOFT, "FusedMatMul"): 1, ("", "LSTM"): 2, ("", "GRU"): 2}
+INTEGER_ROWS = 4  # a packed integer weight is a whole number of so many rows, and has a sum per column
+INTEGER = ("", "MatMulInteger")
+PLACES = {
+    INTEGER: 1,
+    ("", "MatMul"): 1,
+    ("", "Gemm"): 1,
+    (MICROSOFT, "FusedMatMul"): 1,
+    ("", "LSTM"): 2,
+    ("", "GRU"): 2,
+}
 
 
 @dataclass(frozen=True)
@@ -84,6 +93,11 @@ def is_nbits(node: ir.Node) -> bool:
     return (node.domain, node.op_type) == (MICROSOFT, "MatMulNBits")
 
 
+def is_integer(node: ir.Node) -> bool:
+    """Whether a node multiplies rounded activations by integers."""
+    return (node.domain, node.op_type) == INTEGER
+
+
 def packs_bits(node: ir.Node) -> bool:
     """Whether MatMulNBits has a kernel for packed weights: not for float zero points, nor for 8 bits in float."""
     zeros = node.inputs[3] if len(node.inputs) > 3 else None
@@ -110,6 +124,9 @@ def _packed_bytes(node: ir.Node, weight: ir.Value) -> int:
         n = _number(node, "N", 0)
         more = _block_bytes(node) + _block_bytes(node, n + -n % SUM_COLUMNS) + ALIGNMENT_BYTES
         return tensor.nbytes + (more if _rounds(node) else 0)
+    if is_integer(node):
+        columns = dims[-1] + -dims[-1] % PANEL_COLUMNS
+        return int(columns * (dims[-2] + -dims[-2] % INTEGER_ROWS + 4))
     turned = node.op_type in {"LSTM", "GRU"} or _number(node, "transB", 0) == 1
     columns, rows = (dims[-2], dims[-1]) if turned else (dims[-1], dims[-2])
     return int(tensor.nbytes + 4 * rows * (-columns % PANEL_COLUMNS))

@@ -55,6 +55,23 @@ def floats(op_type: str, **attributes: Any) -> Callable[[Made, ir.Value, str, in
     return make
 
 
+def integers(made: Made, x: ir.Value, name: str, width: int) -> ir.Value:
+    """A product of activations that are rounded, as onnxruntime's dynamic quantization writes it."""
+    weight = made.held(f"{name}.q", made.rng.integers(-127, 128, (width, width), np.int8))
+    rows, kinds = [ROWS, width], (ir.DataType.UINT8, ir.DataType.FLOAT, ir.DataType.UINT8)
+    outputs = [
+        ir.val(f"{name}.{part}", kind, shape) for part, kind, shape in zip("xyz", kinds, (rows, [], []), strict=True)
+    ]
+    made.graph.append(ir.node("DynamicQuantizeLinear", [x], outputs=outputs, name=f"/{name}.round"))
+    q, step, zero = outputs
+    summed = made.op("MatMulInteger", q, weight, zero, typed=ir.DataType.INT32)
+    scaled = made.op("Cast", summed, to=ir.DataType.FLOAT.value)
+    stepped = made.op("Mul", scaled, step)
+    for value in (summed, scaled, stepped):
+        value.shape = ir.Shape([ROWS, width])
+    return made.op("Mul", stepped, scales(made, f"{name}.s", width))
+
+
 def drawn(made: Made, name: str, shape: tuple[int, ...]) -> ir.Value:
     """Bytes."""
     return made.held(name, made.rng.integers(0, 256, shape, np.uint8))
@@ -98,6 +115,9 @@ CASES = {
     "8 bits, which nothing packs": Case(nbits(8, 64, 0), 6),
     "4 bits, not packed": Case(nbits(4, 32, 0), 8, packed=False),
     "4 bits, rounded, not packed and without an arena": Case(nbits(4, 128, 4), 8, packed=False, arena=False),
+    "integers": Case(integers, 8),
+    "integers padded to panels": Case(integers, 10, 1801),
+    "integers, not packed": Case(integers, 8, packed=False),
     "NF4": Case(nf4, 6),
     "NF4 without an arena": Case(nf4, 8, arena=False),
     "float32": Case(floats("MatMul"), 3),
@@ -146,12 +166,13 @@ def test_what_is_replaced_counts_once(tmp_path: Path) -> None:
     assert packing(graph_of("Neg")) == Packing()
 
 
-def test_few_bits_are_packed_and_nothing_else_is(tmp_path: Path) -> None:
-    """Graphs are tried with packing if MatMulNBits has a packed kernel for a weight; else their weights stay mapped."""
+def test_few_bits_and_integers_are_packed_and_nothing_else_is(tmp_path: Path) -> None:
+    """Graphs are tried with packing if a kernel packs few bits or integers; else their weights stay mapped."""
     tried = {}
-    for name, make in (("4", nbits(4, 32, 0)), ("8", nbits(8, 32, 0)), ("nf4", nf4), ("float", floats("MatMul"))):
+    makers = {"4": nbits(4, 32, 0), "8": nbits(8, 32, 0), "nf4": nf4, "float": floats("MatMul"), "int8": integers}
+    for name, make in makers.items():
         (tmp_path / name).mkdir()
         path, _ = Case(make, 1, 64).write(tmp_path / name)
         tried[name] = candidates_for(path)
-    assert tried == {"4": PACKED, "8": CANDIDATES, "nf4": CANDIDATES, "float": CANDIDATES}
+    assert tried == {"4": PACKED, "8": CANDIDATES, "nf4": CANDIDATES, "float": CANDIDATES, "int8": PACKED}
     assert [replace(o, config={}) for o in PACKED] == [replace(o, config={}) for o in CANDIDATES]
