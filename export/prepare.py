@@ -27,14 +27,13 @@ from export.formats.stock import Stock
 from export.head import HeadSite, append_head
 from export.sample import check_sample
 from export.slots import SlotSite, insert_slots
-from export.sources.captured import Captured, Values
+from export.sources.captured import REAL_SEED, Captured, Values
 from export.table_files import TableFile, kept_tables
 from export.tables_out import Taken, take_out
 from export.targets import layers
 from export.verify import original_runs, pooled_features
 
 STATE_RUNS = 3  # so that what one run leaves is what the next one reads, twice
-REAL_SEED = 7  # where no real input is known
 
 
 @dataclass(frozen=True)

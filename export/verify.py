@@ -29,7 +29,7 @@ Values = Mapping[str, Array]
 SAME_BAR = 1e-5
 SUMMED, SUMMED_BAR = frozenset({"int8-blocks", "int4", "nf4", "fp4"}), 1e-4
 COSINE_BAR = 0.98
-FEW_BITS, FEW_BITS_BAR = frozenset({"int4", "nf4", "fp4"}), 0.5
+ROUGH, ROUGH_BAR = frozenset({"int4", "nf4", "fp4", "int8-dynamic", "int8-static"}), 0.5
 DERIVATIVE_BAR = 0.01
 STEPS = (1e-3, 3e-3, 1e-2)  # of the central difference, relative to the length of what is varied
 
@@ -102,13 +102,13 @@ def check_same(got: Array, expected: Array, what: str, scale: float | None = Non
 def check_loss(quantized: Values, exact: Values, judged: Sequence[str], quant: str = "") -> dict[str, float]:
     """What quantization cost: least cosine and largest relative error of outputs [n, ...].
 
-    A head's features are judged row by row, other outputs each as a whole. Who asks for few bits by name gets them,
-    with their cost reported, as long as the outputs are still those of the model.
+    A head's features are judged row by row, other outputs each as a whole. Who asks for a rough format by name gets it,
+    with its cost reported, as long as the outputs are still those of the model.
 
     Raises:
-        VerificationError: a cosine is below 0.98, or 0.5 where `quant` is a format of few bits.
+        VerificationError: a cosine is below 0.98, or 0.5 where `quant` has few bits or rounds activations.
     """
-    bar = FEW_BITS_BAR if quant in FEW_BITS else COSINE_BAR
+    bar = ROUGH_BAR if quant in ROUGH else COSINE_BAR
     cosine, lost = 1.0, 0.0
     for name in judged:
         q, e = (values[name].astype(np.float64) for values in (quantized, exact))

@@ -17,6 +17,7 @@ from wire.manifest import Generate
 Values: TypeAlias = dict[str, NDArray[Any]]
 # inputs to check with, one per run in order: of a micro-batch and a sequence, drawn from a seed, or real ones where
 # it is None
+REAL_SEED = 7  # where no real input is known
 Samples: TypeAlias = Callable[[int, int | None, int | None], Sequence[Values]]
 # what the original computes from such inputs, run by run
 Reference: TypeAlias = Callable[[Sequence[Values]], Sequence[Values]]

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from console.errors import UnsupportedModel, UsageError
 from export.edit import Edit
 from export.quiet import quiet
-from export.sources.captured import Reference, Samples, StatePair, Values
+from export.sources.captured import REAL_SEED, Reference, Samples, StatePair, Values
 from export.sources.folder import first_line
 from wire.manifest import Generate
 
@@ -153,7 +153,7 @@ def cached_samples(graph: ir.Graph, context: int, vocabulary: int) -> Samples:
     tokens, mask, positions = CACHED_READS
 
     def samples(batch: int, sequence: int | None, seed: int | None) -> list[Values]:
-        ids = np.random.default_rng(seed).integers(0, vocabulary, min(RUNS, context))
+        ids = np.random.default_rng(REAL_SEED if seed is None else seed).integers(0, vocabulary, min(RUNS, context))
         runs = []
         for at, token in enumerate(ids):
             run = {

@@ -10,7 +10,7 @@ import numpy as np
 import onnx_ir as ir
 
 from console.errors import UnsupportedModel
-from export.sources.captured import Reference, Samples, Values
+from export.sources.captured import REAL_SEED, Reference, Samples, Values
 from export.verify import original_runs
 from wire.manifest import Generate
 
@@ -52,7 +52,7 @@ def prefix_samples(graph: ir.Graph, context: int, vocabulary: int) -> Samples:
     inputs = {str(v.name): (v.dtype, list(v.shape or ())) for v in graph.inputs}
 
     def samples(batch: int, sequence: int | None, seed: int | None) -> list[Values]:
-        rng = np.random.default_rng(seed)
+        rng = np.random.default_rng(REAL_SEED if seed is None else seed)
         values: Values = {}
         for name, (dtype, dims) in inputs.items():
             shape = tuple(d if isinstance(d, int) else int(sequence or 1) for d in dims)

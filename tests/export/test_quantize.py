@@ -11,6 +11,7 @@ from export.formats.report import WeightReport
 from export.formats.rewrite import SMALLEST, quantize_weights
 from export.formats.stock import Stock
 from export.gradient.backward import LossSpec, build_backward
+from export.gradient.present import present
 from export.head import append_head
 from export.slots import SlotSite, insert_slots
 from export.sources.captured import Captured
@@ -31,7 +32,7 @@ def restored(fp32: ir.Model, int8: ir.Model) -> ir.Model:
             q, s = held[f"{name}.q"].astype(np.float64), held[f"{name}.s"].astype(np.float64)
             exact = q * (s[:, None] if s.ndim == 1 else s)
             # matrices are stored by output channel, tables by row
-            shape = value.const_value.shape.numpy()
+            shape = present(value.const_value).shape.numpy()
             turned = exact.T if s.ndim == 1 and len(shape) == 2 else exact
             value.const_value = ir.tensor(turned.reshape(shape).astype(np.float32), name=name)
     return twin
