@@ -20,7 +20,7 @@ class Unit:
         transient_bytes_per_item: most bytes of one item alive inside it beyond those.
         boundary_bytes_per_item: what crosses the cut at its end.
         adapter_values_per_rank: sum of in + out over its slots; 0 without slots.
-        dequantized_bytes: its quantized weights as float32, which are transient, by shape.
+        dequantized_bytes: its weights that products have as float32 for a while, by format, then by shape.
         carried_bytes_per_item: model inputs that units beyond its end read; they travel with a chain of boards.
         flops_per_item: operations of its arithmetic, forward (a multiply-add is two).
         moved_bytes_per_item: activations that its nodes read and write, forward.
@@ -35,7 +35,7 @@ class Unit:
     transient_bytes_per_item: int
     boundary_bytes_per_item: int
     adapter_values_per_rank: int = 0
-    dequantized_bytes: Mapping[str, int] = field(default_factory=dict)
+    dequantized_bytes: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
     carried_bytes_per_item: int = 0
     flops_per_item: int = 0
     moved_bytes_per_item: int = 0
@@ -71,7 +71,7 @@ class Stretch:
         self.transient = max(self.transient, unit.transient_bytes_per_item)
         self.copied = unit.copied_bytes_per_item
         self.states += unit.state_bytes
-        self._dequantize(unit, {} if self.quant == "fp32" else unit.dequantized_bytes)
+        self._dequantize(unit, unit.dequantized_bytes.get(self.quant, {}))
 
     def _dequantize(self, unit: Unit, sizes: Mapping[str, int]) -> None:
         """The runtime keeps one freed buffer per shape for the next weight of that shape, up to the last one."""

@@ -33,28 +33,41 @@ MOST_CROSSING = 16  # tensors; a cut that more of them cross is inside something
 class Cost:
     """Units and where they end: `positions[i]` is the node before which unit i + 1 begins.
 
-    `readers` are the units that read each weight, by its name, and `plain_bytes` what it takes in float32.
+    `readers` are the units that read each weight, by its name, and `plain_bytes` what it takes in float32. `products`
+    are the units with a product that reads it, and `shapes` its shape in words.
     """
 
     units: tuple[Unit, ...]
     positions: tuple[int, ...]
     readers: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
     plain_bytes: Mapping[str, int] = field(default_factory=dict)
+    products: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
+    shapes: Mapping[str, str] = field(default_factory=dict)
 
     def nodes(self, cuts: tuple[int, ...]) -> tuple[int, ...]:
         """Node positions of a plan's cuts."""
         return tuple(self.positions[c - 1] for c in cuts)
 
-    def with_sizes(self, called: str, sizes: Mapping[str, int]) -> tuple[Unit, ...]:
-        """The units with weight bytes of one more way to store weights; `sizes` of those that are not in float32."""
+    def with_sizes(self, called: str, sizes: Mapping[str, int], restored: Collection[str]) -> tuple[Unit, ...]:
+        """The units with weight bytes of one more way to store weights.
+
+        Args:
+            called: what the formats are called together.
+            sizes: bytes of weights that are not in float32, by name.
+            restored: those of them that products have as float32 for a while.
+        """
         less = [0] * len(self.units)
+        floats: list[dict[str, int]] = [{} for _ in self.units]
         for name, size in sizes.items():
             for unit in self.readers[name]:
                 less[unit] += self.plain_bytes[name] - size
+            for unit in self.products.get(name, ()) if name in restored else ():
+                floats[unit][self.shapes[name]] = self.plain_bytes[name]
         return tuple(
             replace(
                 unit,
                 weight_bytes={**unit.weight_bytes, called: unit.weight_bytes["fp32"] - less[k]},
+                dequantized_bytes={**unit.dequantized_bytes, called: floats[k]},
                 tied={name: {**known, called: sizes.get(name, known["fp32"])} for name, known in unit.tied.items()},
             )
             for k, unit in enumerate(self.units)
@@ -88,7 +101,9 @@ def cost(
     unit_of = _unit_of(graph, positions)
     read = _readers(graph, unit_of)
     asked: Mapping[str, Formats] = {"fp32": "fp32", **(formats or {name: name for name in FORMATS})}
-    weights, dequantized, tied = _weights(model, unit_of, read, asked, grid or Grid())
+    products = _products(graph, unit_of)
+    after = {key: stored(model, formats, grid or Grid(), mode) for key, formats in asked.items()}
+    weights, dequantized, tied = _weights(read, products, after, len(positions) + 1)
     kept, transient = _activations(model, unit_of, len(positions) + 1, mode)
     slots = _slots(graph, unit_of)
     held = _states(graph, unit_of, states)
@@ -115,8 +130,12 @@ def cost(
         )
         for i in range(len(positions) + 1)
     )
-    readers = {str(weight.name): tuple(sorted(own)) for weight, own in read.items()}
-    return Cost(units, tuple(positions), readers, {str(weight.name): value_bytes(weight) for weight in read})
+    readers, multiplied = (
+        {str(weight.name): tuple(sorted(own)) for weight, own in found.items()} for found in (read, products)
+    )
+    shapes = {str(weight.name): _shape(weight) for weight in products}
+    plain = {str(weight.name): value_bytes(weight) for weight in read}
+    return Cost(units, tuple(positions), readers, plain, multiplied, shapes)
 
 
 def legal_cuts(graph: ir.Graph) -> list[int]:
@@ -165,42 +184,55 @@ def _readers(graph: ir.Graph, unit_of: Mapping[ir.Node, int]) -> dict[ir.Value, 
     return readers
 
 
+def _products(graph: ir.Graph, unit_of: Mapping[ir.Node, int]) -> dict[ir.Value, set[int]]:
+    """The units in which each weight is multiplied by."""
+    out: dict[ir.Value, set[int]] = {}
+    for node in graph:
+        if node.op_type in MULTIPLY and len(node.inputs) > 1 and node.inputs[1] is not None:
+            out.setdefault(node.inputs[1], set()).add(unit_of[node])
+    return {value: units for value, units in out.items() if is_weight(value)}
+
+
+def _shape(weight: ir.Value) -> str:
+    return " x ".join(map(str, dims_of(weight)))
+
+
+@dataclass(frozen=True)
+class Stored:
+    """How a weight is stored: its bytes, and whether products have it as float32 for a while."""
+
+    bytes: int
+    restored: bool
+
+
 def _weights(
-    model: ir.Model,
-    unit_of: Mapping[ir.Node, int],
     readers: Mapping[ir.Value, set[int]],
-    formats: Mapping[str, Formats],
-    grid: Grid,
-) -> tuple[list[dict[str, int]], list[dict[str, int]], list[dict[str, dict[str, int]]]]:
-    """Weight bytes by format, dequantized bytes by shape, and tied weights by name, per unit.
+    products: Mapping[ir.Value, set[int]],
+    after: Mapping[str, Mapping[str, Stored]],
+    count: int,
+) -> tuple[list[dict[str, int]], list[dict[str, dict[str, int]]], list[dict[str, dict[str, int]]]]:
+    """Weight bytes by format, dequantized bytes by format and shape, and tied weights by name, per unit.
 
     A weight that several units read counts in each, and is named as tied in each.
     """
-    count = max(unit_of.values(), default=0) + 1
-    after = {key: stored_sizes(model, asked, grid) for key, asked in formats.items()}
     sizes: list[dict[str, int]] = [dict.fromkeys(after, 0) for _ in range(count)]
-    dequantized: list[dict[str, int]] = [{} for _ in range(count)]
+    dequantized: list[dict[str, dict[str, int]]] = [{key: {} for key in after} for _ in range(count)]
     tied: list[dict[str, dict[str, int]]] = [{} for _ in range(count)]
-    multiplied = {
-        (unit_of[node], node.inputs[1])
-        for node in model.graph
-        if node.op_type in MULTIPLY and len(node.inputs) > 1 and node.inputs[1] is not None
-    }
     for weight, units in readers.items():
-        plain = value_bytes(weight)
-        bytes_of = {name: known.get(weight.name or "", plain) for name, known in after.items()}
+        plain = Stored(value_bytes(weight), restored=False)
+        kept = {key: known.get(weight.name or "", plain) for key, known in after.items()}
         for unit in units:
-            for name, size in bytes_of.items():
-                sizes[unit][name] += size
+            for key, one in kept.items():
+                sizes[unit][key] += one.bytes
+                if one.restored and unit in products.get(weight, ()):
+                    dequantized[unit][key][_shape(weight)] = plain.bytes
             if len(units) > 1:
-                tied[unit][str(weight.name)] = bytes_of
-            if (unit, weight) in multiplied:
-                dequantized[unit][" x ".join(map(str, dims_of(weight)))] = plain
+                tied[unit][str(weight.name)] = {key: one.bytes for key, one in kept.items()}
     return sizes, dequantized, tied
 
 
-def stored_sizes(model: ir.Model, formats: Formats, grid: Grid) -> dict[str, int]:
-    """Bytes of every weight of two dimensions or more, by name, without quantizing any."""
+def stored(model: ir.Model, formats: Formats, grid: Grid, mode: str) -> dict[str, Stored]:
+    """How every weight of two dimensions or more would be stored, by name, without quantizing any."""
     if formats != "fp32":
         model = model.clone()
         split_gemm(model)
@@ -208,10 +240,15 @@ def stored_sizes(model: ir.Model, formats: Formats, grid: Grid) -> dict[str, int
     for weight in weights_of(model):
         found, _ = decide(weight, asked_for(weight, formats), grid)
         if found is None or weight.layout is None:
-            out[weight.name] = weight.nbytes
+            out[weight.name] = Stored(weight.nbytes, restored=False)
         else:
-            out[weight.name] = found.stored_bytes(weight.layout, grid)
+            out[weight.name] = Stored(found.stored_bytes(weight.layout, grid), is_restored(found.name, mode))
     return out
+
+
+def is_restored(fmt: str, mode: str) -> bool:
+    """Whether products have a weight as float32 for a while: all but of 4 bits, which are packed, and going back."""
+    return fmt != "fp32" and (fmt != "int4" or mode == "train")
 
 
 def _slots(graph: ir.Graph, unit_of: Mapping[ir.Node, int]) -> list[int]:

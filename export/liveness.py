@@ -57,13 +57,14 @@ def steps(graph: ir.Graph, rank: int = COST_RANK, *, packed: bool = False) -> li
     return out
 
 
-def live_bytes(graph: ir.Graph, rank: int = COST_RANK, *, hand_on: bool = True) -> list[int]:
+def live_bytes(graph: ir.Graph, rank: int = COST_RANK, *, hand_on: bool = True, packed: bool = False) -> list[int]:
     """Bytes alive while each node runs, in file order; inputs that are fed and weights do not count.
 
     Args:
         graph: with known shapes, its nodes in execution order.
         rank: what a rank symbol counts.
         hand_on: whether freed buffers wait for a value of the same shape, as in onnxruntime.
+        packed: whether the session packs weights, so that products of few bits restore none.
     """
     change = [0] * (len(graph) + 1)
     for buffer in buffers(graph, rank, hand_on=hand_on):
@@ -72,7 +73,7 @@ def live_bytes(graph: ir.Graph, rank: int = COST_RANK, *, hand_on: bool = True) 
     out, alive = [], 0
     for index, node in enumerate(graph):
         alive += change[index]
-        out.append(alive + sum(scratches(node, rank)))
+        out.append(alive + sum(scratches(node, rank, packed)))
     return out
 
 

@@ -19,6 +19,7 @@ from devices.verdict import sentence
 from export.apart import apart
 from export.choice import sensitivity
 from export.choice.within import CANDIDATES, LEVEL, Weighed, by_segment, products_of, smallest, spend, weighed
+from export.cost import is_restored
 from export.formats.broken import is_right
 from export.formats.grid import Grid
 from export.formats.registry import AUTO, STORED
@@ -98,7 +99,8 @@ def spent(prepared: Prepared, board: Board, decision: Decision, span: tuple[int,
 def units_with(prepared: Prepared, board: Board, batch: int, formats: Mapping[str, str]) -> tuple[Unit, ...]:
     """The units of a model with weights in some formats, under the name of the board's `quant`."""
     numbers = prepared.cost(batch, board.mode)
-    return numbers.with_sizes(board.quant, _sizes(prepared, batch, formats)) if formats else numbers.units
+    restored = {name for name, fmt in formats.items() if is_restored(fmt, board.mode)}
+    return numbers.with_sizes(board.quant, _sizes(prepared, batch, formats), restored) if formats else numbers.units
 
 
 def _chosen(prepared: Prepared, board: Board, decision: Decision, span: tuple[int, int]) -> dict[str, str]:

@@ -43,7 +43,7 @@ def unit(
 ) -> Unit:
     """A unit in KiB and Kflop; its int8 weights are a quarter, and as much as it keeps is transient."""
     formats = {"fp32": weights * KIB, "int8": weights * KIB // 4}
-    spare = {str(weights): weights * KIB}
+    spare = {"int8": {str(weights): weights * KIB}}
     return Unit(
         "layer",
         formats,

@@ -25,7 +25,9 @@ def unit(weights: int = 0, kept: int = 0, transient: int = 0, boundary: int = 0,
     """A unit in KiB; its int8 weights are a quarter."""
     kib = 1024
     formats = {"fp32": weights * kib, "int8": weights * kib // 4}
-    return Unit("layer", formats, kept * kib, transient * kib, boundary * kib, slot, {str(weights): weights * kib})
+    return Unit(
+        "layer", formats, kept * kib, transient * kib, boundary * kib, slot, {"int8": {str(weights): weights * kib}}
+    )
 
 
 sizes = st.integers(0, 400)

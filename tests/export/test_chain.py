@@ -34,7 +34,7 @@ def prepared_from(captured: Captured, targets: str = "all-linear") -> Prepared:
     sites = insert_slots(captured.model, targets)
     head = append_head(captured.model, hidden_of(captured), captured.modality, CLASSES)
     sequence = SEQUENCE if captured.modality == "text" else None
-    return Prepared(captured, sites, head, CLASSES, sequence, ("fp32", "int8"))
+    return Prepared(captured, sites, head, CLASSES, sequence, ("fp32", "int8", "int4"))
 
 
 def stage_of(prepared: Prepared, cuts: int, folder: Path, quant: str = "fp32", mode: str = "train") -> Stage:

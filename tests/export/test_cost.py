@@ -49,7 +49,7 @@ def prepared(captured_bert: Captured) -> Prepared:
 
 
 @pytest.mark.parametrize("mode", ["train", "serve"])
-@pytest.mark.parametrize("quant", ["fp32", "int8"])
+@pytest.mark.parametrize("quant", ["fp32", "int8", "int4"])
 @pytest.mark.parametrize("cuts", [(), (20,), (10, 25, 50, 70)])
 def test_a_plan_promises_at_least_what_its_graphs_need(
     cuts: tuple[int, ...], quant: str, mode: str, prepared: Prepared, tmp_path: Path
@@ -59,12 +59,23 @@ def test_a_plan_promises_at_least_what_its_graphs_need(
     stage = build_stage(prepared, Key(mode, quant, 8, numbers.nodes(cuts)), tmp_path)
     planned = needs(numbers.units, Board("any", 1, mode, quant, 16), cuts, 8)
     for need, piece in zip(planned, stage.pieces, strict=True):
-        live = max(max(live_bytes(model.graph)) for model in piece.shipped.values())
+        live = max(max(live_bytes(model.graph, packed=True)) for model in piece.shipped.values())
         assert live <= need.live, piece.segment.name
         assert cuts or need.live <= 1.25 * live
         # the file has small tensors less, and gaps up to the next page more
         padding = 4096 * len(piece.reports["forward"])
         assert (tmp_path / f"{piece.segment.name}.weights.bin").stat().st_size <= need.weights + padding
+
+
+def test_four_bits_are_restored_only_where_something_goes_back(prepared: Prepared) -> None:
+    """Products of packed integers need no floats of their weights; a backward graph restores every one of them."""
+
+    def floats(mode: str, quant: str) -> dict[str, int]:
+        units = prepared.cost(8, mode).units
+        return {shape: size for unit in units for shape, size in unit.dequantized_bytes[quant].items()}
+
+    assert floats("serve", "int8") == floats("train", "int8") == floats("train", "int4") != {}
+    assert floats("serve", "int4") == floats("serve", "fp32") == floats("train", "fp32") == {}
 
 
 def test_mode_train_refuses_what_cannot_be_differentiated() -> None:
