@@ -68,6 +68,11 @@ def calls_of(subject: Subject, items: Items, classes: NDArray[np.int64] | None, 
     return calls
 
 
+def spread(calls: Sequence[Call], limit: int) -> list[Call]:
+    """At most `limit` of them at even distances: a long text is many windows."""
+    return [calls[i * len(calls) // limit] for i in range(limit)] if len(calls) > limit else list(calls)
+
+
 def of_size(subject: Subject, calls: Sequence[Call], frozen: ir.Model) -> Values:
     """Inputs of a call of another size, from the tokens or rows of the items, over and over."""
     if not subject.reads_text:

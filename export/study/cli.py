@@ -36,7 +36,11 @@ def parser() -> argparse.ArgumentParser:
     s.add_argument("--temperatures", default="", metavar="0.1,...", help="of a decoder (default: 0.1 to 1.0)")
     s.add_argument("--sequence", type=int, metavar="TOKENS", help="of a text (default: 64, or what the model can)")
     s.add_argument(
-        "--limit", type=int, default=LIMIT, metavar="N", help=f"items, evenly out of the file (default: {LIMIT})"
+        "--limit",
+        type=int,
+        default=LIMIT,
+        metavar="N",
+        help=f"items, or windows of texts, evenly (default: {LIMIT})",
     )
     s.add_argument("--size", action="append", default=[], metavar="NAME=N", help="of a symbolic dimension; repeat")
     s.add_argument("--html", type=Path, metavar="FILE", help="also write a page with plots, which needs nothing else")
@@ -72,6 +76,7 @@ def main(argv: list[str]) -> int:
         labels=labels,
         temperatures=temperatures or TEMPERATURES,
         sequence=options.sequence,
+        most_calls=options.limit,
     )
     with (
         stoppable(),

@@ -18,6 +18,7 @@ from export.study.temperatures import Temperatures, log_softmax
 from quant.variants import Tally
 
 Array = NDArray[Any]
+MOST_ENTRIES = 3_000_000_000  # probabilities at all temperatures and formats: about a minute
 
 
 class Judge(Protocol):
@@ -35,11 +36,15 @@ class Judge(Protocol):
 
 
 class Tokens:
-    """Next tokens of a decoder: perplexity, agreement of the likeliest one, and distances by temperature."""
+    """Next tokens of a decoder: perplexity, agreement of the likeliest one, and distances by temperature.
 
-    def __init__(self, formats: Sequence[str], temperatures: Sequence[float]) -> None:
+    Temperatures take their time: of many tokens with large vocabularies only every `every`-th is compared at them.
+    """
+
+    def __init__(self, formats: Sequence[str], temperatures: Sequence[float], most_tokens: int = 0) -> None:
+        """`most_tokens`: how many there will be, as far as that is known."""
         self._entropy, self._same, self._bad = (dict.fromkeys(formats, 0.0), dict.fromkeys(formats, 0), _none(formats))
-        self._count = 0
+        self._count, self.every, self._most = 0, 1, most_tokens * len(formats) * len(temperatures)
         self._temperatures = Temperatures(formats, temperatures)
 
     def add(self, call: Call, outputs: Mapping[str, Values]) -> None:
@@ -54,9 +59,11 @@ class Tokens:
             if finite.all():
                 self._entropy[name] -= float(log_softmax(got)[np.arange(count), targets].sum())
             self._same[name] += int(((got.argmax(axis=1) == likeliest) & finite).sum())
+        self.every = max(1, -(-self._most * first.shape[1] // MOST_ENTRIES))
+        asked = slice(-self._count % self.every, None, self.every)
         self._count += count
-        sound = {name: got for name, got in logits.items() if not self._bad[name]}
-        self._temperatures.add(first, sound, targets)
+        sound = {name: got[asked] for name, got in logits.items() if not self._bad[name]}
+        self._temperatures.add(first[asked], sound, targets[asked])
 
     def of(self, name: str) -> Quality:
         """Perplexity, agreement and temperatures; without the first and the last where something is no number."""

@@ -11,6 +11,9 @@ from export.study.temperatures import TEMPERATURES
 from export.study.times import BUDGET_S
 from export.study.variant import Variant
 
+MOST_CALLS = 256
+CALIBRATION_CALLS = 32
+
 
 @dataclass(frozen=True)
 class StudyRequest:
@@ -25,6 +28,7 @@ class StudyRequest:
         labels: names of the classes in the order of the logits, where the model has none.
         temperatures: of sampling, for decoders.
         sequence: tokens of a text; None for 64 or as many as the model can place.
+        most_calls: of those that the items are; a long text is many, for a decoder.
         time_s: seconds of measuring for each format at one number of rows.
     """
 
@@ -36,4 +40,5 @@ class StudyRequest:
     labels: tuple[str, ...] = ()
     temperatures: tuple[float, ...] = TEMPERATURES
     sequence: int | None = None
+    most_calls: int = MOST_CALLS
     time_s: float = BUDGET_S

@@ -10,11 +10,11 @@ import onnx_ir as ir
 
 from console.progress import Progress
 from export.sources.captured import Values
-from export.study.calls import calls_of, of_size
+from export.study.calls import calls_of, of_size, spread
 from export.study.formats import Written, write_format
-from export.study.judge import Judge
+from export.study.judge import Judge, Tokens
 from export.study.machine import machine
-from export.study.request import StudyRequest
+from export.study.request import CALIBRATION_CALLS, StudyRequest
 from export.study.rows import Row, Timing
 from export.study.runs import OPTIONS, judged, timed
 from export.study.subject import Kind, Subject, subject
@@ -78,12 +78,13 @@ def study(request: StudyRequest, work: Path, bar: Progress) -> Study:
     model = subject(request.wanted, request.sequence, work / "source")
     frozen = model.frozen(model.batch)
     task = task_of(request, model, frozen)
-    calls = calls_of(model, request.items, task.classes, frozen)
+    whole = calls_of(model, request.items, task.classes, frozen)
+    calls = spread(whole, max(request.most_calls, len(request.items)))
     sizes = shapes(model, frozen)
     graphs = {ITEMS: frozen, **{f"rows{rows}": model.frozen(*size) for rows, size in sizes.items()}}
     runs = _runs(request, model, graphs)
     written = _write(request.formats, Workshop(graphs, runs, work / "workshop"), work, bar)
-    judge = judge_of(task, request, model.outputs(frozen))
+    judge = judge_of(task, request, model.outputs(frozen), calls)
     bar.say("running the items")
     written = judged(written, calls, judge, bar)
     times: dict[int, dict[str, Timing]] = {}
@@ -103,7 +104,7 @@ def study(request: StudyRequest, work: Path, bar: Progress) -> Study:
         sequence=model.sequence,
         machine=machine(),
         rows=tuple(_row(one, judge, times) for one in written),
-        remarks=(*task.remarks, *_calibrated(request)),
+        remarks=(*task.remarks, *_chosen(judge, len(calls), len(whole)), *_calibrated(request)),
     )
 
 
@@ -111,7 +112,7 @@ def _runs(request: StudyRequest, model: Subject, graphs: Mapping[str, ir.Model])
     """What each graph is calibrated with: every item, and for graphs of other sizes one call filled with them."""
     if not any(variant.calibrates for variant in request.formats):
         return {}
-    calls = calls_of(model, request.calibration, None, graphs[ITEMS])
+    calls = spread(calls_of(model, request.calibration, None, graphs[ITEMS]), CALIBRATION_CALLS)
     filled = {name: [of_size(model, calls, graph)] for name, graph in graphs.items()}
     return {**filled, ITEMS: [call.feeds for call in calls]}
 
@@ -131,6 +132,14 @@ def _row(one: Written, judge: Judge, times: Mapping[int, Mapping[str, Timing]]) 
         return one.row
     name = one.row.format
     return replace(one.row, quality=judge.of(name), times={rows: found[name] for rows, found in times.items()})
+
+
+def _chosen(judge: Judge, calls: int, whole: int) -> list[str]:
+    """What of the data was left out, since it would have taken too long."""
+    told = [f"{calls} of {whole} windows of the texts were judged, evenly"] if calls < whole else []
+    if isinstance(judge, Tokens) and judge.every > 1:
+        told.append(f"at temperatures, one in {judge.every} of the next tokens was compared")
+    return told
 
 
 def _calibrated(request: StudyRequest) -> list[str]:

@@ -9,6 +9,7 @@ import numpy as np
 import onnx_ir as ir
 from numpy.typing import NDArray
 
+from export.study.calls import Call
 from export.study.classes import names_of, positions_of
 from export.study.data import Items
 from export.study.judge import Classes, Features, Judge, Tokens
@@ -63,11 +64,11 @@ def _probed(items: Items, output: str) -> Task:
     return Task("features", output, classes, (remark,))
 
 
-def judge_of(task: Task, request: StudyRequest, outputs: Sequence[str]) -> Judge:
-    """Who asks it, of all formats."""
+def judge_of(task: Task, request: StudyRequest, outputs: Sequence[str], calls: Sequence[Call]) -> Judge:
+    """Who asks it, of all formats and calls."""
     names = [variant.name for variant in request.formats]
     if task.kind == "decoder":
-        return Tokens(names, request.temperatures)
+        return Tokens(names, request.temperatures, sum(len(call.targets) for call in calls))
     if task.kind == "classes":
         return Classes(names, task.output)
     return NearestMean(names, outputs, task.output) if task.output else Features(names, outputs)

@@ -12,7 +12,7 @@ import torch
 
 from console.errors import BadData, UnsupportedModel, UsageError
 from export.prepare import Wanted
-from export.study.calls import calls_of
+from export.study.calls import calls_of, spread
 from export.study.data import read_items
 from export.study.study import Study
 from export.study.subject import Subject, subject
@@ -147,6 +147,15 @@ def test_tokens_may_come_as_arrays(model: Subject, gpt2: Path, tmp_path: Path) -
         np.testing.assert_array_equal(first.targets, second.targets)
         for name, array in first.feeds.items():
             np.testing.assert_array_equal(array, second.feeds[name])
+
+
+def test_long_texts_are_judged_at_even_distances(model: Subject, tmp_path: Path) -> None:
+    """Of many windows as many as are wanted, the first among them; fewer are all."""
+    calls = calls_of(model, read_items(lines(tmp_path, " ".join(TEXTS[:1] * 9))), None, model.frozen(1))
+    assert len(calls) > 12
+    chosen = spread(calls, 4)
+    assert [id(one) for one in chosen] == [id(calls[len(calls) * i // 4]) for i in range(4)]
+    assert [id(one) for one in spread(chosen, 5)] == [id(one) for one in chosen]
 
 
 def test_data_without_a_next_token_is_refused(model: Subject, tmp_path: Path) -> None:
