@@ -18,7 +18,7 @@ from devices.profile import names as profile_names
 from devices.stages import Objective, Station
 from export.activations.methods import METHODS
 from export.formats.grid import SCALES, Grid
-from export.formats.registry import ACTIVATIONS, FORMATS, QUANTS
+from export.formats.registry import ACTIVATIONS, AUTO, FORMATS, QUANTS
 from export.given import Given, given_by, overruled
 from wire.record import NAME
 
@@ -199,9 +199,11 @@ def check_calibration(options: argparse.Namespace, chosen: Fleet) -> None:
             f"expected --calibration FILE for int8-static on {', '.join(static)}, found none; give items like those "
             "that the model will see, or take int8-dynamic"
         )
-    if options.calibration is not None and not any(board.quant in ACTIVATIONS for board in chosen.everyone):
+    read = options.scales == "gptq" or any(board.quant in {AUTO, *ACTIVATIONS} for board in chosen.everyone)
+    if options.calibration is not None and not read:
         raise UsageError(
-            f"expected --calibration beside --quant {' or '.join(ACTIVATIONS)}, found another format; leave one out"
+            f"expected --calibration beside --quant {', '.join((AUTO, *ACTIVATIONS))} or --scales gptq, found another "
+            "format; leave one out"
         )
 
 

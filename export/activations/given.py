@@ -74,6 +74,16 @@ def activations_for(
     return Activations(folder, runs, "minmax" if given is None else given.method, seven_bits)
 
 
+def calibration_runs(prepared: Prepared, batch: int) -> list[Run] | None:
+    """Runs of the items that a user gave, as many as are chosen of them; None where nobody gave any.
+
+    Raises:
+        UsageError: the model is run in steps, or reads no texts.
+        BadData: the items do not fit the model.
+    """
+    return None if prepared.calibration is None else _runs(prepared, prepared.whole(batch), prepared.calibration.items)
+
+
 def _samples(prepared: Prepared, batch: int) -> list[Run]:
     """What is verified with; of a model that is run in steps the first, which begins with states of zeros."""
     runs = prepared.samples(batch, None)

@@ -10,6 +10,7 @@ import numpy as np
 import onnx_ir as ir
 from numpy.typing import NDArray
 
+from export.activations.given import calibration_runs
 from export.chain import Graph
 from export.edit import Edit, redirect
 from export.formats.layout import Layout
@@ -71,9 +72,10 @@ class Session:
     def __init__(self, prepared: Prepared, graph: Graph, batch: int, constants: Mapping[str, Array]) -> None:
         self.graph, self.judged, self.constants = graph, prepared.judged, constants
         pairs = [(pair.input, pair.output) for pair in prepared.captured.states]
-        samples = prepared.samples(batch, None)
-        if not pairs:
-            samples += [run for seed in SEEDS for run in prepared.samples(batch, seed)]
+        items = calibration_runs(prepared, batch)
+        samples: Sequence[Mapping[str, Array]] = prepared.samples(batch, None) if items is None else items
+        if not pairs and items is None:
+            samples = [*samples, *(run for seed in SEEDS for run in prepared.samples(batch, seed))]
         held: Mapping[str, Array] = prepared.states(batch)
         tables = prepared.taken(batch).exact()
         self.runs: list[dict[str, Array]] = []

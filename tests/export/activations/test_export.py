@@ -47,12 +47,14 @@ def test_a_bundle_of_integers(tmp_path: Path, capsys: pytest.CaptureFixture[str]
         (["--quant", "int8-static"], "expected --calibration FILE for int8-static on board, found none"),
         (
             ["--quant", "int8", "--calibration", "FILE"],
-            "expected --calibration beside --quant int8-dynamic or int8-static",
+            "expected --calibration beside --quant auto, int8-dynamic, int8-static or --scales gptq",
         ),
         (["--quant", "int8-static", "--calibration", "absent.npz"], "absent.npz"),
         (["--quant", "int8-static", "--calibration", "items.bin"], "expected --calibration as .txt"),
         (["--quant", "int8-static", "--calibration", "WRONG"], "x of the shape"),
         (["--quant", "int8-static", "--calibration", "TEXTS"], "expected --calibration as .npz"),
+        (["--quant", "auto", "--calibration", "WRONG"], "x of the shape"),
+        (["--quant", "int4", "--scales", "gptq", "--calibration", "TEXTS"], "expected --calibration as .npz"),
     ],
 )
 def test_bad_calibration_is_refused_in_words(more: list[str], said: str, tmp_path: Path) -> None:

@@ -11,6 +11,7 @@ import pytest
 
 from console.errors import UnsupportedModel, UsageError
 from devices.plan import Board
+from export.activations.given import Calibration
 from export.choice.assign import formats_of
 from export.choice.sensitivity import measure
 from export.formats.grid import Grid
@@ -18,6 +19,7 @@ from export.formats.registry import AUTO
 from export.formats.rewrite import quantize_weights
 from export.formats.stock import Stock
 from export.prepare import Prepared, Wanted, prepare
+from export.study.data import Items
 from export.write import write_graphs
 from tests.export.decoders import CONTEXT, tiny_gpt2
 from tests.export.runtime import run
@@ -106,6 +108,22 @@ def test_error_feedback_hears_the_layers(encoder: Prepared) -> None:
     found = measure(asking, ("int4",), asking.work or Path())
     better = [name for name in inputs if found[name]["int4"] < rounded[name]["int4"]]
     assert len(better) > 0.9 * len(inputs)
+
+
+def test_calibration_items_are_what_is_listened_to(encoder: Prepared, tmp_path: Path) -> None:
+    """Items that a user gives are fed instead of the model's own samples: other items, other errors."""
+    rng = np.random.default_rng(1)
+    found = []
+    for high in (5, 90):
+        ids = rng.integers(1, high, (12, 9))
+        items = Items(
+            arrays={"input_ids": ids, "attention_mask": np.ones_like(ids), "token_type_ids": np.zeros_like(ids)}
+        )
+        asking = Prepared(**{**vars(encoder), "calibration": Calibration(items), "errors": None})
+        found.append(measure(asking, ("int8",), tmp_path))
+    table = "embeddings.word_embeddings.weight"
+    assert found[0].keys() == found[1].keys()
+    assert found[0][table]["int8"] != found[1][table]["int8"]
 
 
 def test_what_is_kept(encoder: Prepared) -> None:
