@@ -63,7 +63,7 @@ def build(
     for segment, own in zip(segments, formats, strict=True):
         exact = _exact(segment, segment is segments[-1], mode, serve)
         pieces.append(_piece(exact, segment, own, stock, activations))
-        if activations is not None:
+        if activations is not None and segment is not segments[-1]:
             activations.pass_on(segment.model)
     return pieces
 

@@ -16,6 +16,7 @@ from export.values import in_memory, is_weight
 from export.write import INLINE_BYTES, write_graphs
 from quant.loss import error
 
+SENT = "float.onnx"
 HIDDEN = "left.as.it.is"
 # protobuf, which the tools hold a whole graph in, knows no larger message
 LARGEST_BYTES = 2**31 - 2**24
@@ -47,7 +48,7 @@ def send(model: ir.Model, work: Path, held: Collection[str] | None = None) -> Pa
             f"{total / 2**30:.1f} GiB; take --quant int8, which reads one weight at a time"
         )
     write_graphs({"float": sent}, work, "float.bin")
-    return work / "float.onnx"
+    return work / SENT
 
 
 def _size(value: ir.Value) -> int:

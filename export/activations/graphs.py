@@ -3,21 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
+import numpy as np
 import onnx_ir as ir
 from numpy.typing import NDArray
 
 from export.activations.calibrate import loaded, required
+from export.activations.carry import SENT, receive, send
 from export.activations.dynamic import dynamic
 from export.activations.methods import Method
 from export.activations.spare import MOST, lost
 from export.activations.static import FORMAT as STATIC
 from export.activations.static import static
 from export.activations.tools import Run
+from export.apart import apart
 from export.formats.registry import ACTIVATIONS
 from export.formats.report import WeightReport
 from export.formats.rewrite import Formats, asked_for, weights_of
@@ -48,6 +52,8 @@ class Activations:
     def rewrite(self, model: ir.Model, formats: Formats) -> tuple[ir.Model, list[WeightReport]]:
         """A graph with those of its weights that are asked for; the graph itself where it has slots, or none are.
 
+        The work is done in a child process, which reads the weights and runs the float graph.
+
         Raises:
             BadData: runs do not fit the graph, or there are none for "int8-static".
             UnsupportedModel: a weight holds NaN or infinity, or a tool gives up.
@@ -55,38 +61,47 @@ class Activations:
         reports: list[WeightReport] = []
         for fmt in ACTIVATIONS if not has_slots(model) else ():
             names = [weight.name for weight in weights_of(model) if asked_for(weight, formats) == fmt]
-            read = required(model)
-            runs = [{name: run[name] for name in read if name in run} for run in self._values]
-            spared = self._spared(model, names, runs, fixed=fmt == STATIC)
-            reports += spared
-            names = [name for name in names if name not in {report.name for report in spared}]
             if not names:
                 continue
-            if fmt == STATIC:
-                model, made = static(model, names, runs, self.method, self.work, reduce=self.reduce)
-            else:
-                model, made = dynamic(model, names, self.work, reduce=self.reduce)
-            reports += made
+            with TemporaryDirectory(dir=self.work) as folder:
+                made = apart(partial(self._made, model, names, fmt, Path(folder)))
+                model = receive(Path(folder) / SENT, model)
+            reports += [WeightReport(**report) for report in made]
         return model, reports
 
-    def _spared(self, model: ir.Model, names: Sequence[str], runs: Sequence[Run], *, fixed: bool) -> list[WeightReport]:
-        """What is left to float activations because rounding them costs too much."""
-        found = lost(model, names, runs, self.work, fixed=fixed) if runs and names else {}
+    def _made(self, model: ir.Model, names: Sequence[str], fmt: str, folder: Path) -> list[dict[str, Any]]:
+        """Write the graph as one of the tools makes it; its reports."""
+        read = required(model)
+        runs = [{name: run[name] for name in read if name in run} for run in self._values]
+        costs = lost(model, names, runs, folder, fixed=fmt == STATIC) if runs else {}
+        spared = {name: cost for name, cost in costs.items() if cost > MOST}
+        left = [name for name in names if name not in spared]
+        made: tuple[ir.Model, list[WeightReport]] = model, []
+        if left and fmt == STATIC:
+            made = static(model, left, runs, self.method, folder, reduce=self.reduce)
+        elif left:
+            made = dynamic(model, left, folder, reduce=self.reduce)
+        send(made[0], folder, [name for name in made[0].graph.initializers if name not in model.graph.initializers])
         sizes = {weight.name: weight.nbytes for weight in weights_of(model)}
-        return [
-            WeightReport(name, "fp32", sizes[name], sizes[name], reason=f"rounding its input loses {loss:.1%}")
-            for name, loss in found.items()
-            if loss > MOST
-        ]
+        words = {name: f"rounding its input loses {cost:.1%}" for name, cost in spared.items()}
+        kept = [WeightReport(name, "fp32", sizes[name], sizes[name], reason=why) for name, why in words.items()]
+        return [asdict(report) for report in (*kept, *made[1])]
 
     def pass_on(self, exact: ir.Model) -> None:
         """Run a segment's float graph, so that the segments behind it know what they are fed."""
-        if not self._values:
-            return
-        with TemporaryDirectory(dir=self.work) as folder:
-            graph = loaded(exact, Path(folder))
-        for values in self._values:
-            values.update(graph(values))
+        if self._values:
+            with TemporaryDirectory(dir=self.work) as folder:
+                files = [Path(folder) / f"{number}.npz" for number in range(len(self._values))]
+                apart(partial(self._ran, exact, Path(folder), files))
+                for values, path in zip(self._values, files, strict=True):
+                    with np.load(path) as file:
+                        values.update({name: file[name] for name in file.files})
+
+    def _ran(self, exact: ir.Model, folder: Path, files: Sequence[Path]) -> None:
+        graph = loaded(exact, folder)
+        for values, path in zip(self._values, files, strict=True):
+            arrays: dict[str, Any] = graph(values)
+            np.savez(path, **arrays)
 
 
 def merged(tools: Sequence[WeightReport], others: Sequence[WeightReport]) -> list[WeightReport]:
