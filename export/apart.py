@@ -24,12 +24,16 @@ GRACE_S = 2.0  # for a child to end its own processes
 def apart(work: Callable[[], Any], limit_s: float = LIMIT_S) -> Any:
     """Call a function in a forked child and return what it returned; it must be JSON.
 
+    In such a child it is called as it is: its memory is not the exporter's already.
+
     Raises:
         EdgequiltError: the one that the function raised.
         StorageError: it could not read or write a file.
         VerificationError: the child ended without an answer (it was killed, or crashed), or took longer than
             `limit_s`.
     """
+    if multiprocessing.current_process().daemon:
+        return work()
     fork = multiprocessing.get_context("fork")
     receiver, sender = fork.Pipe(duplex=False)
     child = fork.Process(target=_child, args=(work, sender), daemon=True)

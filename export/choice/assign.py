@@ -22,7 +22,7 @@ from export.choice.within import CANDIDATES, LEVEL, Weighed, by_segment, product
 from export.cost import is_restored
 from export.formats.broken import is_right
 from export.formats.grid import Grid
-from export.formats.registry import AUTO, STORED
+from export.formats.registry import ACTIVATIONS, AUTO, STORED
 from export.formats.rewrite import Formats, Weight, decide, weights_of
 
 if TYPE_CHECKING:
@@ -181,5 +181,5 @@ def _speeds(prepared: Prepared, board: Board, batch: int, formats: set[str]) -> 
     rows = Counter(products_of(prepared.frozen(batch))).most_common(1)
     if not rows:
         return f"formats on {board.name}: no products"
-    told = [sentence(f, rows[0][0], board.cpu, LEVEL) for f in STORED if f in formats]
+    told = [sentence(f, rows[0][0], board.cpu, LEVEL) for f in (*STORED, *ACTIVATIONS) if f in formats]
     return f"formats on {board.name}: {', '.join(told) or 'fp32'}"
