@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from console.errors import BadData, UnsupportedModel, UsageError, join
 from export.activations.tools import Run
+from export.apart import apart
 from export.chain import Graph
 from export.gradient.dims import shape_of
 from export.write import write_graphs
@@ -30,7 +31,7 @@ ITEMS_AT_ONCE = 8  # where the graph leaves the number open
 
 
 def choose(model: ir.Model, candidates: Mapping[str, Array], count: int) -> list[int]:
-    """The items to calibrate with, the most telling first.
+    """The items to calibrate with, the most telling first; the graph is run in a child process.
 
     Args:
         model: a float graph without slots, all of a model or its first part; it is run over all candidates.
@@ -45,6 +46,10 @@ def choose(model: ir.Model, candidates: Mapping[str, Array], count: int) -> list
     if count < 1:
         raise UsageError(f"expected to choose at least 1 calibration item, found {count}")
     items = check_candidates(model, candidates)
+    return list(apart(lambda: _chosen(model, candidates, items, count)))
+
+
+def _chosen(model: ir.Model, candidates: Mapping[str, Array], items: int, count: int) -> list[int]:
     with TemporaryDirectory() as folder:
         graph = loaded(model, Path(folder))
     name = _telling(model)

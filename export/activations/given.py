@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,7 +16,6 @@ from export import feeds
 from export.activations.calibrate import choose, required, runs_of
 from export.activations.methods import Method
 from export.activations.tools import Run
-from export.apart import apart
 from export.formats.registry import ACTIVATIONS
 from export.gradient.dims import shape_of
 from export.study.data import Items, read_items
@@ -101,7 +99,7 @@ def _runs(prepared: Prepared, whole: ir.Model, items: Items) -> list[Run]:
         )
     items = items.spread(CANDIDATES)
     found = _encoded(prepared, whole, items.texts) if items.texts else items.arrays
-    return runs_of(whole, found, apart(partial(choose, whole, found, ITEMS)))
+    return runs_of(whole, found, choose(whole, found, ITEMS))
 
 
 def _encoded(prepared: Prepared, whole: ir.Model, texts: Sequence[str]) -> Mapping[str, NDArray[Any]]:
