@@ -4,7 +4,7 @@ No option is best for every graph: priority order halves the peak of one and rai
 graph is tried with each of them, and the best one whose numbers are right is recorded beside it.
 
 Weights are not packed at load, so that those in float stay mapped from their file. Of few bits they have to be packed:
-unpacked, MatMulNBits restores the whole weight at every run, 10 to 60 times slower. MatMulInteger packs its weight at
+unpacked, MatMulNBits restores the whole weight at every run, 10 to 60 times slower. Products of integers pack theirs at
 every run then, which takes a quarter of the time of an encoder with 16 tokens and saves nothing at the peak.
 """
 

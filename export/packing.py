@@ -23,9 +23,9 @@ ALIGNMENT_BYTES = 64
 DEQUANTIZED_COLUMNS = 32  # restored at a time, for products of several rows
 MICROSOFT = "com.microsoft"
 INTEGER_ROWS = 4  # a packed integer weight is a whole number of so many rows, and has a sum per column
-INTEGER = ("", "MatMulInteger")
+INTEGERS = {("", "MatMulInteger"): 1, (MICROSOFT, "MatMulIntegerToFloat"): 1}
 PLACES = {
-    INTEGER: 1,
+    **INTEGERS,
     ("", "MatMul"): 1,
     ("", "Gemm"): 1,
     (MICROSOFT, "FusedMatMul"): 1,
@@ -95,7 +95,7 @@ def is_nbits(node: ir.Node) -> bool:
 
 def is_integer(node: ir.Node) -> bool:
     """Whether a node multiplies rounded activations by integers."""
-    return (node.domain, node.op_type) == INTEGER
+    return (node.domain, node.op_type) in INTEGERS
 
 
 def packs_bits(node: ir.Node) -> bool:

@@ -56,7 +56,7 @@ def floats(op_type: str, **attributes: Any) -> Callable[[Made, ir.Value, str, in
 
 
 def integers(made: Made, x: ir.Value, name: str, width: int) -> ir.Value:
-    """A product of activations that are rounded, as onnxruntime's dynamic quantization writes it."""
+    """A product of activations that are rounded, as graphs with dynamic scales have it."""
     weight = made.held(f"{name}.q", made.rng.integers(-127, 128, (width, width), np.int8))
     rows, kinds = [ROWS, width], (ir.DataType.UINT8, ir.DataType.FLOAT, ir.DataType.UINT8)
     outputs = [
@@ -64,12 +64,8 @@ def integers(made: Made, x: ir.Value, name: str, width: int) -> ir.Value:
     ]
     made.graph.append(ir.node("DynamicQuantizeLinear", [x], outputs=outputs, name=f"/{name}.round"))
     q, step, zero = outputs
-    summed = made.op("MatMulInteger", q, weight, zero, typed=ir.DataType.INT32)
-    scaled = made.op("Cast", summed, to=ir.DataType.FLOAT.value)
-    stepped = made.op("Mul", scaled, step)
-    for value in (summed, scaled, stepped):
-        value.shape = ir.Shape([ROWS, width])
-    return made.op("Mul", stepped, scales(made, f"{name}.s", width))
+    parts = weight, step, scales(made, f"{name}.s", width), zero
+    return made.op("MatMulIntegerToFloat", q, *parts, domain="com.microsoft")
 
 
 def drawn(made: Made, name: str, shape: tuple[int, ...]) -> ir.Value:
