@@ -9,6 +9,7 @@ import pytest
 
 from console.errors import BadData
 from export.activations.calibrate import runs_of
+from export.activations.dynamic import dynamic
 from export.activations.methods import METHODS, Method
 from export.activations.oracle import check
 from export.activations.static import static
@@ -117,12 +118,16 @@ def test_twice_the_same(tmp_path: Path) -> None:
 
 
 @pytest.mark.heavy
-def test_two_runtimes_compute_the_same_bits(tmp_path: Path) -> None:
+@pytest.mark.parametrize("way", ["static", "dynamic"])
+def test_two_runtimes_compute_the_same_bits(way: str, tmp_path: Path) -> None:
     """The oldest supported runtime computes what the installed one computes, bit by bit, on this processor."""
     if not FLOOR.exists():
         pytest.skip("the oldest supported runtime is not installed beside this one")
-    model, feeds = cnn(), {"x": pictures(seed=9)["x"][:BATCH]}
-    made, _ = static(model, CNN_WEIGHTS, calibrated(model), "minmax", work(tmp_path))
+    model, feeds, folder = cnn(), {"x": pictures(seed=9)["x"][:BATCH]}, work(tmp_path)
+    if way == "static":
+        made, _ = static(model, CNN_WEIGHTS, calibrated(model), "minmax", folder)
+    else:
+        made, _ = dynamic(model, CNN_WEIGHTS, folder)
     ir.save(made, tmp_path / "made.onnx")
     np.savez(tmp_path / "feeds.npz", x=feeds["x"])
     command = [str(FLOOR), "-c", RUNS, *(str(tmp_path / name) for name in ("made.onnx", "feeds.npz", "y.npy"))]
