@@ -38,6 +38,7 @@ class Case(ABC):
 
     judged_rows: ClassVar[int] = 16  # of the runs that accuracy is measured with
     measures: ClassVar[tuple[str, ...]] = ()
+    formats: ClassVar[tuple[str, ...]] = ()  # of ours that are tried besides, as after `--quant`
 
     def feeds(self, rows: int) -> Values:
         """One text of so many tokens, drawn."""

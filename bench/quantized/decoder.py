@@ -20,7 +20,7 @@ VOCABULARY, WIDTH, LAYERS, HEADS, CONTEXT = 4096, 512, 8, 8, 128
 BATCH, LENGTH, RATE = 8, 64, 1e-3
 WINDOWS = 16  # of 128 tokens, to judge by
 LOG = logging.getLogger("bench")
-SLACK = 1.01  # of perplexity
+SLACK, SAME = 1.01, 0.01  # of perplexity, as a factor; of agreement
 END = 0
 
 
@@ -58,8 +58,9 @@ class Decoder(Case):
         return {"perplexity": perplexity, "agreement": float(np.mean(same))}
 
     def as_good(self, ours: dict[str, float], theirs: dict[str, float]) -> bool:
-        """At most a hundredth more perplexity."""
-        return ours["perplexity"] <= SLACK * theirs["perplexity"]
+        """At most a hundredth more perplexity, and a hundredth of tokens more that change."""
+        same = ours["agreement"] >= theirs["agreement"] - SAME
+        return same and ours["perplexity"] <= SLACK * theirs["perplexity"]
 
 
 def make_decoder(texts: Texts, steps: int, work: Path, kept: Path, run_of: Any) -> Decoder:

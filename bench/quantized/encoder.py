@@ -30,6 +30,7 @@ class Encoder(Case):
 
     judged_rows: ClassVar[int] = TOKENS
     measures: ClassVar[tuple[str, ...]] = ("accuracy",)
+    formats: ClassVar[tuple[str, ...]] = ("int8-dynamic --keep *word_embeddings*=int4",)
 
     def module(self, folder: Path) -> Any:
         """The torch model."""

@@ -29,7 +29,7 @@ def made_by_all(case: Case, formats: tuple[str, ...], work: Path) -> Iterator[Ma
     """Everybody's in turn; what fails says why."""
     makers: list[tuple[str, Callable[[], Variant]]] = [
         ("original", lambda: _onnx("original", case, case.graph)),
-        *((f"ours {fmt}", lambda fmt=fmt: _ours(case, fmt, work)) for fmt in formats),
+        *((f"ours {fmt}", lambda fmt=fmt: _ours(case, fmt, work)) for fmt in (*formats, *case.formats)),
         ("onnxruntime dynamic", lambda: _dynamic(case, work)),
         ("onnxruntime 4 bits", lambda: _four_bits(case, work)),
         ("optimum dynamic", lambda: _optimum(case, work)),
