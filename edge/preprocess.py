@@ -49,6 +49,6 @@ def preprocessor(bundle: Bundle, frugal: bool) -> Preprocessor:
         from edge.text import Texts
 
         return Texts(bundle.folder, manifest.preprocess, manifest.inputs, frugal)
-    from edge.image import Images
+    from wire.image import Images
 
     return Images(manifest.preprocess, manifest.inputs)

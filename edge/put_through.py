@@ -86,7 +86,7 @@ def _samples(steps: Steps, options: argparse.Namespace) -> Values:
         return texts.prepare([options.prompt], manifest.buckets[0]).take([0])
     pictures = [path for path in options.input if path.suffix.lower() in PICTURES]
     if kind == "image" and pictures:
-        from edge.image import Images
+        from wire.image import Images
 
         return dict(Images(manifest.preprocess, steps.inputs).tensors(pictures))
     return read_all(options.input)

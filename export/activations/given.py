@@ -18,6 +18,7 @@ from export.activations.methods import Method
 from export.activations.tools import Run
 from export.formats.registry import ACTIVATIONS
 from export.gradient.dims import shape_of
+from export.pictures import opened
 from export.study.data import Items, read_items
 
 if TYPE_CHECKING:
@@ -98,7 +99,8 @@ def _runs(prepared: Prepared, whole: ir.Model, items: Items) -> list[Run]:
             "take --quant int8-dynamic or int8 without one"
         )
     items = items.spread(CANDIDATES)
-    found = _encoded(prepared, whole, items.texts) if items.texts else items.arrays
+    given = opened(items.pictures, captured) if items.pictures else items.arrays
+    found = _encoded(prepared, whole, items.texts) if items.texts else given
     return runs_of(whole, found, choose(whole, found, ITEMS))
 
 

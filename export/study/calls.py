@@ -1,4 +1,4 @@
-"""Items of a data file as calls of a graph: tokens by the model's own tokenizer, or arrays as they are."""
+"""Items of a data file as calls of a graph: tokens by the model's tokenizer, pictures as boards make them, arrays."""
 
 from __future__ import annotations
 
@@ -12,7 +12,9 @@ from numpy.typing import NDArray
 
 from console.errors import BadData, UsageError
 from export.drawn import fitted, zeros_of
+from export.feeds import encoded
 from export.gradient.dims import shape_of
+from export.pictures import opened
 from export.sample import check_sample
 from export.sources.captured import Values
 from export.study.data import Items
@@ -47,12 +49,12 @@ def calls_of(subject: Subject, items: Items, classes: NDArray[np.int64] | None, 
         frozen: the graph that is called.
 
     Raises:
-        UsageError: texts for a model that reads none, or arrays where there has to be text.
+        UsageError: texts for a model that reads none, pictures for one that takes none.
         BadData: arrays do not fit, or no text has two tokens.
     """
     if subject.is_decoder:
         return _windows(subject, items, frozen)
-    feeds = _encoded(subject, items) if items.texts else items.arrays
+    feeds = _fed(subject, items)
     if not items.texts:
         check_sample(feeds, frozen.graph, tuple(pair.input for pair in subject.captured.states))
         _refuse_absent(subject, feeds, frozen)
@@ -108,18 +110,18 @@ def _tokenizer(subject: Subject) -> Any:
     return Tokenizer.from_file(str(files[0]))
 
 
-def _encoded(subject: Subject, items: Items) -> Values:
+def _fed(subject: Subject, items: Items) -> Values:
+    """Arrays of all items by input."""
+    if items.pictures:
+        return opened(items.pictures, subject.captured)
+    if not items.texts:
+        return items.arrays
     if subject.sequence is None or subject.captured.modality != "text":
         raise UsageError(
             f"expected --data as .npz with an array per input for {subject.captured.name}, which reads no text, "
             "found texts"
         )
-    tokenizer = _tokenizer(subject)
-    tokenizer.enable_truncation(subject.sequence)
-    tokenizer.enable_padding(length=subject.sequence, pad_id=subject.captured.preprocess.parameters["pad_id"])
-    encoded = tokenizer.encode_batch(list(items.texts))
-    ids, mask = (np.array([getattr(e, part) for e in encoded], np.int64) for part in ("ids", "attention_mask"))
-    return {"input_ids": ids, "attention_mask": mask, "token_type_ids": np.zeros_like(ids)}
+    return encoded(items.texts, subject.sequence, subject.captured.preprocess)
 
 
 def _refuse_absent(subject: Subject, given: Values, frozen: ir.Model) -> None:
@@ -157,9 +159,10 @@ def _token_rows(subject: Subject, items: Items) -> list[list[int]]:
     if items.texts:
         return [encoding.ids for encoding in _tokenizer(subject).encode_batch(list(items.texts))]
     ids = items.arrays.get("input_ids")
+    found = ", ".join(f"{n} {list(a.shape)}" for n, a in items.arrays.items()) or "pictures"
     if ids is None or ids.ndim != 2 or ids.dtype.kind not in "iu" or set(items.arrays) - {"input_ids"}:
         raise BadData(
             f"expected texts, or an .npz file with input_ids [texts, tokens] alone, for {subject.captured.name}, "
-            f"found {', '.join(f'{n} {list(a.shape)}' for n, a in items.arrays.items())}"
+            f"found {found}"
         )
     return [[int(token) for token in row] for row in ids]

@@ -1,17 +1,14 @@
-"""What formats are tried on: texts or arrays from a file, with or without labels. The one door for `--data`.
+"""What formats are tried on: texts, pictures or arrays from a file, with or without labels. The one door for `--data`.
 
 .txt     a text per line
-.jsonl   an object per line, with a text "text" and, in all lines or in none, a "label" (a text or an integer)
-.csv     a header with `text` and perhaps `label`; .tsv the same with tabs
+.jsonl   an object per line, with a text "text" or the path of a picture "image" (seen from the file) and, in all
+         lines or in none, a "label" (a text or an integer)
+.csv     a header with `text` or `image` and perhaps `label`; .tsv the same with tabs
 .npz     an array per input of the model, first dimension the items, and perhaps `labels` (integers or texts)
 """
 
 from __future__ import annotations
 
-import csv
-import io
-import json
-from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -21,28 +18,28 @@ from numpy.typing import NDArray
 
 from console.errors import BadData, UsageError, join
 from export.sample import read_sample
+from export.study.lines import READERS, Line
 from wire.files import read_bytes
 
 LABELS = "labels"
 LIMIT_BYTES = 1 << 30
-LONGEST_FIELD = 1 << 24
-
-Line = tuple[int, "str | None", "str | None", str]  # number, text, label, problem
 
 
 @dataclass(frozen=True)
 class Items:
-    """Texts, or arrays by the name of an input, with labels for all of them or for none.
+    """Texts, pictures, or arrays by the name of an input, with labels for all of them or for none.
 
     Attributes:
-        texts: empty where there are arrays.
-        arrays: [items, ...] each; empty where there are texts.
+        texts: empty where there is something else.
+        pictures: files; empty where there is something else.
+        arrays: [items, ...] each; empty where there is something else.
         labels: as written in the file; empty without any.
         places: where each item stands, for people.
         total: how many the file holds, of which these may be some.
     """
 
     texts: tuple[str, ...] = ()
+    pictures: tuple[Path, ...] = ()
     arrays: dict[str, NDArray[Any]] = field(default_factory=dict)
     labels: tuple[str, ...] = ()
     places: tuple[str, ...] = ()
@@ -65,6 +62,7 @@ class Items:
         return replace(
             self,
             texts=tuple(self.texts[i] for i in chosen if self.texts),
+            pictures=tuple(self.pictures[i] for i in chosen if self.pictures),
             arrays={name: array[chosen] for name, array in self.arrays.items()},
             labels=tuple(self.labels[i] for i in chosen if self.labels),
             places=tuple(self.places[i] for i in chosen),
@@ -85,15 +83,9 @@ def read_items(path: Path, option: str = "--data") -> Items:
     """
     if path.suffix == ".npz":
         return _arrays(path)
-    readers: dict[str, Callable[[str], Iterator[Line]]] = {
-        ".txt": _lines,
-        ".jsonl": _objects,
-        ".csv": lambda text: _table(text, ","),
-        ".tsv": lambda text: _table(text, "\t"),
-    }
-    if path.suffix not in readers:
+    if path.suffix not in READERS:
         raise UsageError(f"expected {option} as .txt, .jsonl, .csv, .tsv or .npz, found {path}; rename or convert it")
-    return _texts(path, list(readers[path.suffix](_decoded(path))))
+    return _written(path, list(READERS[path.suffix](_decoded(path))))
 
 
 def _decoded(path: Path) -> str:
@@ -103,80 +95,26 @@ def _decoded(path: Path) -> str:
         raise BadData(f"expected UTF-8 text in {path}, found other bytes ({error.reason}); save it as UTF-8") from error
 
 
-def _texts(path: Path, lines: list[Line]) -> Items:
-    labelled = [label is not None for _, _, label, problem in lines if not problem]
-    problems = [f"line {number}: {problem}" for number, _, _, problem in lines if problem]
-    if any(labelled) and not all(labelled):
-        problems += [f"line {n}: no label" for n, _, label, problem in lines if not problem and label is None]
+def _written(path: Path, found: list[Line]) -> Items:
+    sound = [line for line in found if not line.problem]
+    problems = [f"line {line.number}: {line.problem}" for line in found if line.problem]
+    if any(line.label is not None for line in sound):
+        problems += [f"line {line.number}: no label" for line in sound if line.label is None]
+    if any(line.text for line in sound):
+        problems += [f"line {line.number}: a picture among texts" for line in sound if line.image]
     if problems:
-        raise BadData(f"expected a text, and in all lines or none a label, in {path}, found {join(problems)}")
-    if not lines:
+        raise BadData(
+            f"expected a text or a picture, and in all lines or none a label, in {path}, found {join(problems)}"
+        )
+    if not found:
         raise BadData(f"expected at least one text in {path}, found none; add some lines")
     return Items(
-        texts=tuple(text for _, text, _, _ in lines if text is not None),
-        labels=tuple(label for _, _, label, _ in lines if label is not None),
-        places=tuple(f"line {number}" for number, _, _, _ in lines),
-        total=len(lines),
+        texts=tuple(line.text for line in found if line.text),
+        pictures=tuple(path.parent / line.image for line in found if line.image),
+        labels=tuple(line.label for line in found if line.label is not None),
+        places=tuple(f"line {line.number}" for line in found),
+        total=len(found),
     )
-
-
-def _lines(text: str) -> Iterator[Line]:
-    # not splitlines: a form feed or U+2028 inside a text ends no line of a file
-    for number, line in enumerate(io.StringIO(text), 1):
-        if line.strip():
-            yield number, line.strip(), None, ""
-
-
-def _objects(text: str) -> Iterator[Line]:
-    for number, line in enumerate(io.StringIO(text), 1):
-        if not line.strip():
-            continue
-        try:
-            row = json.loads(line)
-        except (ValueError, RecursionError):
-            yield number, None, None, "not JSON"
-            continue
-        if not isinstance(row, dict):
-            yield number, None, None, "not a JSON object"
-        else:
-            yield _row(number, row.get("text"), row.get("label"))
-
-
-def _table(text: str, delimiter: str) -> Iterator[Line]:
-    csv.field_size_limit(LONGEST_FIELD)
-    reader = csv.reader(io.StringIO(text), delimiter=delimiter)
-    try:
-        header = [name.strip() for name in next(reader, [])]
-        if "text" not in header:
-            yield 1, None, None, f"a header without a column 'text' ({', '.join(header[:4]) or 'empty'})"
-            return
-        at, label_at = header.index("text"), header.index("label") if "label" in header else None
-        for row in reader:
-            if not row:
-                continue
-            if len(row) != len(header):
-                yield reader.line_num, None, None, f"{len(row)} columns instead of {len(header)}"
-                continue
-            yield _row(reader.line_num, row[at], None if label_at is None else row[label_at])
-    except csv.Error as error:
-        yield reader.line_num, None, None, str(error)
-
-
-def _row(number: int, text: object, label: object) -> Line:
-    if not isinstance(text, str) or not text.strip():
-        return number, None, None, 'no text "text"'
-    if not _is_unicode(text) or not _is_unicode(label):
-        return number, None, None, "half a character (a lone surrogate)"
-    if label is None:
-        return number, text, None, ""
-    if isinstance(label, bool) or not isinstance(label, (str, int)) or label == "":
-        return number, None, None, "a label that is neither text nor an integer"
-    return number, text, str(label), ""
-
-
-def _is_unicode(text: object) -> bool:
-    """Whether it can be written as UTF-8: JSON can name halves of characters."""
-    return not any("\ud800" <= c <= "\udfff" for c in text) if isinstance(text, str) else True
 
 
 def _arrays(path: Path) -> Items:

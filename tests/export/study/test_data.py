@@ -35,15 +35,18 @@ def test_items_are_what_was_written(name: str, tmp_path: Path) -> None:
 
 WRONG: dict[str, tuple[str, bytes, str]] = {
     "nothing": ("a.txt", b" \n", "at least one text in .*, found none; add some lines"),
-    "no table": ("a.csv", b"", r"line 1: a header without a column 'text' \(empty\)"),
-    "a table of other things": ("a.csv", b"x,y\n1,2\n", r"line 1: a header without a column 'text' \(x, y\)"),
+    "no table": ("a.csv", b"", r"line 1: a header without a column 'text' or 'image' \(empty\)"),
+    "a table of other things": ("a.csv", b"x,y\n1,2\n", r"line 1: a header without a column .* \(x, y\)"),
+    "a picture among texts": ("a.jsonl", b'{"text": "a"}\n{"image": "b.png"}\n', "line 2: a picture among texts"),
+    "both": ("a.csv", b"text,image\na,b\n", "line 2: both a text and a picture"),
+    "no path": ("a.jsonl", b'{"image": "a\\u0000b"}', "line 1: no path"),
     "a header alone": ("a.csv", b"text\n", "found none"),
     "ragged": ("a.csv", b"text,label\na,b,c\nd,e\nf\n", "line 2: 3 columns instead of 2; line 4: 1 columns instead"),
     "bytes": ("a.txt", b"\xff\xfe", "UTF-8 text .* found other bytes"),
     "several": (
         "a.jsonl",
         b'[1]\nnot\n{"text": 3}\n{"text": "a", "label": 1.5}\n{"text": "b", "label": true}\n',
-        'line 1: not a JSON object; line 2: not JSON; line 3: no text "text"; line 4: a label .*; line 5: a label',
+        'line 1: not a JSON object; line 2: not JSON; line 3: no text "text" or path "image"; line 4: a label .*; line 5: a label',
     ),
     "half a character": ("a.jsonl", b'{"text": "\\ud800"}', "line 1: half a character"),
     "some labels": (
@@ -90,6 +93,14 @@ def test_arrays_that_do_not_fit_are_named(tmp_path: Path) -> None:
     np.savez(tmp_path / "b.npz", labels=np.zeros(3, np.int64))
     with pytest.raises(BadData, match="no array of an input"):
         read_items(tmp_path / "b.npz")
+
+
+def test_pictures_lie_beside_the_file(tmp_path: Path) -> None:
+    """Paths are seen from the file, as in a board's own data."""
+    (tmp_path / "a.jsonl").write_text('{"image": "p/1.png", "label": "x"}\n{"image": "/p/2.png", "label": "y"}')
+    found = read_items(tmp_path / "a.jsonl")
+    assert (found.pictures, found.labels) == ((tmp_path / "p" / "1.png", Path("/p/2.png")), ("x", "y"))
+    assert found.spread(1).pictures == (tmp_path / "p" / "1.png",)
 
 
 def test_a_limit_takes_items_from_everywhere(tmp_path: Path) -> None:

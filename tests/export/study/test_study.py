@@ -12,6 +12,7 @@ import onnxruntime as ort
 import pytest
 import torch
 from onnx import TensorProto, helper, numpy_helper
+from PIL import Image
 
 from console.errors import BadData, UnsupportedModel, UsageError, VerificationError
 from export.study.rows import Share
@@ -128,6 +129,17 @@ def test_an_encoder_is_judged_by_its_marked_tokens(bert_folder: Path, tmp_path: 
     ]
     assert found.rows[0].quality.accuracy == Share(sum(right), len(asked))
     assert found.remarks[0].startswith("accuracy is that of the nearest class mean")
+
+
+def test_pictures_are_studied(vit_folder: Path, tmp_path: Path) -> None:
+    """From files beside the rows; calls of one picture, since each has several rows in a product."""
+    for i in range(3):
+        pixels = np.random.default_rng(i).integers(0, 256, (20, 20, 3), dtype=np.uint8)
+        Image.fromarray(pixels).save(tmp_path / f"{i}.png")
+    data = lines(tmp_path, *[json.dumps({"image": f"{i}.png"}) for i in range(3)], name="d.jsonl")
+    found = studied(vit_folder, data, tmp_path / "w", "int8", "feature-extraction")
+    assert (found.items, found.sequence) == (3, None)
+    assert 0.99 < (row(found, "int8").quality.least_cosine or 0.0) < 1.0
 
 
 def test_labels_that_say_nothing_are_remarked(tmp_path: Path) -> None:
