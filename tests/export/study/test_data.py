@@ -46,7 +46,7 @@ WRONG: dict[str, tuple[str, bytes, str]] = {
     "several": (
         "a.jsonl",
         b'[1]\nnot\n{"text": 3}\n{"text": "a", "label": 1.5}\n{"text": "b", "label": true}\n',
-        'line 1: not a JSON object; line 2: not JSON; line 3: no text "text" or path "image"; line 4: a label .*; line 5: a label',
+        'object; line 2: not JSON; line 3: no text "text" or path "image"; line 4: a label .*; line 5: a label',
     ),
     "half a character": ("a.jsonl", b'{"text": "\\ud800"}', "line 1: half a character"),
     "some labels": (
