@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from export.gradient.present import present
 from export.oracle.expected import Sample, convolution, looked_up, product, products, rounded_product, same
 from export.oracle.numbers import constant, numbers
-from export.oracle.restored import plain, restored
+from export.oracle.restored import is_float, plain, restored
 from export.oracle.stored import HALVES, INTEGERS, Stored, bnb4, nbits, number, optional, table
 
 MICROSOFT = "com.microsoft"
@@ -131,7 +131,7 @@ def _reader(node: ir.Node, position: int, weight: Stored) -> Claim | None:
     judge[MICROSOFT, "FusedMatMul"] = _product
     maker = judge.get((node.domain, node.op_type))
     batched = any(number(node, name) for name in ("transBatchA", "transBatchB"))
-    if maker is None or position != 1 or batched:
+    if maker is None or position != 1 or batched or len(weight.shape) < 2:
         return None
     needs = tuple(v for v in (node.inputs[0], optional(node, 2)) if v is not None)
     return Claim(node, weight, needs, node.outputs[0], maker(node, weight))
@@ -170,7 +170,7 @@ def _look_up(node: ir.Node) -> list[Claim]:
             break
         inside += [reader, *beside]
         top = reader
-    if top is node:
+    if top is node or not is_float(top.outputs[0]):
         return []
     weight = plain(present(node.inputs[0]))
     named = replace(weight, format=f"{weight.format} rows", nodes=tuple(inside))

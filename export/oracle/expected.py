@@ -90,9 +90,15 @@ def product(x: Array, y: Array, weight: Stored, turned: bool, alpha: float = 1.0
 def products(x: Array, y: Array, weight: Stored, turned: bool, alpha: float = 1.0) -> Sample:
     """y = alpha x W of matrices in a batch: x [..., B, M, K], y [..., B, M, N], weight [B, N, K] or [B, K, N].
 
-    Several batch axes count as one; x has all of them.
+    Several batch axes count as one; x may have fewer of them. Where y has other axes than the weight, its matrices
+    are repeated, and what is repeated is multiplied in one piece.
     """
     batch, inner = weight.shape[:-2], weight.shape[-2:]
+    x = np.broadcast_to(x, (*y.shape[:-2], *x.shape[-2:]))
+    if y.shape[-2 - len(batch) : -2] != batch:
+        x64, w = alpha * x.astype(np.float64), np.swapaxes(weight.whole(), -1, -2) if turned else weight.whole()
+        expected = x64 @ w
+        return Sample(y.astype(np.float64), expected, _allowed(expected, np.abs(x64) @ np.abs(w)))
     left, right = (array.reshape(-1, int(np.prod(batch)), *array.shape[-2:]) for array in (x, y))
     parts = []
     for position, place in enumerate(np.ndindex(*batch)):

@@ -26,7 +26,7 @@ Array = NDArray[Any]
 def restored(value: ir.Value) -> Stored | None:
     """What nodes make of a stored weight; None for any other value."""
     node = value.producer()
-    if node is None or node.domain:
+    if node is None or node.domain or not is_float(value):
         return None
     found = None
     if node.op_type == "Reshape":
@@ -36,6 +36,11 @@ def restored(value: ir.Value) -> Stored | None:
     elif node.op_type == "Cast" and (tensor := constant(node.inputs[0])) is not None and tensor.dtype in HALVES:
         found = plain(present(node.inputs[0]))
     return None if found is None else replace(found, nodes=tuple(dict.fromkeys(restoring(value))))
+
+
+def is_float(value: ir.Value) -> bool:
+    """Whether a value is float32, as far as the graph says: coarser arithmetic has bars of its own."""
+    return value.dtype in {None, ir.DataType.FLOAT}
 
 
 def plain(value: ir.Value) -> Stored:
@@ -90,10 +95,12 @@ def _kind(pairs: Array) -> Kind | None:
     return None
 
 
-def _linear(node: ir.Node) -> Stored:
+def _linear(node: ir.Node) -> Stored | None:
     """DequantizeLinear, opset 21: s and z are of one number, of an axis, or shaped as q but for the blocked axis."""
     q, s, z = (constant(optional(node, position)) for position in range(3))
     integers, scales = present(q).numpy(), present(s).numpy()
+    if not integers.ndim:
+        return None
     zeros = None if z is None else z.numpy()
     axis, block = number(node, "axis", 1) % max(integers.ndim, 1), number(node, "block_size")
 

@@ -95,7 +95,7 @@ def nbits(node: ir.Node) -> Stored | None:
 def bnb4(node: ir.Node) -> Stored | None:
     """The weight [N, K] of MatMulBnb4; its scales may be restored by other nodes."""
     codes, given = constant(node.inputs[1]), present(node.inputs[2])
-    if codes is None or not decided(given):
+    if codes is None or not decided(given) or not number(node, "transB", 1):
         return None
     n, k, block = (number(node, name) for name in ("N", "K", "block_size"))
     kind, scales = KINDS[number(node, "quant_type")], numbers(given).reshape(-1)

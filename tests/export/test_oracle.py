@@ -32,7 +32,7 @@ from export.oracle.fetched import fetch, groups
 from export.write import write_graphs
 from tests.conftest import ROOT
 from tests.export.activations.nets import cnn, mlp
-from tests.export.quantized import FORMS, Made, every_role, nbits, written
+from tests.export.quantized import FORMS, IN, OUT, Made, every_role, nbits, written
 
 Bytes = npt.NDArray[np.uint8]
 
@@ -208,6 +208,60 @@ def test_products_of_integers_are_judged_where_there_may_be_some(net: Callable[[
     assert (found.count, found.unjudged) == (len(weights), ())
     assert 0 < found.steps <= 0.5
     assert len(check_nodes(tmp_path / "g.onnx", feeds, PLAIN).unjudged) == len(weights)
+
+
+def weights_in_batches(made: Made, x_shape: tuple[int, ...], w_shape: tuple[int, ...]) -> ir.Value:
+    """x W of matrices that are stored in int8 with one scale."""
+    q = made.rng.integers(-127, 128, w_shape).astype(np.int8)
+    w = made.op("DequantizeLinear", made.held("w.q", q), made.held("w.s", np.array(0.02, np.float32)))
+    return made.op("MatMul", made.x(*x_shape), w)
+
+
+@pytest.mark.parametrize(
+    ("x_shape", "w_shape"),
+    [((5, 8), (3, 8, 6)), ((2, 3, 5, 8), (3, 8, 6)), ((4, 5, 8), (1, 8, 6)), ((2, 3, 5, 8), (2, 1, 8, 6))],
+)
+def test_matrices_in_batches_are_judged_however_they_are_repeated(
+    x_shape: tuple[int, ...], w_shape: tuple[int, ...], tmp_path: Path
+) -> None:
+    """Inputs with more, fewer or other batch axes than the weight; a wrong byte is found in each case."""
+    made = Made()
+    path = written(made, tmp_path, weights_in_batches(made, x_shape, w_shape))
+    assert check_nodes(path, made.feeds, PLAIN).count == 1
+
+    def change(data: Bytes) -> Bytes:
+        data[-9] ^= 0x88
+        return data
+
+    assert told(path, made.feeds, "w.q", change).misses().any()
+
+
+def strange_cast(made: Made) -> ir.Value:
+    """Stored bytes that are looked up and become truth values."""
+    held = made.held("w", np.arange(10, dtype=np.uint8))
+    found = made.op("Gather", held, made.indices(10), typed=ir.DataType.UINT8)
+    return made.op("Cast", found, to=int(ir.DataType.BOOL), typed=ir.DataType.BOOL)
+
+
+def half_product(made: Made) -> ir.Value:
+    """Arithmetic in float16."""
+    q = made.held("w.q", made.rng.integers(-127, 128, (IN, OUT)).astype(np.int8))
+    half = ir.DataType.FLOAT16
+    w = made.op("DequantizeLinear", q, made.held("w.s", np.array(0.01, np.float16)), typed=half)
+    return made.op("MatMul", made.fed("x", np.ones((2, IN), np.float16)), w, typed=half)
+
+
+def single_number(made: Made) -> ir.Value:
+    """One stored integer."""
+    s = made.held("w.s", np.array(0.5, np.float32))
+    return made.op("DequantizeLinear", made.held("w.q", np.array(3, np.int8)), s)
+
+
+@pytest.mark.parametrize("make", [strange_cast, half_product, single_number])
+def test_other_uses_of_stored_integers_are_no_claims(make: Callable[[Made], ir.Value], tmp_path: Path) -> None:
+    """What a model may bring itself, and what has coarser arithmetic than float32, is not judged, and not refused."""
+    made = Made()
+    assert check_nodes(written(made, tmp_path, make(made)), made.feeds, PLAIN).count == 0
 
 
 def test_what_is_fetched_together_is_bounded() -> None:
