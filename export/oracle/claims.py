@@ -64,7 +64,7 @@ def _claims_of(node: ir.Node) -> list[Claim]:
     """The claims that a stored weight at this node allows."""
     maker = MAKERS.get((node.domain, node.op_type))
     if maker is not None:
-        claim = maker(node)
+        claim = maker(node) if is_float(node.outputs[0]) else None
         return [] if claim is None else [claim]
     weight = restored(node.outputs[0]) if len(node.outputs) == 1 else None
     if weight is not None:

@@ -32,7 +32,7 @@ from export.oracle.fetched import fetch, groups
 from export.write import write_graphs
 from tests.conftest import ROOT
 from tests.export.activations.nets import cnn, mlp
-from tests.export.quantized import FORMS, IN, OUT, Made, every_role, nbits, written
+from tests.export.quantized import FORMS, IN, OUT, Made, bnb4, every_role, nbits, written
 
 Bytes = npt.NDArray[np.uint8]
 
@@ -262,6 +262,15 @@ def test_other_uses_of_stored_integers_are_no_claims(make: Callable[[Made], ir.V
     """What a model may bring itself, and what has coarser arithmetic than float32, is not judged, and not refused."""
     made = Made()
     assert check_nodes(written(made, tmp_path, make(made)), made.feeds, PLAIN).count == 0
+
+
+def test_blocks_of_other_arithmetic_are_no_claims() -> None:
+    """Float16 activations and codes of a weight [in, out] are not what the oracle knows."""
+    halves, turned = Made(), Made()
+    nbits(4, "", 0)(halves).dtype = ir.DataType.FLOAT16
+    present(bnb4("nf4")(turned).producer()).attributes["transB"] = ir.AttrInt64("transB", 0)
+    for made in (halves, turned):
+        assert claims(made.graph) == ([], list(made.graph))
 
 
 def test_what_is_fetched_together_is_bounded() -> None:
