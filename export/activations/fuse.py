@@ -1,7 +1,7 @@
 """What the tools leave as patterns becomes the operators that the runtime would put in their place.
 
-    DequantizeLinear(x), DequantizeLinear(W), MatMul          MatMulIntegerToFloat
-    MatMulInteger, Cast, Mul(s_x, s_W), Mul                   MatMulIntegerToFloat
+    DequantizeLinear(x), DequantizeLinear(W), MatMul, Add     MatMulIntegerToFloat
+    MatMulInteger, Cast, Mul(s_x, s_W), Mul, Add              MatMulIntegerToFloat
     DequantizeLinear(x, W, b), Conv, QuantizeLinear           QLinearConv
     DequantizeLinear, MaxPool or Reshape ..., QuantizeLinear  the same of uint8
     QuantizeLinear, DequantizeLinear, Add ...                 Add: the tool rounds x for all of its readers
@@ -14,13 +14,17 @@ predicted.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 import onnx_ir as ir
 from onnx_ir.passes.common import RemoveUnusedNodesPass, ShapeInferencePass
 
 from export.edit import Edit, redirect, replace
 from export.formats.layout import MICROSOFT
+from export.gradient.dims import shape_of
 from export.gradient.present import present
+from export.values import is_weight
 
 # they move numbers, or choose among them, and know uint8
 CARRIERS = frozenset({"MaxPool", "Reshape", "Flatten", "Squeeze", "Unsqueeze", "Transpose"})
@@ -80,9 +84,7 @@ def _parts(node: ir.Node) -> tuple[ir.Value, ir.Value, ir.Value]:
 
 def _product(graph: ir.Graph, node: ir.Node) -> None:
     (x, s_x, z_x), (w, s_w, z_w) = (_parts(present(_dequantized(node, index))) for index in (0, 1))
-    edit = Edit(graph, f"{node.name}/int8")
-    y = edit.op("MatMulIntegerToFloat", x, w, s_x, s_w, z_x, z_w, domain=MICROSOFT, like=node.outputs[0])
-    replace(node, edit, y)
+    _write(graph, node, f"{node.name}/int8", (x, w, s_x, s_w, z_x, z_w))
 
 
 def _dynamic_product(graph: ir.Graph, node: ir.Node) -> None:
@@ -91,9 +93,21 @@ def _dynamic_product(graph: ir.Graph, node: ir.Node) -> None:
     scales = next(value for value in last.inputs if value is not cast.outputs[0])
     s_x, s_w = present(present(scales).producer()).inputs
     x, w, z_x, z_w = node.inputs
-    edit = Edit(graph, str(node.name))
-    y = edit.op("MatMulIntegerToFloat", x, w, s_x, s_w, z_x, z_w, domain=MICROSOFT, like=last.outputs[0])
-    replace(last, edit, y)
+    _write(graph, last, str(node.name), (x, w, s_x, s_w, z_x, z_w))
+
+
+def _write(graph: ir.Graph, last: ir.Node, name: str, inputs: Sequence[ir.Value | None]) -> None:
+    """The product in the place of the node that ends it, with the bias that is added to it alone."""
+    columns = present(present(inputs[1]).const_value).shape[-1]
+    uses = [use.node for use in last.outputs[0].uses()]
+    bias = None
+    if len(uses) == 1 and uses[0].op_type == "Add" and not last.outputs[0].is_graph_output():
+        others = [value for value in uses[0].inputs if value is not None and value is not last.outputs[0]]
+        if len(others) == 1 and is_weight(others[0]) and list(shape_of(others[0]) or ()) == [columns]:
+            last, bias = uses[0], others[0]
+    edit = Edit(graph, name)
+    given = inputs if bias is None else (*inputs, bias)
+    replace(last, edit, edit.op("MatMulIntegerToFloat", *given, domain=MICROSOFT, like=last.outputs[0]))
 
 
 def only_reader(node: ir.Node) -> ir.Node:

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from console.errors import VerificationError
 from export.activations.fuse import entry
-from export.activations.integers import Quantized, multiply, quantize, quantize_dynamic, ties
+from export.activations.integers import multiply, quantize, quantize_dynamic, ties
 from export.activations.products import Product, products, roundings, steps_at
 from export.activations.saturation import saturates
 from export.chain import PLAIN, Graph
@@ -94,18 +94,29 @@ def check_product(product: Product, values: Mapping[str, Array]) -> float:
     """
     x, y = values[str(product.x.name)], values[str(product.y.name)]
     if product.x_steps is None:
-        return _check_dynamic(product, quantize_dynamic(x), y)
+        rounded_x = quantize_dynamic(x)
+        summed = multiply(rounded_x.q.astype(np.int64) - rounded_x.zero_point, product.w, product.window)
+        spare = multiply(rounded_x.tie.astype(np.int64), np.abs(product.w), product.window)
+        return _check_floats(product, y, summed, rounded_x.scale, spare)
     scale, zero_point = product.x_steps
     summed = multiply(x.astype(np.int64) - zero_point, product.w, product.window)
-    steps = np.float64(scale) * _along(product.scale, product, summed.ndim)
+    if product.y_steps is None:
+        return _check_floats(product, y, summed, scale, np.zeros(()))
     if product.bias is not None:
         summed += _along(product.bias, product, summed.ndim)
-    if product.y_steps is None:
-        return _check_sums(product.node, y.astype(np.float64) / steps, summed, np.zeros(()))
+    steps = np.float64(scale) * _along(product.scale, product, summed.ndim)
     y_scale, y_zero = product.y_steps
     rounded = summed * (steps / np.float64(y_scale))
     wanted = np.clip(np.rint(rounded) + y_zero, 0, 255)
     return _compare(product.node, y.astype(np.int64), wanted, ties(rounded))
+
+
+def _check_floats(product: Product, y: Array, summed: Array, x_scale: np.float32, spare: Array) -> float:
+    """Sums that come back as floats, some with a bias, which costs them digits where it is large."""
+    steps = np.float64(x_scale) * _along(product.scale, product, summed.ndim)
+    bias = np.zeros(()) if product.bias is None else product.bias.astype(np.float64)
+    found = (y.astype(np.float64) - bias) / steps
+    return _check_sums(product.node, found, summed, spare + ROUNDINGS * np.abs(bias / steps))
 
 
 def _along(of_channels: Array, product: Product, rank: int) -> NDArray[np.float64]:
@@ -114,13 +125,6 @@ def _along(of_channels: Array, product: Product, rank: int) -> NDArray[np.float6
     if numbers.size <= 1 or product.window is None:
         return numbers.reshape(()) if numbers.size == 1 else numbers
     return numbers.reshape([-1 if axis == 1 else 1 for axis in range(rank)])
-
-
-def _check_dynamic(product: Product, x: Quantized, y: Array) -> float:
-    summed = multiply(x.q.astype(np.int64) - x.zero_point, product.w, product.window)
-    steps = np.float64(x.scale) * _along(product.scale, product, summed.ndim)
-    spare = multiply(x.tie.astype(np.int64), np.abs(product.w), product.window)
-    return _check_sums(product.node, y.astype(np.float64) / steps, summed, spare)
 
 
 def _check_sums(node: ir.Node, found: Array, wanted: Array, spare: Array) -> float:

@@ -31,7 +31,7 @@ class Product:
         x_steps: scale of x and its zero point; None where they are found at run time.
         w: integers without their zero point.
         scale: of w, one or one for every output channel.
-        bias: int32 in steps of both scales; None where there is none.
+        bias: int32 in steps of both scales of a convolution, float of a product of matrices; None where there is none.
         y: its output, as float or as uint8.
         y_steps: scale and zero point of a uint8 output.
         window: of a convolution.
@@ -76,11 +76,12 @@ def _weight(node: ir.Node, index: int, zero_point: int, axis: int) -> Array:
 
 
 def _matrices(node: ir.Node) -> Product:
-    """x, W, scale of x, scale of W, zero point of x, zero point of W."""
+    """x, W, scale of x, scale of W, zero point of x, zero point of W, bias."""
     source = entry(node, 2).producer()
     steps = steps_at(node, 2, 4) if source is None else None
     x = entry(node, 0) if source is None else entry(source, 0)
-    return Product(node, x, steps, _weight(node, 1, 5, 1), _number(node, 3), None, node.outputs[0], None, None)
+    bias = _number(node, 6) if len(node.inputs) > 6 else None
+    return Product(node, x, steps, _weight(node, 1, 5, 1), _number(node, 3), bias, node.outputs[0], None, None)
 
 
 def _dynamic_convolution(node: ir.Node) -> Product:
