@@ -35,20 +35,34 @@ def send(model: ir.Model, work: Path, held: Collection[str] | None = None) -> Pa
         UnsupportedModel: more numbers than the tool can hold.
         StorageError: the folder cannot be written.
     """
+    check_size(model, held)
     sent = model.clone()
     if held is not None:
         for name, value in list(sent.graph.initializers.items()):
-            if name not in held and is_weight(value) and _size(value) > INLINE_BYTES:
+            if _is_left(name, value, held):
                 _become_input(sent.graph, value)
         _hide(sent.graph)
-    total = sum(_size(value) for value in sent.graph.initializers.values())
+    write_graphs({"float": sent}, work, "float.bin")
+    return work / SENT
+
+
+def check_size(model: ir.Model, held: Collection[str] | None = None) -> None:
+    """Refuse what no tool can hold, before anything is read; `held` as for `send`.
+
+    Raises:
+        UnsupportedModel: too many bytes.
+    """
+    stored = model.graph.initializers
+    total = sum(_size(value) for name, value in stored.items() if held is None or not _is_left(name, value, held))
     if total > LARGEST_BYTES:
         raise UnsupportedModel(
             f"expected at most {LARGEST_BYTES / 2**30:.1f} GiB of weights for onnxruntime's quantization, found "
             f"{total / 2**30:.1f} GiB; take --quant int8, which reads one weight at a time"
         )
-    write_graphs({"float": sent}, work, "float.bin")
-    return work / SENT
+
+
+def _is_left(name: str, value: ir.Value, held: Collection[str]) -> bool:
+    return name not in held and is_weight(value) and _size(value) > INLINE_BYTES
 
 
 def _size(value: ir.Value) -> int:

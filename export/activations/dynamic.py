@@ -17,7 +17,7 @@ from tempfile import TemporaryDirectory
 
 import onnx_ir as ir
 
-from export.activations.carry import receive, reports, send
+from export.activations.carry import check_size, receive, reports, send
 from export.activations.fuse import fuse
 from export.activations.readers import readers
 from export.activations.tools import dynamic_file
@@ -47,6 +47,7 @@ def dynamic(
         UnsupportedModel: a weight holds NaN or infinity, the model is too large for the tool, or the tool gives up.
         StorageError: the work folder cannot be written.
     """
+    check_size(model, weights)
     before = model.clone()
     found = readers(before, weights)
     after = before

@@ -14,7 +14,7 @@ import onnx_ir as ir
 from numpy.typing import NDArray
 
 from export.activations.calibrate import loaded, required
-from export.activations.carry import SENT, receive, send
+from export.activations.carry import SENT, check_size, receive, send
 from export.activations.dynamic import dynamic
 from export.activations.methods import Method
 from export.activations.spare import MOST, lost
@@ -71,6 +71,7 @@ class Activations:
 
     def _made(self, model: ir.Model, names: Sequence[str], fmt: str, folder: Path) -> list[dict[str, Any]]:
         """Write the graph as one of the tools makes it; its reports."""
+        check_size(model, names if fmt != STATIC else None)
         read = required(model)
         runs = [{name: run[name] for name in read if name in run} for run in self._values]
         costs = lost(model, names, runs, folder, fixed=fmt == STATIC) if runs else {}

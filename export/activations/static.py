@@ -19,7 +19,7 @@ import onnx_ir as ir
 
 from console.errors import BadData
 from export.activations.calibrate import check_runs
-from export.activations.carry import receive, reports, send
+from export.activations.carry import check_size, receive, reports, send
 from export.activations.fuse import CARRIERS, fuse
 from export.activations.methods import Method
 from export.activations.readers import readers
@@ -62,6 +62,7 @@ def static(
         UnsupportedModel: a weight holds NaN or infinity, the model is too large for the tool, or the tool gives up.
         StorageError: the work folder cannot be written.
     """
+    check_size(model)
     check_runs(model, runs)
     before = model.clone()
     found = readers(before, weights)

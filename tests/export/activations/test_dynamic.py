@@ -12,6 +12,7 @@ import pytest
 from console.errors import UnsupportedModel, UsageError
 from export.activations.dynamic import dynamic
 from export.activations.oracle import check
+from export.activations.static import static
 from export.gradient.dims import shape_of
 from tests.export.activations.nets import BATCH, CNN_WEIGHTS, both, cnn, drawn, mlp, numbers, operators, pictures, work
 from tests.export.graphs import Builder
@@ -161,21 +162,39 @@ def test_bad_weights_are_refused(tmp_path: Path) -> None:
     assert list(folder.iterdir()) == []
 
 
-def test_what_is_named_not_is_not_read(tmp_path: Path) -> None:
-    """A table of three gigabytes beside the weight is in nobody's memory, and the same object afterwards."""
+def with_table() -> tuple[ir.Model, ir.TensorProtocol]:
+    """The dense net beside a table of three gigabytes that must not be read."""
     model = mlp()
 
     def never() -> ir.TensorProtocol:
-        raise AssertionError("a weight that nobody named was read")
+        raise AssertionError("a weight was read")
 
     huge = ir.LazyTensor(never, ir.DataType.FLOAT, ir.Shape([48, 2**24]), name="huge")
-    table = ir.val("huge", const_value=huge)
+    table, row = ir.val("huge", const_value=huge), ir.val("row", const_value=ir.tensor(np.array([1]), name="row"))
     model.graph.register_initializer(table)
-    picked = ir.node("Gather", [table, ir.val("row", const_value=ir.tensor(np.array([1]), name="row"))], name="pick")
-    model.graph.register_initializer(picked.inputs[1] or table)
+    model.graph.register_initializer(row)
+    picked = ir.node("Gather", [table, row], name="pick")
     model.graph.append(picked)
-    picked.outputs[0].name = "picked"
-    picked.outputs[0].type, picked.outputs[0].shape = ir.TensorType(ir.DataType.FLOAT), ir.Shape([1, 2**24])
-    model.graph.outputs.append(picked.outputs[0])
+    value = picked.outputs[0]
+    value.name, value.type, value.shape = "picked", ir.TensorType(ir.DataType.FLOAT), ir.Shape([1, 2**24])
+    model.graph.outputs.append(value)
+    return model, huge
+
+
+def test_what_is_not_named_is_not_read(tmp_path: Path) -> None:
+    """A large table beside the weight is in nobody's memory, and the same object afterwards."""
+    model, huge = with_table()
     made, _ = dynamic(model, ["b.w"], work(tmp_path))
     assert made.graph.initializers["huge"].const_value is huge
+
+
+def test_what_no_tool_can_hold_is_refused_before_it_is_read(tmp_path: Path) -> None:
+    """Dynamic where the weight itself is too large, static where the graph is, since it has to run."""
+    model, _ = with_table()
+    folder = work(tmp_path)
+    said = r"expected at most 2.0 GiB of weights for onnxruntime's quantization, found 3.0 GiB; take --quant int8"
+    with pytest.raises(UnsupportedModel, match=said):
+        dynamic(model, ["huge"], folder)
+    with pytest.raises(UnsupportedModel, match=said):
+        static(model, ["b.w"], [{"x": drawn(BATCH, 12)}], "minmax", folder)
+    assert list(folder.iterdir()) == []
