@@ -122,7 +122,7 @@ def check_loss(quantized: Values, exact: Values, judged: Sequence[str], quant: s
     if not cosine >= bar:
         raise VerificationError(
             f"expected quantized outputs with a cosine of at least {bar} to the original's, "
-            f"found {cosine:.4f}; export with --quant auto or --quant fp32"
+            f"found {cosine:.4f}; export with --quant {'int8' if quant == 'auto' else 'auto'} or --quant fp32"
         )
     return {"feature_cosine": cosine, "feature_relative_error": lost}
 
