@@ -109,6 +109,6 @@ def _row(name: str, stored: int, reports: Sequence[WeightReport], energies: Mapp
 
 def _because(reports: Sequence[WeightReport]) -> str:
     """Why weights stayed as they were: the commonest reasons."""
-    reasons = Counter(report.reason for report in reports if report.reason)
-    told = [f"{count} {'weight' if count == 1 else 'weights'} {reason}" for reason, count in reasons.most_common(3)]
+    reasons = Counter(report.reason.partition("; ")[0] for report in reports if report.reason)
+    told = [f"{count} {'weight' if count == 1 else 'weights'}: {why}" for why, count in reasons.most_common(3)]
     return "; ".join(told) or "the model has no matrix"

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from console import report
 from console.table import percent, size
 from export.study import table
-from export.study.plots import Bar, Curve, bars, curves
+from export.study.plots import Bar, Curve, Point, bars, curves, points
 from export.study.rows import Row, Share
 from export.study.study import Study
 from export.study.temperatures import AtTemperature
@@ -30,6 +30,7 @@ def page(study: Study) -> str:
     told = [(i, row) for i, row in enumerate(study.rows) if not row.reason]
     sections = [
         report.section("Formats", report.table(*table.main_table(study)), *map(report.text, table.remarks(study))),
+        report.section("What bytes and time buy", *_bought(study, told)),
         report.section("Weights", *_weights(told)),
         report.section("Outputs", *_outputs(study, told)),
         report.section("Time of a call", *_times(told)),
@@ -40,6 +41,37 @@ def page(study: Study) -> str:
     options = ", ".join(f"{key} {value}" for key, value in vars(study.options).items() if value != {})
     notes = report.section("How to read it", report.text(READ), report.text(f"Session options: {options}."))
     return report.page(f"Formats of {study.model}", lead, [*sections, notes])
+
+
+def _bought(study: Study, told: Sequence[tuple[int, Row]]) -> list[str]:
+    """How far from fp32 each format is, over its bytes and over its time."""
+    first = told[0][1]
+    found = [(i, row, _apart(row)) for i, row in told[1:]]
+    known = [(i, row, apart) for i, row, apart in found if apart is not None]
+    what = {
+        "decoder": "total variation distance of the next token from fp32",
+        "classes": "share of items in another class than fp32",
+        "features": "one less the mean cosine with fp32",
+    }[study.kind]
+    sizes = [Point(row.format, row.stored_bytes / max(1, first.stored_bytes), y, i) for i, row, y in known]
+    parts = [points(f"{what}, over bytes", "bytes by those of fp32", sizes)]
+    for rows, base in first.times.items():
+        times = [Point(r.format, r.times[rows].median_s / base.median_s, y, i) for i, r, y in known if rows in r.times]
+        parts.append(points(f"{what}, over time", f"time of a call of {_rows(rows)} by that of fp32", times))
+    return parts
+
+
+def _rows(rows: int) -> str:
+    return f"{rows} row{'s' if rows > 1 else ''}"
+
+
+def _apart(row: Row) -> float | None:
+    quality = row.quality
+    if quality.temperatures:
+        return quality.temperatures[-1].distance
+    if quality.cosine is not None:
+        return 1 - quality.cosine
+    return None if quality.agreement is None else 1 - quality.agreement.share
 
 
 def _weights(told: Sequence[tuple[int, Row]]) -> list[str]:
@@ -94,7 +126,7 @@ def _times(told: Sequence[tuple[int, Row]]) -> list[str]:
             )
             for i, label, t in timed
         ]
-        parts.append(bars(f"{rows} row{'s' if rows > 1 else ''}", found, 1000 * base.median_s))
+        parts.append(bars(_rows(rows), found, 1000 * base.median_s))
     return parts
 
 

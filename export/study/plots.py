@@ -13,7 +13,7 @@ WIDTH, LEFT, RIGHT = 800, 150, 600  # of bars; what stands right of them is thei
 STEP, BAR = 26, 18
 HEIGHT, TOP, BOTTOM = 300, 20, 256  # of curves
 AXIS, END = 90, 640
-LINE = 15  # between labels
+LINE, NAME = 15, 110  # between labels, and how wide they are
 
 
 @dataclass(frozen=True)
@@ -111,6 +111,47 @@ def _names(ends: Sequence[tuple[float, Curve]]) -> list[str]:
         style = f'style="fill:{PARTS[curve.colour % len(PARTS)]}"'
         parts.append(f'<text x="{END + 12}" y="{last + 4:.0f}" {style}>{escape(curve.label)}</text>')
     return parts
+
+
+@dataclass(frozen=True)
+class Point:
+    """Something with a price and a cost, and a colour by number."""
+
+    label: str
+    x: float
+    y: float
+    colour: int = 0
+
+
+def points(title: str, across: str, rows: Sequence[Point]) -> str:
+    """Points over an axis from zero; heights on a logarithmic scale where they span more than a factor of 30."""
+    found = [row for row in rows if math.isfinite(row.x) and math.isfinite(row.y)]
+    if not found:
+        return ""
+    ys = [row.y for row in found]
+    logs = min(ys) > 0 and max(ys) / min(ys) > 30
+    low, high = (_scaled(end, logs) for end in (min(ys), max(ys)))
+    low = low if logs else min(0.0, low)
+    span, widest = high - low or 1.0, 1.02 * max(row.x for row in found) or 1.0
+    parts = [f'<text class="soft" x="{END}" y="{BOTTOM + 40}" text-anchor="end">{escape(across)}</text>']
+    for step in range(5):
+        value, y = low + span * step / 4, BOTTOM - (BOTTOM - TOP) * step / 4
+        parts.append(_line(AXIS, END, y, y, "var(--line)"))
+        shown = f"{10**value if logs else value:.3g}"
+        parts.append(f'<text class="soft" x="{AXIS - 8}" y="{y + 4:.0f}" text-anchor="end">{shown}</text>')
+        at = f"{widest * step / 4:.2g}"
+        x = AXIS + (END - AXIS) * step / 4
+        parts.append(f'<text class="soft" x="{x:.0f}" y="{BOTTOM + 22}" text-anchor="middle">{at}</text>')
+    named: list[tuple[float, float]] = []
+    for row in sorted(found, key=lambda row: row.y):
+        x, y = AXIS + (END - AXIS) * row.x / widest, BOTTOM - (BOTTOM - TOP) * (_scaled(row.y, logs) - low) / span
+        colour = PARTS[row.colour % len(PARTS)]
+        parts.append(f'<circle cx="{x:.1f}" cy="{y:.1f}" r="5" fill="{colour}"/>')
+        while any(abs(x - other) < NAME and abs(y - at) < LINE for other, at in named):
+            y -= 1  # names of neighbours go up until they do not cover each other
+        named.append((x, y))
+        parts.append(f'<text x="{x + 9:.1f}" y="{y + 4:.1f}" style="fill:{colour}">{escape(row.label)}</text>')
+    return _svg(title, HEIGHT, parts)
 
 
 def _x(i: int, ticks: Sequence[str]) -> float:

@@ -9,7 +9,7 @@ from dataclasses import replace
 import numpy as np
 
 from export.study.page import page
-from export.study.plots import Bar, Curve, bars, curves
+from export.study.plots import Bar, Curve, Point, bars, curves, points
 from export.study.rows import Quality, Share
 from export.study.table import as_json, main_table, temperature_tables, words
 from quant.variants import decisions
@@ -101,7 +101,7 @@ def test_the_page_is_well_formed_and_asks_for_nothing() -> None:
     cells = [*header, *(cell for row in body for cell in row)]
     cells += [cell for _, names, rows in temperature_tables(told()) for row in [names, *rows] for cell in row]
     assert [cell for cell in cells if cell not in found.text] == []
-    assert found.seen.count("svg") == 2 + 2 + 2 + 4
+    assert found.seen.count("svg") == 3 + 2 + 2 + 2 + 4
 
 
 def test_pages_of_other_kinds() -> None:
@@ -125,6 +125,19 @@ def test_bars_share_a_scale() -> None:
     assert widths[2] > widths[0]
     level = [float(value or 0) for name, value in drawn.attributes if name == "x1"][-1]
     assert math.isclose(level - 150, widths[0])
+
+
+def test_points_stand_where_their_numbers_are() -> None:
+    """From zero to the widest across, logarithmic upwards where they span much; what is no number is left out."""
+    rows = [Point(EVIL, 0.5, 0.001), Point("b", 1.0, 0.1), Point("c", 0.25, 0.01), Point("d", 1.0, math.nan)]
+    drawn = Page(points("t", EVIL, rows))
+    assert (drawn.wrong, drawn.open) == ([], [])
+    assert "script" not in drawn.seen
+    across = sorted(float(value or 0) - 90 for name, value in drawn.attributes if name == "cx")
+    heights = sorted(float(value or 0) for name, value in drawn.attributes if name == "cy")
+    assert [round(x / across[0], 1) for x in across] == [1.0, 2.0, 4.0]
+    assert math.isclose(heights[2] - heights[1], heights[1] - heights[0], abs_tol=0.2)
+    assert points("t", "x", rows[3:]) == ""
 
 
 def test_curves_leave_out_what_is_no_number() -> None:
