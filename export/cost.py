@@ -15,7 +15,9 @@ from devices.units import Unit
 from export.control import held
 from export.cut import crossing, is_factor
 from export.flops import moved_bytes, node_flops
+from export.formats.format import Format
 from export.formats.grid import Grid
+from export.formats.layout import Layout
 from export.formats.registry import FORMATS
 from export.formats.rewrite import Formats, asked_for, decide, weights_of
 from export.gemm import split_gemm
@@ -27,6 +29,25 @@ from export.values import COST_RANK, FED_AS, constant_nodes, is_weight, reads, v
 
 MULTIPLY = frozenset({"MatMul", "FusedMatMul", "Conv", "ConvTranspose"})
 MOST_CROSSING = 16  # tensors; a cut that more of them cross is inside something that belongs together
+
+
+@dataclass(frozen=True)
+class Stored:
+    """How a weight is stored.
+
+    Attributes:
+        bytes: what it takes.
+        restored: whether products have it as float32 for a while.
+        packed: bytes of the copy that products read instead, 0 where they read what is stored.
+    """
+
+    bytes: int
+    restored: bool = False
+    packed: int = 0
+
+    def shared(self, multiplied: bool) -> int:
+        """What a unit needs less if another one of its segment reads the same weight."""
+        return self.bytes - (self.packed if multiplied else 0)
 
 
 @dataclass(frozen=True)
@@ -48,27 +69,30 @@ class Cost:
         """Node positions of a plan's cuts."""
         return tuple(self.positions[c - 1] for c in cuts)
 
-    def with_sizes(self, called: str, sizes: Mapping[str, int], restored: Collection[str]) -> tuple[Unit, ...]:
+    def with_stored(self, called: str, kept: Mapping[str, Stored]) -> tuple[Unit, ...]:
         """The units with weight bytes of one more way to store weights.
 
         Args:
             called: what the formats are called together.
-            sizes: bytes of weights that are not in float32, by name.
-            restored: those of them that products have as float32 for a while.
+            kept: how weights that are not in float32 are stored, by name.
         """
         less = [0] * len(self.units)
         floats: list[dict[str, int]] = [{} for _ in self.units]
-        for name, size in sizes.items():
+        for name, one in kept.items():
             for unit in self.readers[name]:
-                less[unit] += self.plain_bytes[name] - size
-            for unit in self.products.get(name, ()) if name in restored else ():
+                less[unit] += self.plain_bytes[name] - one.bytes
+            for unit in self.products.get(name, ()) if one.restored else ():
                 floats[unit][self.shapes[name]] = self.plain_bytes[name]
+
+        def shared(unit: int, name: str, plain: int) -> int:
+            return kept[name].shared(unit in self.products.get(name, ())) if name in kept else plain
+
         return tuple(
             replace(
                 unit,
                 weight_bytes={**unit.weight_bytes, called: unit.weight_bytes["fp32"] - less[k]},
                 dequantized_bytes={**unit.dequantized_bytes, called: floats[k]},
-                tied={name: {**known, called: sizes.get(name, known["fp32"])} for name, known in unit.tied.items()},
+                tied={name: {**known, called: shared(k, name, known["fp32"])} for name, known in unit.tied.items()},
             )
             for k, unit in enumerate(self.units)
         )
@@ -197,14 +221,6 @@ def _shape(weight: ir.Value) -> str:
     return " x ".join(map(str, dims_of(weight)))
 
 
-@dataclass(frozen=True)
-class Stored:
-    """How a weight is stored: its bytes, and whether products have it as float32 for a while."""
-
-    bytes: int
-    restored: bool
-
-
 def _weights(
     readers: Mapping[ir.Value, set[int]],
     products: Mapping[ir.Value, set[int]],
@@ -219,7 +235,7 @@ def _weights(
     dequantized: list[dict[str, dict[str, int]]] = [{key: {} for key in after} for _ in range(count)]
     tied: list[dict[str, dict[str, int]]] = [{} for _ in range(count)]
     for weight, units in readers.items():
-        plain = Stored(value_bytes(weight), restored=False)
+        plain = Stored(value_bytes(weight))
         kept = {key: known.get(weight.name or "", plain) for key, known in after.items()}
         for unit in units:
             for key, one in kept.items():
@@ -227,7 +243,8 @@ def _weights(
                 if one.restored and unit in products.get(weight, ()):
                     dequantized[unit][key][_shape(weight)] = plain.bytes
             if len(units) > 1:
-                tied[unit][str(weight.name)] = {key: one.bytes for key, one in kept.items()}
+                multiplied = unit in products.get(weight, ())
+                tied[unit][str(weight.name)] = {key: one.shared(multiplied) for key, one in kept.items()}
     return sizes, dequantized, tied
 
 
@@ -240,15 +257,16 @@ def stored(model: ir.Model, formats: Formats, grid: Grid, mode: str) -> dict[str
     for weight in weights_of(model):
         found, _ = decide(weight, asked_for(weight, formats), grid)
         if found is None or weight.layout is None:
-            out[weight.name] = Stored(weight.nbytes, restored=False)
+            out[weight.name] = Stored(weight.nbytes)
         else:
-            out[weight.name] = Stored(found.stored_bytes(weight.layout, grid), is_restored(found.name, mode))
+            out[weight.name] = stored_as(found, weight.layout, grid, mode)
     return out
 
 
-def is_restored(fmt: str, mode: str) -> bool:
-    """Whether products have a weight as float32 for a while: all but of 4 bits, which are packed, and going back."""
-    return fmt != "fp32" and (fmt != "int4" or mode == "train")
+def stored_as(fmt: Format, layout: Layout, grid: Grid, mode: str) -> Stored:
+    """A weight in a format: products restore it to float32, or pack it where it has 4 bits and nothing goes back."""
+    packs = fmt.name == "int4" and mode != "train"
+    return Stored(fmt.stored_bytes(layout, grid), not packs, layout.rows * layout.columns // 2 if packs else 0)
 
 
 def _slots(graph: ir.Graph, unit_of: Mapping[ir.Node, int]) -> list[int]:

@@ -19,7 +19,7 @@ from devices.verdict import sentence
 from export.apart import apart
 from export.choice import sensitivity
 from export.choice.within import CANDIDATES, LEVEL, Weighed, by_segment, products_of, smallest, spend, weighed
-from export.cost import is_restored
+from export.cost import Stored, stored_as
 from export.formats.broken import is_right
 from export.formats.grid import Grid
 from export.formats.registry import ACTIVATIONS, AUTO, STORED
@@ -99,15 +99,15 @@ def spent(prepared: Prepared, board: Board, decision: Decision, span: tuple[int,
 def units_with(prepared: Prepared, board: Board, batch: int, formats: Mapping[str, str]) -> tuple[Unit, ...]:
     """The units of a model with weights in some formats, under the name of the board's `quant`."""
     numbers = prepared.cost(batch, board.mode)
-    restored = {name for name, fmt in formats.items() if is_restored(fmt, board.mode)}
-    return numbers.with_sizes(board.quant, _sizes(prepared, batch, formats), restored) if formats else numbers.units
+    return numbers.with_stored(board.quant, _stored(prepared, batch, formats, board.mode)) if formats else numbers.units
 
 
 def _chosen(prepared: Prepared, board: Board, decision: Decision, span: tuple[int, int]) -> dict[str, str]:
     """Segment by segment; a weight that several read has the format of the first."""
     batch, grid = decision.micro_batch, prepared.stock.grid
     numbers, small = prepared.cost(batch, board.mode), formats_of(prepared, AUTO)
-    least = _sizes(prepared, batch, small if isinstance(small, dict) else {})
+    smallest_stored = _stored(prepared, batch, small if isinstance(small, dict) else {}, board.mode)
+    least = {name: one.bytes for name, one in smallest_stored.items()}
     ranked = replace(with_budget(board, board.budget_bytes), rank=decision.rank)
     taken = needs(numbers.units, ranked, decision.cuts, batch, span=span)
     weights, chosen = right_on(_weighed(prepared, batch), grid, board.onnxruntime_max), dict[str, str]()
@@ -157,11 +157,11 @@ def _measured(prepared: Prepared) -> Mapping[str, Mapping[str, float]]:
     return prepared.errors
 
 
-def _sizes(prepared: Prepared, batch: int, formats: Mapping[str, str]) -> dict[str, int]:
-    """Bytes of weights that are not in float32."""
+def _stored(prepared: Prepared, batch: int, formats: Mapping[str, str], mode: str) -> dict[str, Stored]:
+    """How weights that are not in float32 are stored."""
     layouts = {w.name: w.layout for w in weights_of(prepared.frozen(batch)) if w.layout is not None}
     return {
-        name: STORED[fmt].stored_bytes(layouts[name], prepared.stock.grid)
+        name: stored_as(STORED[fmt], layouts[name], prepared.stock.grid, mode)
         for name, fmt in formats.items()
         if fmt != "fp32" and name in layouts
     }

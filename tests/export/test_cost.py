@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import onnx_ir as ir
 import pytest
 
 from devices.plan import Board, needs
-from export.cost import cost
+from devices.units import Stretch
+from export.cost import Stored, cost
 from export.gradient.path import NoGradientRule
 from export.liveness import live_bytes
 from export.prepare import Prepared
@@ -76,6 +78,32 @@ def test_four_bits_are_restored_only_where_something_goes_back(prepared: Prepare
 
     assert floats("serve", "int8") == floats("train", "int8") == floats("train", "int4") != {}
     assert floats("serve", "int4") == floats("serve", "fp32") == floats("train", "fp32") == {}
+
+
+def test_a_table_of_four_bits_that_is_multiplied_by_counts_packed_as_well() -> None:
+    """Rows are read from the file and products from a packed copy: a segment with both has both."""
+    b, rows = Builder(4), 64
+    table = b.weight("table", rows, 32)
+    ids = ir.val("ids", ir.DataType.INT64, [BATCH])
+    b.graph.inputs.append(ids)
+    h = b.op("Tanh", b.op("Gather", table, ids, shape=[BATCH, 32], name="rows"), shape=[BATCH, 32], name="h")
+    back = ir.val("y", ir.DataType.FLOAT, [BATCH, rows])
+    b.graph.append(ir.node("FusedMatMul", [h, table], {"transB": 1}, domain="com.microsoft", outputs=[back]))
+    numbers = cost(b.model(y=back), BATCH, "serve", {"int4": "int4", "int8": "int8"})
+
+    def weights(quant: str, first: int) -> int:
+        stretch = Stretch(quant, BATCH, "serve")
+        for unit in numbers.units[first:]:
+            stretch.add(unit)
+        return stretch.weights
+
+    stored = rows * (32 // 2 + 4)
+    assert (weights("int4", 0), weights("int4", len(numbers.units) - 1)) == (stored + rows * 32 // 2, stored)
+    assert weights("int8", 0) == weights("int8", len(numbers.units) - 1) == rows * (32 + 4)
+    assert numbers.with_stored("same", {"table": Stored(stored, packed=rows * 32 // 2)})[-1].tied["table"] == {
+        **numbers.units[-1].tied["table"],
+        "same": numbers.units[-1].tied["table"]["int4"],
+    }
 
 
 def test_mode_train_refuses_what_cannot_be_differentiated() -> None:
