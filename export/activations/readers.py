@@ -10,6 +10,7 @@ import onnx_ir as ir
 
 from console.errors import UnsupportedModel, UsageError
 from export.gemm import split_gemm
+from export.linears import constant
 from export.mapped import reading
 from quant.loss import BLOCK_ROWS
 
@@ -93,6 +94,8 @@ def _reason(graph: ir.Graph, node: ir.Node, index: int, rank: int) -> str:
         return f"input {index} of {node.op_type} inside a body"
     if node.domain or index != 1 or node.op_type not in {"MatMul", "Conv"}:
         return f"input {index} of {node.op_type}"
+    if constant(node.inputs[0]) is not None:
+        return f"a factor of another constant in {node.op_type}"
     if node.op_type == "MatMul" and rank != 2:
         return f"a batch of matrices of {node.op_type}"
     return ""

@@ -85,10 +85,12 @@ def test_what_no_tool_takes_is_told(tmp_path: Path) -> None:
     rows = b.op("Gather", b.weight("table", 9, 4), ids, shape=[2, 4], name="rows")
     tied = b.weight("tied", 4, 4)
     y = b.op("MatMul", b.op("Add", rows, x, shape=[2, 4], name="h"), tied, shape=[2, 4], name="y")
-    left = b.op("MatMul", tied, b.weight("right", 4, 4), shape=[4, 4], name="left")
+    turned = b.op("Transpose", x, shape=[4, 2], name="turned")
+    left = b.op("MatMul", tied, turned, shape=[4, 2], name="left")
+    right = b.op("MatMul", x, b.weight("right", 4, 4), shape=[2, 4], name="right.y")
     cube = b.op("MatMul", x, b.weight("cube", 3, 4, 4), shape=[3, 2, 4], name="cubed")
     fed = b.op("MatMul", x, b.input("fed", [4, 4], np.zeros((4, 4))), shape=[2, 4], name="fed.y")
-    model = b.model(y=y, left=left, cubed=cube, fed_y=fed)
+    model = b.model(y=y, left=left, right_y=right, cubed=cube, fed_y=fed)
     _, reports = dynamic(model, ["table", "tied", "right", "cube", "fed"], work(tmp_path))
     assert {report.name: (report.format, report.reason) for report in reports} == {
         "table": ("fp32", "read as input 0 of Gather"),
