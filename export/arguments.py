@@ -59,9 +59,9 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument("--scales", choices=SCALES, default="rounding", help="how int4 and int8-blocks choose their scales")
     p.add_argument("--zero-points", action="store_true", help="int4 and int8-blocks with zero points")
     p.add_argument(
-        "--calibration", type=Path, metavar="FILE", help="items for int8-static and int8-dynamic (docs/quantization.md)"
+        "--calibration", type=Path, metavar="FILE", help="items that quantization looks at (docs/quantization.md)"
     )
-    p.add_argument("--calibration-method", choices=tuple(METHODS), default="minmax", help="how (default: minmax)")
+    p.add_argument("--calibration-method", choices=tuple(METHODS), help="of int8-static (default: minmax)")
     p.add_argument("--nested-scales", action="store_true", help="scales of nf4 and fp4 as 8-bit codes")
     p.add_argument(
         "--strict", action="store_true", help="refuse weights that amplify noise over a fifth more than fp32 does"
@@ -199,6 +199,8 @@ def check_calibration(options: argparse.Namespace, chosen: Fleet) -> None:
             f"expected --calibration FILE for int8-static on {', '.join(static)}, found none; give items like those "
             "that the model will see, or take int8-dynamic"
         )
+    if options.calibration_method is not None and not static:
+        raise UsageError("expected --calibration-method beside --quant int8-static, found another format; leave it out")
     read = options.scales == "gptq" or any(board.quant in {AUTO, *ACTIVATIONS} for board in chosen.everyone)
     if options.calibration is not None and not read:
         raise UsageError(

@@ -40,13 +40,13 @@ class Calibration:
     method: Method = "minmax"
 
 
-def read_calibration(path: Path | None, method: Method) -> Calibration | None:
-    """What `--calibration` names.
+def read_calibration(path: Path | None, method: Method | None = None) -> Calibration | None:
+    """What `--calibration` and `--calibration-method` name.
 
     Raises:
         UsageError, StorageError, BadData: the file cannot be used.
     """
-    return None if path is None else Calibration(read_items(path, "--calibration"), method)
+    return None if path is None else Calibration(read_items(path, "--calibration"), method or "minmax")
 
 
 def activations_for(

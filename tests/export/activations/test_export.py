@@ -49,6 +49,10 @@ def test_a_bundle_of_integers(tmp_path: Path, capsys: pytest.CaptureFixture[str]
             ["--quant", "int8", "--calibration", "FILE"],
             "expected --calibration beside --quant auto, int8-dynamic, int8-static or --scales gptq",
         ),
+        (
+            ["--quant", "int8-dynamic", "--calibration-method", "minmax"],
+            "expected --calibration-method beside --quant int8-static",
+        ),
         (["--quant", "int8-static", "--calibration", "absent.npz"], "absent.npz"),
         (["--quant", "int8-static", "--calibration", "items.bin"], "expected --calibration as .txt"),
         (["--quant", "int8-static", "--calibration", "WRONG"], "x of the shape"),
