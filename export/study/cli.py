@@ -84,11 +84,12 @@ def main(argv: list[str]) -> int:
         progress("studying", quiet=options.json) as bar,
     ):
         found = study(request, Path(work), bar)
+    # before the page: what took minutes to measure is not lost where that cannot be written
+    print(json.dumps(as_json(found), indent=1) if options.json else words(found))
     if options.html is not None:
         from export.study.page import page
 
         write_atomic(options.html, page(found).encode())
-    print(json.dumps(as_json(found), indent=1) if options.json else words(found))
     return 0
 
 

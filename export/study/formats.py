@@ -8,11 +8,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
 import onnx_ir as ir
 
 from export.formats.report import WeightReport
-from export.mapped import reading
 from export.order import order_just_in_time
 from export.study.rows import Row
 from export.study.variant import FP32, Variant
@@ -40,7 +38,6 @@ def write_format(variant: Variant, workshop: Workshop, folder: Path, most_bytes:
         most_bytes: what the weights take in fp32; a format that is not smaller is none. 0 for fp32 itself.
 
     Raises:
-        UnsupportedModel: a weight holds NaN or infinity.
         StorageError: the folder cannot be written.
     """
     name, models, reports = variant.name, dict[str, ir.Model](), list[WeightReport]()
@@ -49,7 +46,7 @@ def write_format(variant: Variant, workshop: Workshop, folder: Path, most_bytes:
         try:
             models[graph], of_graph = workshop.put(variant, graph)
         except Refused as refusal:
-            return Written(Row(name, reason=f"onnxruntime's tool cannot make it: {refusal}"), {})
+            return Written(Row(name, reason=f"it cannot be made: {refusal}"), {})
         order_just_in_time(models[graph])
         reports = of_graph if graph == ITEMS else reports
     write_graphs(models, folder, WEIGHTS)
@@ -59,8 +56,9 @@ def write_format(variant: Variant, workshop: Workshop, folder: Path, most_bytes:
             return Written(Row(name, reason=f"no weight can take it: {_because(reports)}"), {})
         if stored >= most_bytes:
             return Written(Row(name, reason=f"nothing shrank: {_because(reports)}"), {})
-    energies = _energies(workshop.graphs[ITEMS])
-    return Written(_row(name, stored, reports, energies), {graph: folder / f"{graph}.onnx" for graph in models})
+    return Written(
+        _row(name, stored, reports, workshop.energies), {graph: folder / f"{graph}.onnx" for graph in models}
+    )
 
 
 def stored_bytes(written: ir.Model) -> int:
@@ -75,17 +73,6 @@ def stored_bytes(written: ir.Model) -> int:
             elif tensor is not None and not value.is_graph_input():
                 inline += tensor.nbytes
     return sum(held.values()) + inline
-
-
-def _energies(frozen: ir.Model) -> dict[str, float]:
-    """The sum of squares of every matrix."""
-    out = {}
-    for name, value in frozen.graph.initializers.items():
-        tensor = value.const_value
-        if tensor is not None and value.dtype == ir.DataType.FLOAT and len(tensor.shape) >= 2:
-            with reading(tensor) as held:
-                out[name] = sum(float(np.square(part, dtype=np.float64).sum()) for part in held)
-    return out
 
 
 def _row(name: str, stored: int, reports: Sequence[WeightReport], energies: Mapping[str, float]) -> Row:

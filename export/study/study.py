@@ -82,8 +82,8 @@ def study(request: StudyRequest, work: Path, bar: Progress) -> Study:
     calls = spread(whole, max(request.most_calls, len(request.items)))
     sizes = shapes(model, frozen)
     graphs = {ITEMS: frozen, **{f"rows{rows}": model.frozen(*size) for rows, size in sizes.items()}}
-    runs = _runs(request, model, graphs)
-    written = _write(request.formats, Workshop(graphs, runs, work / "workshop"), work, bar)
+    workshop = Workshop(graphs, _runs(request, model, graphs), work / "workshop")
+    written = _write(request.formats, workshop, work, bar)
     judge = judge_of(task, request, model.outputs(frozen), calls)
     bar.say("running the items")
     written = judged(written, calls, judge, bar)

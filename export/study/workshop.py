@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
@@ -10,7 +11,7 @@ import numpy as np
 import onnx_ir as ir
 from numpy.typing import NDArray
 
-from console.errors import BadData, UnsupportedModel
+from console.errors import BadData, UnsupportedModel, join
 from export.activations.dynamic import dynamic
 from export.activations.saturation import saturates
 from export.activations.static import static
@@ -20,6 +21,7 @@ from export.formats.grid import Grid
 from export.formats.report import WeightReport
 from export.formats.rewrite import quantize_weights, weights_of
 from export.formats.stock import Stock
+from export.mapped import reading
 from export.sources.captured import Values
 from export.study.variant import ACTIVATIONS, DYNAMIC, Variant
 from export.write import write_graphs
@@ -28,7 +30,7 @@ ITEMS = "items"  # the graph that the items of the data file go through
 
 
 class Refused(Exception):
-    """A tool cannot put a format into a graph; the words say why."""
+    """A format cannot be put into a graph; the words say why."""
 
 
 class Workshop:
@@ -38,18 +40,37 @@ class Workshop:
         self.graphs, self._runs, self._work = graphs, runs, work
         self._stocks: dict[Grid, Stock] = {}
 
+    @cached_property
+    def energies(self) -> dict[str, float]:
+        """The sum of squares of every float weight of two dimensions or more, by its name.
+
+        Raises:
+            UnsupportedModel: naming every weight that holds NaN or infinity.
+        """
+        out = {}
+        for name, value in self.graphs[ITEMS].graph.initializers.items():
+            tensor = value.const_value
+            if tensor is not None and value.dtype == ir.DataType.FLOAT and len(tensor.shape) >= 2:
+                with reading(tensor) as held:
+                    out[name] = sum(float(np.square(part, dtype=np.float64).sum()) for part in held)
+        broken = [name for name, energy in out.items() if not math.isfinite(energy)]
+        if broken:
+            raise UnsupportedModel(
+                f"expected weights that are numbers, found NaN or infinity in {join(broken)}; mend them"
+            )
+        return out
+
     def put(self, variant: Variant, name: str) -> tuple[ir.Model, list[WeightReport]]:
         """A graph in a format, and what became of its weights; the graph itself stays as it is.
 
         Raises:
-            UnsupportedModel: a weight holds NaN or infinity.
-            Refused: onnxruntime's tools cannot do it.
+            Refused: a weight is beyond its range, or onnxruntime's tools cannot do it.
         """
         model = self.graphs[name].clone()
-        if variant.format not in ACTIVATIONS:
-            return model, quantize_weights(model, variant.format, self._stock(variant.grid))
         try:
-            return self._rounded(variant, model, name)
+            if variant.format in ACTIVATIONS:
+                return self._rounded(variant, model, name)
+            return model, quantize_weights(model, variant.format, self._stock(variant.grid))
         except (BadData, UnsupportedModel) as refusal:
             raise Refused(str(refusal)) from refusal
 

@@ -16,7 +16,6 @@ from PIL import Image
 
 from console.errors import BadData, UnsupportedModel, UsageError, VerificationError
 from export.study.rows import Share
-from export.study.study import Study
 from tests.export.graphs import Builder
 from tests.export.models import write_tokenizer
 from tests.export.sources.test_tasks import LABELS, bert_sizes, labelled, save
@@ -170,9 +169,9 @@ def test_activations_are_rounded_and_formats_calibrated(tmp_path: Path) -> None:
     )
 
 
-def without_matrix(path: Path) -> Path:
+def without_matrix(path: Path, weight: float = 1.0) -> Path:
     """y = x w with a vector."""
-    vector = numpy_helper.from_array(np.ones(64, np.float32), "w")
+    vector = numpy_helper.from_array(np.full(64, weight, np.float32), "w")
     x, y = (helper.make_tensor_value_info(name, TensorProto.FLOAT, ["batch", 64]) for name in "xy")
     graph = helper.make_graph([helper.make_node("Mul", ["x", "w"], ["y"])], "g", [x], [y], [vector])
     onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=8), path)
@@ -200,19 +199,21 @@ def infinite(path: Path, weight: float) -> Path:
     return path
 
 
-def refused(folder: Path) -> Study:
-    """A study of a net whose weight is not a number."""
-    return studied(infinite(folder / "net.onnx", np.nan), arrays(folder / "d.npz", 2), folder / "w", "int8")
-
-
 def test_weights_and_outputs_that_are_no_numbers_are_refused(tmp_path: Path) -> None:
-    """NaN in a weight is named by the format that cannot take it; in fp32 the output shows it."""
-    with pytest.raises(UnsupportedModel, match="cannot store the weight first.weight as int8"):
-        refused(tmp_path)
-    with pytest.raises(
-        VerificationError, match="the model in fp32 to compute numbers, found NaN or infinity in scores"
-    ):
-        studied(tmp_path / "net.onnx", tmp_path / "d.npz", tmp_path / "v", "fp32")
+    """NaN in a matrix is named, whatever the formats; of a vector the output shows it."""
+    data = arrays(tmp_path / "d.npz", 2)
+    with pytest.raises(UnsupportedModel, match="weights that are numbers, found NaN or infinity in first.weight"):
+        studied(infinite(tmp_path / "net.onnx", np.nan), data, tmp_path / "w", "int8")
+    with pytest.raises(VerificationError, match="the model in fp32 to compute numbers, found NaN or infinity in y"):
+        studied(without_matrix(tmp_path / "a.onnx", np.inf), data, tmp_path / "v", "fp32")
+
+
+def test_a_weight_beyond_a_format_is_its_row_alone(tmp_path: Path) -> None:
+    """A number that 16 bits cannot hold costs fp16 its row, and no other."""
+    found = studied(infinite(tmp_path / "net.onnx", 1e6), arrays(tmp_path / "d.npz", 2), tmp_path / "w", "fp16,int8")
+    assert row(found, "fp16").reason.startswith("it cannot be made: cannot store the weight first.weight as fp16")
+    assert row(found, "int8").reason == ""
+    assert row(found, "int8").times
 
 
 def test_data_of_another_model_is_refused(bert_folder: Path, tmp_path: Path) -> None:
