@@ -8,6 +8,8 @@ what was packed: that may be more than what it holds afterwards.
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import onnx_ir as ir
@@ -23,7 +25,7 @@ ALIGNMENT_BYTES = 64
 DEQUANTIZED_COLUMNS = 32  # restored at a time, for products of several rows
 MICROSOFT = "com.microsoft"
 INTEGER_ROWS = 4  # a packed integer weight is a whole number of so many rows, and has a sum per column
-INTEGERS = {("", "MatMulInteger"): 1, (MICROSOFT, "MatMulIntegerToFloat"): 1}
+INTEGERS = {("", "MatMulInteger"): 1, (MICROSOFT, "MatMulIntegerToFloat"): 1, ("", "QLinearConv"): 3}
 PLACES = {
     **INTEGERS,
     ("", "MatMul"): 1,
@@ -124,12 +126,23 @@ def _packed_bytes(node: ir.Node, weight: ir.Value) -> int:
         n = _number(node, "N", 0)
         more = _block_bytes(node) + _block_bytes(node, n + -n % SUM_COLUMNS) + ALIGNMENT_BYTES
         return tensor.nbytes + (more if _rounds(node) else 0)
+    if node.op_type == "QLinearConv":
+        return _filter_bytes(tensor.nbytes, dims, _number(node, "group", 1))
     if is_integer(node):
         columns = dims[-1] + -dims[-1] % PANEL_COLUMNS
         return int(columns * (dims[-2] + -dims[-2] % INTEGER_ROWS + 4))
     turned = node.op_type in {"LSTM", "GRU"} or _number(node, "transB", 0) == 1
     columns, rows = (dims[-2], dims[-1]) if turned else (dims[-1], dims[-2])
     return int(tensor.nbytes + 4 * rows * (-columns % PANEL_COLUMNS))
+
+
+def _filter_bytes(stored: int, dims: Sequence[int], groups: int) -> int:
+    """A matrix per group, [channels of a pixel's window, outputs]; a filter per channel is only reordered."""
+    outputs, window = dims[0] // groups, math.prod(dims[1:])
+    if dims[1] == outputs == 1:
+        return stored
+    columns = outputs + -outputs % PANEL_COLUMNS
+    return groups * columns * (window + -window % INTEGER_ROWS + 4)
 
 
 def _block_bytes(node: ir.Node, columns: int | None = None) -> int:

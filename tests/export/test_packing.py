@@ -68,6 +68,26 @@ def integers(made: Made, x: ir.Value, name: str, width: int) -> ir.Value:
     return made.op("MatMulIntegerToFloat", q, *parts, domain="com.microsoft")
 
 
+def filters(made: Made, x: ir.Value, name: str, width: int) -> ir.Value:
+    """A convolution of integers over what was rounded, [1, width / 4, 4, ROWS]."""
+    channels, rows = width // 4, [ROWS, width]
+    pixels = [1, channels, 4, ROWS]
+    zeros = made.held(f"{name}.z", np.zeros(channels, np.int8))
+    step, middle = made.held(f"{name}.x", np.array(0.02, np.float32)), made.held(f"{name}.m", np.array(128, np.uint8))
+    w = made.held(f"{name}.q", made.rng.integers(-127, 128, (channels, channels, 3, 3), np.int8))
+    shaped = _typed(made.op("Reshape", x, made.held(f"{name}.p", np.array(pixels))), ir.DataType.FLOAT, pixels)
+    q = _typed(made.op("QuantizeLinear", shaped, step, middle), ir.DataType.UINT8, pixels)
+    parts = step, middle, w, scales(made, f"{name}.s", channels), zeros, step, middle
+    y = _typed(made.op("QLinearConv", q, *parts, pads=[1] * 4), ir.DataType.UINT8, pixels)
+    back = _typed(made.op("DequantizeLinear", y, step, middle), ir.DataType.FLOAT, pixels)
+    return _typed(made.op("Reshape", back, made.held(f"{name}.r", np.array(rows))), ir.DataType.FLOAT, rows)
+
+
+def _typed(value: ir.Value, dtype: ir.DataType, shape: list[int]) -> ir.Value:
+    value.type, value.shape = ir.TensorType(dtype), ir.Shape(shape)
+    return value
+
+
 def drawn(made: Made, name: str, shape: tuple[int, ...]) -> ir.Value:
     """Bytes."""
     return made.held(name, made.rng.integers(0, 256, shape, np.uint8))
@@ -114,6 +134,8 @@ CASES = {
     "integers": Case(integers, 8),
     "integers padded to panels": Case(integers, 10, 1801),
     "integers, not packed": Case(integers, 8, packed=False),
+    "filters of integers": Case(filters, 15),
+    "filters of integers, not packed": Case(filters, 15, packed=False),
     "NF4": Case(nf4, 6),
     "NF4 without an arena": Case(nf4, 8, arena=False),
     "float32": Case(floats("MatMul"), 3),
