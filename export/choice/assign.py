@@ -43,12 +43,21 @@ def formats_of(prepared: Prepared, quant: str) -> Formats:
     if not prepared.keep:
         _require_some(weights, quant, grid)
         return quant
+    return with_kept(weights, quant, prepared.keep, grid)
+
+
+def with_kept(weights: Sequence[Weight], quant: str, keep: Mapping[str, str], grid: Grid) -> dict[str, str]:
+    """Formats by weight: one for all but those that `--keep` names.
+
+    Raises:
+        UsageError: it names a layer that is not there, or a format that the layer cannot take.
+    """
     layers = []
     for weight in weights:
         layout = weight.layout
         own = [] if layout is None else [f for f, fmt in STORED.items() if not fmt.refuses(layout, grid)]
         layers.append(Layer(weight.name, tuple(Option(f, 0, 0.0) for f in ("fp32", *own))))
-    asked = kept(layers, prepared.keep)
+    asked = kept(layers, keep)
     return {
         now.name: now.options[0].format if now.options != before.options else quant
         for now, before in zip(asked, layers, strict=True)

@@ -10,7 +10,7 @@ from pathlib import Path
 from console.arguments import Arguments
 from console.errors import UsageError
 from console.progress import progress
-from export.arguments import sizes
+from export.arguments import keeping, sizes
 from export.labels import read_labels
 from export.stoppable import stoppable
 from export.study.data import read_items
@@ -32,6 +32,9 @@ def parser() -> argparse.ArgumentParser:
     )
     s.add_argument("--task", default="", help="as optimum names tasks; for Hugging Face models only")
     s.add_argument("--formats", metavar="A,B,C", help="such as int8,int4+hqq,nf4+nested (default: every one)")
+    s.add_argument(
+        "--keep", action="append", default=[], metavar="PATTERN=FORMAT", help="of weights in every format; repeat"
+    )
     s.add_argument("--labels", type=Path, metavar="FILE", help="names of the model's classes, one per line, in order")
     s.add_argument("--temperatures", default="", metavar="0.1,...", help="of a decoder (default: 0.1 to 1.0)")
     s.add_argument("--sequence", type=int, metavar="TOKENS", help="of a text (default: 64, or what the model can)")
@@ -57,7 +60,7 @@ def main(argv: list[str]) -> int:
     if options.html is not None and not options.html.resolve().parent.is_dir():
         raise UsageError(f"expected --html in a folder that exists, found {options.html}; make {options.html.parent}")
     temperatures, dimensions = _temperatures(options.temperatures), sizes(options)
-    formats = variants(options.formats)
+    formats, keep = variants(options.formats), keeping(options)
     labels = read_labels(options.labels, None) if options.labels else ()
     items = read_items(options.data)
     # everything above is checked before torch is loaded
@@ -74,6 +77,7 @@ def main(argv: list[str]) -> int:
         formats=formats,
         calibration=items.beside(options.limit, CALIBRATION),
         labels=labels,
+        keep=keep,
         temperatures=temperatures or TEMPERATURES,
         sequence=options.sequence,
         most_calls=options.limit,

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from export.prepare import Wanted
@@ -26,6 +27,7 @@ class StudyRequest:
         formats: fp32 first.
         calibration: items for formats that look at input before they are made.
         labels: names of the classes in the order of the logits, where the model has none.
+        keep: formats of some weights in every variant but fp32, by patterns of their names.
         temperatures: of sampling, for decoders.
         sequence: tokens of a text; None for 64 or as many as the model can place.
         most_calls: of those that the items are; a long text is many, for a decoder.
@@ -38,6 +40,7 @@ class StudyRequest:
     formats: tuple[Variant, ...]
     calibration: Items
     labels: tuple[str, ...] = ()
+    keep: Mapping[str, str] = field(default_factory=dict)
     temperatures: tuple[float, ...] = TEMPERATURES
     sequence: int | None = None
     most_calls: int = MOST_CALLS

@@ -82,7 +82,7 @@ def study(request: StudyRequest, work: Path, bar: Progress) -> Study:
     calls = spread(whole, max(request.most_calls, len(request.items)))
     sizes = shapes(model, frozen)
     graphs = {ITEMS: frozen, **{f"rows{rows}": model.frozen(*size) for rows, size in sizes.items()}}
-    workshop = Workshop(graphs, _runs(request, model, graphs), work / "workshop")
+    workshop = Workshop(graphs, _runs(request, model, graphs), work / "workshop", request.keep)
     written = _write(request.formats, workshop, work, bar)
     judge = judge_of(task, request, model.outputs(frozen), calls)
     bar.say("running the items")

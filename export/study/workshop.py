@@ -16,14 +16,15 @@ from export.activations.dynamic import dynamic
 from export.activations.saturation import saturates
 from export.activations.static import static
 from export.chain import Graph
+from export.choice.assign import with_kept
 from export.choice.probe import heard, put_probes_in
 from export.formats.grid import Grid
 from export.formats.report import WeightReport
-from export.formats.rewrite import quantize_weights, weights_of
+from export.formats.rewrite import Formats, quantize_weights, weights_of
 from export.formats.stock import Stock
 from export.mapped import reading
 from export.sources.captured import Values
-from export.study.variant import ACTIVATIONS, DYNAMIC, Variant
+from export.study.variant import ACTIVATIONS, DYNAMIC, FP32, Variant
 from export.write import write_graphs
 
 ITEMS = "items"  # the graph that the items of the data file go through
@@ -36,8 +37,15 @@ class Refused(Exception):
 class Workshop:
     """The graphs of a model by name, and for each of them what it is calibrated with."""
 
-    def __init__(self, graphs: Mapping[str, ir.Model], runs: Mapping[str, Sequence[Values]], work: Path) -> None:
-        self.graphs, self._runs, self._work = graphs, runs, work
+    def __init__(
+        self,
+        graphs: Mapping[str, ir.Model],
+        runs: Mapping[str, Sequence[Values]],
+        work: Path,
+        keep: Mapping[str, str] | None = None,
+    ) -> None:
+        """`keep` is the formats that some weights have in every variant but fp32, by patterns of their names."""
+        self.graphs, self._runs, self._work, self._keep = graphs, runs, work, keep or {}
         self._stocks: dict[Grid, Stock] = {}
 
     @cached_property
@@ -70,23 +78,30 @@ class Workshop:
         try:
             if variant.format in ACTIVATIONS:
                 return self._rounded(variant, model, name)
-            return model, quantize_weights(model, variant.format, self._stock(variant.grid))
+            return model, quantize_weights(model, self._formats(variant, model), self._stock(variant.grid))
         except (BadData, UnsupportedModel) as refusal:
             raise Refused(str(refusal)) from refusal
 
     def _rounded(self, variant: Variant, model: ir.Model, name: str) -> tuple[ir.Model, list[WeightReport]]:
         """Integers for activations too; tables, which multiply none, get int8 as they do elsewhere."""
         weights = weights_of(model)
-        tables = {w.name: "int8" for w in weights if w.layout is not None and w.layout.kind == "table"}
-        of_tables = [r for r in quantize_weights(model, tables, self._stock(variant.grid)) if r.name in tables]
-        products = [w.name for w in weights if w.name not in tables]
+        asked = with_kept(weights, variant.format, self._keep, variant.grid)
+        tables = [w.name for w in weights if w.layout is not None and w.layout.kind == "table"]
+        products = [name for name, fmt in asked.items() if fmt == variant.format and name not in tables]
+        others = {name: "int8" if fmt == variant.format else fmt for name, fmt in asked.items() if name not in products}
+        alone = [r for r in quantize_weights(model, others, self._stock(variant.grid)) if r.name in others]
         self._work.mkdir(parents=True, exist_ok=True)
         if variant.format == DYNAMIC:
             made, reports = dynamic(model, products, self._work, reduce=self._saturates)
         else:
             runs = self._runs[name]
             made, reports = static(model, products, runs, variant.method, self._work, reduce=self._saturates)
-        return made, [*of_tables, *reports]
+        return made, [*alone, *reports]
+
+    def _formats(self, variant: Variant, model: ir.Model) -> Formats:
+        if not self._keep or variant.format == FP32:
+            return variant.format
+        return with_kept(weights_of(model), variant.format, self._keep, variant.grid)
 
     @cached_property
     def _saturates(self) -> bool:

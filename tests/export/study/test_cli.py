@@ -56,6 +56,7 @@ REFUSED = {
     "a choice of none": (["--formats", "fp16+64"], 2, r"expected nothing after 'fp16', found '\+64'"),
     "a temperature": (["--temperatures", "0.5,zero"], 2, "expected --temperatures of 0.01 to 100 .*, found '0.5,zero'"),
     "too cold": (["--temperatures", "0"], 2, "expected --temperatures of 0.01 to 100"),
+    "what to keep": (["--keep", "a=int3"], 2, "expected --keep PATTERN=FORMAT with one of fp32, .*, found 'a=int3'"),
     "a size": (["--size", "n"], 2, "expected --size NAME=N"),
     "no data": (["--data", "nowhere.txt"], 18, "expected a file of texts at nowhere.txt, found none"),
     "a model": ([], 10, "nowhere"),

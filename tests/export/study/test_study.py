@@ -189,6 +189,19 @@ def test_a_format_that_no_weight_takes_says_so(tmp_path: Path) -> None:
     assert "no multiple of the block of 128" in row(other, "int4+128").reason
 
 
+def test_weights_may_keep_a_format(tmp_path: Path) -> None:
+    """What is kept has its own format in every other one, those of activations too, and fp32 stays fp32."""
+    path, data = net(tmp_path / "net.onnx", classes=32), arrays(tmp_path / "d.npz", 4)
+    found = studied(path, data, tmp_path / "a", "int4,int8-dynamic", keep={"last*": "int8"})
+    assert dict(row(found, "int4").weights) == {"int4": 1, "int8": 1}
+    assert dict(row(found, "int8-dynamic").weights) == {"int8": 1, "int8-dynamic": 1}
+    assert dict(found.rows[0].weights) == {"fp32": 2}
+    plain = studied(path, data, tmp_path / "b", "int4")
+    assert (row(found, "int4").quality.cosine or 0.0) > (row(plain, "int4").quality.cosine or 1.0)
+    with pytest.raises(UsageError, match="middle matches none of 2 layers"):
+        studied(path, data, tmp_path / "c", "int4", keep={"middle": "int8"})
+
+
 def infinite(path: Path, weight: float) -> Path:
     """A net with one weight replaced."""
     model = onnx.load(net(path))
