@@ -6,13 +6,15 @@ integers are added up in float64, where they are exact (255 x 127 times a length
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
+
+from export.oracle.expected import spread
 
 Array = NDArray[Any]
 Exact = NDArray[np.float64]
@@ -21,6 +23,7 @@ Axes = tuple[int, ...]
 
 # runtimes multiply by a reciprocal or divide, in one or the other order: so close to .5 either side is right
 TIE = 1e-4
+MOST_ROWS, MOST_ITEMS = 256, 2  # of one run that are multiplied by numpy
 
 
 @dataclass(frozen=True)
@@ -94,6 +97,14 @@ class Window:
         return around, strides, dilations
 
 
+def some(array: Array, window: Window | None) -> Array:
+    """What is looked at of the input or the output of a product: rows, or items, at even distances."""
+    if window is not None:
+        return array[spread(len(array), MOST_ITEMS)]
+    rows = array.reshape(-1, array.shape[-1])
+    return rows[spread(len(rows), MOST_ROWS)]
+
+
 def multiply(x: Array, w: Array, window: Window | None) -> Exact:
     """x W, or the convolution of x with W where there is a window; of integers, in float64.
 
@@ -107,18 +118,23 @@ def multiply(x: Array, w: Array, window: Window | None) -> Exact:
 
 
 def _convolve(x: Exact, w: Exact, window: Window) -> Exact:
-    kernel = w.shape[2:]
+    """Item by item, and for each place of the kernel one product over all pixels: no window is ever spelled out."""
+    kernel, groups = w.shape[2:], window.groups
     around, strides, dilations = window.placed(x.shape[2:], kernel)
     padded = np.pad(x, [(0, 0), (0, 0), *around])
-    span = tuple(d * (k - 1) + 1 for d, k in zip(dilations, kernel, strict=True))
-    axes = tuple(range(2, x.ndim))
-    windows = sliding_window_view(padded, span, axis=axes)
-    steps = [slice(None), slice(None), *(slice(None, None, step) for step in strides)]
-    spread = [slice(None, None, step) for step in dilations]
-    views = windows[tuple(steps + spread)]
-    over = list(range(len(kernel)))
-    parts = []
-    for ours, weights in zip(np.split(views, window.groups, axis=1), np.split(w, window.groups, axis=0), strict=True):
-        summed = np.tensordot(ours, weights, axes=([1, *(k + x.ndim for k in over)], [1, *(k + 2 for k in over)]))
-        parts.append(np.moveaxis(summed, -1, 1))
-    return np.concatenate(parts, axis=1)
+    made = [
+        (size - step * (length - 1) - 1) // stride + 1
+        for size, step, length, stride in zip(padded.shape[2:], dilations, kernel, strides, strict=True)
+    ]
+    filters = w.reshape(groups, len(w) // groups, w.shape[1], *kernel)
+    out = np.zeros((len(x), groups, len(w) // groups, math.prod(made)))
+    for item, pixels in enumerate(padded):
+        for at in np.ndindex(*kernel):
+            here: tuple[Any, ...] = (..., *at)
+            places: list[Any] = [slice(None)]
+            places += [
+                slice(k * step, k * step + stride * (size - 1) + 1, stride)
+                for k, step, stride, size in zip(at, dilations, strides, made, strict=True)
+            ]
+            out[item] += filters[here] @ pixels[tuple(places)].reshape(groups, w.shape[1], -1)
+    return out.reshape(len(x), len(w), *made)

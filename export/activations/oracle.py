@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from console.errors import VerificationError
 from export.activations.fuse import entry
-from export.activations.integers import multiply, quantize, quantize_dynamic, ties
+from export.activations.integers import multiply, quantize, quantize_dynamic, some, ties
 from export.activations.products import Product, products, roundings, steps_at
 from export.activations.saturation import saturates
 from export.chain import PLAIN, Graph
@@ -89,17 +89,20 @@ def _check_rounding(node: ir.Node, values: Mapping[str, Array]) -> float:
 def check_product(product: Product, values: Mapping[str, Array]) -> float:
     """One product against what a run had of its input and its output, by name; the largest difference in steps.
 
+    Of many rows or items some are looked at.
+
     Raises:
         VerificationError: the output is another one.
     """
-    x, y = values[str(product.x.name)], values[str(product.y.name)]
+    x, y = values[str(product.x.name)], some(values[str(product.y.name)], product.window)
     if product.x_steps is None:
         rounded_x = quantize_dynamic(x)
-        summed = multiply(rounded_x.q.astype(np.int64) - rounded_x.zero_point, product.w, product.window)
-        spare = multiply(rounded_x.tie.astype(np.int64), np.abs(product.w), product.window)
+        q, tie = (some(array, product.window) for array in (rounded_x.q, rounded_x.tie))
+        summed = multiply(q.astype(np.int64) - rounded_x.zero_point, product.w, product.window)
+        spare = multiply(tie.astype(np.int64), np.abs(product.w), product.window)
         return _check_floats(product, y, summed, rounded_x.scale, spare)
     scale, zero_point = product.x_steps
-    summed = multiply(x.astype(np.int64) - zero_point, product.w, product.window)
+    summed = multiply(some(x, product.window).astype(np.int64) - zero_point, product.w, product.window)
     if product.y_steps is None:
         return _check_floats(product, y, summed, scale, np.zeros(()))
     if product.bias is not None:
@@ -157,6 +160,6 @@ def _refuse(node: ir.Node, found: Array, wanted: Array, wrong: NDArray[np.bool_]
     if saturates():
         why = "this processor cuts off large products of eight bits: verify on one with VNNI or on Arm"
     raise VerificationError(
-        f"expected {node.name} to compute {wanted[first]:.10g} at {list(first)}, found {found[first]:.10g} "
+        f"expected {node.name} to compute {wanted[first]:.10g}, found {found[first]:.10g} "
         f"({int(wrong.sum())} of {wrong.size} differ); {why}"
     )

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from export.activations.calibrate import loaded
 from export.activations.fuse import entry
-from export.activations.integers import Quantized, multiply, quantize, quantize_dynamic, range_of
+from export.activations.integers import Quantized, multiply, quantize, quantize_dynamic, range_of, some
 from export.activations.products import window_at
 from export.activations.tools import Run
 from export.gradient.present import present
@@ -82,7 +82,8 @@ def _rounded(x: Array, seen: Sequence[Array] | None) -> Array:
 
 def _length(node: ir.Node, x: Array, w: Array, mask: Array | None) -> float:
     """|x W|^2; tokens that only fill up do not count."""
-    y = multiply(x, w, window_at(node) if node.op_type == "Conv" else None)
-    if mask is not None and y.ndim == 3 and y.shape[:2] == mask.shape:
-        y = y[mask > 0]
+    window = window_at(node) if node.op_type == "Conv" else None
+    if window is None and mask is not None and x.ndim == 3 and x.shape[:2] == mask.shape:
+        x = x[mask > 0]
+    y = multiply(some(x, window), w, window)
     return float(np.vdot(y, y))

@@ -70,7 +70,7 @@ def test_another_weight_is_found(tmp_path: Path) -> None:
     names = {str(product.x.name): x, str(product.y.name): y}
     assert check_product(product, names) < 0.01
     product.w[3, 4] += 1
-    with pytest.raises(VerificationError, match=r"expected /b/MatMul.* to compute .* at \[0, 4\], found"):
+    with pytest.raises(VerificationError, match=r"expected /b/MatMul.* to compute .*, found .* .4 of 40 differ."):
         check_product(product, names)
 
 
@@ -95,8 +95,8 @@ def test_an_output_one_step_aside_is_found(tmp_path: Path) -> None:
     y = np.clip(np.rint(wanted * step) + product.y_steps[1], 0, 255).astype(np.uint8)
     values = {str(product.x.name): x, str(product.y.name): y}
     assert check_product(product, values) <= 1
-    y[1, 2, 3, 4] ^= 1
-    with pytest.raises(VerificationError, match=r"at \[1, 2, 3, 4\]"):
+    y[3, 2, 3, 4] ^= 1
+    with pytest.raises(VerificationError, match="1 of 1024 differ"):
         check_product(product, values)
 
 
