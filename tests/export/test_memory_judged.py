@@ -43,8 +43,8 @@ CASES = {
     "shifted windows under every set of options": Case("swin", formats=("int8",), candidates=CANDIDATES),
     "an encoder of text that learns": Case("bert", "train"),
     "a decoder with caches": Case("qwen3"),
-    "a decoder with caches in 4 bits under every set of options": Case(
-        "qwen3", formats=("int4",), candidates=CANDIDATES
+    "a float front end, with 4 bits behind it, under every set of options": Case(
+        "audio", formats=("int4",), candidates=CANDIDATES
     ),
     "an encoder of text that learns, in 4 bits": Case("bert", "train", formats=("int4", "nf4")),
     "halves that some options make whole": Case("vit", formats=("fp16",), candidates=CANDIDATES[3:]),
