@@ -8,14 +8,15 @@ import onnx_ir as ir
 import pytest
 
 from console.errors import BadData, UnsupportedModel
+from export.activations.calibrate import runs_of
 from export.activations.given import refuse_none
-from export.activations.graphs import Activations
+from export.activations.graphs import SLOW, Activations
 from export.activations.oracle import check
 from export.activations.spare import lost
 from export.build import build, reports_of
 from export.formats.stock import Stock
 from export.gradient.present import present
-from tests.export.activations.nets import drawn, operators
+from tests.export.activations.nets import cnn, drawn, operators, pictures
 from tests.export.graphs import BATCH, Builder, feeds, residual_mlp
 from tests.export.runtime import run, worst
 
@@ -127,3 +128,11 @@ def test_what_rounding_costs_is_what_numpy_says(tmp_path: Path) -> None:
     assert found["v"] == pytest.approx(wanted, rel=0.01)
     each = lost(outlying(1.0), ["v"], [{"x": part} for part in x], tmp_path, fixed=False)
     assert each["v"] < found["v"]
+
+
+def test_a_filter_per_channel_has_no_dynamic_scales(tmp_path: Path) -> None:
+    """It would be slower than in float; with static scales it is taken."""
+    runs = runs_of(cnn(), pictures(8), list(range(8)))
+    for fmt, reason in (("int8-dynamic", SLOW), ("int8-static", "")):
+        pieces = build(cnn(), [], "serve", fmt, Stock(), activations=Activations(tmp_path, runs))
+        assert next(report.reason for report in reports_of(pieces) if report.name == "c2.w") == reason
