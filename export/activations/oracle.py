@@ -158,7 +158,7 @@ def _refuse(node: ir.Node, found: Array, wanted: Array, wrong: NDArray[np.bool_]
     first = tuple(int(k) for k in np.argwhere(wrong)[0])
     why = "report this model, and do not use what was exported"
     if saturates():
-        why = "this processor cuts off large products of eight bits: verify on one with VNNI or on Arm"
+        why = "this processor cuts off large products of eight bits: take one with VNNI or Arm, or --quant int8"
     raise VerificationError(
         f"expected {node.name} to compute {wanted[first]:.10g}, found {found[first]:.10g} "
         f"({int(wrong.sum())} of {wrong.size} differ); {why}"

@@ -109,6 +109,15 @@ def test_windows_of_all_kinds(settings: dict[str, object], tmp_path: Path) -> No
     assert worst(run(made, feeds)["y"], run(model, feeds)["y"]) < 0.06
 
 
+def test_seven_bits_where_processors_saturate(tmp_path: Path) -> None:
+    """With `reduce` no weight is beyond 64, of products and of convolutions, and every product is exact."""
+    model = cnn()
+    made, reports = static(model, CNN_WEIGHTS, calibrated(model), "minmax", work(tmp_path), reduce=True)
+    most = [int(np.abs(numbers(made, f"{report.name}_quantized").astype(int)).max()) for report in reports]
+    assert most == [64, 64, 64, 64]
+    assert check(made, {"x": pictures(seed=9)["x"][:BATCH]}) < 0.01
+
+
 def test_twice_the_same(tmp_path: Path) -> None:
     """Two calls write the same bytes, and two runs compute the same bits."""
     model, folder, feeds = cnn(), work(tmp_path), {"x": pictures(seed=9)["x"][:BATCH]}
