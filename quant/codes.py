@@ -119,17 +119,22 @@ def restore_scales(nested: Nested) -> Float32:
     return np.asarray(dynamic_tree()[nested.values] * steps + nested.offset, np.float32)
 
 
-def dynamic_tree() -> Float32:
-    """The 256 numbers of the dynamic tree, rising: -0.993 to 1, closer together near 0.
+def dynamic_tree(signed: bool = True) -> Float32:
+    """The 256 numbers of the dynamic tree, rising, closer together near 0: -0.993 to 1, or 0 to 1.
 
-    Seven decades; the decade 10^-k has 2^(6-k) numbers of either sign, the middles of equal parts of [0.1, 1].
+    Seven decades; the decade 10^-k has 2^(6-k) numbers of either sign, or 2^(7-k) where there is no sign: the middles
+    of equal parts of [0.1, 1].
 
     >>> tree = dynamic_tree()
     >>> len(tree), float(tree[127]), float(tree[-1]), bool(np.all(np.diff(tree) > 0))
     (256, 0.0, 1.0, True)
+    >>> tree = dynamic_tree(signed=False)
+    >>> len(tree), float(tree[0]), float(tree[-1]), bool(np.all(np.diff(tree) > 0))
+    (256, 0.0, 1.0, True)
     """
     positive: list[float] = []
     for decade in range(7):
-        ends = np.linspace(0.1, 1.0, 2**decade + 1)
+        ends = np.linspace(0.1, 1.0, 2 ** (decade if signed else decade + 1) + 1)
         positive += [10.0 ** (decade - 6) * middle for middle in (ends[:-1] + ends[1:]) / 2]
-    return np.array(sorted([*(-x for x in positive), 0.0, *positive, 1.0]), np.float32)
+    negative = [-x for x in positive] if signed else []
+    return np.array(sorted([*negative, 0.0, *positive, 1.0]), np.float32)
