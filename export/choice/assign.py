@@ -18,7 +18,18 @@ from devices.units import Unit
 from devices.verdict import sentence
 from export.apart import apart
 from export.choice import sensitivity
-from export.choice.within import CANDIDATES, LEVEL, Weighed, by_segment, products_of, smallest, spend, weighed
+from export.choice.within import (
+    CANDIDATES,
+    HASTE_BAR,
+    LEVEL,
+    Limits,
+    Weighed,
+    by_segment,
+    products_of,
+    smallest,
+    spend,
+    weighed,
+)
 from export.cost import Stored, stored_as
 from export.formats.broken import is_right
 from export.formats.grid import Grid
@@ -124,7 +135,8 @@ def _chosen(prepared: Prepared, board: Board, decision: Decision, span: tuple[in
         here = [w for w in weights if w.name in own]
         least_bytes = sum(least.get(w.name, numbers.plain_bytes[w.name]) for w in here)
         room = max(least_bytes, board.budget_bytes - need.total + least_bytes)
-        chosen |= spend(here, grid, board.cpu, room, least_bytes, chosen, written=board.mode == "train")
+        limits = Limits(room, least_bytes, HASTE_BAR * len(here) / max(1, len(weights)))
+        chosen |= spend(here, grid, board.cpu, limits, chosen, written=board.mode == "train")
     return chosen
 
 

@@ -5,9 +5,11 @@
 1. before cuts: what is the least that all weights take while the predicted error of the outputs stays within
    `ERROR_BAR`? With these bytes the planner finds the fewest segments;
 2. for each segment: which formats err least within the bytes that int8 everywhere would take, or within what the
-   board has left if that is less, and in no more time than int8 everywhere would take there?
+   board has left if that is less, and in no more time than int8 everywhere would take there? Nor in more than
+   `NEAR` times the fastest that errs by at most the segment's share of `HASTE_BAR`: that is 4 bits for one row.
 
-So auto is never larger nor predicted slower than int8 everywhere unless the board forces it, and never worse than it.
+So auto is never larger nor predicted slower than int8 everywhere unless the board forces it, and errs more than that
+only where it pays in bytes that are short, or in time.
 """
 
 from __future__ import annotations
@@ -31,6 +33,9 @@ from export.gradient.dims import dims_of
 CANDIDATES = ("fp16", "int8", "int8-blocks", "int4")
 PLAIN = "int8"  # what nothing chosen is larger or slower than
 ERROR_BAR = 0.01  # squared relative error of the outputs: a cosine of 0.995
+HASTE_BAR = ERROR_BAR / 4  # the same, where more bits would fit and fewer are faster
+NEAR = 1.25  # times the fastest
+SCALE = 1 << 50  # of errors as whole numbers
 LEVEL = 0  # accuracy level of products with integers in blocks: float activations
 
 
@@ -102,15 +107,23 @@ def smallest(weights: Sequence[Weighed], grid: Grid) -> dict[str, str]:
     return dict(zip((layer.name for layer in layers), found.formats, strict=True))
 
 
+@dataclass(frozen=True)
+class Limits:
+    """What the weights of one segment may take and err.
+
+    Attributes:
+        room_bytes: what they may take on the board.
+        least_bytes: what the error bar makes them take, where that is more than int8.
+        error: what they may err where that is faster.
+    """
+
+    room_bytes: int
+    least_bytes: int = 0
+    error: float = 0.0
+
+
 def spend(
-    weights: Sequence[Weighed],
-    grid: Grid,
-    cpu: Cpu,
-    room_bytes: int,
-    least_bytes: int,
-    known: Mapping[str, str],
-    *,
-    written: bool,
+    weights: Sequence[Weighed], grid: Grid, cpu: Cpu, limits: Limits, known: Mapping[str, str], *, written: bool
 ) -> dict[str, str]:
     """The formats of one segment that err least: see the top.
 
@@ -118,8 +131,7 @@ def spend(
         weights: of the segment.
         grid: settings of formats.
         cpu: of the board.
-        room_bytes: what these weights may take on the board.
-        least_bytes: what the error bar makes them take, where that is more than int8.
+        limits: what they may take and err.
         known: formats of weights that an earlier segment has chosen.
         written: see `Weighed.layer`.
 
@@ -128,15 +140,31 @@ def spend(
     """
     layers = [_fixed(w.layer(grid, cpu, written), known) for w in weights]
     plain = [_plain(layer) for layer in layers]
-    limit = min(room_bytes, max(least_bytes, sum(option.stored_bytes for option in plain)))
-    found = _within(layers, limit, sum(option.time_ns for option in plain))
+    size = min(limits.room_bytes, max(limits.least_bytes, sum(option.stored_bytes for option in plain)))
+    fastest = _fastest(layers, size, limits.error)
+    found = _within(layers, size, min(sum(option.time_ns for option in plain), NEAR * fastest))
     return dict(zip((layer.name for layer in layers), found.formats, strict=True))
 
 
-def _within(layers: Sequence[Layer], limit_bytes: int, limit_ns: int) -> Choice:
+def _fastest(layers: Sequence[Layer], limit_bytes: int, limit_error: float) -> float:
+    """The time of the fastest formats within bytes and error; infinite where there are none."""
+    turned = [
+        Layer(
+            layer.name,
+            tuple(Option(o.format, o.stored_bytes, float(o.time_ns), round(o.error * SCALE)) for o in layer.options),
+        )
+        for layer in layers
+    ]
+    try:
+        return choose(turned, limit_bytes, int(limit_error * SCALE)).error
+    except DoesNotFit:
+        return math.inf
+
+
+def _within(layers: Sequence[Layer], limit_bytes: int, limit_ns: float) -> Choice:
     """Within bytes and time, or only within bytes where nothing that small is that fast."""
     try:
-        return choose(layers, limit_bytes, limit_ns)
+        return choose(layers, limit_bytes, None if math.isinf(limit_ns) else int(limit_ns))
     except DoesNotFit:
         return choose(layers, limit_bytes)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -10,7 +11,7 @@ import pytest
 from console.errors import DoesNotFit
 from devices.speed import GENERIC, Cpu
 from export.choice.assign import right_on
-from export.choice.within import CANDIDATES, ERROR_BAR, PLAIN, Weighed, by_segment, smallest, spend
+from export.choice.within import CANDIDATES, ERROR_BAR, NEAR, PLAIN, Limits, Weighed, by_segment, smallest, spend
 from export.formats.grid import Grid
 from export.formats.layout import Layout
 
@@ -55,7 +56,7 @@ def test_the_smallest_within_the_error_bar(seed: int) -> None:
 def test_what_room_is_left_is_spent(seed: int, cpu: Cpu) -> None:
     """Never more bytes or time than int8 everywhere, never more error than it, and near the best by brute force."""
     weights = drawn(seed)
-    found = tuple(spend(weights, Grid(), cpu, 1 << 40, 0, {}, written=False).values())
+    found = tuple(spend(weights, Grid(), cpu, Limits(1 << 40), {}, written=False).values())
     plain = totals(weights, (PLAIN,) * len(weights), cpu)
     size, error, time_ns = totals(weights, found, cpu)
     assert size <= plain[0]
@@ -66,24 +67,41 @@ def test_what_room_is_left_is_spent(seed: int, cpu: Cpu) -> None:
     assert error <= max(1.5 * best, best + 1e-9)
 
 
+@pytest.mark.parametrize("seed", range(6))
+def test_time_is_bought_with_what_error_is_left(seed: int) -> None:
+    """At one row, near the fastest way within bytes and the error that is allowed for it, and little error for that."""
+    weights = [replace(w, rows=1) for w in drawn(seed)]
+    allowed = 0.9 * totals(weights, ("int4",) * len(weights), FAST)[1]
+    found = tuple(spend(weights, Grid(), FAST, Limits(1 << 40, 0, allowed), {}, written=False).values())
+    plain = totals(weights, (PLAIN,) * len(weights), FAST)
+    size, error, time_ns = totals(weights, found, FAST)
+    ways = [totals(weights, way, FAST) for way in itertools.product(FORMATS, repeat=len(weights))]
+    fastest = min(t for s, e, t in ways if s <= plain[0] and e <= allowed)
+    best = min(e for s, e, t in ways if s <= plain[0] and t <= min(plain[2], NEAR * fastest))
+    assert size <= plain[0]
+    # the fastest is known up to the bound of two limits
+    assert time_ns <= min(plain[2], 1.2 * NEAR * fastest)
+    assert error <= max(2 * best, best + 1e-9)
+
+
 def test_a_small_board_gets_what_fits() -> None:
     """Room for less than int8 means fewer bits, the least error within it; less than anything is refused."""
     weights = drawn(1)
     least, most = (totals(weights, (f,) * len(weights), GENERIC)[0] for f in ("int4", "int8"))
     room = (least + most) // 2
-    found = spend(weights, Grid(), GENERIC, room, 0, {}, written=False)
+    found = spend(weights, Grid(), GENERIC, Limits(room), {}, written=False)
     size, error, _ = totals(weights, tuple(found.values()), GENERIC)
     ways = [totals(weights, way, GENERIC) for way in itertools.product(FORMATS, repeat=len(weights))]
     assert size <= room
     assert error == pytest.approx(min(e for s, e, _ in ways if s <= room))
     with pytest.raises(DoesNotFit):
-        spend(weights, Grid(), GENERIC, least - 1, 0, {}, written=False)
+        spend(weights, Grid(), GENERIC, Limits(least - 1), {}, written=False)
 
 
 def test_a_weight_of_an_earlier_segment_keeps_its_format() -> None:
     """What another segment has chosen is not chosen again."""
     weights = drawn(2)
-    assert spend(weights, Grid(), GENERIC, 1 << 40, 1 << 40, {"w1": "int4"}, written=False)["w1"] == "int4"
+    assert spend(weights, Grid(), GENERIC, Limits(1 << 40, 1 << 40), {"w1": "int4"}, written=False)["w1"] == "int4"
 
 
 def test_weights_by_segment() -> None:
