@@ -26,7 +26,9 @@ from wire.files import file_digest, sync_folder
 from wire.keys import PrivateKey
 from wire.manifest import File, Manifest, to_bytes
 
-PAGE_BYTES = 4096  # so that a mapping of a tensor begins where a page begins
+PAGE_BYTES = 4096  # so that a mapping of a large tensor begins where a page begins
+PAGED_BYTES = 1 << 16  # what is smaller shares pages: scales and biases would be a hundredth more of a file of int8
+ALIGNED_BYTES = 64  # of every tensor
 FULL = (errno.ENOSPC, errno.EFBIG, errno.EDQUOT, errno.EROFS)  # no more can be written here, whatever it is
 INLINE_BYTES = 1024  # smaller tensors stay in the graph
 
@@ -64,7 +66,8 @@ def _place(
     data = content(tensor)
     key = hashlib.sha256(data).hexdigest()
     if key not in places:
-        file.write(b"\0" * (-file.tell() % PAGE_BYTES))
+        border = PAGE_BYTES if len(data) >= PAGED_BYTES else ALIGNED_BYTES
+        file.write(b"\0" * (-file.tell() % border))
         places[key] = (file.tell(), len(data))
         file.write(data)
     let_go(tensor)

@@ -20,11 +20,13 @@ from wire.keys import PrivateKey, new_key
 from wire.manifest import Golden, Manifest, Model, Plan, Preprocess
 
 WIDE = 24  # 24 x 24 floats are 2304 bytes, above the limit below which tensors stay inside the graph
+WIDER = 129  # 66564 bytes, above the limit from which they begin where a page begins
 
 
-def test_weights_lie_at_page_borders_once(tmp_path: Path) -> None:
-    """Forward and backward share one file; each weight is in it once, at a multiple of 4096."""
-    forward, values = residual_mlp(width=WIDE), feeds(width=WIDE)
+@pytest.mark.parametrize(("width", "border"), [(WIDE, 64), (WIDER, 4096)], ids=["small", "large"])
+def test_weights_lie_at_borders_once(width: int, border: int, tmp_path: Path) -> None:
+    """Forward and backward share one file; each weight is in it once: large ones at pages, others at 64 bytes."""
+    forward, values = residual_mlp(width=width), feeds(width=width)
     wanted = ["slot.layer.0.A", "slot.layer.0.B"]
     backward = build_backward(forward, wanted=wanted, loss=LossSpec())
     write_graphs({"s.forward": forward, "s.backward": backward}, tmp_path, "s.weights.bin")
@@ -35,13 +37,15 @@ def test_weights_lie_at_page_borders_once(tmp_path: Path) -> None:
             where = {entry.key: entry.value for entry in tensor.external_data}
             if where:
                 assert where["location"] == "s.weights.bin"
-                assert int(where["offset"]) % 4096 == 0
+                assert int(where["offset"]) % border == 0
                 places.setdefault(tensor.name, set()).add(where["offset"])
     assert len(places) == 3
     assert all(len(offsets) == 1 for offsets in places.values())
-    assert (tmp_path / "s.weights.bin").stat().st_size == 2 * 4096 + WIDE * WIDE * 4
+    size = width * width * 4
+    gaps = -size % border
+    assert (tmp_path / "s.weights.bin").stat().st_size == 3 * size + 2 * gaps
     got = Graph(tmp_path / "s.backward.onnx")(values)
-    assert got["grad.slot.layer.0.A"].shape == (WIDE, 2)
+    assert got["grad.slot.layer.0.A"].shape == (width, 2)
 
 
 def test_equal_weights_are_stored_once(tmp_path: Path) -> None:
