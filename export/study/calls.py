@@ -10,7 +10,7 @@ import numpy as np
 import onnx_ir as ir
 from numpy.typing import NDArray
 
-from console.errors import BadData, UsageError
+from console.errors import BadData, UnsupportedModel, UsageError
 from export.drawn import fitted, zeros_of
 from export.feeds import encoded
 from export.gradient.dims import shape_of
@@ -51,6 +51,7 @@ def calls_of(subject: Subject, items: Items, classes: NDArray[np.int64] | None, 
     Raises:
         UsageError: texts for a model that reads none, pictures for one that takes none.
         BadData: arrays do not fit, or no text has two tokens.
+        UnsupportedModel: its inputs do not have the items first.
     """
     if subject.is_decoder:
         return _windows(subject, items, frozen)
@@ -58,6 +59,7 @@ def calls_of(subject: Subject, items: Items, classes: NDArray[np.int64] | None, 
     if not items.texts:
         check_sample(feeds, frozen.graph, tuple(pair.input for pair in subject.captured.states))
         _refuse_absent(subject, feeds, frozen)
+        _refuse_others_first(subject, feeds, frozen)
     held = zeros_of(frozen.graph, [pair.input for pair in subject.captured.states])
     known = np.full(len(items), NOTHING, np.int64) if classes is None else classes
     types = {str(v.name): v.dtype.numpy() for v in frozen.graph.inputs if v.dtype is not None}
@@ -132,6 +134,17 @@ def _refuse_absent(subject: Subject, given: Values, frozen: ir.Model) -> None:
         raise BadData(
             f"expected an array for every input of {subject.captured.name}, found none for "
             f"{', '.join(absent)}; add it to the .npz file"
+        )
+
+
+def _refuse_others_first(subject: Subject, given: Values, frozen: ir.Model) -> None:
+    """Steps, nodes or whatever else is no item may not be the first axis."""
+    shapes = {str(v.name): shape_of(v) for v in frozen.graph.inputs if v.name in given}
+    others = [f"{name} {list(shape)}" for name, shape in shapes.items() if shape and shape[0] != subject.batch]
+    if others:
+        raise UnsupportedModel(
+            f"expected a model whose inputs have their items first, found {', '.join(others)} in "
+            f"{subject.captured.name}, which runs {subject.batch} at a time; export it with the batch as its first axis"
         )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +16,11 @@ from onnx import TensorProto, helper, numpy_helper
 from PIL import Image
 
 from console.errors import BadData, UnsupportedModel, UsageError, VerificationError
+from export.prepare import Wanted
+from export.study.calls import calls_of
+from export.study.data import read_items
 from export.study.rows import Share
+from export.study.subject import subject
 from tests.export.graphs import Builder
 from tests.export.models import write_tokenizer
 from tests.export.sources.test_tasks import LABELS, bert_sizes, labelled, save
@@ -247,3 +252,16 @@ def test_data_of_another_model_is_refused(bert_folder: Path, tmp_path: Path) -> 
         studied(path, arrays(tmp_path / "late.npz", 2, labels=np.array([4, 5])), tmp_path / "f", "fp32")
     with pytest.raises(UsageError, match="--sequence of 1 to 48 tokens for this model, found 49"):
         studied(bert_folder, lines(tmp_path, "a"), tmp_path / "g", "fp32", "feature-extraction", sequence=49)
+
+
+def test_steps_are_no_items(tmp_path: Path) -> None:
+    """A model that runs one item at a time, and whose inputs have their steps first, cannot take items."""
+    b = Builder(1)
+    y = b.op("Tanh", b.input("x", ["steps", "batch", 8]), shape=["steps", "batch", 8], name="bent")
+    onnx.save(ir.to_proto(b.model(y=y)), tmp_path / "net.onnx")
+    np.savez(tmp_path / "d.npz", x=np.ones((5, 1, 8), np.float32))
+    wanted = Wanted(str(tmp_path / "net.onnx"), targets="", sizes={"steps": 5, "batch": 1})
+    found = subject(wanted, None, tmp_path / "w")
+    one = replace(found, captured=replace(found.captured, batches=(1,)))
+    with pytest.raises(UnsupportedModel, match=r"their items first, found x \[5, 1, 8\] in net, which runs 1 at"):
+        calls_of(one, read_items(tmp_path / "d.npz"), None, one.frozen(1))
