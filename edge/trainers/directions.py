@@ -47,7 +47,7 @@ def combined(key: int, board: int, pairs: Sequence[tuple[int, float]], units: Un
         sizes = [math.prod(like[name].shape) for name in ordered]
         flat = replay(unit_key(key, unit, board), list(pairs), (sum(sizes),))
         ends = np.cumsum([0, *sizes])
-        made |= {n: flat[a:b].reshape(like[n].shape) for n, a, b in zip(ordered, ends, ends[1:], strict=False)}
+        made |= {n: flat[a:b].reshape(like[n].shape) for n, a, b in zip(ordered, ends[:-1], ends[1:], strict=True)}
     return made
 
 

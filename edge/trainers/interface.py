@@ -57,11 +57,11 @@ class Rows:
 
 @dataclass(frozen=True)
 class Stepped:
-    """What a step leaves: new arrays, the state that goes with them, and the mean loss before the step."""
+    """What a step leaves: new arrays, the state that goes with them, and the mean loss, if a trainer has one."""
 
     arrays: dict[str, Array]
     state: dict[str, NDArray[Any]]
-    loss: float
+    loss: float | None
 
 
 @dataclass(frozen=True)

@@ -46,6 +46,23 @@ def noisy(t: int, gradient: Any) -> Any:
     return {n: g + np.abs(g) * drawn.normal(size=g.shape) for n, g in sorted(gradient.items())}
 
 
+def test_the_nets_gradient_is_torchs() -> None:
+    """What the other tests measure trainers by: the net's loss falls along its gradient as torch's autograd says."""
+    problem = net()
+    theirs = {n: torch.from_numpy(a.astype(np.float64)).requires_grad_() for n, a in problem.start.items()}
+    drawn = np.random.default_rng(0)  # the rows of the net: the same draws in the same order
+    x, labels = drawn.normal(size=(64, 8)), drawn.integers(0, 3, 64)
+    rows = torch.from_numpy(x + 1.5 * np.eye(3, 8)[labels])
+    logits = torch.tanh(rows @ theirs["a"] + theirs["a_bias"]) @ theirs["b"] + theirs["b_bias"]
+    loss = torch.nn.functional.cross_entropy(logits, torch.from_numpy(labels))
+    loss.backward()
+    assert problem.loss(problem.start) == pytest.approx(float(loss), rel=1e-12)
+    for n, g in problem.gradient(problem.start).items():
+        tensor = theirs[n].grad
+        assert tensor is not None
+        np.testing.assert_allclose(g, tensor.numpy(), rtol=1e-9, atol=1e-12)
+
+
 @pytest.mark.parametrize("noise", [exact, noisy])
 @pytest.mark.parametrize(("make", "bound"), [(quadratic, 0.04), (net, 0.3)])
 def test_hundreds_of_steps_end_near_float64(

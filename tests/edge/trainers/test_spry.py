@@ -99,6 +99,7 @@ def test_pairs_rebuild_the_arrays_bit_for_bit(optimizer: Optimizer) -> None:
     end = trained(spry, problem)
     update = spry.update(end.arrays, end.state)
     assert isinstance(update, Scalars)
+    assert end.loss is not None
     assert end.loss < 0.9 * problem.loss(problem.start)
     assert same_bytes(rebuild(spry, problem.start, update), end.arrays)
     assert not same_bytes(rebuild(replace(spry, board=2), problem.start, update), end.arrays)
