@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import onnx_ir as ir
@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from export.activations.given import calibration_runs
 from export.chain import Graph
 from export.edit import Edit, redirect
-from export.formats.layout import Layout
+from export.formats.layout import Layout, role_of
 from export.formats.rewrite import Weight, weights_of
 from export.gradient.present import present
 from export.values import is_weight
@@ -23,42 +23,60 @@ if TYPE_CHECKING:
 
 SEEDS = (11, 12, 13)
 MOST_ROWS = 1024  # of what a matrix is multiplied with
+MOST_USES = 4  # of one weight that are listened to
 Array = NDArray[Any]
+Use = Literal["product", "table", "other"]
 
 
 @dataclass(frozen=True)
 class Probe:
-    """A weight in the probing graph: what reads it, and the names of what goes in, what comes out and its noise."""
+    """A use of a weight in the probing graph: how it is read, what goes in, what comes out, and the noise on that."""
 
     weight: Weight
     layout: Layout
+    use: Use
     fed: ir.Value
     made: str
     noise: str
 
 
 def put_probes_in(model: ir.Model) -> list[Probe]:
-    """Let the first reader of every weight add a noise that is fed, in place."""
+    """Let the readers of every weight add a noise that is fed, in place; of many the first `MOST_USES`."""
     graph, probes = model.graph, list[Probe]()
     for weight in weights_of(model):
         if weight.layout is None:
             continue
-        node = next(iter(weight.value.uses())).node
-        read, made = present(node.inputs[1 if weight.layout.kind == "table" else 0]), node.outputs[0]
-        noise = ir.val(f"noise/{len(probes)}", ir.DataType.FLOAT, [f"n{len(probes)}.{d}" for d in made.shape or ()])
-        noise.const_value = ir.tensor(np.zeros([1] * len(noise.shape or ()), np.float32), name=noise.name)
-        graph.inputs.append(noise)
-        graph.register_initializer(noise)
-        edit = Edit(graph, str(noise.name))
-        noisy = edit.op("Add", made, noise, like=made)
-        edit.put_after(node)
-        redirect(made, noisy, edit.nodes)
-        probes.append(Probe(weight, weight.layout, read, str(made.name), str(noise.name)))
+        for node, index in [(use.node, use.idx) for use in weight.value.uses()][:MOST_USES]:
+            use = _use(role_of(node, index), weight.layout)
+            read, name = present(node.inputs[1 if use == "table" else 0]), f"noise/{len(probes)}"
+            _let_in(graph, node, name)
+            probes.append(Probe(weight, weight.layout, use, read, str(node.outputs[0].name), name))
     for name in {name for probe in probes for name in (str(probe.fed.name), probe.made)}:
         value = next(v for v in _values(graph) if v.name == name)
         if not value.is_graph_output() and not value.is_graph_input() and not value.is_initializer():
             graph.outputs.append(value)
     return probes
+
+
+def _use(role: str, layout: Layout) -> Use:
+    """How rows as they are stored make an output: multiplied, looked up, or in another way."""
+    if role == "table":
+        return "table"
+    rows = {"matrix": "product", "table": "transposed product"}
+    return "product" if rows.get(layout.kind) == role else "other"
+
+
+def _let_in(graph: ir.Graph, node: ir.Node, name: str) -> None:
+    """Add an input of that name, zero by default, to what a node makes."""
+    made = node.outputs[0]
+    noise = ir.val(name, ir.DataType.FLOAT, [f"{name}.{d}" for d in made.shape or ()])
+    noise.const_value = ir.tensor(np.zeros([1] * len(noise.shape or ()), np.float32), name=name)
+    graph.inputs.append(noise)
+    graph.register_initializer(noise)
+    edit = Edit(graph, name)
+    noisy = edit.op("Add", made, noise, like=made)
+    edit.put_after(node)
+    redirect(made, noisy, edit.nodes)
 
 
 def _values(graph: ir.Graph) -> list[ir.Value]:
@@ -108,7 +126,7 @@ class Session:
 
 def heard(graph: Graph, probes: Sequence[Probe], runs: Sequence[Mapping[str, Array]]) -> dict[str, NDArray[np.float32]]:
     """What every matrix is multiplied with in some runs: float32 [rows, columns] by its name, at most `MOST_ROWS`."""
-    probes = [probe for probe in probes if probe.layout.kind == "matrix" and not is_weight(probe.fed)]
+    probes = [probe for probe in probes if probe.use == "product" and not is_weight(probe.fed)]
     rows: dict[str, list[Array]] = {probe.weight.name: [] for probe in probes}
     for run in runs:
         values = {**run, **graph(run)}

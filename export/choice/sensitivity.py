@@ -38,6 +38,7 @@ if TYPE_CHECKING:
 
 HEARD = "heard.npz"
 AT_ONCE = 8  # layers whose inputs and outputs are in memory together
+MOST_OUTPUTS = 512  # of a product, whose noise is formed; they stand for all
 MOST_ROWS = 256  # of what a layer is fed
 BUDGET_S = 60.0  # for gains; layers beyond have their nearest neighbour's
 
@@ -70,7 +71,10 @@ def measure(prepared: Prepared, formats: Sequence[str], work: Path) -> dict[str,
             group = probes[start : start + AT_ONCE]
             names = [name for probe in group for name in (str(probe.fed.name), probe.made)]
             runs = [session.fetch(run, names) for run in session.runs]
-            out |= {p.weight.name: _measured(p, session.at, runs, gains, formats, prepared.stock) for p in group}
+            for probe in group:
+                found = _measured(probe, session.at, runs, gains, formats, prepared.stock)
+                before = out.get(probe.weight.name, dict.fromkeys(found, 0.0))  # uses of one weight add up
+                out[probe.weight.name] = {fmt: before[fmt] + error for fmt, error in found.items() if fmt in before}
         return out
     finally:
         for name in ("probe.onnx", "probe.weights.bin"):
@@ -130,23 +134,35 @@ def _measured(
 
 
 class _Rows:
-    """A weight as rows, with what its layer was fed and what it made."""
+    """A weight as rows, with what its layer was fed and what it made; of a large product some rows only."""
 
     def __init__(self, probe: Probe, runs: Sequence[Mapping[str, Array]], at: int) -> None:
-        self.name, self.layout, name = probe.weight.name, probe.layout, str(probe.fed.name)
+        self.name, self.layout, self.use, name = probe.weight.name, probe.layout, probe.use, str(probe.fed.name)
         self.fed, self.made = runs[at][name], runs[at][probe.made]
         self.inputs: Array | None = None
+        self.outputs: Array = np.arange(self.layout.rows)
         self.tensor = present(probe.weight.value.const_value)
         with reading(self.tensor) as held:
-            if self.layout.kind == "table":  # only what is looked up: rows are stored one by one
+            if self.use == "table":  # only what is looked up: rows are stored one by one
                 found = np.ascontiguousarray(held[self.fed.reshape(-1)])
                 self.layout, self.tensor = Layout("table", found.shape), ir.tensor(found, name=self.name)
                 self.fed = np.arange(self.fed.size).reshape(self.fed.shape)
+                self.exact = np.array(found, np.float32)
             else:
-                found = held
-            self.exact = np.array(self.layout.to_rows(found), np.float32)
-        if self.layout.kind == "matrix":
+                self.exact = self._taken(self.layout.to_rows(held))
+        if self.use == "product":
             self.inputs = _some(np.concatenate([run[name].reshape(-1, self.layout.columns) for run in runs]))
+
+    def _taken(self, rows: Array) -> Array:
+        """The rows, evenly spaced ones of a product that has many."""
+        if self.use != "product" or len(rows) <= MOST_OUTPUTS:
+            return np.array(rows, np.float32)
+        self.outputs = np.linspace(0, len(rows) - 1, MOST_OUTPUTS).astype(int)
+        taken = np.array(rows[self.outputs], np.float32)
+        shape = taken.shape if self.layout.kind == "table" else taken.shape[::-1]
+        self.layout = Layout(self.layout.kind, shape)
+        self.tensor = ir.tensor(self.layout.from_rows(taken), name=self.name)
+        return taken
 
     def lost(self, fmt: str, grid: Grid) -> Array:
         """W' - W in a format, [rows, columns]."""
@@ -163,9 +179,10 @@ class _Rows:
 
     def noise(self, lost: Array) -> tuple[float, Array]:
         """What the layer's output would have of noise in one run: its share in power, and itself."""
-        if self.layout.kind == "matrix":
-            noise = (self.fed.reshape(-1, self.layout.columns) @ lost.T).reshape(self.made.shape)
-        elif self.layout.kind == "table":
+        if self.use == "product":
+            noise = np.zeros(self.made.shape, np.float32)
+            noise.reshape(-1, self.made.shape[-1])[:, self.outputs] = self.fed.reshape(-1, self.layout.columns) @ lost.T
+        elif self.use == "table":
             noise = lost[self.fed]
         else:  # as much as the weight has, of a convolution or of a batch of products: their inputs overlap
             power = _ratio(lost, self.exact) * np.mean(np.square(self.made, dtype=np.float64))

@@ -116,7 +116,7 @@ class Workshop:
     def _inputs(self) -> dict[str, NDArray[np.float32]]:
         """What every matrix is multiplied with in the calibration runs: float32 [rows, columns] by its name."""
         model = self.graphs[ITEMS].clone()
-        probes = [probe for probe in put_probes_in(model) if probe.layout.kind == "matrix"]
+        probes = put_probes_in(model)
         self._work.mkdir(parents=True, exist_ok=True)
         write_graphs({"probe": model}, self._work, "probe.weights.bin")
         return heard(Graph(self._work / "probe.onnx"), probes, self._runs[ITEMS])
