@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from functools import cache
+from functools import cache, partial
 
 import numpy as np
 import onnx_ir as ir
 
 from export.gradient.constants import constant_array
 from export.gradient.dims import dtype_of
-from export.gradient.present import present
 from export.gradient.registry import Call, Products, rule
 from export.gradient.tape import Tape
 
@@ -57,7 +56,7 @@ def where(t: Tape, c: Call) -> Products:
     }
 
 
-@rule("Cast")
+@rule("Cast", "CastLike", inputs=(0,))
 def cast(t: Tape, c: Call) -> Products:
     """`y = x` in another floating type: dx = g in the type of x. Casts to other types end a path."""
     return {0: lambda: t.cast(c.g, dtype_of(c.input(0)))}
@@ -79,30 +78,88 @@ def clip(t: Tape, c: Call) -> Products:
     return {0: product}
 
 
+@rule("Pow")
+def power(t: Tape, c: Call) -> Products:
+    """`y = a^b`: da = red(g b a^(b-1), a), db = red(g y log a, b), and 0 where a <= 0.
+
+    Of one constant exponent, 1, 2 and 3 go by products, because Pow is slow.
+    """
+    a, b = c.input(0), c.input(1)
+
+    def base() -> ir.Value:
+        n = _exponent(c.node)
+        if n is not None:
+            return t.red(_power_slope(t, c.g, a, n), a)
+        exponent = t.cast(b, dtype_of(a))
+        slope = t.mul(exponent, t.binary("Pow", a, t.sub(exponent, 1.0)))
+        # a^0 is flat everywhere, at a = 0 too, where 0 times infinity would be NaN
+        return t.red(t.mul(c.g, t.where(t.binary("Equal", exponent, 0.0, ir.DataType.BOOL), 0.0, slope)), a)
+
+    def exponent() -> ir.Value:
+        positive = t.binary("Greater", a, 0.0, ir.DataType.BOOL)
+        return t.red(t.mul(t.mul(c.g, c.y), t.unary("Log", t.where(positive, a, 1.0))), b)
+
+    return {0: base, 1: exponent}
+
+
 def _exponent(node: ir.Node) -> float | None:
     array = constant_array(node.inputs[1])
     return None if array is None or array.size != 1 else float(np.asarray(array, np.float64).reshape(()))
 
 
-def _constant_exponent(node: ir.Node) -> str | None:
-    return None if _exponent(node) is not None else "its exponent is not one constant number"
+def _power_slope(t: Tape, g: ir.Value, x: ir.Value, n: float) -> ir.Value:
+    """`g n x^(n-1)`."""
+    if n == 0.0:
+        return t.mul(g, 0.0)
+    if n == 1.0:
+        return g
+    if n == 2.0:
+        return t.mul(t.mul(x, n), g)
+    if n == 3.0:
+        return t.mul(t.mul(t.mul(x, x), n), g)
+    return t.mul(t.mul(t.binary("Pow", x, n - 1.0), n), g)
 
 
-@rule("Pow", inputs=(0,), check=_constant_exponent)
-def power(t: Tape, c: Call) -> Products:
-    """`y = x^c`: dx = g c x^(c-1); x^2 and x^3 by products, because Pow is slow."""
-    x, n = c.input(0), present(_exponent(c.node))
+@rule("Max", "Min")
+def extreme(t: Tape, c: Call) -> Products:
+    """`y = max(a, b, ...)`: da = red(g where a = y, a), in equal parts where several inputs are y."""
+    if len(c.node.inputs) == 1:
+        return {0: lambda: c.g}
 
-    def product() -> ir.Value:
-        if n == 1.0:
-            return c.g
-        if n == 2.0:
-            return t.mul(t.mul(x, n), c.g)
-        if n == 3.0:
-            return t.mul(t.mul(t.mul(x, x), n), c.g)
-        return t.mul(t.mul(t.binary("Pow", x, n - 1.0), n), c.g)
+    @cache
+    def marks() -> list[ir.Value]:
+        inputs = [c.input(i) for i in range(len(c.node.inputs))]
+        return [t.cast(t.binary("Equal", a, c.y, ir.DataType.BOOL), dtype_of(c.y)) for a in inputs]
 
-    return {0: product}
+    @cache
+    def share() -> ir.Value:
+        total = marks()[0]
+        for mark in marks()[1:]:
+            total = t.add(total, mark)
+        return t.div(c.g, total)
+
+    def product(i: int) -> ir.Value:
+        return t.red(t.mul(share(), marks()[i]), c.input(i))
+
+    return {i: partial(product, i) for i in range(len(c.node.inputs))}
+
+
+@rule("Sum", "Mean")
+def total(t: Tape, c: Call) -> Products:
+    """`y = a + b + ...`, or that over their number n: da = red(g, a), or red(g, a) / n."""
+    factor = 1.0 / len(c.node.inputs) if c.node.op_type == "Mean" else 1.0
+
+    def product(i: int) -> ir.Value:
+        summed = t.red(c.g, c.input(i))
+        return summed if factor == 1.0 else t.mul(summed, factor)
+
+    return {i: partial(product, i) for i in range(len(c.node.inputs))}
+
+
+@rule("Abs")
+def absolute(t: Tape, c: Call) -> Products:
+    """`y = |x|`: dx = g sign(x)."""
+    return {0: lambda: t.mul(c.g, t.unary("Sign", c.input(0)))}
 
 
 @rule("Sqrt")

@@ -45,11 +45,15 @@ def trace(graph: ir.Graph, seeds: Collection[ir.Value], targets: Collection[ir.V
 
 
 def reachable(graph: ir.Graph, targets: Collection[ir.Value]) -> set[ir.Value]:
-    """Everything that changes smoothly when a target changes, the targets included."""
+    """Everything that changes smoothly when a target changes, the targets included.
+
+    Indices that an operator with a rule returns beside its values are steps; what an operator without one makes of
+    integers, as a quantization does, is not known.
+    """
     moving = set(targets)
     for node in graph:
         if not _stops(node) and any(value in moving for value in _read(node)):
-            moving.update(node.outputs)
+            moving.update(value for value in node.outputs if find(node) is None or value.dtype in {*FLOATS, None})
     return moving
 
 

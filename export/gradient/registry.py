@@ -13,6 +13,7 @@ from dataclasses import dataclass
 
 import onnx_ir as ir
 
+from export.gradient.dims import dims_of, shape_of
 from export.gradient.present import present
 from export.gradient.tape import Tape
 
@@ -100,6 +101,13 @@ def rule(
         return products
 
     return register
+
+
+def cuts_a_rank(node: ir.Node) -> str | None:
+    """A check: the operator moves elements about, and a dimension whose size is not known cannot be."""
+    values = (*node.inputs, *node.outputs)
+    known = [dims_of(value) for value in values if value is not None and shape_of(value) is not None]
+    return "it cuts an adapter rank" if any(isinstance(dim, str) for dims in known for dim in dims) else None
 
 
 def find(node: ir.Node) -> Entry | None:

@@ -8,10 +8,22 @@ from functools import partial
 import onnx_ir as ir
 
 from export.gradient.constants import constant_array, constant_ints
-from export.gradient.dims import dims_of, fixed
+from export.gradient.dims import dims_of, dtype_of, fixed
 from export.gradient.present import present
-from export.gradient.registry import Call, Products, rule
+from export.gradient.registry import Call, Products, cuts_a_rank, rule
 from export.gradient.tape import Tape
+
+
+def _training(node: ir.Node) -> str | None:
+    mode = node.inputs[2] if len(node.inputs) > 2 else None
+    array = constant_array(mode)
+    return None if mode is None or (array is not None and not array.any()) else "it drops values at random"
+
+
+@rule("Dropout", inputs=(0,), check=_training)
+def dropout(t: Tape, c: Call) -> Products:
+    """`y = x` outside training: dx = g."""
+    return {0: lambda: c.g}
 
 
 @rule("Identity")
@@ -68,67 +80,53 @@ def split(t: Tape, c: Call) -> Products:
     return {0: product}
 
 
-def _slice_problem(node: ir.Node) -> str | None:
-    dims = dims_of(present(node.inputs[0]))
-    if any(value is not None and constant_ints(value) is None for value in node.inputs[1:]):
-        return "its bounds are not constant"
-    axes, _, _, steps = _slice_inputs(node)
-    if any(step != 1 for step in steps):
-        return "its step is not 1"
-    if any(isinstance(dims[axis], str) for axis in axes):
-        return "it cuts an adapter rank"
-    return None
+def _repeats_problem(node: ir.Node) -> str | None:
+    if constant_ints(node.inputs[1]) is None:
+        return "its repeats are not constant"
+    return cuts_a_rank(node)
 
 
-def _slice_inputs(node: ir.Node) -> tuple[list[int], list[int], list[int], list[int]]:
-    """Axes (non-negative), starts, ends and steps of a Slice with constant bounds."""
-    given = [constant_ints(value) for value in node.inputs[1:]]
-    starts, ends, axes, steps = given + [None] * (4 - len(given))
-    count, rank = len(present(starts)), len(dims_of(present(node.inputs[0])))
-    axes = list(range(count)) if axes is None else [axis % rank for axis in axes]
-    return axes, present(starts), present(ends), steps or [1] * count
-
-
-def _slice_bounds(node: ir.Node) -> dict[int, tuple[int, int]]:
-    """Per axis where the slice begins and ends: negative bounds count from the end, all are clamped."""
-    axes, starts, ends, _ = _slice_inputs(node)
-    dims = dims_of(present(node.inputs[0]))
-    bounds = {}
-    for axis, start, end in zip(axes, starts, ends, strict=True):
-        size = fixed(dims[axis])
-        begin, stop = (min(max(i + size if i < 0 else i, 0), size) for i in (start, end))
-        bounds[axis] = (begin, max(begin, stop))
-    return bounds
-
-
-@rule("Slice", inputs=(0,), check=_slice_problem)
-def slice_(t: Tape, c: Call) -> Products:
-    """`y = x[begin:end]`: dx = g with begin zeros before and size - end zeros after it."""
-    dims = dims_of(c.input(0))
-    bounds = _slice_bounds(c.node)
-    before = [bounds[axis][0] if axis in bounds else 0 for axis in range(len(dims))]
-    after = [fixed(dims[axis]) - bounds[axis][1] if axis in bounds else 0 for axis in range(len(dims))]
-    return {0: lambda: t.pad(c.g, before, after)}
-
-
-def _gather_problem(node: ir.Node) -> str | None:
-    index = constant_array(node.inputs[1])
-    return None if index is not None and index.size == 1 else "its index is not one constant number"
-
-
-@rule("Gather", inputs=(0,), check=_gather_problem)
-def gather(t: Tape, c: Call) -> Products:
-    """`y = x[..., i, ...] with one constant i`: dx = g padded with zeros around position i."""
-    x, index = c.input(0), present(constant_array(c.input(1)))
-    dims = dims_of(x)
-    axis = c.int("axis", 0) % len(dims)
-    size = fixed(dims[axis])
-    position = int(index.reshape(())) % size
-    before = [position if i == axis else 0 for i in range(len(dims))]
-    after = [size - position - 1 if i == axis else 0 for i in range(len(dims))]
+@rule("Tile", inputs=(0,), check=_repeats_problem)
+def tile(t: Tape, c: Call) -> Products:
+    """`y = x repeated along each axis`: dx = g summed over the repeats."""
+    dims, repeats = dims_of(c.input(0)), present(constant_ints(c.input(1)))
 
     def product() -> ir.Value:
-        kept = c.g if index.ndim else t.unsqueeze(c.g, [axis])
-        return t.pad(t.reshape(kept, (*dims[:axis], 1, *dims[axis + 1 :])), before, after)
+        parted = [size for pair in zip(repeats, dims, strict=True) for size in pair]
+        axes = [2 * i for i, count in enumerate(repeats) if count != 1]
+        return t.reshape(t.reduce_sum(t.reshape(c.g, tuple(parted)), axes), dims)
 
     return {0: product}
+
+
+@rule("Trilu", inputs=(0,))
+def triangle(t: Tape, c: Call) -> Products:
+    """`y = x above or below a diagonal`: dx = the same part of g."""
+    flags = {"upper": c.int("upper", 1)}
+    return {0: lambda: t.emit("Trilu", [c.g, c.optional(1)], dims_of(c.g), dtype_of(c.g), flags)}
+
+
+@rule("ReverseSequence", inputs=(0,))
+def reverse_sequence(t: Tape, c: Call) -> Products:
+    """`y = x with the first items of each sequence backwards`: dx = g turned the same way."""
+    axes = {"batch_axis": c.int("batch_axis", 1), "time_axis": c.int("time_axis", 0)}
+    return {0: lambda: t.emit("ReverseSequence", [c.g, c.input(1)], dims_of(c.g), dtype_of(c.g), axes)}
+
+
+@rule("DepthToSpace", check=cuts_a_rank)
+def depth_to_space(t: Tape, c: Call) -> Products:
+    """`y = channels of x laid out as blocks of pixels`: dx = the blocks of g laid back (DCR and CRD order)."""
+    block, dims = c.int("blocksize", 1), dims_of(c.input(0))
+    attribute = c.node.attributes.get("mode")
+    items, channels, height, width = (fixed(dim) for dim in dims)
+    parted = (items, channels // block**2, height, block, width, block)
+    depth_first = attribute is None or attribute.as_string() == "DCR"
+    perm = [0, 3, 5, 1, 2, 4] if depth_first else [0, 1, 3, 5, 2, 4]
+    return {0: lambda: t.reshape(t.transpose(t.reshape(c.g, parted), perm), dims)}
+
+
+@rule("SpaceToDepth", check=cuts_a_rank)
+def space_to_depth(t: Tape, c: Call) -> Products:
+    """`y = blocks of pixels of x laid out as channels`: dx = DepthToSpace(g) in DCR order."""
+    flags: dict[str, int | str] = {"blocksize": c.int("blocksize", 1), "mode": "DCR"}
+    return {0: lambda: t.emit("DepthToSpace", [c.g], dims_of(c.input(0)), dtype_of(c.g), flags)}

@@ -11,7 +11,22 @@ from collections.abc import Mapping, Sequence
 
 import onnx_ir as ir
 
-from export.gradient import activations, elementwise, linear, normalization, reductions, shapes
+from export.gradient import (
+    activations,
+    convolution,
+    einsum,
+    elementwise,
+    indexing,
+    linear,
+    normalization,
+    piecewise,
+    pooling,
+    reductions,
+    resizing,
+    shapes,
+    slicing,
+    trigonometry,
+)
 from export.gradient.dims import dims_of, dtype_of
 from export.gradient.path import Visit, refuse_problems, trace
 from export.gradient.present import present
@@ -19,7 +34,10 @@ from export.gradient.registry import Call, find
 from export.gradient.tape import Tape
 
 # Importing a family registers its rules.
-FAMILIES = (activations, elementwise, linear, normalization, reductions, shapes)
+FAMILIES = (
+    *(activations, convolution, einsum, elementwise, indexing, linear, normalization, piecewise, pooling),
+    *(reductions, resizing, shapes, slicing, trigonometry),
+)
 
 
 def differentiate(

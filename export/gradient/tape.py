@@ -184,10 +184,19 @@ class Tape(Emitter):
 
     def reduce_mean(self, x: ir.Value, axes: Sequence[int]) -> ir.Value:
         """The mean over `axes` (non-negative), kept as ones."""
+        return self._reduce("ReduceMean", x, axes)
+
+    def reduce_prod(self, x: ir.Value, axes: Sequence[int]) -> ir.Value:
+        """The product over `axes` (non-negative), kept as ones."""
+        return self._reduce("ReduceProd", x, axes)
+
+    def _reduce(self, op_type: str, x: ir.Value, axes: Sequence[int]) -> ir.Value:
+        if not axes:
+            return x
         dims, dtype = _reduced(x, axes, True), dtype_of(x)
         if self.opset < 18:
-            return self.emit("ReduceMean", [x], dims, dtype, {"axes": list(axes), "keepdims": 1})
-        return self.emit("ReduceMean", [x, self.ints(axes)], dims, dtype, {"keepdims": 1})
+            return self.emit(op_type, [x], dims, dtype, {"axes": list(axes), "keepdims": 1})
+        return self.emit(op_type, [x, self.ints(axes)], dims, dtype, {"keepdims": 1})
 
     def red(self, t: ir.Value, like: ir.Value) -> ir.Value:
         """`t` summed to the shape of `like`: the adjoint of broadcasting `like` to the shape of `t`.

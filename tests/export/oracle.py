@@ -64,7 +64,72 @@ class Gelu(OpRun):
         return ((0.5 * x * (1.0 + inner)).astype(x.dtype),)
 
 
-OPERATORS: list[type[OpRun]] = [FusedMatMul, SimplifiedLayerNormalization, Erf, Gelu]
+class ConvTranspose(OpRun):
+    """The definition, one cell of the kernel after the other; the evaluator's own is wrong for several groups."""
+
+    op_domain = ""
+
+    def _run(self, x: Array, w: Array, b: Array | None = None, **attributes: Any) -> tuple[Array]:
+        if attributes.get("auto_pad") not in {None, "NOTSET", "VALID"} or attributes.get("output_shape"):
+            raise NotImplementedError("pads that are not given")
+        spatial, group = x.ndim - 2, attributes.get("group") or 1
+        strides, dilations = (attributes.get(name) or [1] * spatial for name in ("strides", "dilations"))
+        pads, extra = (attributes.get(name) or [0] * 2 * spatial for name in ("pads", "output_padding"))
+        counts, kernel = x.shape[2:], w.shape[2:]
+        whole = [(counts[i] - 1) * strides[i] + (kernel[i] - 1) * dilations[i] + 1 + extra[i] for i in range(spatial)]
+        parted = x.reshape(x.shape[0], group, -1, *counts)
+        weight = w.reshape(group, -1, *w.shape[1:])
+        y = np.zeros((x.shape[0], group, w.shape[1], *whole), x.dtype)
+        for cell in np.ndindex(*kernel):
+            part = np.einsum("ngi...,gio->ngo...", parted, weight[(slice(None),) * 3 + cell])
+            begins = [cell[i] * dilations[i] for i in range(spatial)]
+            at = (slice(lo, lo + (n - 1) * s + 1, s) for lo, n, s in zip(begins, counts, strides, strict=True))
+            y[(slice(None),) * 3 + tuple(at)] += part
+        inside = tuple(slice(pads[i], whole[i] - pads[i + spatial]) for i in range(spatial))
+        y = y.reshape(x.shape[0], -1, *whole)[(slice(None),) * 2 + inside]
+        return (y if b is None else y + b.reshape(-1, *[1] * spatial),)
+
+
+class LpNormalization(OpRun):
+    """`x / n`; the evaluator's own forgets the absolute value at p = 1."""
+
+    op_domain = ""
+
+    def _run(self, x: Array, axis: int | None = None, p: int | None = None) -> tuple[Array]:
+        norm = np.linalg.norm(x, ord=2 if p is None else p, axis=-1 if axis is None else axis, keepdims=True)
+        return ((x / norm).astype(x.dtype),)
+
+
+class Pad(OpRun):
+    """By numpy, and cutting where a pad is negative, which numpy cannot."""
+
+    op_domain = ""
+
+    def _run(
+        self,
+        x: Array,
+        pads: Array | None = None,
+        value: Array | None = None,
+        axes: Array | None = None,
+        mode: str | None = None,
+        **_: Any,
+    ) -> tuple[Array]:
+        given = np.asarray(pads).reshape(2, -1)
+        chosen = range(x.ndim) if axes is None else [int(axis) % x.ndim for axis in axes]
+        more, cut = [(0, 0)] * x.ndim, [slice(None)] * x.ndim
+        for i, axis in enumerate(chosen):
+            lo, hi = (int(number) for number in given[:, i])
+            more[axis] = (max(lo, 0), max(hi, 0))
+            cut[axis] = slice(max(-lo, 0), x.shape[axis] + max(lo, 0) + max(hi, 0) - max(-hi, 0))
+        if mode in {None, "constant"}:
+            fill = 0.0 if value is None else np.asarray(value).item()
+            return (np.pad(x, more, constant_values=fill)[tuple(cut)],)
+        return (np.pad(x, more, mode=mode),)  # type: ignore[call-overload] # one of numpy's modes
+
+
+OPERATORS: list[type[OpRun]] = [
+    *(FusedMatMul, SimplifiedLayerNormalization, Erf, Gelu, ConvTranspose, LpNormalization, Pad),
+]
 
 
 class Oracle:
