@@ -40,9 +40,11 @@ def _spread(t: Tape, g: ir.Value, w: ir.Value, axes: Sequence[Window], group: in
 
 
 def _one_more(t: Tape, x: ir.Value, axis: int) -> ir.Value:
-    # no symbol means rank + 1: the shape says rank
-    extra = zeros(t, tuple(1 if i == axis else dim for i, dim in enumerate(dims_of(x))), dtype_of(x))
-    return t.emit("Concat", [x, extra], dims_of(x), dtype_of(x), {"axis": axis})
+    """`x` and zeros after it along `axis`; runtimes reuse buffers by symbol, so that rank + 1 has its own."""
+    dims = dims_of(x)
+    extra = zeros(t, tuple(1 if i == axis else dim for i, dim in enumerate(dims)), dtype_of(x))
+    longer = tuple(f"{dim}+1" if i == axis else dim for i, dim in enumerate(dims))
+    return t.emit("Concat", [x, extra], longer, dtype_of(x), {"axis": axis})
 
 
 def _cropped(t: Tape, x: ir.Value, axes: Sequence[Window]) -> tuple[ir.Value, list[int]]:

@@ -19,7 +19,8 @@ from export.gradient.present import present
 Dim = int | str
 Dims = tuple[Dim, ...]
 
-RANK_SYMBOL = re.compile(r"r_\d+")
+# A sum over a rank that may be 0 gets one more channel, of zeros: r_0+1.
+RANK_SYMBOL = re.compile(r"r_\d+(\+1)?")
 
 FLOATS = frozenset({ir.DataType.FLOAT, ir.DataType.DOUBLE, ir.DataType.FLOAT16, ir.DataType.BFLOAT16})
 
@@ -27,8 +28,8 @@ FLOATS = frozenset({ir.DataType.FLOAT, ir.DataType.DOUBLE, ir.DataType.FLOAT16, 
 def is_rank_symbol(dim: object) -> bool:
     """Whether `dim` names the rank of an adapter.
 
-    >>> is_rank_symbol("r_0"), is_rank_symbol("batch"), is_rank_symbol(8)
-    (True, False, False)
+    >>> is_rank_symbol("r_0"), is_rank_symbol("r_0+1"), is_rank_symbol("batch"), is_rank_symbol(8)
+    (True, True, False, False)
     """
     return isinstance(dim, str) and RANK_SYMBOL.fullmatch(dim) is not None
 

@@ -174,7 +174,7 @@ def group_normalization(t: Tape, c: Call) -> Products:
 
 @rule("LpNormalization")
 def lp_normalization(t: Tape, c: Call) -> Products:
-    """`y = x / n`, n = sum(|x|) or sqrt(sum(x x)): dx = (g - s sum(g y)) / n, s = sign(x) or y."""
+    """`y = x / n`, n = sum(|x|) or sqrt(sum(x x)): dx = (g - s sum(g y)) / n, s = sign(x) or y; 0 where n is 0."""
     x = c.input(0)
     axes = [c.int("axis", -1) % len(dims_of(x))]
 
@@ -184,6 +184,7 @@ def lp_normalization(t: Tape, c: Call) -> Products:
             n, s = t.reduce_sum(t.unary("Abs", x), axes), t.unary("Sign", x)
         else:
             n, s = t.unary("Sqrt", t.reduce_sum(t.mul(x, x), axes)), c.y
-        return t.div(t.sub(c.g, t.mul(s, gy)), n)
+        zero = t.binary("Equal", n, 0.0, ir.DataType.BOOL)
+        return t.div(t.where(zero, 0.0, t.sub(c.g, t.mul(s, gy))), t.where(zero, 1.0, n))
 
     return {0: product}

@@ -116,6 +116,12 @@ def find(node: ir.Node) -> Entry | None:
     return _RULES.get((domain, node.op_type))
 
 
+def registered(name: str) -> Entry:
+    """The entry of an operator by its name in `operators`."""
+    domain, _, op_type = name.rpartition("::")
+    return _RULES[domain, op_type]
+
+
 def operators() -> list[str]:
     """The operators that have a rule, as `domain::name`, sorted."""
     return sorted(f"{domain}::{op_type}" if domain else op_type for domain, op_type in _RULES)

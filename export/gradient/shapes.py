@@ -127,6 +127,8 @@ def depth_to_space(t: Tape, c: Call) -> Products:
 
 @rule("SpaceToDepth", check=cuts_a_rank)
 def space_to_depth(t: Tape, c: Call) -> Products:
-    """`y = blocks of pixels of x laid out as channels`: dx = DepthToSpace(g) in DCR order."""
-    flags: dict[str, int | str] = {"blocksize": c.int("blocksize", 1), "mode": "DCR"}
+    """`y = blocks of pixels of x laid out as channels`: dx = DepthToSpace(g) in the same order (DCR or CRD)."""
+    attribute = c.node.attributes.get("mode")
+    mode = "DCR" if attribute is None else attribute.as_string()
+    flags: dict[str, int | str] = {"blocksize": c.int("blocksize", 1), "mode": mode}
     return {0: lambda: t.emit("DepthToSpace", [c.g], dims_of(c.input(0)), dtype_of(c.g), flags)}

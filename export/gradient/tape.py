@@ -106,7 +106,9 @@ class Tape(Emitter):
         if sum(isinstance(dim, str) for dim in dims) > 1:
             raise UnsupportedModel(f"Expected at most one adapter rank in a reshape, found {dims}.")
         target = [-1 if isinstance(dim, str) else dim for dim in dims]
-        return self.emit("Reshape", [x, self.ints(target)], dims, dtype_of(x))
+        # else 0 would mean the dimension that x has there
+        flags = {"allowzero": 1} if 0 in target and -1 not in target else None
+        return self.emit("Reshape", [x, self.ints(target)], dims, dtype_of(x), flags)
 
     def rows(self, x: ir.Value) -> ir.Value:
         """`x` as a matrix: all axes but the last in one."""

@@ -70,13 +70,19 @@ class ConvTranspose(OpRun):
     op_domain = ""
 
     def _run(self, x: Array, w: Array, b: Array | None = None, **attributes: Any) -> tuple[Array]:
-        if attributes.get("auto_pad") not in {None, "NOTSET", "VALID"} or attributes.get("output_shape"):
-            raise NotImplementedError("pads that are not given")
         spatial, group = x.ndim - 2, attributes.get("group") or 1
         strides, dilations = (attributes.get(name) or [1] * spatial for name in ("strides", "dilations"))
         pads, extra = (attributes.get(name) or [0] * 2 * spatial for name in ("pads", "output_padding"))
         counts, kernel = x.shape[2:], w.shape[2:]
         whole = [(counts[i] - 1) * strides[i] + (kernel[i] - 1) * dilations[i] + 1 + extra[i] for i in range(spatial)]
+        mode, wished = attributes.get("auto_pad") or "NOTSET", attributes.get("output_shape")
+        if wished is None and mode.startswith("SAME"):
+            wished = [n * s for n, s in zip(counts, strides, strict=True)]
+        if wished is not None:
+            total = [max(n - w, 0) for n, w in zip(whole, wished, strict=True)]
+            first = [n // 2 if mode == "SAME_UPPER" else n - n // 2 for n in total]
+            pads = first + [n - lo for n, lo in zip(total, first, strict=True)]
+            whole = [max(n, w) for n, w in zip(whole, wished, strict=True)]
         parted = x.reshape(x.shape[0], group, -1, *counts)
         weight = w.reshape(group, -1, *w.shape[1:])
         y = np.zeros((x.shape[0], group, w.shape[1], *whole), x.dtype)
@@ -90,6 +96,48 @@ class ConvTranspose(OpRun):
         return (y if b is None else y + b.reshape(-1, *[1] * spatial),)
 
 
+class MaxPool(OpRun):
+    """The definition, one cell of the window after the other; the evaluator's own indices forget items and channels."""
+
+    op_domain = ""
+
+    def _run(self, x: Array, **attributes: Any) -> tuple[Array, ...]:
+        kernel = attributes["kernel_shape"]
+        spatial = len(kernel)
+        strides, dilations = (attributes.get(name) or [1] * spatial for name in ("strides", "dilations"))
+        pads, mode = attributes.get("pads") or [0] * 2 * spatial, attributes.get("auto_pad") or "NOTSET"
+        begins, counts = [], []
+        for i, size in enumerate(x.shape[2:]):
+            extent = (kernel[i] - 1) * dilations[i] + 1
+            if mode.startswith("SAME"):
+                counts.append(-(-size // strides[i]))
+                total = max(0, (counts[i] - 1) * strides[i] + extent - size)
+                begins.append(total // 2 if mode == "SAME_UPPER" else total - total // 2)
+                continue
+            begins.append(0 if mode == "VALID" else pads[i])
+            room = size + (0 if mode == "VALID" else pads[i] + pads[i + spatial]) - extent
+            counts.append(room // strides[i] + 1)
+            started = (counts[i] * strides[i]) < size + begins[i]  # no window lies in the pads behind alone
+            if attributes.get("ceil_mode") and room % strides[i] and started:
+                counts[i] += 1
+        flat, where = x.reshape(-1, *x.shape[2:]), np.arange(x.size).reshape(-1, *x.shape[2:])
+        best, index = np.full((flat.shape[0], *counts), -np.inf), np.full((flat.shape[0], *counts), -1)
+        for cell in np.ndindex(*kernel):
+            at = [
+                np.arange(n) * s + k * d - b
+                for n, s, k, d, b in zip(counts, strides, cell, dilations, begins, strict=True)
+            ]
+            grid = (slice(None), *np.ix_(*[np.clip(a, 0, size - 1) for a, size in zip(at, x.shape[2:], strict=True)]))
+            held = np.ones(counts, bool)
+            for i, (a, size) in enumerate(zip(at, x.shape[2:], strict=True)):
+                held &= ((a >= 0) & (a < size)).reshape([-1 if j == i else 1 for j in range(spatial)])
+            better = held & (flat[grid] > best)
+            best, index = np.where(better, flat[grid], best), np.where(better, where[grid], index)
+        shape = (*x.shape[:2], *counts)
+        made = (best.astype(x.dtype).reshape(shape), index.reshape(shape))
+        return made[: len(self.onnx_node.output)]
+
+
 class LpNormalization(OpRun):
     """`x / n`; the evaluator's own forgets the absolute value at p = 1."""
 
@@ -97,7 +145,7 @@ class LpNormalization(OpRun):
 
     def _run(self, x: Array, axis: int | None = None, p: int | None = None) -> tuple[Array]:
         norm = np.linalg.norm(x, ord=2 if p is None else p, axis=-1 if axis is None else axis, keepdims=True)
-        return ((x / norm).astype(x.dtype),)
+        return (np.where(norm == 0, 0, x / np.where(norm == 0, 1, norm)).astype(x.dtype),)
 
 
 class Pad(OpRun):
@@ -128,7 +176,7 @@ class Pad(OpRun):
 
 
 OPERATORS: list[type[OpRun]] = [
-    *(FusedMatMul, SimplifiedLayerNormalization, Erf, Gelu, ConvTranspose, LpNormalization, Pad),
+    *(FusedMatMul, SimplifiedLayerNormalization, Erf, Gelu, ConvTranspose, MaxPool, LpNormalization, Pad),
 ]
 
 
