@@ -9,13 +9,16 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
-from edge.trainers.interface import Array, Arrays
+from edge.trainers.interface import Array, Arrays, State
 from wire.philox import key_of, replay
 
 Units = Mapping[str, Sequence[str]]  # a unit's name: the names of its arrays
+Pairs = list[tuple[int, float]]  # (counter, scalar), the scalar a float32 number
 
 
 def unit_key(key: int, unit: str, board: int) -> int:
@@ -27,7 +30,7 @@ def unit_key(key: int, unit: str, board: int) -> int:
     return key_of(f"{key:032x}", unit, board)
 
 
-def combined(key: int, board: int, pairs: Sequence[tuple[int, float]], units: Units, like: Arrays) -> dict[str, Array]:
+def combined(key: int, board: int, pairs: Pairs, units: Units, like: Arrays) -> dict[str, Array]:
     """The sum of scalar x direction over the pairs, for every array of the units.
 
     Args:
@@ -45,7 +48,7 @@ def combined(key: int, board: int, pairs: Sequence[tuple[int, float]], units: Un
     for unit, names in units.items():
         ordered = sorted(names)
         sizes = [math.prod(like[name].shape) for name in ordered]
-        flat = replay(unit_key(key, unit, board), list(pairs), (sum(sizes),))
+        flat = replay(unit_key(key, unit, board), pairs, (sum(sizes),))
         ends = np.cumsum([0, *sizes])
         made |= {n: flat[a:b].reshape(like[n].shape) for n, a, b in zip(ordered, ends[:-1], ends[1:], strict=True)}
     return made
@@ -68,3 +71,25 @@ def size(units: Units, like: Arrays) -> int:
     10
     """
     return sum(math.prod(like[name].shape) for names in units.values() for name in names)
+
+
+def kept(counter: int, pairs: Pairs) -> dict[str, NDArray[Any]]:
+    """What a state holds of directions: the next counter, and the pairs that were applied.
+
+    >>> kept(2, [(0, 0.5), (1, -1.0)])["pairs/scalar"].tolist()
+    [0.5, -1.0]
+    """
+    return {
+        "counter": np.asarray(counter, np.uint64),
+        "pairs/counter": np.array([c for c, _ in pairs], np.uint64),
+        "pairs/scalar": np.array([d for _, d in pairs], np.float32),
+    }
+
+
+def applied(state: State) -> Pairs:
+    """The pairs of a state.
+
+    >>> applied(kept(2, [(0, 0.5), (1, -1.0)]))
+    [(0, 0.5), (1, -1.0)]
+    """
+    return [(int(c), float(d)) for c, d in zip(state["pairs/counter"], state["pairs/scalar"], strict=True)]

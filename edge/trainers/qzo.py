@@ -26,11 +26,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from console.errors import BadData
-from edge.trainers.directions import Units, combined
+from edge.trainers.directions import Pairs, Units, applied, combined, kept
 from edge.trainers.interface import Arrays, Loss, Needs, Rows, Scalars, State, Stepped
 from wire.philox import key_of
-
-Pairs = list[tuple[int, float]]
 
 NORMAL_MEDIAN = 0.6745  # the median of |x| of a standard normal x
 
@@ -71,7 +69,7 @@ class Qzo:
 
     def begin(self, arrays: Arrays) -> dict[str, NDArray[Any]]:
         """The state before the first step."""
-        return _state(0, np.zeros(0, np.float32), [])
+        return {**kept(0, []), "seen": np.zeros(0, np.float32)}
 
     def step(self, arrays: Arrays, state: State, rows: Rows) -> Stepped:
         """One step on some rows; the loss is the mean over both sides of all directions.
@@ -86,11 +84,12 @@ class Qzo:
         seen = np.append(state["seen"], np.abs(found).astype(np.float32))[-self.window :]
         pairs = [(first + i, self._scalar(d)) for i, d in enumerate(unshrunk(found, seen, self.clip))]
         made = apply(self, arrays, pairs)
-        return Stepped(made, _state(first + self.directions, seen, [*_pairs(state), *pairs]), loss)
+        then = kept(first + self.directions, [*applied(state), *pairs])
+        return Stepped(made, {**then, "seen": seen}, loss)
 
     def update(self, arrays: Arrays, state: State) -> Scalars:
         """The pairs that rebuild the scales."""
-        return Scalars(self.key, tuple(_pairs(state)), self.directions)
+        return Scalars(self.key, tuple(applied(state)), self.directions)
 
     def _scalar(self, d: float) -> float:
         """A direction's share of c, as a float32 number."""
@@ -169,16 +168,3 @@ def rebuild(settings: Qzo, start: Arrays, update: Scalars) -> dict[str, NDArray[
 def _key(settings: Qzo) -> int:
     """Not that of other trainers of the round."""
     return key_of(f"{settings.key:032x}", "qzo")
-
-
-def _state(counter: int, seen: NDArray[np.float32], pairs: Pairs) -> dict[str, NDArray[Any]]:
-    return {
-        "counter": np.asarray(counter, np.uint64),
-        "seen": seen,
-        "pairs/counter": np.array([c for c, _ in pairs], np.uint64),
-        "pairs/scalar": np.array([s for _, s in pairs], np.float32),
-    }
-
-
-def _pairs(state: State) -> Pairs:
-    return [(int(c), float(s)) for c, s in zip(state["pairs/counter"], state["pairs/scalar"], strict=True)]

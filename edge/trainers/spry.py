@@ -25,7 +25,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from console.errors import BadData
-from edge.trainers.directions import Units, combined, moved
+from edge.trainers.directions import Pairs, Units, applied, combined, kept, moved
 from edge.trainers.interface import (
     Array,
     Arrays,
@@ -40,8 +40,6 @@ from edge.trainers.interface import (
     Update,
 )
 from edge.trainers.optimizers import Sgd
-
-Pairs = list[tuple[int, float]]
 
 
 @dataclass(frozen=True)
@@ -81,7 +79,7 @@ class Spry:
     def begin(self, arrays: Arrays) -> dict[str, NDArray[Any]]:
         """The state before the first step."""
         own = self.optimizer.begin({name: arrays[name] for name in self.trained()})
-        return {**_inner(own), **_record(0, [])}
+        return {**_inner(own), **kept(0, [])}
 
     def step(self, arrays: Arrays, state: State, rows: Rows) -> Stepped:
         """One step on some rows; the loss is the mean over both sides of all directions.
@@ -95,13 +93,13 @@ class Spry:
         counters = range(first, first + self.directions)
         pairs, loss = estimate(rows.loss, arrays, self.units, self.key, self.board, counters, self.epsilon)
         made, own = self.optimizer.apply(arrays, _outer(state), gradient(pairs, self, arrays))
-        applied = [*_pairs(state), *pairs] if self.publish == "scalars" else []
-        return Stepped(made, {**_inner(own), **_record(counters.stop, applied)}, loss)
+        sent = [*applied(state), *pairs] if self.publish == "scalars" else []
+        return Stepped(made, {**_inner(own), **kept(counters.stop, sent)}, loss)
 
     def update(self, arrays: Arrays, state: State) -> Update:
         """The arrays as trained, or the pairs that rebuild them."""
         if self.publish == "scalars":
-            return Scalars(self.key, tuple(_pairs(state)), self.directions)
+            return Scalars(self.key, tuple(applied(state)), self.directions)
         names = self.trained()
         return Factors({name: arrays[name] for name in names}, names)
 
@@ -198,18 +196,6 @@ def average_units(updates: Sequence[Factors], weights: Sequence[float], start: A
             total = sum(w for _, w in held)
             made[name] = np.asarray(sum(a * (w / total) for a, w in held), np.float32)
     return made
-
-
-def _record(counter: int, pairs: Pairs) -> dict[str, NDArray[Any]]:
-    return {
-        "counter": np.asarray(counter, np.uint64),
-        "pairs/counter": np.array([c for c, _ in pairs], np.uint64),
-        "pairs/scalar": np.array([d for _, d in pairs], np.float32),
-    }
-
-
-def _pairs(state: State) -> Pairs:
-    return [(int(c), float(d)) for c, d in zip(state["pairs/counter"], state["pairs/scalar"], strict=True)]
 
 
 def _inner(own: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:

@@ -16,8 +16,9 @@ from edge.runner import Runner
 from edge.trainers.backprop import Backprop
 from edge.trainers.interface import Gradients, Rows, Scalars
 from edge.trainers.optimizers import Adam32
-from edge.trainers.ridge import Ridge, gather, on_grid, packed, solve, spectrum, unpacked
+from edge.trainers.ridge import Ridge, solve, spectrum
 from edge.trainers.spry import Spry, rebuild
+from edge.trainers.sums import gather, on_grid, packed, unpacked
 from tests.edge.test_gradients import random_adapter, rows, runner
 from tests.edge.trainers.problems import Arrays, flat, same_bytes
 from wire.adapter import Adapter

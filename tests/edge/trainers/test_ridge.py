@@ -13,20 +13,16 @@ from sklearn.linear_model import Ridge as Reference
 
 from console.errors import BadData
 from edge.trainers.interface import Rows
-from edge.trainers.ridge import (
+from edge.trainers.ridge import Ridge, choose, error, solve, spectrum
+from edge.trainers.sums import (
     BLOCK_ROWS,
-    Ridge,
     Sums,
-    choose,
-    error,
     exact_rows,
     gather,
     mean_square,
     of_classes,
     on_grid,
     packed,
-    solve,
-    spectrum,
     unpacked,
 )
 from wire.kinds.head import gather as statistics_of
