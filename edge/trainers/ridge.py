@@ -146,9 +146,8 @@ def choose(of: Spectrum, kept_back: Sums, mus: Sequence[float], orders: Sequence
 
 
 def _filter(eigenvalues: Float64, mu: float, order: int) -> Float64:
-    """(1 - (mu / (l + mu))^(k+1)) / l: its limit (k + 1) / mu where l is 0, and 1 / l, or 0, where mu is."""
+    """(1 - (mu / (l + mu))^(k+1)) / l, which is 1 / l where mu is 0; 0 where l is: no row says anything there."""
     known = eigenvalues > 0
     safe = np.where(known, eigenvalues, 1.0)
-    if mu <= 0:
-        return np.where(known, 1 / safe, 0.0)
-    return np.where(known, -np.expm1(-(order + 1) * np.log1p(safe / mu)) / safe, (order + 1) / mu)
+    kept = -np.expm1(-(order + 1) * np.log1p(safe / mu)) if mu > 0 else 1.0
+    return np.where(known, kept / safe, 0.0)

@@ -105,7 +105,7 @@ class Spry:
 
     def trained(self) -> tuple[str, ...]:
         """The arrays of all its units."""
-        return tuple(name for names in self.units.values() for name in sorted(names))
+        return tuple(name for names in self.units.values() for name in names)
 
 
 def deal(units: Sequence[str], boards: int) -> list[list[str]]:

@@ -61,6 +61,7 @@ def test_a_derivative_is_that_along_the_direction() -> None:
     for counter, d in pairs:
         v = flat(combined(KEY, 3, [(counter, 1.0)], problem.units, problem.start))
         assert set(v.tolist()) == {-1.0, 1.0}
+        assert d == float(np.float32(d))
         assert d == pytest.approx(float(true @ v), abs=1e-4 * float(np.linalg.norm(true)))
     assert mean == pytest.approx(problem.loss(problem.start), rel=1e-2)
 
@@ -103,7 +104,7 @@ def test_pairs_rebuild_the_arrays_bit_for_bit(optimizer: Optimizer) -> None:
     assert end.loss < 0.9 * problem.loss(problem.start)
     assert same_bytes(rebuild(spry, problem.start, update), end.arrays)
     assert not same_bytes(rebuild(replace(spry, board=2), problem.start, update), end.arrays)
-    assert len(update.pairs) == 160
+    assert [counter for counter, _ in update.pairs] == list(range(160))
     assert all(d == float(np.float32(d)) for _, d in update.pairs)
 
 
@@ -155,6 +156,18 @@ def test_units_go_round() -> None:
         assert min(held) >= 1
         assert max(held) - min(held) <= 1
         assert max(map(len, dealt)) - min(map(len, dealt)) <= 1
+
+
+def test_a_shared_gradient_is_the_mean_over_who_held_a_unit() -> None:
+    """Two boards of one unit and one of another: each array is the mean of those boards' estimates, to rounding."""
+    problem = quadratic()
+    boards = [Spry(KEY, {u: problem.units[u]}, board=b) for b, u in enumerate(["first", "second", "first"])]
+    sent: list[tuple[Spry, Pairs]] = [(spry, [(0, 1.5 + spry.board), (1, -0.5)]) for spry in boards]
+    alone = [gradient(pairs, spry, problem.start) for spry, pairs in sent]
+    made = shared_gradient(sent, problem.start)
+    assert made.keys() == {"x", "y"}
+    np.testing.assert_allclose(made["x"], (alone[0]["x"] + alone[2]["x"]) / 2, rtol=1e-6)
+    np.testing.assert_allclose(made["y"], alone[1]["y"], rtol=1e-6)
 
 
 def test_per_iteration_boards_stay_together() -> None:
