@@ -145,7 +145,9 @@ def _weights(account: Account) -> Iterator[str]:
             yield f"stayed in fp32, {row.reason}: {few(row.names, NAMES)}"
     for row in account.instead:
         yield f"{row.reason}: {few(row.names, NAMES)}"
-    yield from (reason for reason in account.found.reasons if reason.startswith("formats "))
+    # of a plan that was made again only the last choice counts
+    said = {reason.split()[1]: reason for reason in account.found.reasons if reason.startswith("formats ")}
+    yield from said.values()
     for table_in in account.found.tables_in:
         yield f"the table {table_in.weight} stays in the graph: {table_in.reason}"
 

@@ -2,8 +2,8 @@
 
 A tensor has one scale, so a few large numbers in it (a channel of LayerNorm, the first token) leave few steps for all
 others. What that costs a layer is seen at its output: |(x' - x) W| / |x W| with x' the rounded input. Measured on
-all-MiniLM-L6-v2: six of 36 layers are above 4 %, five of them the first half of the feed-forward block; without them
-the least cosine of a sentence's features rises from 0.964 to 0.987.
+all-MiniLM-L6-v2: six of 36 layers are between 4 and 6 %, five of them the first half of the feed-forward block; with
+them in float the least cosine of a sentence's features rises from 0.964 to 0.987, the accuracy of a head not at all.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from export.gradient.present import present
 
 Array = NDArray[Any]
 
-MOST = 0.04  # of an output's length
+MOST = 0.1  # of an output's length; what costs less buys more time than it loses accuracy
 
 
 def lost(model: ir.Model, names: Collection[str], runs: Sequence[Run], work: Path, *, fixed: bool) -> dict[str, float]:

@@ -31,7 +31,6 @@ from export.choice.within import (
     weighed,
 )
 from export.cost import Stored, stored_as
-from export.formats.broken import is_right
 from export.formats.grid import Grid
 from export.formats.registry import ACTIVATIONS, AUTO, STORED
 from export.formats.rewrite import Formats, Weight, decide, weights_of
@@ -130,7 +129,7 @@ def _chosen(prepared: Prepared, board: Board, decision: Decision, span: tuple[in
     least = {name: one.bytes for name, one in smallest_stored.items()}
     ranked = replace(with_budget(board, board.budget_bytes), rank=decision.rank)
     taken = needs(numbers.units, ranked, decision.cuts, batch, span=span)
-    weights, chosen = right_on(_weighed(prepared, batch), grid, board.onnxruntime_max), dict[str, str]()
+    weights, chosen = _weighed(prepared, batch), dict[str, str]()
     for need, own in zip(taken, by_segment(numbers.readers, decision.cuts, span), strict=True):
         here = [w for w in weights if w.name in own]
         least_bytes = sum(least.get(w.name, numbers.plain_bytes[w.name]) for w in here)
@@ -138,12 +137,6 @@ def _chosen(prepared: Prepared, board: Board, decision: Decision, span: tuple[in
         limits = Limits(room, least_bytes, HASTE_BAR * len(here) / max(1, len(weights)))
         chosen |= spend(here, grid, board.cpu, limits, chosen, written=board.mode == "train")
     return chosen
-
-
-def right_on(weights: list[Weighed], grid: Grid, runtime: str | None) -> list[Weighed]:
-    """The weights without what the board's runtime gets wrong; what is kept by name is refused before."""
-    wrong = {fmt for fmt in CANDIDATES if not is_right(fmt, grid, runtime)}
-    return [replace(w, errors={f: e for f, e in w.errors.items() if f not in wrong}) for w in weights]
 
 
 def hear(prepared: Prepared) -> None:

@@ -30,7 +30,7 @@ from export.formats.registry import STORED
 from export.formats.rewrite import weights_of
 from export.gradient.dims import dims_of
 
-CANDIDATES = ("fp16", "int8", "int8-blocks", "int4")
+CANDIDATES = ("fp16", "int8", "int4")  # integers of 8 bits in blocks are slow at accuracy level 0
 PLAIN = "int8"  # what nothing chosen is larger or slower than
 ERROR_BAR = 0.01  # squared relative error of the outputs: a cosine of 0.995
 HASTE_BAR = ERROR_BAR / 4  # the same, where more bits would fit and fewer are faster

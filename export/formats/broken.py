@@ -233,16 +233,3 @@ def refuse_format(name: str, grid: Grid, runtime: str | None = None) -> None:
         refuse("GatherBlockQuantized", 4, grid.integer_block, "whole", runtime, stored="uint4")
     if name in {"nf4", "fp4"}:
         refuse("MatMulBnb4", 4, grid.code_block, "none", runtime)
-
-
-def is_right(name: str, grid: Grid, runtime: str | None = None) -> bool:
-    """Whether a release of onnxruntime computes a format right.
-
-    >>> is_right("int8-blocks", Grid(), "1.22.1"), is_right("int8-blocks", Grid(), "1.23.2")
-    (False, True)
-    """
-    try:
-        refuse_format(name, grid, runtime)
-    except UnsupportedModel:
-        return False
-    return True

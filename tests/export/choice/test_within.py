@@ -10,8 +10,7 @@ import pytest
 
 from console.errors import DoesNotFit
 from devices.speed import GENERIC, Cpu
-from export.choice.assign import right_on
-from export.choice.within import CANDIDATES, ERROR_BAR, NEAR, PLAIN, Limits, Weighed, by_segment, smallest, spend
+from export.choice.within import ERROR_BAR, NEAR, PLAIN, Limits, Weighed, by_segment, smallest, spend
 from export.formats.grid import Grid
 from export.formats.layout import Layout
 
@@ -109,13 +108,3 @@ def test_weights_by_segment() -> None:
     readers = {"a": (0,), "b": (1, 3), "c": (2,), "d": (4,)}
     assert by_segment(readers, (2,), (0, 4)) == [{"a", "b"}, {"b", "c"}]
     assert by_segment(readers, (), (3, 5)) == [{"b", "d"}]
-
-
-def test_nothing_is_chosen_that_a_runtime_gets_wrong() -> None:
-    """Integers of 8 bits in blocks are no option on the oldest runtime; on others nothing is left out."""
-    layout = Layout("matrix", (64, 64))
-    weights = [Weighed("w", layout, 1, dict.fromkeys(("fp32", *CANDIDATES), 0.1))]
-    assert right_on(weights, Grid(), "1.23.2") == weights
-    for runtime in ("1.22.1", None):
-        (left,) = right_on(weights, Grid(), runtime)
-        assert set(left.errors) == {"fp32", *CANDIDATES} - {"int8-blocks"}
