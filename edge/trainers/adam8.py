@@ -25,6 +25,7 @@ from edge.trainers.interface import Array, Arrays, State
 from quant.codes import dynamic_tree
 
 BLOCK = 256
+UNREAD_BITS = 15  # of float32: what is left tells numbers 0.4 % apart, and those of a tree are 0.7 % apart
 
 UInt8 = NDArray[np.uint8]
 
@@ -84,10 +85,23 @@ def encode(values: Array, *, signed: bool) -> tuple[UInt8, Array]:
     blocks.reshape(-1)[: values.size] = values.reshape(-1)
     scales = np.abs(blocks).max(axis=1, initial=0)
     shares = blocks / np.where(scales > 0, scales, np.float32(1))[:, None]
-    codes = np.searchsorted(_middles(signed=signed), shares.reshape(-1)).astype(np.uint8)[: values.size]
+    codes = nearest(shares.reshape(-1)[: values.size], signed=signed)
     if not signed:
         codes = np.maximum(codes, (values.reshape(-1) > 0).astype(np.uint8))
     return codes.reshape(values.shape), scales
+
+
+def nearest(shares: Array, *, signed: bool) -> UInt8:
+    """The code of each share's nearest number, of the lower one where two are: shares float32 [n] of -1 to 1.
+
+    >>> nearest(np.array([-1.0, 0.0, 1.0], np.float32), signed=True).tolist()
+    [0, 127, 255]
+    """
+    # sign, exponent and 8 bits of mantissa leave two codes to choose from: a step takes a sixth of one that searches
+    low, middles = _lowest(signed=signed), _middles(signed=signed)
+    codes: UInt8 = low[np.ascontiguousarray(shares).view(np.uint32) >> np.uint32(UNREAD_BITS)]
+    codes += shares > middles[codes]
+    return codes
 
 
 def decode(codes: UInt8, scales: Array, *, signed: bool) -> Array:
@@ -117,7 +131,15 @@ def _tree(*, signed: bool) -> Array:
 
 @cache
 def _middles(*, signed: bool) -> Array:
-    """Between neighbours of the tree: what lies above a middle belongs to the upper one."""
+    """Between neighbours of the tree: what lies above a middle belongs to the upper one; nothing is above the last."""
     tree = _tree(signed=signed)
     middles: Array = (tree[1:] + tree[:-1]) / np.float32(2)
-    return middles
+    return np.append(middles, np.float32(np.inf))
+
+
+@cache
+def _lowest(*, signed: bool) -> UInt8:
+    """The code of the least number among those that share all bits but the last 15."""
+    bits = np.arange(1 << 32 - UNREAD_BITS, dtype=np.uint32) << np.uint32(UNREAD_BITS)
+    bits[len(bits) // 2 :] |= np.uint32((1 << UNREAD_BITS) - 1)  # below 0 the largest magnitude is the least number
+    return np.searchsorted(_middles(signed=signed)[:-1], bits.view(np.float32)).astype(np.uint8)

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from edge.adamw import Hyperparameters
-from edge.trainers.adam8 import BLOCK, Adam8, decode, encode, state_bytes
+from edge.trainers.adam8 import BLOCK, Adam8, decode, encode, nearest, state_bytes
 from edge.trainers.interface import Arrays
 from edge.trainers.optimizers import Adam32, Sgd
 from quant.codes import dynamic_tree
@@ -56,7 +56,7 @@ def test_the_nets_gradient_is_torchs() -> None:
     logits = torch.tanh(rows @ theirs["a"] + theirs["a_bias"]) @ theirs["b"] + theirs["b_bias"]
     loss = torch.nn.functional.cross_entropy(logits, torch.from_numpy(labels))
     loss.backward()
-    assert problem.loss(problem.start) == pytest.approx(float(loss), rel=1e-12)
+    assert problem.loss(problem.start) == pytest.approx(loss.item(), rel=1e-12)
     for n, g in problem.gradient(problem.start).items():
         tensor = theirs[n].grad
         assert tensor is not None
@@ -127,6 +127,19 @@ def test_every_entry_becomes_its_nearest_number(seed: int, size: int, signed: bo
         missed = np.abs(restored[start : start + BLOCK] - block) - best
         # an entry above 0 that lies nearest to 0 becomes the smallest number
         assert np.all(missed <= 1e-6 * largest)
+
+
+@pytest.mark.parametrize("signed", [True, False])
+def test_the_quick_way_to_a_code_is_a_search(signed: bool) -> None:
+    """At every number and middle, one float32 beside each, and at many drawn ones, codes are those of a search."""
+    tree = dynamic_tree(signed)
+    middles = (tree[1:] + tree[:-1]) / np.float32(2)
+    drawn = np.random.default_rng(0)
+    wide = drawn.choice([-1, 1], 100_000) * 10 ** drawn.uniform(-40, 0, 100_000)
+    marks = np.concatenate([tree, middles, wide.astype(np.float32), drawn.uniform(-1, 1, 100_000).astype(np.float32)])
+    shares = np.concatenate([marks, np.nextafter(marks, np.float32(2)), np.nextafter(marks, np.float32(-2))])
+    shares = np.clip(shares if signed else np.abs(shares), -1, 1)
+    np.testing.assert_array_equal(nearest(shares, signed=signed), np.searchsorted(middles, shares))
 
 
 def test_a_second_moment_above_zero_is_never_stored_as_zero() -> None:
