@@ -19,7 +19,9 @@ def along(t: Tape, x: ir.Value, axis: int, matrix: Array) -> ir.Value:
     dims = dims_of(x)
     lead, rest = dims[:axis], dims[axis + 1 :]
     if not rest:
-        return t.matmul(x, t.constant(matrix.T, dtype_of(x)))
+        rows = x if lead else t.unsqueeze(x, [0])
+        made = t.matmul(rows, t.constant(matrix.T, dtype_of(x)))
+        return made if lead else t.squeeze(made, [0])
     flat = t.reshape(x, (*lead, dims[axis], size_of(rest))) if len(rest) > 1 else x
     return t.reshape(t.matmul(t.constant(matrix, dtype_of(x)), flat), (*lead, matrix.shape[0], *rest))
 

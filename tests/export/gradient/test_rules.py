@@ -122,7 +122,8 @@ CASES = {**PLAIN, **cases_functions.CASES, **cases_moves.CASES, **cases_pictures
 TOLERANCES = {name: 1e-6 for name in CASES if name.startswith("Resize")}
 
 
-def _wanted(text: str) -> list[str]:
+def wanted_of(text: str) -> list[str]:
+    """The inputs of a case that have type T: all whose gradient is wanted."""
     inputs = text[: text.index("=>")]
     return re.findall(r"T(?:\[[\d,]+\])? (\w+)", inputs)
 
@@ -131,13 +132,13 @@ def _wanted(text: str) -> list[str]:
 def test_rule_agrees_with_central_differences(name: str) -> None:
     """Every rule gives, for every input, the gradient that central differences in float64 give."""
     model = parse(CASES[name], "double", OPSETS.get(name, 20))
-    assert_gradients(model, draw(model), _wanted(CASES[name]), TOLERANCES.get(name, 1e-7))
+    assert_gradients(model, draw(model), wanted_of(CASES[name]), TOLERANCES.get(name, 1e-7))
 
 
 @pytest.mark.parametrize("name", CASES)
 def test_backward_graph_runs_on_the_runtime(name: str) -> None:
     """onnxruntime runs what every rule emits, unoptimized in file order and at its defaults, as numpy does."""
-    model = build_backward(parse(CASES[name], "float", OPSETS.get(name, 20)), wanted=_wanted(CASES[name]))
+    model = build_backward(parse(CASES[name], "float", OPSETS.get(name, 20)), wanted=wanted_of(CASES[name]))
     assert_runtime_agrees(model, draw(model))
 
 
