@@ -142,4 +142,5 @@ def _lowest(*, signed: bool) -> UInt8:
     """The code of the least number among those that share all bits but the last 15."""
     bits = np.arange(1 << 32 - UNREAD_BITS, dtype=np.uint32) << np.uint32(UNREAD_BITS)
     bits[len(bits) // 2 :] |= np.uint32((1 << UNREAD_BITS) - 1)  # below 0 the largest magnitude is the least number
-    return np.searchsorted(_middles(signed=signed)[:-1], bits.view(np.float32)).astype(np.uint8)
+    codes: UInt8 = np.searchsorted(_middles(signed=signed)[:-1], bits.view(np.float32)).astype(np.uint8)
+    return codes
