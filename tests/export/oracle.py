@@ -148,6 +148,18 @@ class LpNormalization(OpRun):
         return (np.where(norm == 0, 0, x / np.where(norm == 0, 1, norm)).astype(x.dtype),)
 
 
+class Mean(OpRun):
+    """The mean of operands that broadcast; the evaluator's own adds into the first, which may be too small."""
+
+    op_domain = ""
+
+    def _run(self, *operands: Array) -> tuple[Array]:
+        total = operands[0]
+        for operand in operands[1:]:
+            total = total + operand
+        return ((total / len(operands)).astype(operands[0].dtype),)
+
+
 class Pad(OpRun):
     """By numpy, and cutting where a pad is negative, which numpy cannot."""
 
@@ -176,7 +188,7 @@ class Pad(OpRun):
 
 
 OPERATORS: list[type[OpRun]] = [
-    *(FusedMatMul, SimplifiedLayerNormalization, Erf, Gelu, ConvTranspose, MaxPool, LpNormalization, Pad),
+    *(FusedMatMul, SimplifiedLayerNormalization, Erf, Gelu, ConvTranspose, MaxPool, LpNormalization, Mean, Pad),
 ]
 
 
