@@ -1,40 +1,13 @@
-"""A board's own data: one JSON object per line, `{"text": ..., "label": ...}` or `{"image": ..., "label": ...}`.
-
-A fixed share of the rows is kept back for evaluation and never trained on. Which rows: decided by the SHA-256 of
-the row itself, so the same row stays on the same side when the file grows or is shuffled.
-"""
+"""The door of JSONL: one JSON object per line, `{"text": ..., "label": ...}` or `{"image": ..., "label": ...}`."""
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from console.errors import BadData, StorageError, join
-
-
-@dataclass(frozen=True)
-class Row:
-    """A sample (a text, or a picture's path, Pillow image or array) and the index of its label."""
-
-    sample: Any
-    label: int
-
-
-@dataclass(frozen=True)
-class Data:
-    """Rows to learn from, and rows that were kept back."""
-
-    train: tuple[Row, ...]
-    holdout: tuple[Row, ...]
-
-    @property
-    def all(self) -> tuple[Row, ...]:
-        """Every row of the file."""
-        return self.train + self.holdout
+from edge.data.row import Data, Row, is_held_out
 
 
 def read_data(path: Path, labels: Sequence[str], kind: str, holdout: float) -> Data:
@@ -91,16 +64,6 @@ def check_data(
     if not rows:
         raise BadData(f"expected rows in {path}, found none; write one JSON object per line")
     return rows
-
-
-def is_held_out(content: str, label: str, share: float) -> bool:
-    """Whether a row is kept back.
-
-    >>> is_held_out("a", "b", 0.0), is_held_out("a", "b", 1.0)
-    (False, True)
-    """
-    sha = hashlib.sha256(json.dumps([content, label], ensure_ascii=False).encode()).digest()
-    return int.from_bytes(sha[:6], "big") / 2**48 < share
 
 
 def _row(line: str, known: frozenset[str], labels: Sequence[str], kind: str) -> tuple[str, str] | str:
