@@ -7,7 +7,7 @@ parameters are float32, as in the frameworks that it is compared with.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,6 +24,15 @@ class Hyperparameters:
     beta2: float = 0.999
     epsilon: float = 1e-8
     weight_decay: float = 0.0
+
+
+def slowed(settings: Hyperparameters, share: float) -> Hyperparameters:
+    """The same with a share of alpha.
+
+    >>> slowed(Hyperparameters(0.5), 0.5).learning_rate
+    0.25
+    """
+    return replace(settings, learning_rate=settings.learning_rate * share)
 
 
 @dataclass

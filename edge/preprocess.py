@@ -7,6 +7,7 @@ once, and pictures are opened when their micro-batch runs.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any, Protocol
 
 from numpy.typing import NDArray
@@ -25,6 +26,21 @@ class Prepared(Protocol):
 
     def take(self, indexes: Sequence[int]) -> Tensors:
         """The model's inputs [len(indexes), ...] of some of them."""
+
+
+@dataclass(frozen=True)
+class Part:
+    """Some of prepared samples, in an order of its own."""
+
+    samples: Prepared
+    chosen: tuple[int, ...]
+
+    def __len__(self) -> int:
+        return len(self.chosen)
+
+    def take(self, indexes: Sequence[int]) -> Tensors:
+        """The model's inputs of some of the part."""
+        return self.samples.take([self.chosen[i] for i in indexes])
 
 
 class Preprocessor(Protocol):

@@ -16,7 +16,7 @@ from console.errors import BadData
 from edge.chain import Chain, Gradients
 from edge.data import Row
 from edge.feeds import forward_bucket, training_bucket
-from edge.preprocess import Prepared, preprocessor
+from edge.preprocess import Part, Prepared, preprocessor
 from wire.adapter import Adapter
 from wire.bundle import Bundle
 from wire.inputs import changes_layers, inputs_of
@@ -44,6 +44,10 @@ class Ready:
 
     def __len__(self) -> int:
         return len(self.samples)
+
+    def part(self, chosen: Sequence[int]) -> Ready:
+        """Some of the samples, in that order."""
+        return Ready(self.bucket, Part(self.samples, tuple(chosen)))
 
 
 class Runner:

@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from edge.adamw import AdamW, Hyperparameters
+from edge.adamw import AdamW, Hyperparameters, slowed
 from edge.trainers.interface import Array, Arrays, State
 from quant.codes import dynamic_tree
 
@@ -38,6 +38,10 @@ class Adam8:
     """
 
     hyperparameters: Hyperparameters = field(default_factory=Hyperparameters)
+
+    def slower(self, share: float) -> Adam8:
+        """The same with a share of its rate."""
+        return Adam8(slowed(self.hyperparameters, share))
 
     def begin(self, arrays: Arrays) -> dict[str, NDArray[Any]]:
         """The state before the first step: moments of zero."""

@@ -7,7 +7,7 @@ that of `edge.backprop`, which trains today's jobs.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from numpy.typing import NDArray
@@ -37,6 +37,10 @@ class Backprop:
         """One run of the backward graph for each ghost batch."""
         return "backward"
 
+    def slower(self, share: float) -> Backprop:
+        """The same with a share of its rate."""
+        return replace(self, optimizer=self.optimizer.slower(share))
+
     def begin(self, arrays: Arrays) -> dict[str, NDArray[Any]]:
         """The state before the first step."""
         return self.optimizer.begin({name: arrays[name] for name in self.names})
@@ -45,7 +49,7 @@ class Backprop:
         """One step on some rows; arrays that their graph has no gradient of stay as they are.
 
         Raises:
-            BadData: the loss or a gradient is not finite.
+            NotFinite: the loss or a gradient.
         """
         if rows.gradients is None:
             raise BadData("expected a backward graph, found none; export with --mode train or choose another trainer")

@@ -17,14 +17,15 @@ from collections.abc import Iterable, Mapping
 import numpy as np
 
 from console.errors import BadData
-from edge.trainers.interface import Array, Arrays, Gradients
+from edge.trainers.interface import Array, Arrays, Gradients, NotFinite
 
 
 def mean_of(parts: Iterable[Gradients]) -> tuple[float, dict[str, Array]]:
     """The mean loss and the mean gradient over the rows of all parts, one part at a time.
 
     Raises:
-        BadData: no rows, or a loss that is not finite.
+        BadData: no rows.
+        NotFinite: the loss.
 
     >>> part = Gradients(6.0, {"a": np.array([3.0], np.float32)}, 3)
     >>> mean_of([part, Gradients(2.0, {"a": np.array([5.0], np.float32)}, 1)])
@@ -42,7 +43,7 @@ def mean_of(parts: Iterable[Gradients]) -> tuple[float, dict[str, Array]]:
     if not rows:
         raise BadData("expected rows to train on, found none; give the board data or a smaller hold-out")
     if not math.isfinite(loss):
-        raise BadData(f"expected a finite loss, found {loss}; lower the learning rate")
+        raise NotFinite(f"expected a finite loss, found {loss}; lower the learning rate")
     return loss / rows, {name: total / np.float32(rows) for name, total in sums.items()}
 
 
@@ -59,14 +60,14 @@ def clipped(gradients: Arrays, most: float) -> tuple[dict[str, Array], float]:
     """Gradients whose norm is at most `most`, and the norm that they had.
 
     Raises:
-        BadData: an entry is not finite.
+        NotFinite: an entry.
 
     >>> clipped({"a": np.array([3.0, 4.0], np.float32)}, 2.5)
     ({'a': array([1.5, 2. ], dtype=float32)}, 5.0)
     """
     found = norm(gradients)
     if not math.isfinite(found):
-        raise BadData(f"expected finite gradients, found a norm of {found}; lower the learning rate")
+        raise NotFinite(f"expected finite gradients, found a norm of {found}; lower the learning rate")
     if found <= most:
         return dict(gradients), found
     return {name: g * np.float32(most / found) for name, g in gradients.items()}, found

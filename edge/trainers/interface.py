@@ -17,12 +17,18 @@ from typing import Any, Literal, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from console.errors import BadData
+
 Array = NDArray[np.float32]
 Arrays = Mapping[str, Array]
 # flat names, fixed dtypes, nothing but arrays: what npz and safetensors hold
 State = Mapping[str, NDArray[Any]]
 Loss = Callable[[Arrays], float]
 Needs = Literal["backward", "forward", "scales", "features"]
+
+
+class NotFinite(BadData):
+    """A loss or a gradient that is infinite or no number: the step is undone, and a lower rate may do."""
 
 
 @dataclass(frozen=True)
@@ -108,6 +114,9 @@ Update = Factors | Scalars | Additive
 class Optimizer(Protocol):
     """What turns gradients into steps."""
 
+    def slower(self, share: float) -> Optimizer:
+        """The same with a share of its rate."""
+
     def begin(self, arrays: Arrays) -> dict[str, NDArray[Any]]:
         """The state before the first step."""
 
@@ -124,6 +133,9 @@ class Trainer(Protocol):
     def needs(self) -> Needs:
         """The graph without which it cannot work."""
 
+    def slower(self, share: float) -> Trainer:
+        """The same with a share of its rate, for after a step that was undone."""
+
     def begin(self, arrays: Arrays) -> dict[str, NDArray[Any]]:
         """The state before the first step."""
 
@@ -131,7 +143,8 @@ class Trainer(Protocol):
         """One step on some rows.
 
         Raises:
-            BadData: the loss is not finite; the arrays and the state that were given still stand.
+            NotFinite: the loss or a gradient; the arrays and the state that were given still stand.
+            BadData: a row cannot be read, or the graphs are not those that it needs.
         """
 
     def update(self, arrays: Arrays, state: State) -> Update:

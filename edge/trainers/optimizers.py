@@ -6,13 +6,13 @@ form of Sutskever et al. (ICML 2013) that frameworks share: u <- momentum u + g,
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from edge.adamw import AdamW, Hyperparameters
+from edge.adamw import AdamW, Hyperparameters, slowed
 from edge.trainers.interface import Array, Arrays, State
 
 
@@ -22,6 +22,10 @@ class Sgd:
 
     rate: float = 1e-3
     momentum: float = 0.0
+
+    def slower(self, share: float) -> Sgd:
+        """The same with a share of its rate."""
+        return replace(self, rate=self.rate * share)
 
     def begin(self, arrays: Arrays) -> dict[str, NDArray[Any]]:
         """The state before the first step.
@@ -49,6 +53,10 @@ class Adam32:
     """AdamW with moments of 32 bits (`edge.adamw`) as an optimizer: state `t`, `m/NAME`, `v/NAME` float32."""
 
     hyperparameters: Hyperparameters = field(default_factory=Hyperparameters)
+
+    def slower(self, share: float) -> Adam32:
+        """The same with a share of its rate."""
+        return Adam32(slowed(self.hyperparameters, share))
 
     def begin(self, arrays: Arrays) -> dict[str, NDArray[Any]]:
         """The state before the first step: moments of zero."""

@@ -19,7 +19,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -27,7 +27,7 @@ from numpy.typing import NDArray
 
 from console.errors import BadData
 from edge.trainers.directions import Pairs, Units, applied, combined, kept
-from edge.trainers.interface import Arrays, Loss, Needs, Rows, Scalars, State, Stepped
+from edge.trainers.interface import Arrays, Loss, Needs, NotFinite, Rows, Scalars, State, Stepped
 from wire.philox import key_of
 
 NORMAL_MEDIAN = 0.6745  # the median of |x| of a standard normal x
@@ -67,6 +67,10 @@ class Qzo:
         """Two runs, for each direction, of a forward graph whose scales are inputs."""
         return "scales"
 
+    def slower(self, share: float) -> Qzo:
+        """The same with a share of its rate, which its pairs hold."""
+        return replace(self, rate=self.rate * share)
+
     def begin(self, arrays: Arrays) -> dict[str, NDArray[Any]]:
         """The state before the first step."""
         return {**kept(0, []), "seen": np.zeros(0, np.float32)}
@@ -75,7 +79,7 @@ class Qzo:
         """One step on some rows; the loss is the mean over both sides of all directions.
 
         Raises:
-            BadData: a loss is not finite.
+            NotFinite: a loss.
         """
         if rows.loss is None:
             raise BadData("expected a forward graph whose scales are inputs, found none; choose another trainer")
@@ -103,7 +107,7 @@ def differences(
     """d for each direction, and the mean of all losses.
 
     Raises:
-        BadData: a loss is not finite.
+        NotFinite: a loss.
     """
     found: list[float] = []
     losses: list[float] = []
@@ -115,7 +119,7 @@ def differences(
         )
         if not (math.isfinite(up) and math.isfinite(down)):
             bad = down if math.isfinite(up) else up
-            raise BadData(f"expected a finite loss along direction {counter}, found {bad}; lower the learning rate")
+            raise NotFinite(f"expected a finite loss along direction {counter}, found {bad}; lower the learning rate")
         found.append((up - down) / (2 * settings.epsilon))
         losses += [up, down]
     return np.array(found), sum(losses) / len(losses)

@@ -67,6 +67,10 @@ class Ridge:
         """One run of the feature graph."""
         return "features"
 
+    def slower(self, share: float) -> Ridge:
+        """The same: there is no rate."""
+        return self
+
     def begin(self, arrays: Arrays) -> dict[str, NDArray[Any]]:
         """Sums over no rows; the arrays are not looked at."""
         return packed(empty(self.features, self.outputs))

@@ -18,7 +18,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 import numpy as np
@@ -32,6 +32,7 @@ from edge.trainers.interface import (
     Factors,
     Loss,
     Needs,
+    NotFinite,
     Optimizer,
     Rows,
     Scalars,
@@ -76,6 +77,16 @@ class Spry:
         """Two runs of the forward graph for each direction."""
         return "forward"
 
+    def slower(self, share: float) -> Spry:
+        """The same with a share of its rate; pairs are replayed at one rate, so then there is none.
+
+        Raises:
+            BadData: its update is pairs.
+        """
+        if self.publish == "scalars":
+            raise BadData("expected a finite loss while pairs are published, found another; begin with a lower rate")
+        return replace(self, optimizer=self.optimizer.slower(share))
+
     def begin(self, arrays: Arrays) -> dict[str, NDArray[Any]]:
         """The state before the first step."""
         own = self.optimizer.begin({name: arrays[name] for name in self.trained()})
@@ -85,7 +96,7 @@ class Spry:
         """One step on some rows; the loss is the mean over both sides of all directions.
 
         Raises:
-            BadData: a loss is not finite.
+            NotFinite: a loss.
         """
         if rows.loss is None:
             raise BadData("expected a forward graph for forward gradients, found none; export the bundle with one")
@@ -127,7 +138,7 @@ def estimate(
     """(counter, d) for each direction, d as a float32 number, and the mean of all losses.
 
     Raises:
-        BadData: a loss is not finite.
+        NotFinite: a loss.
     """
     pairs: Pairs = []
     losses: list[float] = []
@@ -136,7 +147,7 @@ def estimate(
         up, down = (float(loss(moved(arrays, direction, side * epsilon))) for side in (1, -1))
         if not (math.isfinite(up) and math.isfinite(down)):
             found = down if math.isfinite(up) else up
-            raise BadData(f"expected a finite loss along direction {counter}, found {found}; lower the learning rate")
+            raise NotFinite(f"expected a finite loss along direction {counter}, found {found}; lower the learning rate")
         pairs.append((counter, float(np.float32((up - down) / (2 * epsilon)))))
         losses += [up, down]
     return pairs, sum(losses) / len(losses)

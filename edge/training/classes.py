@@ -1,0 +1,136 @@
+"""The task of labelled rows: factors, biases and the head of an adapter learn from rows with a class each."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from console.errors import BadData
+from edge.data import Row
+from edge.runner import Ready, Runner
+from edge.trainers.interface import Array, Arrays, Gradients, Rows
+from edge.training.losses import cross_entropy
+from edge.training.task import Score
+from wire.adapter import Adapter
+from wire.kinds.head import Head
+from wire.kinds.lora import Lora
+
+
+class Classes:
+    """Rows of a board, some of them kept back.
+
+    Args:
+        runner: of the bundle.
+        adapter: where to start; it is not changed, and what is not trained stays as it is.
+        train: rows to learn from.
+        kept_back: rows to judge by.
+        head: whether the adapter's head learns too.
+        backward: whether the bucket of the backward graphs is used; else that of the forward graphs.
+
+    Raises:
+        BadData: no rows; nothing that could learn; a sample is not what the bundle takes.
+    """
+
+    def __init__(
+        self,
+        runner: Runner,
+        adapter: Adapter,
+        train: Sequence[Row],
+        kept_back: Sequence[Row] = (),
+        *,
+        head: bool = False,
+        backward: bool = True,
+    ) -> None:
+        if not train:
+            raise BadData("expected rows to train on, found none; give the board data or a smaller hold-out")
+        self.runner, self._adapter, self._head, self._backward = runner, adapter, head, backward
+        self._names = trained_names(runner, adapter, head=head)
+        if not self._names:
+            raise BadData("expected a version with directions to train, found rank 0; export with --mode train")
+        self._train, self._kept_back = train, kept_back
+        self._ready: Ready | None = None
+        self._judged: Ready | None = None
+
+    def __len__(self) -> int:
+        return len(self._train)
+
+    def start(self) -> dict[str, Array]:
+        """The arrays of the adapter that learn: copies."""
+        arrays: dict[str, Array] = {}
+        for name, lora in self._adapter.lora.items():
+            slot = self.runner.manifest.slot(name)
+            arrays[slot.a], arrays[slot.b] = lora.a.copy(), lora.b.copy()
+        for name, delta in self._adapter.bias.items():
+            arrays[self.runner.manifest.slot(name, "bias").bias] = delta.copy()
+        if self._head:
+            record, head = self.runner.head, self._own_head()
+            arrays[record.weight], arrays[record.bias] = head.weight.copy(), head.bias.copy()
+        return arrays
+
+    def rows(self, chosen: Sequence[int]) -> Rows:
+        """Losses, gradients and features of some rows."""
+        if self._ready is None:
+            self._ready = self.runner.ready([row.sample for row in self._train], training=self._backward)
+        ready, labels = self._ready, np.array([self._train[i].label for i in chosen], np.int64)
+        pairs = [(i, int(label)) for i, label in zip(chosen, labels, strict=True)]
+
+        def loss(arrays: Arrays) -> float:
+            found = self.runner.forward(ready.part(chosen), self.adapter(arrays))
+            return float(np.mean(cross_entropy(found.logits, labels)))
+
+        def gradients(arrays: Arrays) -> list[Gradients]:
+            sums = self.runner.gradients(ready, self.adapter(arrays), pairs)
+            return [Gradients(sums.loss, sums.by_input, len(pairs))]
+
+        def features() -> tuple[Array, NDArray[np.float64]]:
+            found = self.runner.forward(ready.part(chosen), self._adapter).features
+            return found, np.eye(len(self.runner.manifest.labels))[labels]
+
+        return Rows(loss, gradients if self._backward else None, features)
+
+    def score(self, arrays: Arrays) -> Score | None:
+        """Loss and right answers on the rows that were kept back."""
+        if not self._kept_back:
+            return None
+        if self._judged is None:
+            self._judged = self.runner.ready([row.sample for row in self._kept_back])
+        labels = np.array([row.label for row in self._kept_back], np.int64)
+        logits = self.runner.forward(self._judged, self.adapter(arrays)).logits
+        right = int(np.sum(logits.argmax(axis=1) == labels))
+        return Score(float(np.mean(cross_entropy(logits, labels))), right, len(labels))
+
+    def adapter(self, arrays: Arrays) -> Adapter:
+        """The adapter with these arrays."""
+        manifest = self.runner.manifest
+        lora = {}
+        for name, factors in self._adapter.lora.items():
+            slot = manifest.slot(name)
+            lora[name] = Lora(arrays[slot.a], arrays[slot.b], factors.scale)
+        biases = {name: arrays[manifest.slot(name, "bias").bias] for name in self._adapter.bias}
+        heads = self._adapter.heads
+        if self._head:
+            record, own = self.runner.head, Adapter("", lora=lora)
+            heads = {own.rank: Head(arrays[record.weight], arrays[record.bias])}
+        return replace(self._adapter, lora=lora, bias=biases, heads=heads)
+
+    def _own_head(self) -> Head:
+        if self._adapter.head is not None:
+            return self._adapter.head
+        features, classes = self.runner.head.features, len(self.runner.manifest.labels)
+        return Head(np.zeros((features, classes), np.float32), np.zeros(classes, np.float32))
+
+
+def trained_names(runner: Runner, adapter: Adapter, *, head: bool) -> list[str]:
+    """The graph inputs of what an adapter can learn; a rank of 0 is nothing."""
+    manifest = runner.manifest
+    names = [n for name, lora in adapter.lora.items() if lora.rank for n in _factors(runner, name)]
+    names += [manifest.slot(name, "bias").bias for name in adapter.bias]
+    return [*names, *((runner.head.weight, runner.head.bias) if head else ())]
+
+
+def _factors(runner: Runner, name: str) -> tuple[str, str]:
+    slot = runner.manifest.slot(name)
+    return slot.a, slot.b
