@@ -22,7 +22,8 @@ from export.measure import CANDIDATES, Measurer, Peak, candidates_for
 from export.predict import packs, predict
 from export.prepare import Prepared, Wanted, prepare
 from export.remeasure import runtime_offset
-from export.stage import Key, build_stage, checking_values
+from export.stage import Key, build_stage
+from export.stage_feeds import checking_values
 from tests.workloads.registry import WORKLOADS, Workload
 from wire.manifest import Options
 

@@ -15,7 +15,8 @@ from export.activations.saturation import needs_seven_bits
 from export.formats.registry import ACTIVATIONS
 from export.measure import Measurer
 from export.prepare import Prepared
-from export.stage import Key, Stage, build_stage, chosen, measure_stage, verify_stage
+from export.stage import Key, Stage, build_stage, chosen, measure_stage
+from export.stage_checks import verify_stage
 from export.values import value_bytes
 from wire.manifest import Chain, Options
 

@@ -11,7 +11,8 @@ from export.chain import PLAIN
 from export.describe import blobs, describe
 from export.measure import Peak
 from export.prepare import Prepared, Wanted, prepare
-from export.stage import Key, Stage, build_stage, verify_stage
+from export.stage import Key, Stage, build_stage
+from export.stage_checks import verify_stage
 from export.write import copy_synced, describe_files, replacing, seal_bundle
 from tests.export.models import write_tokenizer
 from wire.bundle import Bundle, open_bundle

@@ -19,7 +19,8 @@ from export.chain import Chain, links_of
 from export.cli import export, verify
 from export.prepare import Prepared
 from export.sources.captured import Captured
-from export.stage import Key, build_stage, verify_stage
+from export.stage import Key, build_stage
+from export.stage_checks import verify_stage
 from export.verify import pooled_features
 from export.write import read_golden
 from tests.export.runtime import hidden_of

@@ -18,7 +18,9 @@ from export.head import append_head
 from export.prepare import Prepared
 from export.slots import SlotSite, insert_slots
 from export.sources.captured import Captured
-from export.stage import Key, Stage, build_stage, checking_values, verify_stage
+from export.stage import Key, Stage, build_stage
+from export.stage_checks import verify_stage
+from export.stage_feeds import checking_values
 from tests.export.runtime import copy_of, hidden_of
 
 BATCH, SEQUENCE, CLASSES, RANK = 2, 9, 3, 4

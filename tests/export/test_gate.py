@@ -25,7 +25,8 @@ from export.prepare import Prepared, Wanted, prepare
 from export.report.variant import MOST_FLIPS, Variant
 from export.sample import read_sample
 from export.sources.captured import Captured
-from export.stage import Key, Stage, build_stage, verify_stage
+from export.stage import Key, Stage, build_stage
+from export.stage_checks import verify_stage
 from export.variants import _stacked, items, refuse_growth
 from quant.geometry import Layer, geometry
 from quant.int8 import dequantize_rows, quantize_rows

@@ -21,7 +21,8 @@ from export.gradient.present import present
 from export.prepare import Prepared, Wanted, prepare
 from export.preprocess import Preprocessing
 from export.sources.captured import Captured, StatePair
-from export.stage import GOLDEN, Key, Stage, build_stage, verify_stage
+from export.stage import GOLDEN, Key, Stage, build_stage
+from export.stage_checks import verify_stage
 from export.write import read_golden
 from tests.export.graphs import Builder
 

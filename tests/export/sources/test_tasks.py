@@ -12,7 +12,8 @@ import torch
 
 from console.errors import UnsupportedModel, UsageError
 from export.prepare import Prepared, Wanted, prepare
-from export.stage import Key, build_stage, verify_stage
+from export.stage import Key, build_stage
+from export.stage_checks import verify_stage
 from tests.export.models import write_tokenizer
 
 LABELS = ("calm", "storm", "fog")

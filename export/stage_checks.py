@@ -1,0 +1,149 @@
+"""Every check of `export.verify` on the written graphs of a stage, and the golden values that come of it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from export.activations.dynamic import FORMAT as DYNAMIC
+from export.activations.graphs import takes
+from export.activations.static import FORMAT as STATIC
+from export.apart import apart
+from export.build import reports_of, twin
+from export.chain import Chain, Graph
+from export.measure import candidates_for, kernels
+from export.oracle.check import check_nodes
+from export.prepare import Prepared
+from export.stage import Stage, write_pieces
+from export.stage_feeds import SEED, checking_values
+from export.table_files import opened
+from export.variants import Both, check_variant
+from export.verify import check_gradients, check_loss, check_outputs, check_smaller, check_twins
+from export.write import write_golden, write_graphs
+
+GOLDEN_RANK = 2
+CHECK_RANK = 4
+FLOAT_BITS = 32
+
+
+def verify_stage(prepared: Prepared, stage: Stage) -> None:
+    """Every check of `export.verify` on the written graphs, in a child process.
+
+    The figures go into `stage.checks`, a golden input and output into the stage's folder.
+
+    Raises:
+        VerificationError: one of them fails.
+    """
+    stage.checks = apart(lambda: _checked(prepared, stage))
+
+
+def _checked(prepared: Prepared, stage: Stage) -> dict[str, Any]:
+    batch, tables = stage.key.micro_batch, opened(stage.tables)
+    chain = exact = Chain(stage.links, tables)
+    if not _is_float(stage):
+        exact = Chain(write_pieces(stage.pieces, "exact", stage.folder / "exact"), prepared.taken(batch).exact())
+    pairs, states = [(p.input, p.output) for p in prepared.captured.states], prepared.states(batch)
+    checks: dict[str, Any] = {"chain_error": 0.0}
+    for seed in (None, SEED):
+        runs = prepared.samples(batch, seed)
+        expected, got = prepared.reference(runs, states), exact.runs(runs, pairs, states)
+        checks["chain_error"] = max(checks["chain_error"], check_outputs(got, expected))
+        if exact is not chain and seed is None:
+            checks |= check_loss(chain.runs(runs, pairs, states)[-1], got[-1], prepared.judged, stage.key.quant)
+    if any(link.serve is not None for link in stage.links):
+        served = Chain([link.served() for link in stage.links], tables)
+        got, expected = served.runs(runs, pairs, states), chain.runs(runs, pairs, states)
+        if any(takes(piece.reports, "serve") for piece in stage.pieces):
+            lost = check_loss(got[-1], exact.runs(runs, pairs, states)[-1], prepared.judged, stage.key.quant)
+            checks |= {f"serve_{name}": value for name, value in lost.items()}
+        else:
+            checks["serve_error"] = check_outputs(got, expected)
+    if exact is not chain:
+        _check_sizes(stage)
+        checks["dequantized_error"] = _check_twins(prepared, stage, chain)
+        checks |= _check_nodes(prepared, stage, chain)
+        checks |= check_variant(prepared, Both(stage.pieces, exact, chain, prepared.stock.grid), batch)
+    if stage.key.mode == "train":
+        groups = {piece.segment.name: piece.segment.adapters for piece in stage.pieces if piece.segment.adapters}
+        checks["gradient_error"] = check_gradients(chain, checking_values(prepared, batch, CHECK_RANK), groups)
+    _write_golden(prepared, stage)
+    return checks
+
+
+def _check_sizes(stage: Stage) -> None:
+    """Files of weights against those of the exact graphs, where any weight has another format."""
+    if any(r.format != "fp32" for piece in stage.pieces for reports in piece.reports.values() for r in reports):
+        stored, plain = (
+            sum(path.stat().st_size for path in folder.glob("segment*.weights.bin"))
+            for folder in (stage.folder, stage.folder / "exact")
+        )
+        check_smaller(stored, plain, stage.key.quant)
+
+
+def _is_float(stage: Stage) -> bool:
+    """Whether every weight and every table is in float32, whatever was asked for."""
+    formats = {report.format for report in reports_of(stage.pieces)}
+    return formats <= {"fp32"} and all(file.record.bits == FLOAT_BITS for file in stage.tables)
+
+
+def _check_twins(prepared: Prepared, stage: Stage, chain: Chain) -> float:
+    values = chain.backward(chain.forward(checking_values(prepared, stage.key.micro_batch, CHECK_RANK)))
+    worst, grid, formats = 0.0, prepared.stock.grid, {report.format for report in reports_of(stage.pieces)}
+    for piece, link in zip(stage.pieces, stage.links, strict=True):
+        twins = {
+            f"twin.{kind}": twin(piece.exact[kind], piece.shipped[kind], piece.reports[kind], grid)
+            for kind in piece.exact
+        }
+        write_graphs(twins, stage.folder, "twin.weights.bin")
+        for kind, path, options in link.graphs():
+            if takes(piece.reports, kind):
+                continue  # it rounds activations, too: see `export.activations.oracle`
+            other = Graph(stage.folder / f"twin.{kind}.onnx")
+            worst = max(worst, check_twins(chain.graph(path, options), other, values, path.stem, formats))
+        for kind in twins:
+            (stage.folder / f"{kind}.onnx").unlink()
+        (stage.folder / "twin.weights.bin").unlink()
+    return worst
+
+
+def _check_nodes(prepared: Prepared, stage: Stage, chain: Chain) -> dict[str, Any]:
+    """Every quantized node of every graph, with every kernel that the session options choose between."""
+    values = chain.backward(chain.forward(checking_values(prepared, stage.key.micro_batch, CHECK_RANK)))
+    fed = chain.feeds_of(values)
+    tried = [(path, given, options) for path, given in fed.items() for options in kernels(candidates_for(path))]
+    integers = bool({DYNAMIC, STATIC} & {report.format for report in reports_of(stage.pieces)})
+    found = [check_nodes(*one, integers=integers) for one in tried]
+    error: dict[str, float] = {}
+    for kind, one in (pair for checks in found for pair in checks.error.items()):
+        error[kind] = max(error.get(kind, 0.0), one)
+    unjudged = sorted({node for checks in found for node in checks.unjudged})
+    named: dict[str, Any] = {"nodes_unjudged": ", ".join(unjudged)} if unjudged else {}
+    named |= {"integer_steps": max(checks.steps for checks in found)} if integers else {}
+    return {"node_error": error, "nodes_judged": sum(checks.count for checks in found), **named}
+
+
+def _write_golden(prepared: Prepared, stage: Stage) -> None:
+    """What is fed, and what the shipped chain computes from it with its final options; states begin with zeros.
+
+    Each board of a chain gets what enters its segments and what leaves them.
+    """
+    given = checking_values(prepared, stage.key.micro_batch, GOLDEN_RANK) | prepared.states(stage.key.micro_batch)
+    values = Chain(stage.links, opened(stage.tables)).forward(given)
+    for share in stage.shares():
+        share.golden.parent.mkdir(exist_ok=True)
+        fed, fetched = golden_names(prepared, share)
+        write_golden(share.golden, {n: values[n] for n in fed if n in values}, {n: values[n] for n in fetched})
+
+
+def golden_names(prepared: Prepared, stage: Stage) -> tuple[list[str], list[str]]:
+    """What enters some segments, and what leaves them: boundaries with other boards and the model's own, no states.
+
+    Rows of a table do not enter, their ids do.
+    """
+    ids = prepared.taken(stage.key.micro_batch).ids
+    states = {name for pair in prepared.captured.states for name in (pair.input, pair.output)}
+    inputs = {str(v.name) for piece in stage.pieces for v in piece.shipped["forward"].graph.inputs}
+    read = {ids.get(name, name) for name in inputs}
+    made = {name for piece in stage.pieces for name in piece.segment.leaving}
+    outputs = {str(value.name) for value in prepared.frozen(stage.key.micro_batch).graph.outputs}
+    leaving = made & (outputs | {*stage.pieces[-1].segment.leaving})
+    return sorted(read - made - states), sorted(leaving - states)
