@@ -13,9 +13,10 @@ from typing import Any
 import numpy as np
 
 from console.errors import HubError, join
-from hub.aggregation import lda, stacking
+from hub.aggregation import stacking
 from hub.blobs import Blobs
 from hub.model import Model
+from wire import discriminant
 from wire.adapter import Adapter, read_adapter, to_bytes
 from wire.envelope import seal
 from wire.files import digest
@@ -102,7 +103,8 @@ def from_statistics(
             total[rank] = total[rank] + sums if rank in total else sums
     if not any(sums.count.any() for sums in total.values()):
         raise HubError("expected rows in the statistics of this round, found none; check the data of the devices")
-    data = to_bytes(Adapter(parent.version.model, heads={rank: lda.solve(sums) for rank, sums in total.items()}))
+    heads = {rank: discriminant.solve(sums) for rank, sums in total.items()}
+    data = to_bytes(Adapter(parent.version.model, heads=heads))
     child = _child(parent, number, round_number, head=blobs.put(data), head_bytes=len(data))
     return _sign(child, key, {})
 

@@ -16,11 +16,11 @@ from numpy.typing import NDArray
 
 from console.errors import BadData, SignatureError
 from edge.outbox import read_lines
-from hub.aggregation import lda
 from hub.ledger import Row
 from hub.registry import Home
 from hub.versions import read_heads, read_ladder, read_made
 from sim.result import BoardResult, Check
+from wire import discriminant
 from wire.adapter import read_adapter
 from wire.envelope import Trust, unseal
 from wire.files import digest
@@ -154,15 +154,15 @@ def _summed(sent: list[dict[int, Statistics]]) -> dict[int, Statistics]:
 
 def _apart(one: Statistics, other: Statistics) -> float:
     """How far two heads are from each other, relative to the second one's largest entry."""
-    pairs = zip(lda.solve64(one), lda.solve64(other), strict=True)
+    pairs = zip(discriminant.solve64(one), discriminant.solve64(other), strict=True)
     return max(float(np.abs(a - b).max() / np.abs(b).max()) for a, b in pairs)
 
 
 def _is_published(head: Head, total: Statistics) -> bool:
     """Whether a head in float32 is the scaled head of some sums."""
     seen = total.count > 0
-    pairs = zip((head.weight, head.bias[seen]), lda.solve64(total), strict=True)
-    scaled = [(a, lda.LOGIT_SCALE * (b if b.ndim == 2 else b[seen])) for a, b in pairs]
+    pairs = zip((head.weight, head.bias[seen]), discriminant.solve64(total), strict=True)
+    scaled = [(a, discriminant.LOGIT_SCALE * (b if b.ndim == 2 else b[seen])) for a, b in pairs]
     return all(np.allclose(a, b, rtol=1e-5, atol=1e-6 * np.abs(b).max()) for a, b in scaled)
 
 

@@ -15,7 +15,7 @@ from edge.data import Row
 from edge.evaluate import evaluate
 from edge.features import statistics
 from edge.runner import Runner
-from hub.aggregation import lda
+from wire import discriminant
 from wire.adapter import Adapter
 from wire.kinds.head import Statistics
 from wire.kinds.lora import Lora
@@ -84,4 +84,4 @@ def _sums(runner: Runner, adapter: Adapter, rows: Sequence[Row], advance: Callab
 
 
 def _with_head(adapter: Adapter, sums: Statistics) -> Adapter:
-    return replace(adapter, heads={adapter.rank: lda.solve(sums)})
+    return replace(adapter, heads={adapter.rank: discriminant.solve(sums)})

@@ -10,11 +10,11 @@ import numpy as np
 import pytest
 
 from hub import registry, versions
-from hub.aggregation import lda
 from hub.conductor import RESEND_S
 from tests.fleet import Device
 from tests.hub.bundles import FEATURES, LABELS, manifest, write_bundle
 from tests.hub.world import RANKS, World
+from wire import discriminant
 from wire import messages as m
 from wire.envelope import seal
 from wire.keys import new_key, write_key
@@ -95,7 +95,7 @@ def test_the_published_head_is_that_of_the_pooled_rows(make_world: MakeWorld) ->
     )
     assert list(heads) == [0]  # no direction carries anything yet, so all prefixes are alike
     assert heads[0].weight.shape == (FEATURES, len(LABELS))
-    np.testing.assert_allclose(heads[0].weight, lda.solve(pooled).weight, rtol=1e-6)
+    np.testing.assert_allclose(heads[0].weight, discriminant.solve(pooled).weight, rtol=1e-6)
 
 
 @pytest.mark.parametrize("seed", range(6))

@@ -9,10 +9,10 @@ import pytest
 from edge.data import Row
 from edge.model import Model, load
 from hub import registry
-from hub.aggregation import lda
 from hub.versions import read_ladder, read_made
 from sim.baselines import Effort, first_adapter, learn_alone
 from tests.edge.bundles import VOCABULARY, make_bundle, trust_of
+from wire import discriminant
 from wire.adapter import Adapter
 from wire.keys import write_key
 from wire.kinds.head import gather
@@ -42,7 +42,7 @@ def head_alone(model: Model) -> float:
     """How much of the rows the closed-form head of the untouched model gets right, by matrices."""
     features = model.features([row.sample for row in ROWS])
     labels = np.array([row.label for row in ROWS], np.int64)
-    head = lda.solve(gather(features, labels, 2))
+    head = discriminant.solve(gather(features, labels, 2))
     found = (features.astype(np.float64) @ head.weight + head.bias).argmax(axis=1)
     return float((found == labels).mean())
 

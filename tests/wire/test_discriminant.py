@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
 
-from hub.aggregation import lda
+from wire import discriminant
 from wire.kinds.head import Statistics, gather
 
 CLASSES, FEATURES = 6, 12
@@ -36,7 +36,10 @@ def test_the_head_of_the_sums_is_the_head_of_the_rows(seed: int, boards: int, by
         mine = owner == board
         total = total + gather(features[mine], classes[mine], CLASSES)
 
-    (weight, bias), (pooled, pooled_bias) = lda.solve64(total), lda.solve64(gather(features, classes, CLASSES))
+    (weight, bias), (pooled, pooled_bias) = (
+        discriminant.solve64(total),
+        discriminant.solve64(gather(features, classes, CLASSES)),
+    )
 
     np.testing.assert_allclose(weight, pooled, rtol=1e-9, atol=1e-9 * np.abs(pooled).max())
     np.testing.assert_allclose(bias, pooled_bias, rtol=1e-9, atol=1e-9 * np.abs(pooled_bias).max())
@@ -50,7 +53,7 @@ def test_scikit_learn_agrees(seed: int) -> None:
     other = LinearDiscriminantAnalysis(solver="lsqr", shrinkage=shrinkage, tol=0.0)
     other.fit(features.astype(np.float64), classes)
 
-    weight, bias = lda.solve64(gather(features, classes, CLASSES))
+    weight, bias = discriminant.solve64(gather(features, classes, CLASSES))
 
     found = features.astype(np.float64) @ weight + bias
     wanted = features.astype(np.float64) @ other.coef_.T + other.intercept_ - np.log(other.priors_)
@@ -61,9 +64,9 @@ def test_the_head_is_scaled_so_that_it_can_be_trained_against() -> None:
     """Weights and biases are 0.3 of the discriminant's."""
     features, classes = rows(0)
     statistics = gather(features, classes, CLASSES)
-    weight, bias = lda.solve64(statistics)
+    weight, bias = discriminant.solve64(statistics)
 
-    head = lda.solve(statistics)
+    head = discriminant.solve(statistics)
 
     np.testing.assert_allclose(head.weight, 0.3 * weight, rtol=1e-6)
     np.testing.assert_allclose(head.bias, 0.3 * bias, rtol=1e-6)
@@ -74,8 +77,8 @@ def test_a_class_without_rows_is_never_chosen() -> None:
     """A class that no board has gets weight 0, a bias below every logit, and no say in the others."""
     features, classes = rows(1)
     keep = classes != 2
-    head = lda.solve(gather(features[keep], classes[keep], CLASSES))
-    others = lda.solve(
+    head = discriminant.solve(gather(features[keep], classes[keep], CLASSES))
+    others = discriminant.solve(
         gather(features[keep], np.where(classes[keep] > 2, classes[keep] - 1, classes[keep]), CLASSES - 1)
     )
 
@@ -92,7 +95,7 @@ def test_hardly_any_rows_give_a_finite_head(count: int) -> None:
     g = np.random.default_rng(0)
     features, classes = g.standard_normal((count, FEATURES)).astype(np.float32), np.arange(count)
 
-    head = lda.solve(gather(features, classes, CLASSES))
+    head = discriminant.solve(gather(features, classes, CLASSES))
 
     assert np.isfinite(head.weight).all()
     assert np.isfinite(head.bias).all()
