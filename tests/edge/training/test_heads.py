@@ -1,0 +1,106 @@
+"""Heads in closed form: which recipe wins, what becomes of classes without rows, and what is refused."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from console.errors import BadData
+from edge.training.heads import RECIPES, Recipe, closed_head, held_back
+from wire.kinds.head import Head
+
+CLASSES = 4
+Rows = tuple[NDArray[np.float32], NDArray[np.int64]]
+
+
+def drawn(counts: list[int], seed: int = 0, features: int = 12, apart: float = 2.0) -> Rows:
+    """Classes as round clouds with fixed means."""
+    means = apart * np.random.default_rng(9).normal(size=(len(counts), features)) / np.sqrt(features)
+    generator, labels = np.random.default_rng(seed), np.repeat(np.arange(len(counts)), counts)
+    return (means[labels] + generator.normal(0, 0.5, (len(labels), features))).astype(np.float32), labels
+
+
+def share(head: Head, rows: Rows) -> float:
+    """Rows that a head gets right."""
+    return float(np.mean((rows[0] @ head.weight + head.bias).argmax(axis=1) == rows[1]))
+
+
+def test_unequal_classes_are_left_to_the_discriminants() -> None:
+    """Where one class has most rows of the board, a uniform prior wins on rows of all classes, and so it is chosen."""
+    x, y = drawn([400, 40, 40, 40], apart=1.2)
+    both, ridge = closed_head(x, y, CLASSES), closed_head(x, y, CLASSES, recipes=["ridge"])
+    fair = drawn([300] * 4, seed=1, apart=1.2)
+    assert share(closed_head(x, y, CLASSES, recipes=["discriminants"]).head, fair) > share(ridge.head, fair) + 0.03
+    assert both.kept_back == 104
+    assert both.guessed == 80
+    assert "80 by guessing" in both.sentences[0]
+
+
+def test_the_better_recipe_is_taken() -> None:
+    """The head of both is, bit for bit, that of the one which got more rows right that were kept back."""
+    generator = np.random.default_rng(3)
+    x = generator.normal(size=(200, 60)).astype(np.float32)
+    y = (x[:, 0] + x[:, 1] > 0).astype(np.int64)
+    solved = {r: closed_head(x, y, 2, recipes=[r]) for r in RECIPES}
+    both = closed_head(x, y, 2)
+    assert both.right == max(s.right for s in solved.values())
+    np.testing.assert_array_equal(both.head.weight, solved[both.recipe].head.weight)
+
+
+@pytest.mark.parametrize("recipe", RECIPES)
+def test_a_class_without_rows_is_never_chosen(recipe: Recipe) -> None:
+    """Its logit is -10,000 whatever the features are, its probability is 0, and a sentence counts it."""
+    x, y = drawn([20, 0, 20, 20])
+    solved = closed_head(x, y, CLASSES, recipes=[recipe])
+    logits = np.concatenate([x, 100 * x]) @ solved.head.weight + solved.head.bias
+    assert (logits[:, 1] == -10_000).all()
+    assert "1 of 4 classes have no rows and are never chosen." in solved.sentences
+    assert share(solved.head, (x, y)) > 0.9
+
+
+def test_the_head_of_the_winner_is_solved_from_all_rows() -> None:
+    """After the choice nothing is kept back: weight and bias are the regularized series over all rows, in float64."""
+    x, y = drawn([30, 30, 30, 30])
+    solved = closed_head(x, y, CLASSES, recipes=["ridge"])
+    centred, targets = x - x.mean(axis=0, dtype=np.float64), np.eye(CLASSES)[y] - 0.25
+    weight, m = np.zeros((12, 4)), np.linalg.inv(centred.T @ centred + solved.strength * len(x) * np.eye(12))
+    for _ in range(solved.order + 1):
+        weight = weight + m @ (centred.T @ targets - centred.T @ centred @ weight)
+    np.testing.assert_allclose(solved.head.weight, 12 * weight, atol=1e-5)
+    np.testing.assert_allclose(solved.head.bias, 12 * (0.25 - x.mean(axis=0, dtype=np.float64) @ weight), atol=1e-5)
+
+
+def test_rows_that_are_kept_back_are_of_every_class() -> None:
+    """A fifth of each class, at least one where there are two, none of a class with one; the seed decides which."""
+    labels = np.repeat(np.arange(4), [50, 5, 2, 1])
+    back = held_back(labels, 0)
+    assert np.bincount(labels[back], minlength=4).tolist() == [10, 1, 1, 0]
+    np.testing.assert_array_equal(back, held_back(labels, 0))
+    assert (back != held_back(labels, 1)).any()
+
+
+def test_a_row_of_each_class_is_enough_for_a_head() -> None:
+    """One row per class leaves nothing to compare: the head is solved all the same, and says so."""
+    x, y = drawn([1, 1, 1, 1])
+    solved = closed_head(x, y, CLASSES)
+    assert (solved.kept_back, share(solved.head, (x, y))) == (0, 1.0)
+    assert "none was kept back" in solved.sentences[0]
+
+
+def test_logits_can_be_trained_against() -> None:
+    """The softmax is neither flat nor saturated: the mean probability of the right class lies well inside 0 and 1."""
+    x, y = drawn([60] * 4, apart=3.0)
+    for recipe in RECIPES:
+        head = closed_head(x, y, CLASSES, recipes=[recipe]).head
+        logits = (x @ head.weight + head.bias).astype(np.float64)
+        p = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
+        assert 0.5 < p[np.arange(len(y)), y].mean() < 0.9999
+
+
+def test_nothing_and_what_is_not_finite_are_refused() -> None:
+    """No rows, and a row that is not a number: a sentence each."""
+    with pytest.raises(BadData, match="found none"):
+        closed_head(np.zeros((0, 3), np.float32), np.zeros(0, np.int64), 2)
+    with pytest.raises(BadData, match="finite features"):
+        closed_head(np.array([[np.nan]], np.float32), np.array([0]), 2)
