@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from console import report
+from console.plots import Bar, Curve, Point, bars, curves, points
 from console.table import percent, size
 from export.study import table
-from export.study.plots import Bar, Curve, Point, bars, curves, points
 from export.study.rows import Row, Share
 from export.study.study import Study
 from export.study.temperatures import AtTemperature

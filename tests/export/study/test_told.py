@@ -8,8 +8,8 @@ from dataclasses import replace
 
 import numpy as np
 
+from console.plots import Bar, Curve, Point, bars, curves, points
 from export.study.page import page
-from export.study.plots import Bar, Curve, Point, bars, curves, points
 from export.study.rows import Quality, Share
 from export.study.table import as_json, main_table, temperature_tables, words
 from quant.variants import decisions

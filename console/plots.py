@@ -1,4 +1,4 @@
-"""Plots of a study as SVG: bars with intervals, and curves over temperatures. Labels are text and escaped."""
+"""Plots as SVG: bars with intervals, curves over ticks, points over an axis. Labels are text and escaped."""
 
 from __future__ import annotations
 
