@@ -13,7 +13,7 @@ import onnx_ir as ir
 
 from devices.units import Unit
 from export.control import held
-from export.cut import crossing, is_factor
+from export.cut import crossing, is_factor, learns
 from export.flops import moved_bytes, node_flops
 from export.formats.format import Format
 from export.formats.grid import Grid
@@ -344,7 +344,7 @@ def _activations(model: ir.Model, unit_of: Mapping[ir.Node, int], count: int, mo
     Nodes of the backward half belong to the last unit whose values they read; between two of those, to the
     same as before.
     """
-    wanted = [v.name or "" for v in model.graph.inputs if is_factor(v.name or "")]
+    wanted = [v.name or "" for v in model.graph.inputs if learns(v.name or "")]
     graph = build_backward(model, wanted=wanted, loss=LossSpec()).graph if mode == "train" else model.graph
     made_in = {v.name: unit for node, unit in unit_of.items() for v in node.outputs}
     kept_values, units = _halves(graph, made_in)

@@ -10,6 +10,7 @@ from onnx_ir.convenience import extract
 
 from export.gradient.dims import FLOATS
 from export.gradient.path import reachable
+from export.head import INPUTS as HEAD_INPUTS
 from export.values import constant_nodes, reads
 
 
@@ -37,9 +38,14 @@ class Segment:
         return tuple(name for name in _names(self.model.graph.inputs) if is_factor(name))
 
     @property
+    def head(self) -> tuple[str, ...]:
+        """The inputs of a head, if it is in this segment."""
+        return tuple(name for name in _names(self.model.graph.inputs) if name in HEAD_INPUTS)
+
+    @property
     def wanted(self) -> tuple[str, ...]:
         """What a backward graph must differentiate with respect to; empty if it is not needed."""
-        return (*self.adapters, *self.differentiable)
+        return (*self.adapters, *self.head, *self.differentiable)
 
 
 def is_factor(name: str) -> bool:
@@ -49,6 +55,15 @@ def is_factor(name: str) -> bool:
     (True, False, False)
     """
     return name.startswith("slot.") and name.endswith((".A", ".B", ".bias"))
+
+
+def learns(name: str) -> bool:
+    """Whether a graph input is what is trained: of a slot, or of the head.
+
+    >>> learns("slot.layer.0.query.A"), learns("slot.layer.0.query.scale"), learns("head.weight")
+    (True, False, True)
+    """
+    return is_factor(name) or name in HEAD_INPUTS
 
 
 def crossing(graph: ir.Graph, positions: Sequence[int]) -> list[list[ir.Value]]:

@@ -19,6 +19,7 @@ from export.linears import constant
 
 # as in torch.nn.functional.normalize: the least length that a vector is divided by
 EPSILON = 1e-12
+INPUTS = WEIGHT, BIAS = "head.weight", "head.bias"
 
 
 @dataclass(frozen=True)
@@ -56,8 +57,8 @@ def append_head(model: ir.Model, hidden: str, modality: str, classes: int) -> He
     edit = Edit(graph, "/head")
     pooled = _mean_of_marked(edit, graph, tokens) if modality == "text" else _mean(edit, tokens)
     features = edit.op("Mul", _unit(edit, pooled), edit.constant("length", math.sqrt(size)))
-    weight = add_input(graph, "head.weight", np.zeros((size, classes), np.float32), [size, classes])
-    bias = add_input(graph, "head.bias", np.zeros(classes, np.float32), [classes])
+    weight = add_input(graph, WEIGHT, np.zeros((size, classes), np.float32), [size, classes])
+    bias = add_input(graph, BIAS, np.zeros(classes, np.float32), [classes])
     logits = edit.op("Add", edit.op("MatMul", features, weight), bias)
     edit.put_last()
     graph.outputs.clear()
@@ -65,7 +66,7 @@ def append_head(model: ir.Model, hidden: str, modality: str, classes: int) -> He
     for value, name, columns in ((features, "features", size), (logits, "logits", classes)):
         value.name, value.type, value.shape = name, ir.TensorType(ir.DataType.FLOAT), ir.Shape([batch, columns])
         graph.outputs.append(value)
-    return HeadSite(size, "head.weight", "head.bias", "features", "logits", "mean")
+    return HeadSite(size, WEIGHT, BIAS, "features", "logits", "mean")
 
 
 def _features(graph: ir.Graph, tokens: ir.Value | None) -> int | None:

@@ -63,7 +63,9 @@ def _checked(prepared: Prepared, stage: Stage) -> dict[str, Any]:
         checks |= _check_nodes(prepared, stage, chain)
         checks |= check_variant(prepared, Both(stage.pieces, exact, chain, prepared.stock.grid), batch)
     if stage.key.mode == "train":
-        groups = {piece.segment.name: piece.segment.adapters for piece in stage.pieces if piece.segment.adapters}
+        groups = {piece.segment.name: piece.segment.adapters for piece in stage.pieces}
+        groups |= {f"the head in {piece.segment.name}": piece.segment.head for piece in stage.pieces}
+        groups = {what: names for what, names in groups.items() if names}
         checks["gradient_error"] = check_gradients(chain, checking_values(prepared, batch, CHECK_RANK), groups)
     _write_golden(prepared, stage)
     return checks

@@ -123,7 +123,7 @@ def test_quantized_chains_pass_every_check(case: str, captured_bert: Captured, t
     assert checks["nodes_judged"] >= len([r for r in reports_of(stage.pieces) if r.format == "int8"])
     assert "nodes_unjudged" not in checks
     with_slots = {piece.segment.name for piece in stage.pieces if piece.segment.adapters}
-    assert checks["gradient_error"].keys() == with_slots
+    assert checks["gradient_error"].keys() == with_slots | {f"the head in {stage.pieces[-1].segment.name}"}
     assert max(checks["gradient_error"].values()) <= 0.01
 
 

@@ -80,9 +80,10 @@ def test_what_is_not_changed_by_an_adapter_has_no_gradient() -> None:
 
 
 def test_segments_before_the_first_slot_are_not_differentiated() -> None:
-    """Without a slot there is nothing to want, and the next segment wants no gradient of its boundary."""
+    """Without a slot only the head is wanted, and the next segment wants no gradient of its boundary."""
     model = residual_mlp(slots=False)
-    assert [s.wanted for s in cut(model, positions_after(model, "layer.0.out"))] == [(), ()]
+    found = [s.wanted for s in cut(model, positions_after(model, "layer.0.out"))]
+    assert found == [(), ("head.weight", "head.bias")]
 
 
 def test_the_model_is_left_as_it_is() -> None:
