@@ -1,7 +1,8 @@
 """Texts into token ids, in a process of its own if memory is dear.
 
 A tokenizer of 30,000 words takes 14 MiB with its library, and leaves half of it behind when it is dropped. A worker
-therefore has its texts encoded by `python -m edge.encode` and never loads it: JSON on stdin, int32 on stdout.
+therefore has its texts encoded by `python -m edge.encode` and never loads it: JSON on stdin; on stdout int32, then
+how many texts were cut.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from typing import Any
 
 from console.errors import IntegrityError
 
+COUNT_BYTES = 8
 AT_ONCE = 256  # encodings are a hundred times larger than the ids in them
 FIELDS = {"input_ids": "ids", "attention_mask": "attention_mask", "token_type_ids": "type_ids"}
 
@@ -49,21 +51,35 @@ def open_tokenizer(path: Path) -> Any:
         ) from error
 
 
-def encode(tokenizer: Any, texts: Sequence[str], names: Sequence[str], settings: Settings) -> list[array[int]]:
-    """Per model input in `names`, the ids of all texts one after the other: int32, len(texts) x length."""
+@dataclass(frozen=True)
+class Encoded:
+    """Texts as ids.
+
+    Attributes:
+        ids: per model input, those of all texts one after the other: int32, texts x length.
+        truncated: how many texts lost their end.
+    """
+
+    ids: Sequence[array[int] | bytes]
+    truncated: int
+
+
+def encode(tokenizer: Any, texts: Sequence[str], names: Sequence[str], settings: Settings) -> Encoded:
+    """The ids of texts, for the model inputs in `names`."""
     tokenizer.enable_truncation(min(settings.length, settings.max_length))
     tokenizer.enable_padding(
         direction=settings.padding_side, pad_id=settings.pad_id, pad_token=settings.pad_token, length=settings.length
     )
-    out = [array("i") for _ in names]
+    out, truncated = [array("i") for _ in names], 0
     for start in range(0, len(texts), AT_ONCE):
         for encoding in tokenizer.encode_batch(list(texts[start : start + AT_ONCE])):
             for ids, name in zip(out, names, strict=True):
                 ids.extend(getattr(encoding, FIELDS[name]))
-    return out
+            truncated += bool(encoding.overflowing)
+    return Encoded(out, truncated)
 
 
-def encode_apart(path: Path, texts: Sequence[str], names: Sequence[str], settings: Settings) -> list[bytes]:
+def encode_apart(path: Path, texts: Sequence[str], names: Sequence[str], settings: Settings) -> Encoded:
     """What `encode` gives, as bytes, made by a process that ends before this returns.
 
     Raises:
@@ -76,10 +92,11 @@ def encode_apart(path: Path, texts: Sequence[str], names: Sequence[str], setting
         [sys.executable, "-m", "edge.encode"], input=json.dumps(asked).encode(), capture_output=True, check=False
     )
     size = 4 * len(texts) * settings.length
-    if done.returncode != 0 or len(done.stdout) != size * len(names):
+    if done.returncode != 0 or len(done.stdout) != size * len(names) + COUNT_BYTES:
         said = done.stderr.decode(errors="replace").strip().splitlines()
         raise IntegrityError(said[-1] if said else f"expected {path.name} to encode texts, but its process failed")
-    return [done.stdout[i * size : (i + 1) * size] for i in range(len(names))]
+    ids = [done.stdout[i * size : (i + 1) * size] for i in range(len(names))]
+    return Encoded(ids, int.from_bytes(done.stdout[-COUNT_BYTES:], "little"))
 
 
 def main() -> int:
@@ -92,8 +109,9 @@ def main() -> int:
     except IntegrityError as error:
         print(error, file=sys.stderr)
         return error.exit_code
-    for ids in found:
-        sys.stdout.buffer.write(ids.tobytes())
+    for ids in found.ids:
+        sys.stdout.buffer.write(ids)
+    sys.stdout.buffer.write(found.truncated.to_bytes(COUNT_BYTES, "little"))
     return 0
 
 

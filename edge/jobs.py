@@ -11,7 +11,7 @@ from typing import Any
 from console.errors import BadData, IntegrityError
 from edge.assemble import prefix, read_version
 from edge.backprop import TrainSettings, train
-from edge.data import Data, read_data
+from edge.data import Data, open_data
 from edge.evaluate import evaluate
 from edge.features import enough, statistics
 from edge.request import Place, Request, Result, needed_rank, ranks
@@ -70,7 +70,7 @@ def perform(desk: Desk, request: Request, advance: Advance = lambda done, of: No
     """
     runner = desk.at(request.place)
     manifest = runner.manifest
-    data = read_data(Path(request.place.data), manifest.labels, manifest.preprocess.kind, request.place.holdout)
+    data = open_data(Path(request.place.data), manifest, request.place.holdout)
     if not request.versions:
         raise BadData(f"expected job {request.id} to name a version, found none")
     payload, result = _JOBS[request.kind](runner, request, data, advance)

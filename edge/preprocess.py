@@ -21,6 +21,10 @@ Tensors = dict[str, NDArray[Any]]
 class Prepared(Protocol):
     """Samples on their way into the model."""
 
+    @property
+    def truncated(self) -> int:
+        """How many of them lost their end because they are longer than the bucket."""
+
     def __len__(self) -> int:
         """How many."""
 
@@ -34,6 +38,11 @@ class Part:
 
     samples: Prepared
     chosen: tuple[int, ...]
+
+    @property
+    def truncated(self) -> int:
+        """How many lost their end, among all that this is a part of."""
+        return self.samples.truncated
 
     def __len__(self) -> int:
         return len(self.chosen)
@@ -65,6 +74,10 @@ def preprocessor(bundle: Bundle, frugal: bool) -> Preprocessor:
         from edge.text import Texts
 
         return Texts(bundle.folder, manifest.preprocess, manifest.inputs, frugal)
+    if manifest.preprocess.kind == "tensors":
+        from edge.tensors import Tensors as Arrays
+
+        return Arrays(manifest.preprocess, manifest.inputs)
     from wire.image import Images
 
     return Images(manifest.preprocess, manifest.inputs)

@@ -11,7 +11,7 @@ from typing import IO
 
 from console.errors import StorageError
 from edge.config import Config
-from edge.data import check_data
+from edge.data import count_data
 from edge.request import Place
 from edge.voice import Voice
 from wire.bundle import Bundle, open_bundle
@@ -51,7 +51,7 @@ def prepare(config: Config) -> Setup:
     publishers = Trust(read_public_key(path, "publisher") for path in config.publisher_keys)
     bundle = open_bundle(config.bundle, publishers)
     manifest = bundle.manifest
-    samples = check_data(config.data, manifest.labels, manifest.preprocess.kind)
+    samples = count_data(config.data, manifest)
     return Setup(
         name=config.name,
         model=manifest.model.id,

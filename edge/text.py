@@ -22,6 +22,7 @@ class Tokens:
     """Encoded texts: int32 [n, sequence] per model input."""
 
     arrays: dict[str, NDArray[np.int32]]
+    truncated: int = 0  # texts that lost their end
 
     def __len__(self) -> int:
         return len(next(iter(self.arrays.values())))
@@ -67,15 +68,15 @@ class Texts:
             raise BadData(f"expected texts for this bundle, found {type(wrong).__name__}")
         settings = self._settings(bucket)
         if self._frugal:
-            found: Sequence[Any] = encode_apart(self._path, samples, self._names, settings)
+            found = encode_apart(self._path, samples, self._names, settings)
         else:
             self._tokenizer = self._tokenizer or open_tokenizer(self._path)
             found = encode(self._tokenizer, samples, self._names, settings)
         shape = (len(samples), settings.length)
         arrays = [
-            np.frombuffer(ids, np.int32).reshape(shape) if samples else np.zeros(shape, np.int32) for ids in found
+            np.frombuffer(ids, np.int32).reshape(shape) if samples else np.zeros(shape, np.int32) for ids in found.ids
         ]
-        return Tokens(dict(zip(self._names, arrays, strict=True)))
+        return Tokens(dict(zip(self._names, arrays, strict=True)), found.truncated)
 
     def _settings(self, bucket: Bucket) -> Settings:
         given = self._parameters

@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from console.progress import progress
-from edge.data import Data, Row, read_data
+from edge.data import Data, Row, open_data
 from edge.model import Model, load
 from hub.control import ask
 from hub.export_adapter import export_adapter
@@ -170,12 +170,12 @@ def _waited(compared: Future[Comparisons], processes: Processes, quiet: bool) ->
 
 def _rows(model: Model, task: Task, path: Path) -> Data:
     manifest = model.runner.manifest
-    return read_data(path, manifest.labels, manifest.preprocess.kind, task.recipe.holdout_fraction)
+    return open_data(path, manifest, task.recipe.holdout_fraction)
 
 
 def _test(model: Model, task: Task) -> tuple[Any, ...]:
     manifest = model.runner.manifest
-    return read_data(task.test, manifest.labels, manifest.preprocess.kind, 0.0).all
+    return open_data(task.test, manifest, 0.0).all
 
 
 def _unadapted(model: Model, task: Task) -> float:
@@ -192,7 +192,7 @@ def _boards(
     found = []
     for board in task.recipe.boards:
         manifest, status = load_manifest(bundles[board], publisher), fleet.status(board)
-        labels = read_data(task.data[board], manifest.labels, manifest.preprocess.kind, 0.0).all
+        labels = open_data(task.data[board], manifest, 0.0).all
         found.append(
             BoardResult(
                 name=board,

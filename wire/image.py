@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from PIL.Image import Image as Picture
 
 _MODES = {1: "L", 3: "RGB", 4: "RGBA"}
+_BROKEN = (OSError, ValueError, TypeError, KeyError, SyntaxError, EOFError)  # what Pillow's readers end with
 
 
 @dataclass(frozen=True)
@@ -25,6 +26,11 @@ class Pictures:
 
     samples: Sequence[Any]
     images: Images
+
+    @property
+    def truncated(self) -> int:
+        """A picture is resized, never cut short."""
+        return 0
 
     def __len__(self) -> int:
         return len(self.samples)
@@ -99,6 +105,25 @@ class Images:
         return picture
 
 
+def size_of(path: Path, *, whole: bool = False) -> tuple[int, int] | str:
+    """Width and height of a picture, or what is wrong with it.
+
+    Args:
+        path: the file.
+        whole: whether to decode every pixel; else the header is believed.
+    """
+    import PIL.Image
+
+    try:
+        with PIL.Image.open(path) as picture:
+            if whole:
+                picture.load()
+            width, height = picture.size
+    except (*_BROKEN, PIL.Image.DecompressionBombError) as error:
+        return f"expected a picture, found something else ({str(error)[:200]}); mend or remove it"
+    return width, height
+
+
 def _opened(sample: Any, mode: str) -> Picture:
     import PIL.Image
 
@@ -110,6 +135,6 @@ def _opened(sample: Any, mode: str) -> Picture:
         if not isinstance(sample, PIL.Image.Image):
             sample = PIL.Image.fromarray(np.asarray(sample, np.uint8))
         converted = sample.convert(mode)
-    except (OSError, ValueError, TypeError, KeyError) as error:
+    except (*_BROKEN, PIL.Image.DecompressionBombError) as error:
         raise BadData(f"expected a picture, found {str(sample)[:200]} ({error}); mend or remove it") from error
     return converted

@@ -1,6 +1,6 @@
-"""A board's own data: what it holds (`row`), and one door per format that it may lie in."""
+"""A board's own data: rows, some of them kept back, behind one door per format that they may lie in (docs/data.md)."""
 
-from edge.data.jsonl import check_data, read_data
+from edge.data.formats import count_data, open_data, read_data
 from edge.data.row import Data, Row, is_held_out
 
-__all__ = ["Data", "Row", "check_data", "is_held_out", "read_data"]
+__all__ = ["Data", "Row", "count_data", "is_held_out", "open_data", "read_data"]

@@ -1,0 +1,75 @@
+"""What a model wants to be fed with, as far as a data file must know it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from console.errors import BadData
+from wire.manifest import Manifest, Tensor
+
+COLUMNS = {"text": "text", "image": "image", "tensors": "sound"}
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """Labels, in order, and the kind of sample: "text", "image" or "tensors".
+
+    Attributes:
+        inputs: what the model takes; only arrays and sounds are compared with it.
+        rate: samples per second that a model of sounds is made for; None where the bundle does not say.
+    """
+
+    labels: tuple[str, ...]
+    kind: str
+    inputs: tuple[Tensor, ...] = ()
+    rate: int | None = None
+
+    @property
+    def column(self) -> str:
+        """The field beside `label` that holds a text or a path."""
+        return COLUMNS[self.kind]
+
+    def unknown(self, label: str) -> str | None:
+        """What is wrong with a label, if anything."""
+        if label in self.labels:
+            return None
+        some = ", ".join(self.labels[:12]) + (", ..." if len(self.labels) > 12 else "")
+        return f"unknown label {label[:40]!r}, expected one of {some}"
+
+
+@dataclass(frozen=True)
+class Found:
+    """A row as it lies in a file.
+
+    Attributes:
+        where: a line, a file or a row, as a person finds it again.
+        sample: a text, a path, or arrays by input name.
+        label: its class, by name.
+        key: what stands for the sample where rows are kept back or compared: the text, the path in the folder, or
+            the SHA-256 of the arrays.
+    """
+
+    where: str
+    sample: Any
+    label: str
+    key: str
+
+
+def wanted_by(manifest: Manifest) -> Wanted:
+    """What a bundle wants.
+
+    Raises:
+        BadData: it knows no labels.
+    """
+    if not manifest.labels:
+        raise BadData("expected a bundle with labels, found none; export with --labels or --data")
+    rate = manifest.preprocess.parameters.get("sampling_rate")
+    kind = manifest.preprocess.kind
+    return Wanted(manifest.labels, kind, manifest.inputs, int(rate) if isinstance(rate, (int, float)) else None)
+
+
+def sample_of(content: str, folder: Path, wanted: Wanted) -> Any:
+    """The sample that a line names: its text, or a path below the file's folder."""
+    return content if wanted.kind == "text" else folder / content
