@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,6 +19,9 @@ from edge.runtime import Session
 from quant.rows import open_tables
 from wire.bundle import Bundle
 from wire.manifest import Graph, Manifest, Segment
+
+if TYPE_CHECKING:
+    from edge.trunk import Trunk
 
 Array = NDArray[Any]
 GRAD = "grad."
@@ -47,12 +50,17 @@ class Gradients:
 
 
 class Chain:
-    """Runs graphs of a checked bundle; holds at most one session at any time."""
+    """Runs graphs of a checked bundle; holds at most one session at any time.
+
+    Attributes:
+        trunk: keeps what segments below the lowest slot make; None computes it in every pass.
+    """
 
     def __init__(self, bundle: Bundle, threads: int = 1) -> None:
         self.bundle, self.threads = bundle, threads
         self._tables = open_tables(bundle.manifest.tables, bundle.path)
         self._open: Session | None = None
+        self.trunk: Trunk | None = None
 
     @property
     def manifest(self) -> Manifest:
@@ -79,10 +87,11 @@ class Chain:
         """
         values = [dict(batch) for batch in batches]
         segments = self.manifest.segments
-        for at, segment in enumerate(segments):
-            keep = self._read_by(segments[at + 1 :]) | set(wanted)
+        first = self._enter(values, bucket, shared, wanted)
+        for at, segment in enumerate(segments[first:], first):
+            keep = self.read_by(segments[at + 1 :]) | set(wanted)
             self._forward(self.manifest.serving(segment, bucket, bare=bare), values, shared, keep)
-        self.settle()
+        self.settle(first)
         return [{name: value[name] for name in wanted} for value in values]
 
     def gradients(self, batches: Sequence[Mapping[str, Array]], bucket: str, shared: Mapping[str, Array]) -> Gradients:
@@ -93,19 +102,44 @@ class Chain:
         """
         segments = self.manifest.segments
         values = [dict(batch) for batch in batches]
-        for at, segment in enumerate(segments[:-1]):
+        first = self._enter(values, bucket, shared)
+        for at, segment in enumerate(segments[first:-1], first):
             again = [s for s in segments[: at + 1] if _has_backward(s, bucket)]
-            keep = self._read_by(segments[at + 1 :]) | self._read_by(again) | {"labels", "weights"}
+            keep = self.read_by(segments[at + 1 :]) | self.read_by(again) | {"labels", "weights"}
             self._forward(self.manifest.graph(segment, "forward", bucket), values, shared, keep)
         sums, cotangents = Gradients(), [dict[str, Array]() for _ in values]
         for segment in reversed(segments):
             if not _has_backward(segment, bucket):
                 break
             self._backward(segment, bucket, values, shared, cotangents, sums)
-        self.settle()
+        self.settle(first)
         return sums
 
-    def _read_by(self, segments: Iterable[Segment]) -> set[str]:
+    def _enter(
+        self, values: list[dict[str, Array]], bucket: str, shared: Mapping[str, Array], wanted: Sequence[str] = ()
+    ) -> int:
+        """The first segment that must run; what it reads is in `values` then."""
+        trunk = self.trunk
+        if trunk is None or any(set(wanted) & set(s.outputs) for s in self.manifest.segments[: trunk.first]):
+            return 0
+
+        def below(batches: Sequence[Mapping[str, Array]]) -> list[dict[str, Array]]:
+            made = [dict(batch) for batch in batches]
+            segments = self.manifest.segments
+            for at, segment in enumerate(segments[: trunk.first]):
+                self._forward(
+                    self.manifest.graph(segment, "forward", bucket), made, {}, self.read_by(segments[at + 1 :])
+                )
+            return made
+
+        first = trunk.enter(values, bucket, shared, below)
+        unread = trunk.reads - self.read_by(self.manifest.segments[first:])
+        for value in values:
+            for name in unread:
+                value.pop(name, None)
+        return first
+
+    def read_by(self, segments: Iterable[Segment]) -> set[str]:
         """What must be kept for some segments; ids where they read rows of a table."""
         names = {name for segment in segments for name in segment.inputs}
         return names | self._tables.behind(names)
@@ -154,9 +188,9 @@ class Chain:
             self._open = Session(self.bundle.path(graph.file), graph, self.threads, self._tables)
         return self._open
 
-    def settle(self) -> None:
-        """After a pass: a bundle of one segment keeps its session for the next, others make room."""
-        if len(self.manifest.segments) > 1:
+    def settle(self, first: int = 0) -> None:
+        """After a pass that began at a segment: where it ran one only, its session waits for the next pass."""
+        if len(self.manifest.segments) - first > 1:
             self.close()
 
     def close(self) -> None:

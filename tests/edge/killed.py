@@ -1,7 +1,8 @@
 """Kill a process before every single step that it takes on a folder, and say what is left each time.
 
-`python -m tests.edge.killed outbox|store FOLDER`: forks a child per step; an audit hook ends it (os._exit, no
-clean-up) at its n-th file operation below the folder. The parent then opens what is left and prints a line of JSON.
+`python -m tests.edge.killed outbox|store|slab FOLDER`: forks a child per step; an audit hook ends it (os._exit, no
+clean-up) at its n-th file operation below the folder; a write at a place counts twice, and dies the second time when
+half of its bytes are there. The parent then opens what is left and prints a line of JSON.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from edge.outbox import Outbox, read_lines
+from edge.slab import Slab
 from edge.store import Store
 from wire.files import digest
 from wire.messages import Release, Version, encode
@@ -22,6 +24,7 @@ from wire.messages import Release, Version, encode
 WATCHED = ("open", "os.rename", "os.remove", "os.mkdir")
 PAYLOAD = b"payload " * 20_000
 OLD, NEW = Release("tiny", 1, 1, "1" * 64), Release("tiny", 2, 2, "2" * 64)
+ROWS, ROOM = [(bytes([k]) * 32, bytes([k]) * 100) for k in (1, 2, 3)], 4096 + 256 * 48 + 2 * 100
 VERSION = encode(Version("tiny", 2, "", 0, 2.0, (), ("a",)))
 
 
@@ -74,20 +77,59 @@ def store_left(folder: Path) -> dict[str, Any]:
     }
 
 
-STORIES = {"outbox": (outbox_story, outbox_left), "store": (store_story, store_left)}
+def slab_story(folder: Path, said: Callable[[str], None]) -> None:
+    """Three rows go into a cache of two: the one that nobody asks for makes room."""
+    slab = Slab(folder / "slab", ROOM)
+    slab.begin("rows", 100)
+    for key, row in ROWS[:2]:
+        slab.put(key, row)
+        said(f"put{key[0]}")
+    slab.close()
+    slab = Slab(folder / "slab", ROOM)
+    slab.begin("rows", 100)
+    slab.get(ROWS[0][0])
+    slab.put(*ROWS[2])  # turned away once
+    slab.put(*ROWS[2])
+    said("put3")
+
+
+def slab_left(folder: Path) -> dict[str, Any]:
+    """What another start finds, and whether it can go on."""
+    slab = Slab(folder / "slab", ROOM)
+    slab.begin("rows", 100)
+    found = {key[0]: slab.get(key) == row for key, row in ROWS if slab.get(key) is not None}
+    more = [slab.put(bytes([9 + k]) * 32, bytes(100)) for k in range(slab.capacity - slab.rows)]
+    return {"found": found, "more": all(more), "bytes": slab.file_bytes}
+
+
+STORIES = {
+    "outbox": (outbox_story, outbox_left),
+    "store": (store_story, store_left),
+    "slab": (slab_story, slab_left),
+}
 
 
 def child(folder: Path, story: Callable[[Path, Callable[[str], None]], None], steps: int, pipe: int) -> None:
     """Tell the story until the n-th step."""
-    left = [steps]
+    left, write = [steps], os.pwrite
+
+    def step(end: Callable[[], object] = lambda: None) -> None:
+        left[0] -= 1
+        if left[0] < 0:
+            end()
+            os._exit(9)
 
     def watch(event: str, arguments: tuple[Any, ...]) -> None:
         if event in WATCHED and str(folder) in str(arguments[0]):
-            left[0] -= 1
-            if left[0] < 0:
-                os._exit(9)
+            step()
+
+    def halved(handle: int, data: Any, at: int, /) -> int:
+        step()
+        step(lambda: write(handle, data[: len(data) // 2], at))
+        return write(handle, data, at)
 
     sys.addaudithook(watch)
+    os.pwrite = halved
 
     def say(words: str) -> None:
         os.write(pipe, words.encode() + b" ")
