@@ -91,6 +91,9 @@ def parser() -> argparse.ArgumentParser:
         action=argparse.BooleanOptionalAction,
         help="also a graph without slots, used while no adapter is deployed (default: unless --mode serve)",
     )
+    p.add_argument(
+        "--scale-inputs", action="store_true", help="also a graph whose quantization scales can be moved, to train them"
+    )
     p.add_argument("--name", default="", help="of the model (default: of its folder)")
     p.add_argument("--key", type=Path, metavar="publisher.key", help="that signs (default: OUT/keys/publisher.key)")
     p.add_argument("--out", type=Path, required=True, metavar="DIR", help="gets a folder per board")

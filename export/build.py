@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import onnx_ir as ir
@@ -20,7 +20,9 @@ from export.formats.stock import Stock
 from export.gradient.backward import LossSpec, build_backward
 from export.gradient.present import present
 from export.order import order_just_in_time
+from export.scales import with_factors
 from export.strip import has_slots, strip_slots
+from wire.manifest import Scales
 
 
 @dataclass(frozen=True)
@@ -31,6 +33,7 @@ class Piece:
     exact: dict[str, ir.Model]
     shipped: dict[str, ir.Model]
     reports: dict[str, list[WeightReport]]
+    scales: tuple[Scales, ...] = ()
 
 
 def build(
@@ -41,6 +44,7 @@ def build(
     stock: Stock,
     serve: bool = False,
     activations: Activations | None = None,
+    scales: bool = False,
 ) -> list[Piece]:
     """Cut a frozen model and finish every graph of every segment.
 
@@ -52,6 +56,7 @@ def build(
         stock: shared by all graphs of the model.
         serve: add a graph without slots to every segment that has some.
         activations: for formats of `export.formats.registry.ACTIVATIONS`.
+        scales: add a graph with factors of scales to every segment that has some.
 
     Raises:
         BadData: calibration runs do not fit.
@@ -62,7 +67,8 @@ def build(
     pieces = []
     for segment, own in zip(segments, formats, strict=True):
         exact = _exact(segment, segment is segments[-1], mode, serve)
-        pieces.append(_piece(exact, segment, own, stock, activations))
+        piece = _piece(exact, segment, own, stock, activations)
+        pieces.append(_with_scales(piece, stock.grid) if scales else piece)
         if activations is not None and segment is not segments[-1]:
             activations.pass_on(segment.model)
     return pieces
@@ -92,6 +98,14 @@ def _piece(
     if "serve" in reports:
         reports["serve"] = beside(reports["serve"], reports["forward"])
     return Piece(segment, exact, shipped, reports)
+
+
+def _with_scales(piece: Piece, grid: Grid) -> Piece:
+    made = with_factors(piece.shipped["forward"], piece.reports["forward"], grid, piece.segment.name)
+    if made is None:
+        return piece
+    reports = {**piece.reports, "scales": piece.reports["forward"]}
+    return replace(piece, shipped={**piece.shipped, "scales": made.model}, reports=reports, scales=made.scales)
 
 
 def twin(exact: ir.Model, shipped: ir.Model, reports: Iterable[WeightReport], grid: Grid) -> ir.Model:

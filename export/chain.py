@@ -38,7 +38,7 @@ PLAIN = Options(
 
 @dataclass(frozen=True)
 class Link:
-    """One segment as files: its forward graph, its backward and its slot-free graph if it has them; their options."""
+    """One segment as files: its forward graph, the others that it has (backward, slot-free, scales); their options."""
 
     name: str
     forward: Path
@@ -47,17 +47,24 @@ class Link:
     backward_options: Options = PLAIN
     serve: Path | None = None
     serve_options: Options = PLAIN
+    scales: Path | None = None
+    scales_options: Options = PLAIN
 
     def graphs(self) -> list[tuple[str, Path, Options]]:
         """Kind, file and options of its graphs."""
         out = [("forward", self.forward, self.forward_options)]
         if self.backward is not None:
             out.append(("backward", self.backward, self.backward_options))
-        return out if self.serve is None else [*out, ("serve", self.serve, self.serve_options)]
+        out += [] if self.serve is None else [("serve", self.serve, self.serve_options)]
+        return out + ([] if self.scales is None else [("scales", self.scales, self.scales_options)])
 
     def served(self) -> Link:
         """The link as it is run while no adapter is deployed."""
         return self if self.serve is None else Link(self.name, self.serve, forward_options=self.serve_options)
+
+    def scaled(self) -> Link:
+        """The link as it is run when scales are moved."""
+        return self if self.scales is None else Link(self.name, self.scales, forward_options=self.scales_options)
 
 
 def chain_of(bundle: Bundle) -> Chain:

@@ -54,6 +54,7 @@ def export(argv: list[str]) -> int:
             targets=options.adapter_targets,
             kinds=tuple(kind.strip() for kind in options.adapter_kinds.split(",")),
             serve_graph=options.serve_graph,
+            scale_inputs=options.scale_inputs,
             name=options.name,
             sizes=dimensions,
             states=carried,

@@ -64,6 +64,7 @@ def describe(
         chain=chain,
         generate=prepared.captured.generate,
         tables=tuple(file.record for file in stage.tables),
+        scales=tuple(scales for piece in stage.pieces for scales in piece.scales),
         extra={"verified": stage.checks, "tied": _tied(stage), **_tables_in(prepared, stage)},
     )
 
@@ -171,7 +172,7 @@ def _segment(stage: Stage, piece: Piece, link: Link, bucket: str) -> m.Segment:
         model = piece.shipped[kind]
         graphs.append(
             m.Graph(
-                kind=kind,  # type: ignore[arg-type]  # one of the two that links have
+                kind=kind,  # type: ignore[arg-type]  # one of those that links have
                 bucket=bucket,
                 file=path.name,
                 inputs=tuple(_tensor(v) for v in model.graph.inputs),

@@ -53,6 +53,7 @@ class ExportRequest:
     chains: tuple[BoardChain, ...] = ()
     kinds: tuple[str, ...] = ("lora",)
     serve_graph: bool | None = None
+    scale_inputs: bool = False
     known: tuple[KnownBoard, ...] | None = None
     sample: Mapping[str, NDArray[Any]] = field(default_factory=dict)
     keep: Mapping[str, str] = field(default_factory=dict)
@@ -77,6 +78,7 @@ class ExportRequest:
             self.targets,
             self.kinds,
             self.serve_graph,
+            self.scale_inputs,
             self.sizes,
             self.states,
             self.sample,

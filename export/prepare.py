@@ -26,6 +26,7 @@ from export.formats.rewrite import weights_of
 from export.formats.stock import Stock
 from export.head import HeadSite, append_head
 from export.sample import check_sample
+from export.scales import refuse_rounded
 from export.slots import SlotSite, insert_slots
 from export.sources.captured import REAL_SEED, Captured, Values
 from export.table_files import TableFile, kept_tables
@@ -48,6 +49,7 @@ class Wanted:
         targets: which layers get a slot, see `insert_slots`; empty for none.
         kinds: which kinds of slots they get.
         serve_graph: whether segments with slots also get a graph without; None for where there is training.
+        scale_inputs: whether segments also get a graph whose quantization scales can be moved.
         sizes: of symbolic dimensions, by name.
         states: outputs by the input that they are fed to at the next run, of an ONNX file.
         sample: real input to verify with, by name.
@@ -64,6 +66,7 @@ class Wanted:
     targets: str = "auto"
     kinds: tuple[str, ...] = ("lora",)
     serve_graph: bool | None = None
+    scale_inputs: bool = False
     sizes: Mapping[str, int] = field(default_factory=dict)
     states: Mapping[str, str] = field(default_factory=dict)
     sample: Mapping[str, NDArray[Any]] = field(default_factory=dict)
@@ -85,6 +88,7 @@ class Prepared:
     formats: tuple[str, ...]
     opset: int = OPSET
     serve_graph: bool | None = None
+    scale_inputs: bool = False
     tables_out: bool = False
     stock: Stock = field(default_factory=Stock)
     keep: Mapping[str, str] = field(default_factory=dict)
@@ -236,6 +240,8 @@ def prepare(request: Wanted, formats: tuple[str, ...], modes: tuple[str, ...], w
         raise UsageError(
             "expected --mode serve for a model with its own outputs, found train; give --labels for a head that learns"
         )
+    if request.scale_inputs:
+        refuse_rounded(formats)
     own_head = not request.classes
     captured = capture(request.source, request.task, work, request.sizes, request.states, own_head=own_head)
     sequence = _sequence(captured, request.sequence)
@@ -256,6 +262,7 @@ def prepare(request: Wanted, formats: tuple[str, ...], modes: tuple[str, ...], w
         sequence,
         formats,
         serve_graph=request.serve_graph,
+        scale_inputs=request.scale_inputs,
         stock=Stock(request.grid),
         keep=request.keep,
         work=work,

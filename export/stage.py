@@ -15,6 +15,7 @@ from export.formats.rewrite import Formats
 from export.measure import Measurer, Peak, candidates_for
 from export.predict import predict
 from export.prepare import Prepared
+from export.scale_checks import ones, refuse_no_scales
 from export.stage_feeds import checking_values, spread_ids
 from export.table_files import TableFile, opened, read_by, write_tables
 from export.tables_out import Taken
@@ -99,7 +100,9 @@ def build_stage(prepared: Prepared, key: Key, folder: Path) -> Stage:
     quant = formats[0] if len(formats) == 1 else formats
     frozen, serves = prepared.frozen(key.micro_batch), prepared.serves(key.mode)
     integers = activations_for(prepared, formats, key.micro_batch, key.seven_bits, folder)
-    pieces = build(frozen, key.positions, key.mode, quant, prepared.stock, serves, integers)
+    pieces = build(frozen, key.positions, key.mode, quant, prepared.stock, serves, integers, prepared.scale_inputs)
+    if prepared.scale_inputs:
+        refuse_no_scales(pieces)
     if integers is not None:
         refuse_none(pieces)
     stage = Stage(key, folder, pieces, [])
@@ -132,8 +135,9 @@ def write_pieces(pieces: list[Piece], which: str, folder: Path) -> list[Link]:
         models = {f"{name}.{kind}": model for kind, model in getattr(piece, which).items()}
         write_graphs(models, folder, f"{name}.weights.bin")
         paths = {kind: folder / f"{name}.{kind}.onnx" for kind in getattr(piece, which)}
-        first = {f"{kind}_options": candidates_for(path)[0] for kind, path in paths.items()}
-        links.append(Link(name, paths["forward"], paths.get("backward"), serve=paths.get("serve"), **first))
+        first: dict[str, Any] = {f"{kind}_options": candidates_for(path)[0] for kind, path in paths.items()}
+        link = Link(name, paths["forward"], paths.get("backward"))
+        links.append(replace(link, serve=paths.get("serve"), scales=paths.get("scales"), **first))
     return links
 
 
@@ -156,7 +160,7 @@ def measure_stage(prepared: Prepared, stage: Stage, measurer: Measurer, rank: in
 def _measured(prepared: Prepared, stage: Stage, measurer: Measurer, rank: int) -> dict[str, Any]:
     chain = Chain(stage.links, opened(stage.tables))
     given = checking_values(prepared, stage.key.micro_batch, rank)
-    given |= spread_ids(prepared, given)
+    given |= spread_ids(prepared, given) | ones(stage.pieces)
     fed = chain.feeds_of(chain.backward(chain.forward(given)))
     chain.close()
     predicted = {}
@@ -175,4 +179,6 @@ def _with_options(link: Link, peaks: dict[str, Peak]) -> Link:
     forward = peaks[link.forward.name].options
     backward = forward if link.backward is None else peaks[link.backward.name].options
     serve = forward if link.serve is None else peaks[link.serve.name].options
-    return replace(link, forward_options=forward, backward_options=backward, serve_options=serve)
+    scales = forward if link.scales is None else peaks[link.scales.name].options
+    others = replace(link, serve_options=serve, scales_options=scales)
+    return replace(others, forward_options=forward, backward_options=backward)

@@ -13,6 +13,7 @@ from export.chain import Chain, Graph
 from export.measure import candidates_for, kernels
 from export.oracle.check import check_nodes
 from export.prepare import Prepared
+from export.scale_checks import check_scales
 from export.stage import Stage, write_pieces
 from export.stage_feeds import SEED, checking_values
 from export.table_files import opened
@@ -61,6 +62,7 @@ def _checked(prepared: Prepared, stage: Stage) -> dict[str, Any]:
         _check_sizes(stage)
         checks["dequantized_error"] = _check_twins(prepared, stage, chain)
         checks |= _check_nodes(prepared, stage, chain)
+        checks |= check_scales(stage, chain, checking_values(prepared, batch, CHECK_RANK), prepared.stock.grid)
         checks |= check_variant(prepared, Both(stage.pieces, exact, chain, prepared.stock.grid), batch)
     if stage.key.mode == "train":
         groups = {piece.segment.name: piece.segment.adapters for piece in stage.pieces}
@@ -97,8 +99,8 @@ def _check_twins(prepared: Prepared, stage: Stage, chain: Chain) -> float:
         }
         write_graphs(twins, stage.folder, "twin.weights.bin")
         for kind, path, options in link.graphs():
-            if takes(piece.reports, kind):
-                continue  # it rounds activations, too: see `export.activations.oracle`
+            if kind == "scales" or takes(piece.reports, kind):
+                continue  # it rounds activations, too: see `export.activations.oracle`; scales: `check_scales`
             other = Graph(stage.folder / f"twin.{kind}.onnx")
             worst = max(worst, check_twins(chain.graph(path, options), other, values, path.stem, formats))
         for kind in twins:
@@ -110,7 +112,8 @@ def _check_twins(prepared: Prepared, stage: Stage, chain: Chain) -> float:
 def _check_nodes(prepared: Prepared, stage: Stage, chain: Chain) -> dict[str, Any]:
     """Every quantized node of every graph, with every kernel that the session options choose between."""
     values = chain.backward(chain.forward(checking_values(prepared, stage.key.micro_batch, CHECK_RANK)))
-    fed = chain.feeds_of(values)
+    scaled = {link.scales for link in chain.links}  # nodes that read moved scales store no weight
+    fed = {path: given for path, given in chain.feeds_of(values).items() if path not in scaled}
     tried = [(path, given, options) for path, given in fed.items() for options in kernels(candidates_for(path))]
     integers = bool({DYNAMIC, STATIC} & {report.format for report in reports_of(stage.pieces)})
     found = [check_nodes(*one, integers=integers) for one in tried]

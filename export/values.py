@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import numpy as np
 import onnx_ir as ir
 
-from export.gradient.dims import dims_of, dtype_of, is_rank_symbol
+from export.gradient.dims import dims_of, dtype_of, is_rank_symbol, most_of
 
 FED_AS = "edgequilt.fed_as"  # in the meta of an input that is made of another one: that one
 COST_RANK = 16  # what a rank symbol counts where no board is known yet: the largest rank of a plan
@@ -34,14 +34,14 @@ def bodies(node: ir.Node) -> list[ir.Graph]:
 
 
 def value_bytes(value: ir.Value, rank: int = COST_RANK) -> int:
-    """Bytes of a value with the batch that the graph is frozen for; a rank symbol counts `rank`.
+    """Bytes of a value with the batch that the graph is frozen for; a rank symbol counts `rank`, factors are whole.
 
     Raises:
         UnsupportedModel: its shape or type is not known.
     """
     size_bits = dtype_of(value).bitwidth
     for dim in dims_of(value):
-        size_bits *= rank if is_rank_symbol(dim) else int(dim)
+        size_bits *= rank if is_rank_symbol(dim) else most_of(dim) or int(dim)
     return -(-size_bits // 8)
 
 

@@ -13,7 +13,14 @@ if TYPE_CHECKING:  # the manifest's reader asks this module
 
 def contradictions(m: Manifest) -> list[str]:
     """Everything in a manifest that contradicts something else in it, in words."""
-    return _names(m) + _slots(m) + _states(m) + table_problems(m) + [p for s in m.segments for p in _serving(m, s)]
+    return (
+        _names(m)
+        + _slots(m)
+        + _states(m)
+        + _scales(m)
+        + table_problems(m)
+        + [p for s in m.segments for p in _serving(m, s)]
+    )
 
 
 def _names(m: Manifest) -> list[str]:
@@ -53,7 +60,7 @@ def _slots(m: Manifest) -> list[str]:
         if slot.name not in segments[slot.segment].slots:
             problems.append(f"{slot.segment} does not name its slot {slot.name}")
         for graph in segments[slot.segment].graphs:
-            if graph.kind == "forward":
+            if graph.kind in {"forward", "scales"}:
                 problems += _untaken(slot, graph, f"{slot.segment}.{graph.kind}")
     return problems
 
@@ -79,6 +86,23 @@ def _states(m: Manifest) -> list[str]:
                 if (t.dtype, tuple(t.shape)) != (state.dtype, tuple(state.shape))
             ]
         problems += absent if alone or len(absent) > 1 else []
+    return problems
+
+
+def _scales(m: Manifest) -> list[str]:
+    """Scales of unknown segments, or that the graphs of their segment do not take as they are listed."""
+    keys = [(scales.segment, scales.input) for scales in m.scales]
+    problems = [f"{where} has the scales {n!r} twice" for where, n in dict.fromkeys(keys) if keys.count((where, n)) > 1]
+    segments = {s.name: s for s in m.segments}
+    for one in m.scales:
+        graphs = [g for g in segments[one.segment].graphs if g.kind == "scales"] if one.segment in segments else []
+        if not graphs or not one.shape:
+            what = "no shape" if graphs else f"no graph in segment {one.segment!r}"
+            problems.append(f"the scales of {one.weight} have {what}")
+        for graph in graphs:
+            found = {t.name: len(t.shape) for t in graph.inputs if t.dtype == "float32"}.get(one.input)
+            if found != len(one.shape):
+                problems.append(f"{one.segment}.scales does not take {one.input!r} with {len(one.shape)} axes")
     return problems
 
 

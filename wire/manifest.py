@@ -71,9 +71,13 @@ class Measured:
 
 @dataclass(frozen=True)
 class Graph:
-    """One ONNX file of a segment. A `serve` graph is a `forward` one without slots: it takes no adapter."""
+    """One ONNX file of a segment.
 
-    kind: Literal["forward", "backward", "serve"]
+    A `serve` graph is a `forward` one without slots: it takes no adapter. A `scales` graph is a `forward` one that also
+    takes factors of its weights' scales.
+    """
+
+    kind: Literal["forward", "backward", "serve", "scales"]
     bucket: str
     file: str
     inputs: tuple[Tensor, ...]
@@ -118,6 +122,23 @@ class Slot:
     bias: str = ""
     window: tuple[int, ...] = ()
     groups: int = field(default=1, metadata=at_least(1))
+    extra: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Scales:
+    """The quantization scales of a weight, which the `scales` graph of a segment multiplies by what `input` is fed.
+
+    `shape` is the scales' own, [rows, blocks] or [scales]; what is fed has as many axes, each as long or 1 long.
+    `digest` is the SHA-256 of format and stored bytes: what is learned belongs to it.
+    """
+
+    input: str
+    weight: str
+    format: str
+    segment: str
+    shape: tuple[int, ...]
+    digest: str = field(metadata=matching(DIGEST))
     extra: dict[str, Any] = field(default_factory=dict)
 
 
@@ -249,6 +270,7 @@ class Manifest:
     chain: Chain | None = None
     generate: Generate | None = None
     tables: tuple[Table, ...] = ()
+    scales: tuple[Scales, ...] = ()
     extra: dict[str, Any] = field(default_factory=dict)
 
     def slot(self, name: str, kind: str = "lora") -> Slot:
@@ -259,12 +281,16 @@ class Manifest:
         """The slots of a kind, in the order of the graph."""
         return tuple(s for s in self.slots if s.kind == kind)
 
-    def serving(self, segment: Segment, bucket: str, *, bare: bool) -> Graph:
+    def serving(self, segment: Segment, bucket: str, *, bare: bool, scaled: bool = False) -> Graph:
         """The forward graph of a segment; where it is `bare` and there is one, that without slots.
+
+        Where scales are fed, `scaled`, that which takes them.
 
         Raises:
             BadData: as `graph`.
         """
+        if scaled:
+            return self.graph(segment, "scales", bucket)
         has = bare and any(g.kind == "serve" and g.bucket == bucket for g in segment.graphs)
         return self.graph(segment, "serve" if has else "forward", bucket)
 
@@ -277,9 +303,8 @@ class Manifest:
         for graph in segment.graphs:
             if graph.kind == kind and graph.bucket == bucket:
                 return graph
-        raise BadData(
-            f"expected a {kind} graph for bucket {bucket} in {segment.name}, found none; export with --mode train"
-        )
+        way = "--scale-inputs" if kind == "scales" else "--mode train"
+        raise BadData(f"expected a {kind} graph for bucket {bucket} in {segment.name}, found none; export with {way}")
 
 
 def to_bytes(manifest: Manifest) -> bytes:

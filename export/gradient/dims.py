@@ -21,6 +21,7 @@ Dims = tuple[Dim, ...]
 
 # A sum over a rank that may be 0 gets one more channel, of zeros: r_0+1.
 RANK_SYMBOL = re.compile(r"r_\d+(\+1)?")
+FACTOR_SYMBOL = re.compile(r"f_(\d+)")  # of a factor that is broadcast: 1, or so many
 
 FLOATS = frozenset({ir.DataType.FLOAT, ir.DataType.DOUBLE, ir.DataType.FLOAT16, ir.DataType.BFLOAT16})
 
@@ -34,6 +35,16 @@ def is_rank_symbol(dim: object) -> bool:
     return isinstance(dim, str) and RANK_SYMBOL.fullmatch(dim) is not None
 
 
+def most_of(dim: object) -> int | None:
+    """How long an axis of broadcast factors may be; None of any other.
+
+    >>> most_of("f_384"), most_of("r_0")
+    (384, None)
+    """
+    found = FACTOR_SYMBOL.fullmatch(dim) if isinstance(dim, str) else None
+    return None if found is None else int(found[1])
+
+
 def shape_of(value: ir.Value) -> list[int | str | None] | None:
     """The dimensions as the graph states them: integers, names, None; None for an unknown rank."""
     shape = value.shape
@@ -45,14 +56,14 @@ def shape_of(value: ir.Value) -> list[int | str | None] | None:
 
 
 def unknown_dims(value: ir.Value) -> list[str]:
-    """What is neither a number nor a rank symbol in the shape of `value`, in words."""
+    """What is neither a number nor one of our symbols in the shape of `value`, in words."""
     shape = shape_of(value)
     if shape is None:
         return ["the rank"]
     return [
         f"dimension {i} ({'unnamed' if dim is None else dim})"
         for i, dim in enumerate(shape)
-        if not isinstance(dim, int) and not is_rank_symbol(dim)
+        if not isinstance(dim, int) and not is_rank_symbol(dim) and most_of(dim) is None
     ]
 
 

@@ -9,7 +9,7 @@ import pytest
 
 from console.errors import BadData
 from tests.wire.samples import manifest
-from wire.manifest import Graph, Manifest, Slot, Tensor, parse_manifest, to_bytes
+from wire.manifest import Graph, Manifest, Scales, Slot, Tensor, parse_manifest, to_bytes
 
 FILES = dict.fromkeys(("segment0.forward.onnx", "segment0.weights.bin", "golden.safetensors"), b"x")
 BIAS = Slot("layer.query", "layer.query", "bias", 4, 4, "segment0", "", "", "", bias="slot.bias")
@@ -79,3 +79,37 @@ def test_a_graph_without_slots_has_none_and_stands_beside_one_with() -> None:
         parse_manifest(to_bytes(with_graphs(m, forward, replace(serve, inputs=forward.inputs))))
     with pytest.raises(BadData, match="a serve graph for bucket 'b2', but no forward graph"):
         parse_manifest(to_bytes(with_graphs(m, serve)))
+
+
+def scaled(*scales: Scales, axes: int = 2) -> Manifest:
+    """The manifest with a graph that takes factors of one weight's scales."""
+    m = whole()
+    forward = m.segments[0].graphs[0]
+    factor = Tensor("scales.w", "float32", ("f_4", "f_2")[:axes])
+    graph = replace(forward, kind="scales", inputs=(*forward.inputs, factor))
+    return replace(with_graphs(m, *m.segments[0].graphs, graph), scales=scales)
+
+
+SCALES = Scales("scales.w", "w", "int4", "segment0", (4, 2), "a" * 64)
+
+
+def test_scales_that_a_graph_takes_are_believed() -> None:
+    """A record with the axes of the graph's input is a manifest."""
+    assert parse_manifest(to_bytes(scaled(SCALES))).scales == (SCALES,)
+
+
+@pytest.mark.parametrize(
+    ("m", "words"),
+    [
+        (scaled(SCALES, axes=1), "segment0.scales does not take 'scales.w' with 2 axes"),
+        (scaled(replace(SCALES, input="scales.v")), "segment0.scales does not take 'scales.v'"),
+        (scaled(SCALES, SCALES), "segment0 has the scales 'scales.w' twice"),
+        (scaled(replace(SCALES, segment="segment7")), "the scales of w have no graph in segment 'segment7'"),
+        (replace(whole(), scales=(SCALES,)), "the scales of w have no graph in segment 'segment0'"),
+        (scaled(replace(SCALES, shape=())), "the scales of w have no shape"),
+    ],
+)
+def test_scales_that_no_graph_takes_are_refused(m: Manifest, words: str) -> None:
+    """Every record of scales is an input of its segment's graph, once."""
+    with pytest.raises(BadData, match=words):
+        parse_manifest(to_bytes(m))
