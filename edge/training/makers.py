@@ -1,0 +1,54 @@
+"""Trainers from a wish: with which optimizer, over which arrays, at which rate."""
+
+from __future__ import annotations
+
+import math
+
+from console.errors import BadData
+from edge.adamw import Hyperparameters
+from edge.trainers.adam8 import Adam8
+from edge.trainers.backprop import Backprop
+from edge.trainers.directions import Units
+from edge.trainers.interface import Arrays, Optimizer, Trainer
+from edge.trainers.optimizers import Adam32, Sgd
+from edge.trainers.spry import Spry
+from edge.training.wish import Wish
+from wire.manifest import Manifest
+from wire.philox import key_of
+
+RATES = {"adamw": 1e-3, "adam8": 1e-3, "sgd": 1e-2}
+BETA2 = 0.99  # sessions are short
+
+
+def trainer_of(name: str, wish: Wish, manifest: Manifest, arrays: Arrays) -> Trainer:
+    """The trainer of some arrays.
+
+    Raises:
+        BadData: there is nothing that it could train.
+    """
+    if name == "backprop":
+        return Backprop(tuple(arrays), optimizer_of(wish), wish.clip or math.inf)
+    units = units_of(manifest, arrays)
+    if not units:
+        raise BadData("expected factors or biases for a forward-only trainer, found none; take --trainer ridge")
+    key = key_of("train", manifest.model.id, wish.seed)
+    return Spry(key, units, directions=wish.directions, optimizer=optimizer_of(wish))
+
+
+def optimizer_of(wish: Wish) -> Optimizer:
+    """The optimizer, at the rate that was asked for or its own."""
+    rate = RATES[wish.optimizer] if wish.rate is None else wish.rate
+    if wish.optimizer == "sgd":
+        return Sgd(rate, momentum=0.9)
+    settings = Hyperparameters(rate, beta2=BETA2)
+    return Adam8(settings) if wish.optimizer == "adam8" else Adam32(settings)
+
+
+def units_of(manifest: Manifest, arrays: Arrays) -> Units:
+    """Arrays that belong together: a slot's factors, a bias. A head has a closed form and is not among them."""
+    units = {}
+    for slot in manifest.slots:
+        names = [name for name in (slot.a, slot.b, slot.bias) if name and name in arrays]
+        if names:
+            units[f"{slot.name}/{slot.kind}"] = names
+    return units
