@@ -40,6 +40,8 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument("--rank", action="append", default=[], metavar="[NAME=]N", help="adapter rank (default: by memory)")
     p.add_argument("--task", help="as optimum names tasks; for Hugging Face models only")
     p.add_argument("--labels", type=Path, metavar="FILE", help="the classes of a new head, one per line")
+    p.add_argument("--features", default="", metavar="OUTPUT", help="what the head goes on (default: the one there is)")
+    p.add_argument("--features-axis", type=int, metavar="N", help="of the features, where it is not the usual one")
     p.add_argument("--data", type=Path, metavar="FILE.jsonl", help="rows whose labels are the classes")
     p.add_argument("--mode", choices=MODES, help="(default: train where there are classes, else serve)")
     p.add_argument(

@@ -173,12 +173,18 @@ class Chain:
         self._graphs.clear()
 
     def backward(self, values: Mapping[str, Array]) -> Values:
-        """`values` with the loss and all gradients; it must hold labels, weights and what `forward` returned."""
-        values = dict(values)
+        """`values` with the loss and all gradients; it must hold labels, weights and what `forward` returned.
+
+        Several segments may use one slot: their gradients add.
+        """
+        values, sums = dict(values), Values()
         for link in reversed(self.links):
             if link.backward is not None:
-                values.update(self.graph(link.backward, link.backward_options)(values))
-        return values
+                found = self.graph(link.backward, link.backward_options)(values)
+                values.update(found)
+                for name in (name for name in found if name.startswith(gradient_name("slot."))):
+                    sums[name] = sums[name] + found[name] if name in sums else found[name]
+        return values | sums
 
     def feeds_of(self, values: Mapping[str, Array]) -> dict[Path, Values]:
         """What each graph is fed in a run that had these values."""

@@ -65,6 +65,8 @@ def export(argv: list[str]) -> int:
             calibration=calibration,
             known=known_boards(options.profiles),
             strict=options.strict,
+            features=options.features,
+            features_axis=options.features_axis,
         )
         with progress("exporting", steps_of(request), quiet=options.json) as bar:
             made = export_model(request, bar)

@@ -14,6 +14,7 @@ import onnx_ir as ir
 from devices.units import Unit
 from export.control import held
 from export.cut import crossing, is_factor, learns
+from export.features import CALLED, LOGITS
 from export.flops import moved_bytes, node_flops
 from export.formats.format import Format
 from export.formats.grid import Grid
@@ -172,7 +173,8 @@ def legal_cuts(graph: ir.Graph) -> list[int]:
     free = constant_nodes(graph)
     paid = [index for index, node in enumerate(graph) if node not in free]
     names = {value.name for value in graph.outputs}
-    together = {"features", "logits"} if names >= {"features", "logits"} else set()
+    features = names.intersection(CALLED)
+    together = {*features, LOGITS} if features and LOGITS in names else set()
     made = [i for i, node in enumerate(graph) if any(v.name in together for v in node.outputs)]
     positions = [p for p in paid[1:] if p <= min(made, default=len(graph))]
     crossed = crossing(graph, positions)

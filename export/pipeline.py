@@ -61,6 +61,8 @@ class ExportRequest:
     calibration: Calibration | None = None
     strict: bool = False
     tables_out: bool = False
+    features: str = ""
+    features_axis: int | None = None
 
     @property
     def everyone(self) -> tuple[Board, ...]:
@@ -86,6 +88,8 @@ class ExportRequest:
             self.grid,
             self.tables_out,
             self.calibration,
+            self.features,
+            self.features_axis,
         )
 
 

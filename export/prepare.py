@@ -10,15 +10,17 @@ from typing import Any
 import onnx_ir as ir
 from numpy.typing import NDArray
 
-from console.errors import DoesNotFit, UnsupportedModel, UsageError
+from console.errors import DoesNotFit, UsageError
 from devices.enough import KnownBoard
 from devices.plan import MICRO_BATCHES, Board, Decision, fewest_cuts, plan, with_budget
 from export import feeds
 from export.activations.given import Calibration
+from export.begin import begin_with_zeros
 from export.capture import capture
 from export.choice.assign import formats_of, spent
 from export.cost import Cost, cost, uncuttable
 from export.drawn import draw_inputs, fitted, zeros_of
+from export.features import Features, find_features
 from export.fold import FLOATS, OPSET, freeze
 from export.formats.grid import Grid
 from export.formats.registry import ACTIVATIONS
@@ -57,6 +59,8 @@ class Wanted:
         grid: settings of formats.
         tables_out: whether large embedding tables leave the graph.
         calibration: what the ranges of activations are found on, for "int8-static".
+        features: the output that a head goes on, and `features_axis` the axis of its features; see
+            `export.features.find_features`.
     """
 
     source: str
@@ -74,6 +78,8 @@ class Wanted:
     grid: Grid = field(default_factory=Grid)
     tables_out: bool = False
     calibration: Calibration | None = None
+    features: str = ""
+    features_axis: int | None = None
 
 
 @dataclass
@@ -97,6 +103,7 @@ class Prepared:
     kept_tables: Mapping[str, str] = field(default_factory=dict)
     table_files: dict[str, TableFile] = field(default_factory=dict)
     calibration: Calibration | None = None
+    features: Features | None = None
     _whole: dict[int, ir.Model] = field(default_factory=dict)
     _frozen: dict[int, tuple[ir.Model, Taken]] = field(default_factory=dict)
     _costs: dict[tuple[int, str], Cost] = field(default_factory=dict)
@@ -172,13 +179,15 @@ class Prepared:
         """What the original computes, by the names of our outputs; features of a head are pooled by numpy."""
         captured = self.captured
         if captured.reference is not None:
-            return list(captured.reference(runs))
-        pairs = [(pair.input, pair.output) for pair in captured.states]
-        found = original_runs(captured.original, runs, pairs, states)
-        if self.head is None or captured.hidden is None:
+            found = list(captured.reference(runs))
+        else:
+            pairs = [(pair.input, pair.output) for pair in captured.states]
+            found = original_runs(captured.original, runs, pairs, states)
+        if self.head is None or self.features is None:
             return found
+        name, axis = self.features.name, self.features.axis
         return [
-            {self.head.features_output: pooled_features(values[captured.hidden], run)}
+            {self.head.features_output: pooled_features(values[name], run, axis)}
             for values, run in zip(found, runs, strict=True)
         ]
 
@@ -233,7 +242,7 @@ def prepare(request: Wanted, formats: tuple[str, ...], modes: tuple[str, ...], w
 
     Raises:
         UsageError: the sequence is longer than the model can place, or there is nothing that could learn.
-        UnsupportedModel, MissingDependency: see `capture`, `insert_slots` and `append_head`.
+        UnsupportedModel, MissingDependency: see `capture`, `insert_slots` and `find_features`.
         BadData: the sample does not fit.
     """
     if not request.classes and any(mode != "serve" for mode in modes):
@@ -245,15 +254,10 @@ def prepare(request: Wanted, formats: tuple[str, ...], modes: tuple[str, ...], w
     own_head = not request.classes
     captured = capture(request.source, request.task, work, request.sizes, request.states, own_head=own_head)
     sequence = _sequence(captured, request.sequence)
+    features = _features(captured, request, sequence)
+    captured = captured if features is None else begin_with_zeros(captured)
     sites = [] if _without_slots(captured, request) else insert_slots(captured.model, request.targets, request.kinds)
-    head = None
-    if request.classes:
-        if captured.hidden is None:
-            raise UnsupportedModel(
-                f"expected a model with an output [batch, tokens, features] for a head of {request.classes} labels, "
-                f"found none in {captured.name}; leave --labels out to export it with its own outputs"
-            )
-        head = append_head(captured.model, captured.hidden, captured.modality, request.classes)
+    head = None if features is None else append_head(captured.model, features, request.classes)
     prepared = Prepared(
         captured,
         sites,
@@ -268,12 +272,26 @@ def prepare(request: Wanted, formats: tuple[str, ...], modes: tuple[str, ...], w
         work=work,
         tables_out=request.tables_out,
         calibration=request.calibration,
+        features=features,
     )
     if request.tables_out and request.keep:
         smallest = prepared.batches[-1]
         inside = [weight.name for weight in weights_of(prepared.frozen(smallest))]
         prepared.kept_tables, prepared.keep = kept_tables(prepared.taken(smallest).sources, request.keep, inside)
     return _with_sample(prepared, request.sample) if request.sample else prepared
+
+
+def _features(captured: Captured, request: Wanted, sequence: int | None) -> Features | None:
+    """Where the head goes; None without one.
+
+    Raises:
+        UsageError: an output is named, and there are no classes.
+    """
+    if request.classes:
+        return find_features(captured, sequence, request.features, request.features_axis)
+    if request.features or request.features_axis is not None:
+        raise UsageError("expected --features beside --labels or --data, found no classes; a head goes on it")
+    return None
 
 
 def _with_sample(prepared: Prepared, sample: Mapping[str, NDArray[Any]]) -> Prepared:

@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 from console.errors import VerificationError
 from export.chain import Chain, Graph, gradients_of, loss_of
 from export.difference import relative_difference
+from export.features import CALLED, MASK
 from export.peak import ERRORS_ONLY
 
 Array = NDArray[Any]
@@ -53,14 +54,17 @@ def original_runs(
     return out
 
 
-def pooled_features(hidden: Array, feeds: Values) -> NDArray[np.float64]:
-    """Features of a hidden output [batch, tokens, D] by numpy: float64 [batch, D].
+def pooled_features(hidden: Array, feeds: Values, axis: int | None = None) -> NDArray[np.float64]:
+    """Features of a hidden output [batch, ...] by numpy: float64 [batch, D].
 
-    Mean over marked tokens (all tokens of a picture), divided by its length, times sqrt(D).
+    Mean over everything but the first axis and that of the features, by default the last: of tokens over those that
+    are marked. Divided by its length, times sqrt(D).
     """
-    tokens = hidden.astype(np.float64)
-    mask = feeds.get("attention_mask", np.ones(tokens.shape[:2])).astype(np.float64)[..., None]
-    pooled = (tokens * mask).sum(axis=1) / np.maximum(mask.sum(axis=1), 1.0)
+    last = np.moveaxis(hidden.astype(np.float64), hidden.ndim - 1 if axis is None else axis, -1)
+    tokens = last.reshape(len(last), -1, last.shape[-1])
+    marked = feeds.get(MASK) if hidden.ndim == 3 and axis in (None, 2) else None
+    mask = np.ones(tokens.shape[:2]) if marked is None else marked.astype(np.float64)
+    pooled = (tokens * mask[..., None]).sum(axis=1) / np.maximum(mask.sum(axis=1, keepdims=True), 1.0)
     length = np.maximum(np.linalg.norm(pooled, axis=1, keepdims=True), 1e-12)
     return np.asarray(pooled / length * np.sqrt(tokens.shape[2]))
 
@@ -112,7 +116,7 @@ def check_loss(quantized: Values, exact: Values, judged: Sequence[str], quant: s
     cosine, lost = 1.0, 0.0
     for name in judged:
         q, e = (values[name].astype(np.float64) for values in (quantized, exact))
-        rows = e.shape[0] if name == "features" else 1
+        rows = e.shape[0] if name in CALLED else 1
         q, e = q.reshape(rows, -1), e.reshape(rows, -1)
         length = np.linalg.norm(q, axis=1) * np.linalg.norm(e, axis=1)
         if not length.all():

@@ -19,6 +19,7 @@ from console.errors import BadData, UnsupportedModel, UsageError, join
 from export.activations.tools import Run
 from export.apart import apart
 from export.chain import Graph
+from export.features import CALLED
 from export.gradient.dims import shape_of
 from export.write import write_graphs
 from quant.items import choose_items
@@ -163,7 +164,7 @@ def _telling(model: ir.Model) -> str:
     floats = [str(value.name) for value in model.graph.outputs if value.dtype == ir.DataType.FLOAT]
     if not floats:
         raise UnsupportedModel("expected an output of floats to compare calibration items by, found none")
-    return "features" if "features" in floats else floats[0]
+    return next((name for name in CALLED if name in floats), floats[0])
 
 
 def _rows(output: Array, items: int, name: str) -> NDArray[np.float32]:

@@ -47,7 +47,8 @@ class Captured:
         task: as optimum names tasks, or `onnx`, `module`.
         source_sha256: of the bytes that it came from.
         modality: what its inputs are.
-        hidden: the output [batch, tokens, features] that a head can be put on; None where there is none.
+        hidden: the output that a head is put on where nobody names one; None where it is the only one there is, or
+            nobody knows.
         preprocess: what boards do to a sample.
         original: the untouched ONNX file that verification compares with.
         modules: the module path of the original model by a weight's initializer name.

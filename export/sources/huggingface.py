@@ -236,9 +236,9 @@ def _checked(model: ir.Model, task: str, source: str) -> tuple[Literal["text", "
             "change the task or the model"
         )
     hidden = model.graph.outputs[0]
-    if hidden.name != "last_hidden_state" or hidden.shape is None or len(hidden.shape) != 3:
+    if hidden.name != "last_hidden_state" or hidden.shape is None or len(hidden.shape) < 2:
         raise UnsupportedModel(
-            f"expected an encoder whose output is last_hidden_state [batch, tokens, features], found {hidden.name} "
-            f"{hidden.shape} in {source}"
+            "expected an encoder whose output is last_hidden_state, [batch, tokens, features] or [batch, channels, "
+            f"height, width], found {hidden.name} {hidden.shape} in {source}"
         )
     return modality, str(hidden.name)

@@ -150,7 +150,7 @@ def _fix_inputs(graph: ir.Graph, chosen: Sizes) -> None:
 
 
 def _hidden(model: ir.Model) -> str | None:
-    """The output that a head can be put on: as Hugging Face names it, [batch, tokens, features]."""
+    """The output that a head is put on by default: as Hugging Face names it."""
     for value in model.graph.outputs:
         if value.name == "last_hidden_state" and value.dtype == ir.DataType.FLOAT:
             return value.name

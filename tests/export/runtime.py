@@ -13,6 +13,7 @@ import numpy.typing as npt
 import onnx_ir as ir
 import onnxruntime as ort
 
+from export.features import Features, find_features
 from export.sources.captured import Captured
 
 Array = npt.NDArray[Any]
@@ -66,6 +67,11 @@ def hidden_of(captured: Captured) -> str:
     """The output that a head goes on, of a model that has one."""
     assert captured.hidden is not None
     return captured.hidden
+
+
+def features_of(captured: Captured) -> Features:
+    """The same with its shape, of texts of six tokens."""
+    return find_features(captured, 6)
 
 
 def text(batch: int, sequence: int, vocabulary: int = 96, seed: int = 0) -> dict[str, Array]:

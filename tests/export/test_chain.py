@@ -21,7 +21,7 @@ from export.sources.captured import Captured
 from export.stage import Key, Stage, build_stage
 from export.stage_checks import verify_stage
 from export.stage_feeds import checking_values
-from tests.export.runtime import copy_of, hidden_of
+from tests.export.runtime import copy_of, features_of
 
 BATCH, SEQUENCE, CLASSES, RANK = 2, 9, 3, 4
 BAR = 1e-5
@@ -34,9 +34,10 @@ def prepared_from(captured: Captured, targets: str = "all-linear") -> Prepared:
     """Slots and head in a copy of a capture."""
     captured = copy_of(captured)
     sites = insert_slots(captured.model, targets)
-    head = append_head(captured.model, hidden_of(captured), captured.modality, CLASSES)
+    features = features_of(captured)
+    head = append_head(captured.model, features, CLASSES)
     sequence = SEQUENCE if captured.modality == "text" else None
-    return Prepared(captured, sites, head, CLASSES, sequence, ("fp32", "int8", "int4"))
+    return Prepared(captured, sites, head, CLASSES, sequence, ("fp32", "int8", "int4"), features=features)
 
 
 def stage_of(prepared: Prepared, cuts: int, folder: Path, quant: str = "fp32", mode: str = "train") -> Stage:

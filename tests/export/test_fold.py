@@ -11,7 +11,7 @@ from export.head import append_head
 from export.slots import insert_slots
 from export.sources.captured import Captured
 from tests.export.oracle import Oracle
-from tests.export.runtime import Array, copy_of, hidden_of, inline, pictures, run, text, worst
+from tests.export.runtime import Array, copy_of, features_of, hidden_of, inline, pictures, run, text, worst
 
 TOLERANCE = 1e-5
 
@@ -32,7 +32,7 @@ def test_the_real_encoder_is_frozen_right(captured_minilm: Captured) -> None:
     """all-MiniLM-L6-v2 with slots and head: 8 x 64 tokens, hidden states through features, no slot fed."""
     captured = copy_of(captured_minilm)
     insert_slots(captured.model, "auto")
-    append_head(captured.model, hidden_of(captured), "text", classes=4)
+    append_head(captured.model, features_of(captured), classes=4)
     frozen = freeze(captured.model, 8, 64)
     feeds = text(8, 64, vocabulary=30522)
     hidden = run(captured.original, feeds)[hidden_of(captured)]
@@ -56,7 +56,7 @@ def test_every_size_is_known_but_ranks(which: str, request: pytest.FixtureReques
     """Opset 21, IR version 10, a valid file; no shape arithmetic; symbols only where a slot's rank is."""
     captured = copy_of(request.getfixturevalue(which))
     sites = insert_slots(captured.model, "auto")
-    append_head(captured.model, hidden_of(captured), captured.modality, classes=3)
+    append_head(captured.model, features_of(captured), classes=3)
     frozen = freeze(captured.model, 2, 7)
     assert (frozen.opset_imports[""], frozen.ir_version) == (21, 10)
     onnx.checker.check_model(ir.to_proto(inline(frozen)))

@@ -31,7 +31,7 @@ from export.variants import _stacked, items, refuse_growth
 from quant.geometry import Layer, geometry
 from quant.int8 import dequantize_rows, quantize_rows
 from quant.variants import class_angles, decisions
-from tests.export.runtime import hidden_of
+from tests.export.runtime import features_of
 from tests.export.test_chain import prepared_from, stage_of
 from wire.bundle import MANIFEST
 from wire.manifest import parse_manifest
@@ -333,8 +333,9 @@ def test_strict_refuses_it_and_leaves_nothing(tmp_path: Path) -> None:
 def test_a_runtime_that_rounds_activations_is_measured_without_that(vit_folder: Path, tmp_path: Path) -> None:
     """onnxruntime's dynamic int8 moves the output by rounding alone at any noise; what is left is that of fp32."""
     captured = capture(str(vit_folder), "feature-extraction", tmp_path / "work")
-    head = append_head(captured.model, hidden_of(captured), captured.modality, 3)
-    prepared = Prepared(captured, [], head, 3, None, ("fp32",))
+    features = features_of(captured)
+    head = append_head(captured.model, features, 3)
+    prepared = Prepared(captured, [], head, 3, None, ("fp32",), features=features)
     stage = build_stage(prepared, Key("serve", "fp32", 4, ()), tmp_path / "stage")
     onnx.save(onnx.load(stage.links[0].forward), tmp_path / "plain.onnx")
     plain, dynamic = tmp_path / "plain.onnx", tmp_path / "dynamic.onnx"

@@ -8,11 +8,12 @@ import pytest
 import torch
 from transformers import AutoModel
 
-from console.errors import UnsupportedModel
+from console.errors import UsageError
+from export.features import find_features
 from export.fold import freeze
 from export.head import append_head
 from export.sources.captured import Captured
-from tests.export.runtime import Array, copy_of, hidden_of, pictures, run, text, worst
+from tests.export.runtime import Array, copy_of, features_of, pictures, run, text, worst
 
 TOLERANCE = 1e-5
 
@@ -37,7 +38,7 @@ def test_features_are_pooled_and_of_unit_mean_square(which: str, request: pytest
     feeds = pictures(3) if captured.modality == "image" else text(3, 9)
     if which == "captured_distilbert":
         del feeds["token_type_ids"]
-    site = append_head(captured.model, hidden_of(captured), captured.modality, classes=5)
+    site = append_head(captured.model, features_of(captured), classes=5)
     drawn = np.random.default_rng(4)
     w = drawn.standard_normal((site.features, 5)).astype(np.float32)
     b = drawn.standard_normal(5).astype(np.float32)
@@ -53,7 +54,7 @@ def test_features_are_pooled_and_of_unit_mean_square(which: str, request: pytest
 def test_a_head_that_nobody_feeds_says_nothing(captured_bert: Captured) -> None:
     """Weight and bias default to zero: all logits are 0, the features are there."""
     captured = copy_of(captured_bert)
-    append_head(captured.model, hidden_of(captured), "text", classes=4)
+    append_head(captured.model, features_of(captured), classes=4)
     found = run(freeze(captured.model, 2, 6), text(2, 6))
     assert np.array_equal(found["logits"], np.zeros((2, 4), np.float32))
     assert np.all(np.abs(found["features"]).sum(1) > 0)
@@ -62,7 +63,7 @@ def test_a_head_that_nobody_feeds_says_nothing(captured_bert: Captured) -> None:
 def test_padding_does_not_count(captured_bert: Captured) -> None:
     """The same sentence with more padding behind it has the same features."""
     captured = copy_of(captured_bert)
-    append_head(captured.model, hidden_of(captured), "text", classes=2)
+    append_head(captured.model, features_of(captured), classes=2)
     short = text(1, 6)
     long = {name: np.pad(a, ((0, 0), (0, 5))) for name, a in short.items()}
     found = run(freeze(captured.model, 1, 6), short), run(freeze(captured.model, 1, 11), long)
@@ -72,7 +73,7 @@ def test_padding_does_not_count(captured_bert: Captured) -> None:
 def test_an_example_without_tokens_is_zero_not_nan(captured_bert: Captured) -> None:
     """A row that only fills a batch has features of zero, survives simplification, and spoils no other row."""
     captured = copy_of(captured_bert)
-    append_head(captured.model, hidden_of(captured), "text", classes=2)
+    append_head(captured.model, features_of(captured), classes=2)
     frozen = freeze(captured.model, 2, 6)
     feeds = text(2, 6)
     feeds["attention_mask"][1] = 0
@@ -90,7 +91,7 @@ def test_the_gradient_of_an_example_without_tokens_is_zero(captured_bert: Captur
 
     captured = copy_of(captured_bert)
     sites = insert_slots(captured.model, "auto")
-    append_head(captured.model, hidden_of(captured), "text", classes=2)
+    append_head(captured.model, features_of(captured), classes=2)
     wanted = [name for site in sites for name in (site.a, site.b)]
     drawn = np.random.default_rng(8)
     adapters = {
@@ -114,14 +115,14 @@ def test_the_gradient_of_an_example_without_tokens_is_zero(captured_bert: Captur
 
 def test_what_is_no_output_is_refused(captured_bert: Captured) -> None:
     """The outputs that are there are named."""
-    with pytest.raises(UnsupportedModel, match="expected an output pooler .* found last_hidden_state"):
-        append_head(captured_bert.model.clone(), "pooler", "text", classes=2)
+    with pytest.raises(UsageError, match="output of .* found 'pooler'; it has last_hidden_state"):
+        find_features(captured_bert, 6, "pooler")
 
 
 def test_features_stay_the_only_large_output(captured_bert: Captured) -> None:
     """Hidden states are no output any more, so the runtime may free them."""
     model = captured_bert.model.clone()
-    append_head(model, hidden_of(captured_bert), "text", classes=2)
+    append_head(model, features_of(captured_bert), classes=2)
     frozen = freeze(model, 2, 6)
     assert [(o.name, list(o.shape or [])) for o in frozen.graph.outputs] == [("features", [2, 32]), ("logits", [2, 2])]
     assert all(o.dtype == ir.DataType.FLOAT for o in frozen.graph.outputs)

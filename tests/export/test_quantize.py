@@ -17,7 +17,7 @@ from export.slots import SlotSite, insert_slots
 from export.sources.captured import Captured
 from tests.export.graphs import Builder
 from tests.export.oracle import Oracle
-from tests.export.runtime import LEVELS, Array, copy_of, hidden_of, inline, pictures, run, text, worst
+from tests.export.runtime import LEVELS, Array, copy_of, features_of, inline, pictures, run, text, worst
 
 TOLERANCE = 1e-5
 FAMILIES = ["captured_bert", "captured_distilbert", "captured_vit"]
@@ -42,7 +42,7 @@ def prepared(captured: Captured, batch: int, sequence: int) -> tuple[ir.Model, l
     """A frozen graph with slots and head, as it is before quantization."""
     captured = copy_of(captured)
     sites = insert_slots(captured.model, "auto")
-    append_head(captured.model, hidden_of(captured), captured.modality, classes=3)
+    append_head(captured.model, features_of(captured), classes=3)
     return freeze(captured.model, batch, sequence), sites
 
 
@@ -264,7 +264,7 @@ def test_adapters_and_head_are_never_quantized(captured_bert: Captured) -> None:
     """What is fed is not a weight, even where its default is as large as one."""
     captured = copy_of(captured_bert)
     sites = insert_slots(captured.model, "all-linear")
-    append_head(captured.model, hidden_of(captured), "text", classes=200)
+    append_head(captured.model, features_of(captured), classes=200)
     frozen = freeze(captured.model, 2, 7)
     before = [value.name for value in frozen.graph.inputs]
     found = reasons(frozen)
