@@ -36,6 +36,7 @@ VERBS = {
     "adapter": Verb("export.cli_adapter:main", "export", "convert an adapter for onnxruntime, PEFT or boards"),
     "quant": Verb("export.study.cli:main", "export", "study what each number format costs a model"),
     "key": Verb("wire.cli:key", "", "make a signing key"),
+    "data": Verb("edge.cli_data:main", "edge", "say what a training run would see of a data file"),
     "run": Verb("edge.cli_run:main", "edge", "generate text with a bundle, label a sample, or put arrays through"),
     "train": Verb("edge.training.cli:train", "edge", "train an adapter on this machine, without a hub"),
     "agent": Verb("edge.cli:main", "edge", "run the agent of a board"),
