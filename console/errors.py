@@ -79,6 +79,12 @@ class StorageError(EdgequiltError):
     exit_code = 18
 
 
+class Declined(EdgequiltError):
+    """A check said no: what was asked for would do harm, or the data do not support it; the numbers are given."""
+
+    exit_code = 19
+
+
 class InvariantError(EdgequiltError):
     """A run ended, but something that must always hold did not."""
 
