@@ -18,6 +18,7 @@ def capture(
     states: Mapping[str, str] | None = None,
     *,
     own_head: bool = False,
+    trained: bool = False,
 ) -> Captured:
     """Bring a source to one form.
 
@@ -30,6 +31,7 @@ def capture(
         sizes: of symbolic dimensions, by name.
         states: outputs by the input that they are fed to at the next run; for ONNX files.
         own_head: with the outputs that the model came with, also where a head of ours could be put on.
+        trained: a decoder as it is trained, without caches.
 
     Raises:
         UsageError: an unknown task.
@@ -48,4 +50,4 @@ def capture(
         from export.sources.module import capture_module
 
         return capture_module(source, work, sizes)
-    return capture_huggingface(source, task, work, sizes, own_head=own_head)
+    return capture_huggingface(source, task, work, sizes, own_head=own_head, trained=trained)

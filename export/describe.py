@@ -65,6 +65,7 @@ def describe(
         generate=prepared.captured.generate,
         tables=tuple(file.record for file in stage.tables),
         scales=tuple(scales for piece in stage.pieces for scales in piece.scales),
+        loss=prepared.captured.loss if _is_last(chain) else None,
         extra={"verified": stage.checks, "tied": _tied(stage), **_tables_in(prepared, stage)},
     )
 
@@ -83,10 +84,15 @@ def _model(prepared: Prepared, name: str, labels: Sequence[str]) -> m.Model:
     """The id is the same for every board of one export: of source, task, labels and slots, not of the plan."""
     captured = prepared.captured
     slots = [[s.name, s.features_in, s.features_out, *([] if s.kind == "lora" else [s.kind])] for s in prepared.sites]
-    same = json.dumps([captured.source_sha256, captured.task, list(labels), slots, prepared.sequence])
+    same = json.dumps([captured.source_sha256, captured.task, list(labels), slots, _length(prepared)])
     short = re.sub(r"[^a-z0-9._-]+", "-", name.lower().rpartition("/")[2]).strip("-._")[:40] or "model"
     digest = hashlib.sha256(same.encode()).hexdigest()[:12]
     return m.Model(f"{short}-{digest}", name, captured.task, captured.source_sha256)
+
+
+def _length(prepared: Prepared) -> int | None:
+    """The tokens of a text, where they are part of what a model is: a decoder's adapter fits any number of them."""
+    return None if prepared.captured.loss is not None else prepared.sequence
 
 
 def _plan(board: Board, decision: Decision, measured_bytes: int) -> m.Plan:

@@ -119,6 +119,14 @@ def head(site: HeadSite, classes: int, seed: int) -> Values:
     return {site.weight: weight.astype(np.float32), site.bias: rng.standard_normal(classes).astype(np.float32)}
 
 
+def next_tokens(ids: NDArray[np.int64], mask: NDArray[np.int64], seed: int) -> Values:
+    """The token that follows each one, labels int64 [batch * sequence] (-100 where none does), and drawn weights."""
+    labels = np.full(ids.shape, -100, np.int64)
+    labels[:, :-1] = np.where(mask[:, 1:] * mask[:, :-1] > 0, ids[:, 1:], -100)
+    weights = np.random.default_rng(seed).uniform(0.5, 1.5, labels.size)
+    return {"labels": labels.ravel(), "weights": weights.astype(np.float32)}
+
+
 def targets(batch: int, classes: int, seed: int) -> Values:
     """Labels int64 [batch], the last one masked where there are several, and weights float32 [batch]."""
     rng = np.random.default_rng(seed)

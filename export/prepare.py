@@ -36,6 +36,8 @@ from export.tables_out import Taken, take_out
 from export.targets import layers
 from export.verify import original_runs, pooled_features
 
+DECODES = "text-generation"
+ANSWERS = ("text2text-generation", "automatic-speech-recognition", "image-to-text")
 STATE_RUNS = 3  # so that what one run leaves is what the next one reads, twice
 
 
@@ -245,17 +247,19 @@ def prepare(request: Wanted, formats: tuple[str, ...], modes: tuple[str, ...], w
         UnsupportedModel, MissingDependency: see `capture`, `insert_slots` and `find_features`.
         BadData: the sample does not fit.
     """
-    if not request.classes and any(mode != "serve" for mode in modes):
-        raise UsageError(
-            "expected --mode serve for a model with its own outputs, found train; give --labels for a head that learns"
-        )
     if request.scale_inputs:
         refuse_rounded(formats)
     own_head = not request.classes
-    captured = capture(request.source, request.task, work, request.sizes, request.states, own_head=own_head)
+    trained = own_head and _trained(request, modes)
+    captured = capture(
+        request.source, request.task, work, request.sizes, request.states, own_head=own_head, trained=trained
+    )
     sequence = _sequence(captured, request.sequence)
     features = _features(captured, request, sequence)
     captured = captured if features is None else begin_with_zeros(captured)
+    if captured.loss is not None and captured.generate is not None:
+        sequence = captured.generate.context if sequence is None else sequence
+        captured = replace(captured, generate=replace(captured.generate, context=sequence))
     sites = [] if _without_slots(captured, request) else insert_slots(captured.model, request.targets, request.kinds)
     head = None if features is None else append_head(captured.model, features, request.classes)
     prepared = Prepared(
@@ -292,6 +296,33 @@ def _features(captured: Captured, request: Wanted, sequence: int | None) -> Feat
     if request.features or request.features_axis is not None:
         raise UsageError("expected --features beside --labels or --data, found no classes; a head goes on it")
     return None
+
+
+def _trained(request: Wanted, modes: tuple[str, ...]) -> bool:
+    """Whether a model without a head of ours is to learn: a decoder can, by the next token of its texts.
+
+    Raises:
+        UsageError: another model, or one that is to serve on some boards and to learn on others.
+    """
+    learning = [mode for mode in modes if mode != "serve"]
+    if not learning:
+        return False
+    if request.task.removesuffix("-with-past") in ANSWERS:
+        raise UsageError(
+            f"expected --mode serve for a model that answers a source ({request.task}), found {learning[0]}; a decoder "
+            "(text-generation) learns by its next token"
+        )
+    if request.task.removesuffix("-with-past") != DECODES:
+        raise UsageError(
+            f"expected --mode serve for a model with its own outputs, found {learning[0]}; give --labels for a head "
+            "that learns"
+        )
+    if len(learning) < len(modes):
+        raise UsageError(
+            f"expected one mode for all boards of a decoder, found serve and {learning[0]}: one takes a token a run, "
+            "the other whole texts; export them apart, their adapters are the same"
+        )
+    return True
 
 
 def _with_sample(prepared: Prepared, sample: Mapping[str, NDArray[Any]]) -> Prepared:

@@ -23,12 +23,14 @@ def checking_values(prepared: Prepared, batch: int, rank: int) -> dict[str, NDAr
     if prepared.head is not None:
         values |= feeds.head(prepared.head, prepared.classes, SEED + 2)
         values |= feeds.targets(batch, prepared.classes, SEED + 3)
+    if prepared.captured.loss is not None:
+        values |= feeds.next_tokens(values["input_ids"], values["attention_mask"], SEED + 3)
     return values
 
 
 def spread_ids(prepared: Prepared, given: dict[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
     """Token ids at even distances, so that a run touches as much of an embedding table as any can."""
-    if prepared.head is None or "input_ids" not in given:
+    if (prepared.head is None and prepared.captured.loss is None) or "input_ids" not in given:
         return {}
     ids = given["input_ids"]
     vocabulary = feeds.vocabulary_of(prepared.captured.preprocess)

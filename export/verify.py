@@ -206,5 +206,5 @@ def _central(chain: Chain, feeds: Values, direction: Values, step: float) -> flo
     for sign in (1.0, -1.0):
         moved = {name: (feeds[name] + sign * step * d).astype(np.float32) for name, d in direction.items()}
         logits = chain.forward({**feeds, **moved})["logits"]
-        losses.append(loss_of(logits, feeds["labels"], feeds["weights"]))
+        losses.append(loss_of(logits.reshape(-1, logits.shape[-1]), feeds["labels"], feeds["weights"]))
     return (losses[0] - losses[1]) / (2 * step)

@@ -190,13 +190,27 @@ class Generate:
     logits: str  # the output [1, 1 or context, vocabulary]
     context: int = field(metadata=at_least(1))  # most tokens that runs may see
     mask: str | None = None  # cached: the input int64 [1, context] of what is filled, the newest last
-    positions: str | None = None  # cached: the input int64 [1, 1] that says the how-manieth token it is, from 0
+    positions: str | None = None  # the input int64, shaped as `tokens`, that says the how-manieth token it is, from 0
     start: tuple[int, ...] = ()  # what is before the first token where the prompt goes elsewhere (an encoder)
     end: tuple[int, ...] = ()  # tokens that end an answer
     pad: int = 0
     never: tuple[int, ...] = ()  # tokens that are not chosen
     never_first: tuple[int, ...] = ()
     forced: dict[str, int] = field(default_factory=dict)  # what the token of an index is, counted with `start`
+    extra: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Loss:
+    """What a model without a head is trained by (docs/bundle.md).
+
+    `next-token`: the cross entropy of each token's logits with the token that follows it in the text.
+    """
+
+    kind: Literal["next-token"]
+    logits: str  # the output [batch, sequence, vocabulary] that is judged
+    labels: str = "labels"  # the input int64 [batch * sequence] of the last backward graph
+    weights: str = "weights"  # the input float32 [batch * sequence]
     extra: dict[str, Any] = field(default_factory=dict)
 
 
@@ -271,6 +285,7 @@ class Manifest:
     generate: Generate | None = None
     tables: tuple[Table, ...] = ()
     scales: tuple[Scales, ...] = ()
+    loss: Loss | None = None  # of a model that is trained without a head; a head's own is cross entropy
     extra: dict[str, Any] = field(default_factory=dict)
 
     def slot(self, name: str, kind: str = "lora") -> Slot:

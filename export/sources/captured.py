@@ -11,7 +11,7 @@ import onnx_ir as ir
 from numpy.typing import NDArray
 
 from export.preprocess import Preprocessing
-from wire.manifest import Generate
+from wire.manifest import Generate, Loss
 
 # text and image models have a tokenizer or picture parameters; `tensors` takes arrays as they are
 Values: TypeAlias = dict[str, NDArray[Any]]
@@ -60,6 +60,7 @@ class Captured:
         samples: inputs to check with, where drawing them from shapes would not do (a decoder's).
         reference: what the original computes, where running it on the same inputs would not do.
         generate: how tokens come out of it, where it makes text.
+        loss: what it is trained by without a head of ours; None where it only serves.
     """
 
     model: ir.Model
@@ -79,3 +80,4 @@ class Captured:
     samples: Samples | None = None
     reference: Reference | None = None
     generate: Generate | None = None
+    loss: Loss | None = None

@@ -12,7 +12,7 @@ from onnx_ir.passes.common import IdentityEliminationPass
 from console.errors import UnsupportedModel, UsageError
 from export.linears import name_weights
 from export.preprocess import Preprocessing, image_preprocessing, text_preprocessing
-from export.sources import decoder, prefix
+from export.sources import causal, decoder, prefix
 from export.sources.captured import Captured, Modality, Reference, Samples, StatePair
 from export.sources.folder import (
     TOKENIZERS,
@@ -25,7 +25,7 @@ from export.sources.folder import (
 from export.sources.optimum_graph import raw_graph
 from export.sources.origin import refuse_invented
 from export.sources.tasks import SAMPLES, class_names, fix_pixels, name_dims, pixels_of, symbols
-from wire.manifest import Generate
+from wire.manifest import Generate, Loss
 
 # tasks whose hidden states can have a head of ours, and what they read
 TASKS: dict[str, tuple[Literal["text", "image"], ...]] = {
@@ -42,7 +42,13 @@ READS: dict[Literal["text", "image"], tuple[str, ...]] = {
 
 
 def capture_huggingface(
-    source: str, task: str, work: Path, sizes: Mapping[str, int] | None = None, *, own_head: bool = False
+    source: str,
+    task: str,
+    work: Path,
+    sizes: Mapping[str, int] | None = None,
+    *,
+    own_head: bool = False,
+    trained: bool = False,
 ) -> Captured:
     """Export a model of the Hugging Face hub, or of a folder.
 
@@ -54,6 +60,7 @@ def capture_huggingface(
         sizes: of dimensions by name: `context` of a model that generates, `samples` of a sound, others as optimum
             names them.
         own_head: with the head that the model came with, also where one of ours could be put on (see `TASKS`).
+        trained: a decoder as it is trained: whole texts, no caches (`export.sources.causal`).
 
     Raises:
         UsageError: an unknown task, or a context that the model cannot place.
@@ -65,7 +72,7 @@ def capture_huggingface(
         return capture_encoder(source, task, work)
     door = _Door(source, task, work, sizes or {})
     if task == CACHED:
-        return _capture_cached(door)
+        return _capture_causal(door) if trained else _capture_cached(door)
     if task in PREFIX and door.config.get("is_encoder_decoder", "decoder" in door.config):
         return _capture_prefix(door)
     return _capture_task(door)
@@ -118,6 +125,23 @@ def _capture_cached(door: _Door) -> Captured:
         samples=samples,
         reference=decoder.cached_reference(door.original),
         batches=(1,),
+    )
+
+
+def _capture_causal(door: _Door) -> Captured:
+    """A decoder that takes whole texts; how many tokens they have is decided later."""
+    model = door.export(CACHED)
+    name_dims(model.graph)
+    causal.check_causal(model.graph, door.source)
+    preprocess = text_preprocessing(door.folder, door.work)
+    longest = int(preprocess.parameters["max_length"])
+    return door.captured(
+        model,
+        "text",
+        preprocess,
+        generate=causal.causal_record(model.graph, longest, decoder.rules_of(door.folder)),
+        samples=causal.causal_samples(model.graph, preprocess, decoder.vocabulary_of(door.folder)),
+        loss=causal.next_token(),
     )
 
 
@@ -188,6 +212,7 @@ class _Door:
         samples: Samples | None = None,
         reference: Reference | None = None,
         batches: tuple[int, ...] | None = None,
+        loss: Loss | None = None,
     ) -> Captured:
         """The record, after a look whether all weights are the source's own."""
         IdentityEliminationPass()(model)
@@ -219,6 +244,7 @@ class _Door:
             generate=generate,
             samples=samples,
             reference=reference,
+            loss=loss,
         )
 
 
