@@ -8,9 +8,9 @@ nothing but the boundaries is kept (Chen et al., "Training deep nets with sublin
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from edge.trunk import Trunk
 
 Array = NDArray[Any]
+Taken = TypeVar("Taken")
 GRAD = "grad."
 LOSS = "loss"
 
@@ -85,14 +86,39 @@ class Chain:
             wanted: outputs of the chain to return.
             bare: run graphs without slots where there are some; for when nothing in `shared` is for a slot.
         """
-        values = [dict(batch) for batch in batches]
-        segments = self.manifest.segments
+        return self.each(batches, bucket, shared, wanted, lambda found: found, bare=bare)
+
+    def each(
+        self,
+        batches: Sequence[Mapping[str, Array]],
+        bucket: str,
+        shared: Mapping[str, Array],
+        wanted: Sequence[str],
+        take: Callable[[dict[str, Array]], Taken],
+        *,
+        bare: bool = False,
+    ) -> list[Taken]:
+        """The same as `forward`, but outputs are taken as they are made, so that large ones are not held together.
+
+        Args:
+            batches: see `forward`, as the others.
+            bucket: of them.
+            shared: by all.
+            wanted: outputs that are taken.
+            take: what to make of those of a micro-batch; called in order.
+            bare: see `forward`.
+        """
+        values, segments = [dict(batch) for batch in batches], self.manifest.segments
         first = self._enter(values, bucket, shared, wanted)
-        for at, segment in enumerate(segments[first:], first):
+        for at, segment in enumerate(segments[first:-1], first):
             keep = self.read_by(segments[at + 1 :]) | set(wanted)
             self._forward(self.manifest.serving(segment, bucket, bare=bare), values, shared, keep)
+        taken, last = [], self.manifest.serving(segments[-1], bucket, bare=bare)
+        for value in values:
+            self._forward(last, [value], shared, set(wanted))
+            taken.append(take({name: value.pop(name) for name in wanted}))
         self.settle(first)
-        return [{name: value[name] for name in wanted} for value in values]
+        return taken
 
     def gradients(self, batches: Sequence[Mapping[str, Array]], bucket: str, shared: Mapping[str, Array]) -> Gradients:
         """Loss and gradients, summed over the rows of all micro-batches (each row times its weight).

@@ -124,9 +124,13 @@ def _cached(steps: Steps, record: Generate, tokens: list[int], done: int, feeds:
 
 def _prefix(steps: Steps, record: Generate, tokens: list[int], done: int, feeds: Mapping[str, Array]) -> Array:
     """Run all tokens, filled up on the right: no earlier one looks there."""
-    filled = np.full((1, record.context), record.pad, np.int64)
-    filled[0, : len(tokens)] = tokens
+    rows = next((int(t.shape[0]) for t in steps.inputs if t.name == record.tokens), 1)  # all rows say the same
+    filled = np.full((rows, record.context), record.pad, np.int64)
+    filled[:, : len(tokens)] = tokens
     run: dict[str, Array] = {**feeds, record.tokens: filled}
+    places = np.arange(record.context)
     if record.mask is not None:
-        run[record.mask] = (np.arange(record.context) < len(tokens)).astype(np.int64)[None]
+        run[record.mask] = np.tile((places < len(tokens)).astype(np.int64), (rows, 1))
+    if record.positions is not None:
+        run[record.positions] = np.tile(np.minimum(places, len(tokens) - 1), (rows, 1))
     return np.asarray(steps.run(run, [record.logits])[record.logits][0, len(tokens) - 1])

@@ -133,6 +133,10 @@ class Runner:
             sums.merge(self.chain.gradients(batches, ready.bucket.name, shared))
         return sums
 
+    def window_batches(self, bucket: Bucket) -> int:
+        """How many micro-batches go through the segments together, so that their boundaries do not take too much."""
+        return self._window_rows(bucket) // bucket.batch
+
     def _window_rows(self, bucket: Bucket) -> int:
         segments = self.manifest.segments
         if len(segments) == 1:

@@ -15,6 +15,7 @@ from edge.encode import FIELDS, Settings, encode, encode_apart, open_tokenizer
 from wire.manifest import Bucket, Preprocess, Tensor
 
 FILE = "tokenizer.json"
+POSITIONS = "position_ids"  # of decoders
 
 
 @dataclass(frozen=True)
@@ -23,6 +24,7 @@ class Tokens:
 
     arrays: dict[str, NDArray[np.int32]]
     truncated: int = 0  # texts that lost their end
+    positions: bool = False  # whether the model wants to be told the place of each token
 
     def __len__(self) -> int:
         return len(next(iter(self.arrays.values())))
@@ -30,7 +32,20 @@ class Tokens:
     def take(self, indexes: Sequence[int]) -> dict[str, NDArray[Any]]:
         """int64 [len(indexes), sequence] per model input."""
         chosen = np.asarray(indexes, np.int64)
-        return {name: array[chosen].astype(np.int64) for name, array in self.arrays.items()}
+        out: dict[str, NDArray[Any]] = {name: array[chosen].astype(np.int64) for name, array in self.arrays.items()}
+        if self.positions:
+            out[POSITIONS] = positions_of(out["attention_mask"])
+        return out
+
+
+def positions_of(mask: NDArray[Any]) -> NDArray[np.int64]:
+    """The how-manieth token each is, from 0, whichever side is filled up: mask and positions [batch, sequence].
+
+    >>> positions_of(np.array([[0, 0, 1, 1], [1, 1, 1, 0]])).tolist()
+    [[0, 0, 0, 1], [0, 1, 2, 2]]
+    """
+    places: NDArray[np.int64] = np.maximum(mask.cumsum(axis=1) - 1, 0).astype(np.int64)
+    return places
 
 
 class Texts:
@@ -46,14 +61,17 @@ class Texts:
         files = [f for f in preprocess.files if f.endswith(FILE)]
         if not files:
             raise IntegrityError(f"expected a {FILE} in the bundle, found none; export the bundle again")
-        unknown = [t.name for t in inputs if t.name not in FIELDS]
+        names = [t.name for t in inputs]
+        self._positions = POSITIONS in names and "attention_mask" in names
+        names = [name for name in names if name != POSITIONS or not self._positions]
+        unknown = [name for name in names if name not in FIELDS]
         if unknown:
             raise IntegrityError(
                 f"expected model inputs among {', '.join(FIELDS)}, found {', '.join(unknown)}; this bundle is "
                 f"not for text"
             )
         self._path, self._parameters, self._frugal = folder / files[0], preprocess.parameters, frugal
-        self._names = [t.name for t in inputs]
+        self._names = names
         self._tokenizer: Any = None
 
     def prepare(self, samples: Sequence[Any], bucket: Bucket) -> Tokens:
@@ -76,7 +94,7 @@ class Texts:
         arrays = [
             np.frombuffer(ids, np.int32).reshape(shape) if samples else np.zeros(shape, np.int32) for ids in found.ids
         ]
-        return Tokens(dict(zip(self._names, arrays, strict=True)), found.truncated)
+        return Tokens(dict(zip(self._names, arrays, strict=True)), found.truncated, self._positions)
 
     def _settings(self, bucket: Bucket) -> Settings:
         given = self._parameters

@@ -18,6 +18,7 @@ def contradictions(m: Manifest) -> list[str]:
         + _slots(m)
         + _states(m)
         + _scales(m)
+        + _loss(m)
         + table_problems(m)
         + [p for s in m.segments for p in _serving(m, s)]
     )
@@ -103,6 +104,31 @@ def _scales(m: Manifest) -> list[str]:
             found = {t.name: len(t.shape) for t in graph.inputs if t.dtype == "float32"}.get(one.input)
             if found != len(one.shape):
                 problems.append(f"{one.segment}.scales does not take {one.input!r} with {len(one.shape)} axes")
+    return problems
+
+
+def _loss(m: Manifest) -> list[str]:
+    """A loss of the next token beside a head, without tokens, or that the graphs do not have in their shapes."""
+    if m.loss is None:
+        return []
+    problems = []
+    if m.head is not None or m.labels:
+        problems.append(f"the loss is {m.loss.kind!r}, but there is a head or labels")
+    if m.generate is None or m.generate.kind != "prefix" or m.generate.logits != m.loss.logits:
+        problems.append(f"the loss judges {m.loss.logits!r}, but 'generate' does not make it of whole texts")
+    sizes = {b.name: None if b.sequence is None else b.batch * b.sequence for b in m.buckets}
+    for graph in m.segments[-1].graphs if m.segments else ():
+        where = f"{m.segments[-1].name}.{graph.kind}"
+        if graph.kind != "backward":
+            if m.loss.logits not in {t.name for t in graph.outputs}:
+                problems.append(f"{where} does not give {m.loss.logits!r}, which the loss judges")
+            continue
+        taken = {t.name: tuple(t.shape) for t in graph.inputs}
+        problems += [
+            f"{where} takes {name!r} as {list(taken.get(name, ()))}, where the tokens are [{sizes[graph.bucket]}]"
+            for name in ("labels", "weights")
+            if graph.bucket in sizes and taken.get(name) != (sizes[graph.bucket],)
+        ]
     return problems
 
 

@@ -209,8 +209,6 @@ class Loss:
 
     kind: Literal["next-token"]
     logits: str  # the output [batch, sequence, vocabulary] that is judged
-    labels: str = "labels"  # the input int64 [batch * sequence] of the last backward graph
-    weights: str = "weights"  # the input float32 [batch * sequence]
     extra: dict[str, Any] = field(default_factory=dict)
 
 

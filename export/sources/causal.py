@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import numpy as np
 import onnx_ir as ir
+from numpy.typing import NDArray
 
 from console.errors import UnsupportedModel
 from export import feeds
@@ -46,13 +47,10 @@ def next_token() -> Loss:
     return Loss("next-token", LOGITS)
 
 
-def positions_of(mask: np.ndarray) -> np.ndarray:
-    """The how-manieth token each is, from 0, whichever side is filled up: int64 [batch, sequence].
-
-    >>> positions_of(np.array([[0, 0, 1, 1], [1, 1, 1, 0]])).tolist()
-    [[0, 0, 0, 1], [0, 1, 2, 2]]
-    """
-    return np.maximum(mask.cumsum(axis=1) - 1, 0).astype(np.int64)
+def _positions(mask: NDArray[np.int64]) -> NDArray[np.int64]:
+    """The how-manieth token each is, from 0: int64 [batch, sequence]."""
+    places: NDArray[np.int64] = np.maximum(mask.cumsum(axis=1) - 1, 0).astype(np.int64)
+    return places
 
 
 def causal_samples(graph: ir.Graph, preprocess: Preprocessing, vocabulary: int) -> Samples:
@@ -65,7 +63,7 @@ def causal_samples(graph: ir.Graph, preprocess: Preprocessing, vocabulary: int) 
             values = feeds.real_text(batch, length, preprocess)
         else:
             values = feeds.seeded_text(batch, length, vocabulary, seed)
-        values[POSITIONS] = positions_of(values[MASK])
+        values[POSITIONS] = _positions(values[MASK])
         return [{name: value for name, value in values.items() if name in names}]
 
     return samples

@@ -1,0 +1,33 @@
+"""An adapter as arrays that learn, and back: two factors per slot, and the changes of biases."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from edge.trainers.interface import Array, Arrays
+from wire.adapter import Adapter
+from wire.kinds.lora import Lora
+from wire.manifest import Manifest
+
+
+def learned(manifest: Manifest, adapter: Adapter) -> dict[str, Array]:
+    """Copies of what an adapter brings to slots, by graph input; factors of rank 0 are nothing."""
+    arrays: dict[str, Array] = {}
+    for name, lora in adapter.lora.items():
+        if lora.rank:
+            slot = manifest.slot(name)
+            arrays[slot.a], arrays[slot.b] = lora.a.copy(), lora.b.copy()
+    for name, delta in adapter.bias.items():
+        arrays[manifest.slot(name, "bias").bias] = delta.copy()
+    return arrays
+
+
+def relearned(manifest: Manifest, adapter: Adapter, arrays: Arrays) -> Adapter:
+    """The adapter with these arrays in place of its own; scales, heads and metadata stay."""
+    lora = dict(adapter.lora)
+    for name, factors in adapter.lora.items():
+        slot = manifest.slot(name)
+        if slot.a in arrays:
+            lora[name] = Lora(arrays[slot.a], arrays[slot.b], factors.scale)
+    biases = {name: arrays[manifest.slot(name, "bias").bias] for name in adapter.bias}
+    return replace(adapter, lora=lora, bias=biases)
