@@ -167,8 +167,8 @@ def legal_cuts(graph: ir.Graph) -> list[int]:
     """Positions between two nodes where at most `MOST_CROSSING` tensors cross.
 
     Features and logits of a head stay together in the last segment; other outputs leave where they are made. A
-    cut never lies inside If, Loop or Scan, which are one node here. What is made from weights alone is free: it
-    does not cross.
+    cut never lies inside If, Loop or Scan, which are one node here, nor between a Softmax and what replaces its NaN.
+    What is made from weights alone is free: it does not cross.
     """
     free = constant_nodes(graph)
     paid = [index for index, node in enumerate(graph) if node not in free]
@@ -176,9 +176,26 @@ def legal_cuts(graph: ir.Graph) -> list[int]:
     features = names.intersection(CALLED)
     together = {*features, LOGITS} if features and LOGITS in names else set()
     made = [i for i, node in enumerate(graph) if any(v.name in together for v in node.outputs)]
-    positions = [p for p in paid[1:] if p <= min(made, default=len(graph))]
+    guards = guarded(graph)
+    positions = [
+        p for p in paid[1:] if p <= min(made, default=len(graph)) and not any(at < p <= end for at, end in guards)
+    ]
     crossed = crossing(graph, positions)
     return [p for p, values in zip(positions, crossed, strict=True) if 0 < len(values) <= MOST_CROSSING]
+
+
+def guarded(graph: ir.Graph) -> list[tuple[int, int]]:
+    """Where each Softmax is and the last selection over it: `Where(IsNaN(y), 0, y)` belongs to y.
+
+    The gradient of a row that is masked as a whole needs both: NaN times the zero that comes back is NaN.
+    """
+    index_of = {node: index for index, node in enumerate(graph)}
+    found = []
+    for node, at in index_of.items():
+        if node.op_type == "Softmax":
+            selections = [index_of[n] for n in node.outputs[0].consumers() if n.op_type == "Where" and n in index_of]
+            found.append((at, max(selections, default=at)))
+    return found
 
 
 def uncuttable(graph: ir.Graph) -> str:

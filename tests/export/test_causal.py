@@ -1,0 +1,125 @@
+"""Decoders that learn by their next token: gradients against torch, on one segment and several, under both runtimes."""
+
+from __future__ import annotations
+
+import subprocess
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from console.errors import UsageError
+from edge.chain import Chain
+from edge.generate import generate
+from edge.steps import Steps
+from tests.conftest import ROOT
+from tests.export.causal import by_torch, drawn_adapter, drawn_batch, trainable, worst
+from tests.export.decoders import BUILDERS, VOCABULARY, bundle
+from wire.bundle import Bundle
+from wire.inputs import inputs_of
+
+BAR = 1e-5
+SIDES = ("right", "left")
+
+
+@pytest.fixture(scope="module")
+def gpt2(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[int, Bundle]]:
+    """A tiny GPT-2: its folder, and bundles of one and of two segments."""
+    return made("gpt2", tmp_path_factory.mktemp("gpt2"), (1, 2))
+
+
+def made(name: str, work: Path, segments: tuple[int, ...]) -> tuple[Path, dict[int, Bundle]]:
+    """A tiny model's folder and its bundles that train, by number of segments."""
+    folder = BUILDERS[name](work / name)
+    prepared = trainable(folder, work / "source")
+    return folder, {n: bundle(prepared, n, work / f"b{n}", mode="train", batch=2) for n in segments}
+
+
+def compare(folder: Path, found: Bundle, side: str) -> None:
+    """Loss and gradients of a bundle are torch's."""
+    adapter, fed = drawn_adapter(found.manifest), drawn_batch(side, VOCABULARY)
+    loss, expected = by_torch(folder, found.manifest, adapter, fed)
+    sums = Chain(found).gradients([fed], found.manifest.buckets[0].name, inputs_of(found.manifest, adapter))
+    assert sums.loss == pytest.approx(loss, rel=BAR)
+    assert worst(sums.by_input, expected) < BAR
+
+
+@pytest.mark.parametrize("side", SIDES)
+@pytest.mark.parametrize("segments", [1, 2])
+def test_gradients_of_a_decoder_are_torchs(gpt2: tuple[Path, dict[int, Bundle]], segments: int, side: str) -> None:
+    """Loss and every gradient of GPT-2 agree with autograd, rows that see no token at all among them."""
+    compare(gpt2[0], gpt2[1][segments], side)
+
+
+@pytest.mark.heavy
+@pytest.mark.parametrize("name", ["llama", "qwen3"])
+def test_gradients_with_rotary_positions_are_torchs(name: str, tmp_path: Path) -> None:
+    """The same of Llama and Qwen3, in one segment and in three, filled up on either side."""
+    folder, bundles = made(name, tmp_path, (1, 3))
+    for found in bundles.values():
+        for side in SIDES:
+            compare(folder, found, side)
+
+
+FLOOR = """
+import sys
+import numpy as np
+from pathlib import Path
+from edge.chain import Chain
+from wire.bundle import open_bundle
+bundle = open_bundle(Path(sys.argv[1]), None)
+given = dict(np.load(sys.argv[2]))
+fed = {n: given.pop(n) for n in ("input_ids", "attention_mask", "position_ids", "labels", "weights")}
+sums = Chain(bundle).gradients([fed], bundle.manifest.buckets[0].name, given)
+np.savez(sys.argv[3], loss=sums.loss, **sums.by_input)
+"""
+
+
+@pytest.mark.parametrize("side", SIDES)
+def test_the_oldest_runtime_has_the_same_gradients(
+    gpt2: tuple[Path, dict[int, Bundle]], side: str, tmp_path: Path, floor_python: Path
+) -> None:
+    """Under the oldest onnxruntime of the fleet both segments give torch's loss and gradients."""
+    folder, found = gpt2[0], gpt2[1][2]
+    adapter, fed = drawn_adapter(found.manifest), drawn_batch(side, VOCABULARY)
+    loss, expected = by_torch(folder, found.manifest, adapter, fed)
+    asked, answered = tmp_path / "asked.npz", tmp_path / "answered.npz"
+    np.savez(asked, **fed, **inputs_of(found.manifest, adapter))
+
+    subprocess.run([floor_python, "-c", FLOOR, found.folder, asked, answered], cwd=ROOT, check=True)
+
+    got = dict(np.load(answered))
+    assert float(got.pop("loss")) == pytest.approx(loss, rel=BAR)
+    assert worst(got, expected) < BAR
+
+
+def test_a_trained_bundle_generates_what_the_serving_one_does(
+    gpt2: tuple[Path, dict[int, Bundle]], tmp_path: Path
+) -> None:
+    """One model id and one adapter for both: all tokens in every run, or one token a run, the answers are the same."""
+    from export.prepare import Wanted, prepare
+
+    folder, found = gpt2[0], gpt2[1][2]
+    wanted = Wanted(str(folder), "text-generation", kinds=("lora", "bias"), targets="attn", sizes={"context": 12})
+    serving = bundle(prepare(wanted, ("fp32",), ("serve",), tmp_path / "source"), 1, tmp_path / "serve")
+    adapter = drawn_adapter(found.manifest)
+
+    assert serving.manifest.model.id == found.manifest.model.id
+    asked = [(one, given) for one in (found, serving) for given in (adapter, None)]
+    answers = [generate(Steps([one], adapter=given), [5, 11, 7], 50) for one, given in asked]
+    assert answers[:2] == answers[2:]
+    assert answers[0] != answers[1]
+    assert len(answers[0].tokens) > 3
+
+
+def test_only_decoders_learn_without_labels(tmp_path: Path) -> None:
+    """An encoder-decoder, a model with classes of its own, and a decoder that serves elsewhere are refused in words."""
+    from export.prepare import Wanted, prepare
+
+    for task, modes, words in (
+        ("text2text-generation", ("train",), "answers a source .text2text-generation., found train; a decoder"),
+        ("text-classification", ("train-forward",), "own outputs, found train-forward; give --labels for a head"),
+        ("text-generation", ("serve", "train"), "one mode for all boards of a decoder, found serve and train"),
+    ):
+        with pytest.raises(UsageError, match=words):
+            prepare(Wanted("nowhere", task), ("fp32",), modes, tmp_path)
