@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -84,7 +85,8 @@ def test_the_oldest_runtime_has_the_same_gradients(
     adapter, fed = drawn_adapter(found.manifest), drawn_batch(side, VOCABULARY)
     loss, expected = by_torch(folder, found.manifest, adapter, fed)
     asked, answered = tmp_path / "asked.npz", tmp_path / "answered.npz"
-    np.savez(asked, **fed, **inputs_of(found.manifest, adapter))
+    given: dict[str, Any] = {**fed, **inputs_of(found.manifest, adapter)}
+    np.savez(asked, **given)
 
     subprocess.run([floor_python, "-c", FLOOR, found.folder, asked, answered], cwd=ROOT, check=True)
 
