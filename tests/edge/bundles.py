@@ -279,6 +279,10 @@ class _Build:
         if last:
             g = self.loss(draft, batch)
             outputs = {"loss": (), "logits": (batch, len(self.labels))}
+            outputs |= {
+                "grad.head.weight": (self.weights.width, len(self.labels)),
+                "grad.head.bias": (len(self.labels),),
+            }
         else:
             g = draft.take(f"grad.cut{index}.0", "float32", batch, self.weights.width)
         below = index > 0 and self.learns(index - 1)
@@ -320,6 +324,8 @@ class _Build:
         draft.op("Neg", total, out="loss")
         g = draft.op("Sub", draft.op("Exp", shares), onehot)
         g = draft.op("Mul", g, draft.op("Unsqueeze", "weights", axis))
+        draft.op("MatMul", draft.op("Transpose", "features"), g, out="grad.head.weight")
+        draft.op("ReduceSum", g, draft.weight("rows", np.array([0])), keepdims=0, out="grad.head.bias")
         return draft.op("MatMul", g, draft.op("Transpose", "head.weight"))
 
     def write(

@@ -26,6 +26,10 @@ class Oracle:
             for name, delta in adapter.bias.items()
         }
 
+        if adapter.head is not None:
+            for name, value in (("head.weight", adapter.head.weight), ("head.bias", adapter.head.bias)):
+                self.factors[name] = torch.tensor(value.astype(np.float64), requires_grad=True)
+
     def features(self, x: Any) -> Any:
         """x [n, 16] -> [n, width]."""
         h = torch.as_tensor(np.asarray(x, np.float64))
@@ -43,10 +47,7 @@ class Oracle:
     def logits(self, x: Any) -> Any:
         """x [n, 16] -> [n, classes]."""
         assert self.adapter.head is not None
-        head = self.adapter.head
-        return self.features(x) @ torch.tensor(head.weight.astype(np.float64)) + torch.tensor(
-            head.bias.astype(np.float64)
-        )
+        return self.features(x) @ self.factors["head.weight"] + self.factors["head.bias"]
 
     def gradients(self, x: Any, labels: Any) -> tuple[float, dict[str, Any]]:
         """Sum of cross-entropies and its gradients."""

@@ -71,7 +71,7 @@ def test_gradients_of_biases_are_torchs(tmp_path: Path, segments: tuple[int, ...
     _, expected = oracle.gradients(pixels([r.sample for r in given]), [r.label for r in given])
     found = run.gradients(given, adapter).by_input
     assert found.keys() == expected.keys()
-    assert sum(name.endswith(".bias") for name in found) == 2
+    assert sum(name.startswith("slot.") and name.endswith(".bias") for name in found) == 2
     for name, gradient in expected.items():
         np.testing.assert_allclose(found[name], gradient, atol=1e-5 * np.abs(gradient).max(), err_msg=name)
 

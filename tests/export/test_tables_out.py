@@ -94,7 +94,8 @@ def test_boards_compute_the_same(bundles: list[Bundle]) -> None:
         sums = runner.gradients([Row(text, at % 2) for at, text in enumerate(TEXTS)], adapter)
         bare = runner.forward(TEXTS)
         found.append({"f": output.features, "l": output.logits, "b": bare.features, **sums.by_input})
-        assert set(sums.by_input) == {n for s in bundle.manifest.slots for n in (s.a, s.b)}
+        learns = {n for s in bundle.manifest.slots for n in (s.a, s.b)}
+        assert set(sums.by_input) == learns | {"head.weight", "head.bias"}
         runner.close()
     for name, value in found[0].items():
         assert np.abs(value).max() > 0
