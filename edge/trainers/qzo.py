@@ -26,9 +26,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from console.errors import BadData
-from edge.trainers.directions import Pairs, Units, applied, combined, kept
+from edge.trainers.directions import applied, kept
 from edge.trainers.interface import Arrays, Loss, Needs, NotFinite, Rows, Scalars, State, Stepped
-from wire.philox import key_of
+from wire.directions import Pairs, Units, combined
+from wire.kinds.scales import round_key, stepped
 
 NORMAL_MEDIAN = 0.6745  # the median of |x| of a standard normal x
 
@@ -112,7 +113,7 @@ def differences(
     found: list[float] = []
     losses: list[float] = []
     for counter in counters:
-        v = combined(_key(settings), settings.board, [(counter, settings.epsilon)], settings.units, arrays)
+        v = combined(round_key(settings.key), settings.board, [(counter, settings.epsilon)], settings.units, arrays)
         up, down = (
             float(loss({n: a * (np.float32(1) + side * v[n]) if n in v else a for n, a in arrays.items()}))
             for side in (np.float32(1), np.float32(-1))
@@ -152,13 +153,8 @@ def unshrunk(found: NDArray[np.float64], seen: NDArray[np.float32], clip: float)
 
 
 def apply(settings: Qzo, arrays: Arrays, pairs: Pairs) -> dict[str, NDArray[np.float32]]:
-    """The scales after one step of K pairs; float32 sums, products and quotients only, so the same bits everywhere."""
-    moved = combined(_key(settings), settings.board, pairs, settings.units, arrays)
-    made = dict(arrays)
-    for name, c in moved.items():
-        size = np.float32(1) + np.abs(c)
-        made[name] = np.where(c >= 0, arrays[name] * size, arrays[name] / size)
-    return made
+    """The scales after one step of K pairs, the same bits everywhere."""
+    return stepped(arrays, round_key(settings.key), settings.board, settings.units, pairs)
 
 
 def rebuild(settings: Qzo, start: Arrays, update: Scalars) -> dict[str, NDArray[np.float32]]:
@@ -167,8 +163,3 @@ def rebuild(settings: Qzo, start: Arrays, update: Scalars) -> dict[str, NDArray[
     for pairs in update.steps():
         arrays = apply(settings, arrays, pairs)
     return arrays
-
-
-def _key(settings: Qzo) -> int:
-    """Not that of other trainers of the round."""
-    return key_of(f"{settings.key:032x}", "qzo")

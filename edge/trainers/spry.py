@@ -25,7 +25,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from console.errors import BadData
-from edge.trainers.directions import Pairs, Units, applied, combined, kept, moved
+from edge.trainers.directions import applied, kept, moved
 from edge.trainers.interface import (
     Array,
     Arrays,
@@ -41,6 +41,7 @@ from edge.trainers.interface import (
     Update,
 )
 from edge.trainers.optimizers import Sgd
+from wire.directions import Pairs, Units, combined
 
 
 @dataclass(frozen=True)
