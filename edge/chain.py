@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
+from console.errors import BadData
 from edge.runtime import Session
 from quant.rows import open_tables
 from wire.bundle import Bundle
@@ -112,8 +113,8 @@ class Chain:
         first = self._enter(values, bucket, shared, wanted)
         for at, segment in enumerate(segments[first:-1], first):
             keep = self.read_by(segments[at + 1 :]) | set(wanted)
-            self._forward(self.manifest.serving(segment, bucket, bare=bare), values, shared, keep)
-        taken, last = [], self.manifest.serving(segments[-1], bucket, bare=bare)
+            self._forward(self.manifest.serving(segment, bucket, bare=bare, fed=shared), values, shared, keep)
+        taken, last = [], self.manifest.serving(segments[-1], bucket, bare=bare, fed=shared)
         for value in values:
             self._forward(last, [value], shared, set(wanted))
             taken.append(take({name: value.pop(name) for name in wanted}))
@@ -125,7 +126,16 @@ class Chain:
 
         Forward through all segments but the last; then backward graphs from the last one down, until a segment
         has none (nothing below it learns).
+
+        Raises:
+            BadData: scales are moved, which backward graphs know nothing of.
         """
+        moved = [one.weight for one in self.manifest.scales if one.input in shared]
+        if moved:
+            raise BadData(
+                f"expected an adapter without moved scales for gradients, found one that moves {moved[0]}; train it "
+                "with --trainer qzo or --trainer spry"
+            )
         segments = self.manifest.segments
         values = [dict(batch) for batch in batches]
         first = self._enter(values, bucket, shared)

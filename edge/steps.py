@@ -6,7 +6,7 @@ where the bundle's budget holds all of its segments at once; else each is made a
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -66,7 +66,8 @@ class Steps:
         self.bundles, self.threads, self.again = ordered(bundles), threads, again
         self._adapted = inputs_of(joined([b.manifest for b in self.bundles]), adapter)
         bare = not changes_layers(adapter)
-        self._stages = [stage for bundle in self.bundles for stage in _stages(bundle, keep, bare=bare)]
+        fed = self._adapted
+        self._stages = [stage for b in self.bundles for stage in _stages(b, keep, fed, bare=bare)]
         self.states: Values = {}
         self.reset()
 
@@ -176,10 +177,10 @@ def ordered(bundles: Sequence[Bundle]) -> list[Bundle]:
     return [by_position[at] for at in range(len(devices))]
 
 
-def _stages(bundle: Bundle, keep: bool | None, *, bare: bool) -> list[_Stage]:
+def _stages(bundle: Bundle, keep: bool | None, fed: Container[str], *, bare: bool) -> list[_Stage]:
     manifest = bundle.manifest
     bucket = forward_bucket(manifest).name
-    graphs = [manifest.serving(segment, bucket, bare=bare) for segment in manifest.segments]
+    graphs = [manifest.serving(segment, bucket, bare=bare, fed=fed) for segment in manifest.segments]
     kept = _fits(manifest, graphs) if keep is None else keep
     tables = open_tables(manifest.tables, bundle.path)
     return [_Stage(bundle, s, g, kept, tables) for s, g in zip(manifest.segments, graphs, strict=True)]

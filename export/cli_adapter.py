@@ -58,6 +58,7 @@ def main(argv: list[str]) -> int:
         "rank": adapter.rank,
         "slots": len(adapter.lora),
         "biases": len(adapter.bias),
+        "scales": 0 if adapter.scales is None else len(adapter.scales.belongs),
         "head": adapter.head is not None,
         "files": [str(path) for path in files],
     }
@@ -67,6 +68,15 @@ def main(argv: list[str]) -> int:
         parts = [f"{len(adapter.lora)} slots of rank up to {adapter.rank}", f"{len(adapter.bias)} biases"]
         print(f"{', '.join(parts)}{', a head' if adapter.head else ''}: {', '.join(map(str, files))}")
     return 0
+
+
+def refuse_scales(adapter: Adapter, target: str) -> None:
+    """Raises BadData if an adapter moves scales, for which a format has no place."""
+    if adapter.scales is not None:
+        count = len(adapter.scales.belongs)
+        raise BadData(
+            f"expected no moved scales for {target}, found those of {count} weights; keep edgequilt's own"
+        )
 
 
 def guess(paths: Sequence[Path]) -> str:
@@ -107,12 +117,14 @@ def write(adapter: Adapter, target: str, manifest: Manifest, out: Path, base: st
         StorageError: the folder holds an adapter already, or cannot be written.
     """
     if target == "onnx_adapter":
+        refuse_scales(adapter, "onnxruntime's forward graphs")
         return write_ort_adapter(manifest, adapter, out)
     if target == "edgequilt":
         write_atomic(out, to_bytes(adapter))
         return [out]
     if adapter.bias:
         raise BadData(f"expected LoRA factors only for PEFT, found {len(adapter.bias)} biases, which it cannot hold")
+    refuse_scales(adapter, "PEFT")
     if (out / CONFIG).exists():
         raise StorageError(f"expected no adapter in {out}, found one; choose another folder")
     files = files_of(manifest.slots_of("lora"), adapter.lora, base, adapter.head, manifest.labels)

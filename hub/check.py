@@ -21,7 +21,7 @@ def adapter_of(data: bytes, begin: Begin, model: Model, rank: int) -> Adapter:
         BadData: saying everything that is wrong.
     """
     adapter, problems = _open(data, begin, model)
-    if adapter.heads or adapter.statistics or adapter.bias:
+    if adapter.heads or adapter.statistics or adapter.bias or adapter.scales:
         problems.append("expected LoRA factors only, found another kind")
     shapes = {s.name: (s.features_in, s.features_out) for s in model.slots}
     problems += [f"slot {name} is not one of the model's" for name in adapter.lora if name not in shapes]
@@ -48,7 +48,7 @@ def statistics_of(data: bytes, begin: Begin, model: Model, ranks: tuple[int, ...
         BadData: saying everything that is wrong.
     """
     adapter, problems = _open(data, begin, model)
-    if adapter.lora or adapter.bias or adapter.heads:
+    if adapter.lora or adapter.bias or adapter.heads or adapter.scales:
         problems.append("expected statistics only, found another kind")
     found = adapter.statistics
     if set(found) != set(ranks):

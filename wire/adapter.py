@@ -1,7 +1,7 @@
 """The adapter file: what learned things travel in (docs/adapter.md). safetensors with our metadata; never pickle.
 
-One door in each direction: `to_bytes` and `read_adapter`. A file may hold LoRA factors, biases, a head, and
-head statistics, in any combination.
+One door in each direction: `to_bytes` and `read_adapter`. A file may hold LoRA factors, biases, factors of scales, a
+head, and head statistics, in any combination.
 """
 
 from __future__ import annotations
@@ -17,9 +17,10 @@ import safetensors.numpy
 from numpy.typing import NDArray
 
 from console.errors import BadData, join
-from wire.kinds import bias, head, lora
+from wire.kinds import bias, head, lora, scale_file
 from wire.kinds.head import Head, Statistics
 from wire.kinds.lora import Lora
+from wire.kinds.scales import ScaleFactors
 
 FORMAT, SCHEMA = "edgequilt-adapter", "1"
 HEADER_LIMIT_BYTES = 4 << 20
@@ -36,6 +37,7 @@ class Adapter:
     heads: dict[int, Head] = field(default_factory=dict)  # by the rank whose features they were solved for
     statistics: dict[int, Statistics] = field(default_factory=dict)  # by rank
     metadata: dict[str, str] = field(default_factory=dict)
+    scales: ScaleFactors | None = None
 
     @property
     def rank(self) -> int:
@@ -64,13 +66,11 @@ def to_bytes(adapter: Adapter) -> bytes:
         count, total, gram = head.names("statistics", rank)
         tensors[count], tensors[total] = np.ascontiguousarray(s.count), np.ascontiguousarray(s.sum)
         tensors[gram] = np.ascontiguousarray(head.triangle(s.gram))
-    metadata = {
-        **adapter.metadata,
-        "format": FORMAT,
-        "schema": SCHEMA,
-        "model": adapter.model,
-        "version": adapter.version,
-    }
+    metadata = {**adapter.metadata, "format": FORMAT, "schema": SCHEMA, "model": adapter.model}
+    metadata["version"] = adapter.version
+    if adapter.scales is not None:
+        tensors |= scale_file.tensors_of(adapter.scales)
+        metadata[scale_file.KEY] = scale_file.text_of(adapter.scales)
     return _ordered(tensors, metadata)
 
 
@@ -94,11 +94,12 @@ def read_adapter(data: bytes, where: str) -> Adapter:
     factors = _read_lora(tensors, known, problems)
     biases = _read_bias(tensors, known, problems)
     heads, statistics = _read_heads(tensors, known, problems), _read_statistics(tensors, known, problems)
+    moved = scale_file.read(tensors, metadata.get(scale_file.KEY), known, problems)
     problems += [f"{name} belongs to no kind" for name in tensors if name not in known]
     if problems:
         raise BadData(f"{where} is not an adapter of schema {SCHEMA}: {join(problems)}")
-    own = {k: v for k, v in metadata.items() if k not in ("format", "schema", "model", "version")}
-    return Adapter(metadata["model"], metadata.get("version", ""), factors, biases, heads, statistics, own)
+    own = {k: v for k, v in metadata.items() if k not in ("format", "schema", "model", "version", scale_file.KEY)}
+    return Adapter(metadata["model"], metadata.get("version", ""), factors, biases, heads, statistics, own, moved)
 
 
 def _f32(value: NDArray[Any]) -> NDArray[np.float32]:

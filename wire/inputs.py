@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from console.errors import BadData, join
 from wire.adapter import Adapter
+from wire.kinds.scales import problems_of
 from wire.manifest import Manifest
 
 Array = NDArray[Any]
@@ -33,6 +34,9 @@ def inputs_of(manifest: Manifest, adapter: Adapter | None) -> dict[str, Array]:
         slot = manifest.slot(name)
         feeds[slot.a], feeds[slot.b], feeds[slot.scale] = lora.a, lora.b, np.asarray(lora.scale, np.float32)
     feeds |= {manifest.slot(name, "bias").bias: delta for name, delta in adapter.bias.items()}
+    if adapter.scales is not None:
+        of_weight = {one.weight: one.input for one in manifest.scales}
+        feeds |= {of_weight[weight]: factor for weight, factor in adapter.scales.factors.items()}
     if adapter.head is not None and manifest.head is not None:
         feeds[manifest.head.weight], feeds[manifest.head.bias] = adapter.head.weight, adapter.head.bias
     return feeds
@@ -54,6 +58,7 @@ def joined(manifests: Sequence[Manifest]) -> Manifest:
         manifests[0],
         segments=tuple(segment for m in manifests for segment in m.segments),
         slots=tuple(slot for m in manifests for slot in m.slots),
+        scales=tuple(one for m in manifests for one in m.scales),
         head=ended.head,
         labels=ended.labels,
         chain=manifests[0].chain if len(manifests) == 1 else None,
@@ -73,6 +78,9 @@ def check_adapter(manifest: Manifest, adapter: Adapter) -> None:
     """
     problems = [f"it belongs to model {adapter.model}"] if adapter.model != manifest.model.id else []
     problems += _lora_problems(manifest, adapter) + _bias_problems(manifest, adapter)
+    if adapter.scales is not None:
+        there = [(one.weight, one.format, one.digest, one.shape) for one in manifest.scales]
+        problems += problems_of(adapter.scales, there)
     if adapter.head is not None and manifest.head is not None:
         expected = (manifest.head.features, len(manifest.labels))
         if adapter.head.weight.shape != expected:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Container
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -294,15 +295,15 @@ class Manifest:
         """The slots of a kind, in the order of the graph."""
         return tuple(s for s in self.slots if s.kind == kind)
 
-    def serving(self, segment: Segment, bucket: str, *, bare: bool, scaled: bool = False) -> Graph:
+    def serving(self, segment: Segment, bucket: str, *, bare: bool, fed: Container[str] = ()) -> Graph:
         """The forward graph of a segment; where it is `bare` and there is one, that without slots.
 
-        Where scales are fed, `scaled`, that which takes them.
+        Where factors of its scales are among what is `fed`, that which takes them.
 
         Raises:
             BadData: as `graph`.
         """
-        if scaled:
+        if any(one.segment == segment.name and one.input in fed for one in self.scales):
             return self.graph(segment, "scales", bucket)
         has = bare and any(g.kind == "serve" and g.bucket == bucket for g in segment.graphs)
         return self.graph(segment, "serve" if has else "forward", bucket)

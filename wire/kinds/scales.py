@@ -13,14 +13,16 @@ stored bytes, of which they name the digest.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 
 import numpy as np
 
 from wire.directions import Array, Arrays, Pairs, Units, combined
 from wire.philox import key_of
+from wire.record import DIGEST, matching
 
 PAIR_BYTES = 12  # of a counter and a scalar in a file
 
@@ -30,7 +32,7 @@ class Belongs:
     """The weight that factors belong to: its format, the digest of its stored bytes, and the shape of F."""
 
     format: str
-    digest: str
+    digest: str = field(metadata=matching(DIGEST))
     shape: tuple[int, ...]
 
 
@@ -70,19 +72,7 @@ class ScaleFactors:
     @property
     def count(self) -> int:
         """Numbers in all factors."""
-        return sum(int(np.prod(one.shape, dtype=np.int64)) for one in self.belongs.values())
-
-
-def name(weight: str) -> str:
-    """Tensor name of a weight's factors.
-
-    >>> name("layer.0.query")
-    'layer.0.query/scales/factor'
-    """
-    return f"{weight}/scales/factor"
-
-
-COUNTER, SCALAR = "scales/counter", "scales/scalar"
+        return sum(math.prod(one.shape) for one in self.belongs.values())
 
 
 def round_key(key: int) -> int:
