@@ -74,9 +74,7 @@ def refuse_scales(adapter: Adapter, target: str) -> None:
     """Raises BadData if an adapter moves scales, for which a format has no place."""
     if adapter.scales is not None:
         count = len(adapter.scales.belongs)
-        raise BadData(
-            f"expected no moved scales for {target}, found those of {count} weights; keep edgequilt's own"
-        )
+        raise BadData(f"expected no moved scales for {target}, found those of {count} weights; keep edgequilt's own")
 
 
 def guess(paths: Sequence[Path]) -> str:

@@ -8,11 +8,11 @@ from console.errors import BadData
 from edge.adamw import Hyperparameters
 from edge.trainers.adam8 import Adam8
 from edge.trainers.backprop import Backprop
-from edge.trainers.directions import Units
 from edge.trainers.interface import Arrays, Optimizer, Trainer
 from edge.trainers.optimizers import Adam32, Sgd
 from edge.trainers.spry import Spry
 from edge.training.wish import Wish
+from wire.directions import Units
 from wire.manifest import Manifest
 from wire.philox import key_of
 
