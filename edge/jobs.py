@@ -10,12 +10,12 @@ from typing import Any
 
 from console.errors import BadData, IntegrityError
 from edge.assemble import prefix, read_version
-from edge.backprop import TrainSettings, train
 from edge.data import Data, open_data
 from edge.evaluate import evaluate
 from edge.features import enough, statistics
 from edge.request import Place, Request, Result, needed_rank, ranks
 from edge.runner import Runner
+from edge.train import TrainSettings, train
 from wire.adapter import Adapter, to_bytes
 from wire.bundle import MANIFEST, Bundle, open_bundle
 from wire.files import digest, read_bytes, write_atomic
@@ -90,11 +90,12 @@ def _train(runner: Runner, request: Request, data: Data, advance: Advance) -> tu
     start = adapter_of(request, 0, runner.manifest.plan.rank)
     done = train(runner, start, data.train, settings, lambda step, loss: advance(step, settings.steps))
     metrics = {
-        "steps": len(done.losses),
+        "steps": done.session.at,
         "seconds_per_step": done.seconds_per_step,
         "loss_first": done.losses[0],
         "loss_last": done.losses[-1],
         "rank": done.adapter.rank,
+        "undone": len(done.session.undone),
     }
     update = Adapter(start.model, start.version, done.adapter.lora, metadata=_tag(request))
     return to_bytes(update), Result(request.id, len(data.train), metrics)

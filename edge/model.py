@@ -28,7 +28,7 @@ class Prediction(TypedDict):
 
 
 class Model:
-    """A bundle with, perhaps, an adapter. `runner` is what the jobs of edge.backprop and its neighbours take."""
+    """A bundle with, perhaps, an adapter. `runner` is what the jobs of edge.train and its neighbours take."""
 
     def __init__(self, runner: Runner) -> None:
         self.runner = runner

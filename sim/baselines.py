@@ -10,11 +10,11 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from edge.backprop import TrainSettings, train
 from edge.data import Row
 from edge.evaluate import evaluate
 from edge.features import statistics
 from edge.runner import Runner
+from edge.train import TrainSettings, train
 from wire import discriminant
 from wire.adapter import Adapter
 from wire.kinds.head import Statistics

@@ -1,7 +1,6 @@
 """Backpropagation behind the interface of trainers: gradients of backward graphs, summed over ghost batches, clipped.
 
-The step is `edge.trainers.ghost` (arXiv 1705.08741) and an optimizer; with AdamW of 32 bits and without a clip it is
-that of `edge.backprop`, which trains today's jobs.
+The step is `edge.trainers.ghost` (arXiv 1705.08741) and an optimizer.
 """
 
 from __future__ import annotations

@@ -4,7 +4,7 @@ A trainer is a frozen record of settings, and its methods are pure: `step` retur
 leaves those that it was given alone. So a step whose loss is not finite is undone by forgetting what it returned,
 and what a checkpoint holds is all there is: after a restart the same bytes come out.
 
-Arrays are keyed by what the graph calls its inputs, as in `edge.backprop`: two factors per slot, a bias, scales.
+Arrays are keyed by what the graph calls its inputs: two factors per slot, a bias, scales.
 What a trainer asks about the rows of a step is a `Rows`; who makes it knows the graphs, the rows and their order.
 """
 

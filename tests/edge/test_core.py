@@ -13,10 +13,10 @@ import onnxruntime
 import pytest
 
 from edge import load
-from edge.backprop import TrainSettings, train
 from edge.data import read_data
 from edge.jobs import adapter_of
 from edge.request import Request
+from edge.train import TrainSettings, train
 from tests.edge.boards import Board, Farm, HereLink, make_board
 from tests.edge.bundles import MODEL
 from tests.edge.hub import FLEET

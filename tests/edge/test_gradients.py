@@ -15,10 +15,10 @@ from hypothesis import strategies as st
 
 from edge import load
 from edge.adamw import AdamW, Hyperparameters
-from edge.backprop import TrainSettings, train
 from edge.data import Row
 from edge.runner import Runner
 from edge.runtime import Session
+from edge.train import TrainSettings, train
 from tests.conftest import ROOT
 from tests.edge.bundles import MODEL, make_bundle, make_weights
 from tests.edge.oracle import Oracle, pixels

@@ -13,12 +13,12 @@ import pytest
 from console.errors import BadData, EdgequiltError, IntegrityError, SignatureError, StorageError
 from edge import load
 from edge.assemble import assemble, prefix
-from edge.backprop import TrainSettings, train
 from edge.data import read_data
 from edge.evaluate import evaluate
 from edge.features import statistics
 from edge.jobs import settings_of
 from edge.runner import Runner
+from edge.train import TrainSettings, train
 from tests.edge.bundles import MODEL, flip, make_bundle, make_weights, trust_of
 from tests.edge.oracle import Oracle, pixels
 from tests.edge.test_gradients import pictures, random_adapter, rows, runner

@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 
 from console.errors import BadData, IntegrityError
-from edge.backprop import TrainSettings, train
 from edge.runner import Runner
+from edge.train import TrainSettings, train
 from tests.edge.bundles import MODEL, make_bundle, make_weights
 from tests.edge.oracle import Oracle, pixels
 from tests.edge.test_gradients import pictures, random_adapter, rows

@@ -26,12 +26,12 @@ def main(folder: Path) -> int:
     hash_without_openssl()
     import numpy as np
 
-    from edge.backprop import TrainSettings, train
     from edge.data import Row
     from edge.generate import generate
     from edge.jobs import Desk
     from edge.runner import Runner
     from edge.steps import Steps
+    from edge.train import TrainSettings, train
     from wire.adapter import Adapter
     from wire.bundle import open_bundle
     from wire.kinds.head import Head

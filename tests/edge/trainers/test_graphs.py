@@ -4,21 +4,23 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from edge.adamw import Hyperparameters
-from edge.backprop import TrainSettings, batches, train
 from edge.data import Row
 from edge.runner import Runner
+from edge.train import TrainSettings, train
 from edge.trainers.backprop import Backprop
 from edge.trainers.interface import Gradients, Rows, Scalars
 from edge.trainers.optimizers import Adam32
 from edge.trainers.ridge import Ridge, solve, spectrum
 from edge.trainers.spry import Spry, rebuild
 from edge.trainers.sums import gather, on_grid, packed, unpacked
+from edge.training.order import batches
 from tests.edge.test_gradients import random_adapter, rows, runner
 from tests.edge.trainers.problems import Arrays, flat, same_bytes
 from wire.adapter import Adapter
@@ -68,7 +70,7 @@ def test_backpropagation_behind_the_interface_is_that_of_jobs(tmp_path: Path) ->
     arrays = arrays_of(run, adapter)
     trainer = Backprop(tuple(arrays), Adam32(Hyperparameters(0.01, 0.9, 0.99)))
     state, losses = trainer.begin(arrays), []
-    for chosen in batches(10, 4, 8, 3):
+    for chosen in islice(batches(10, 4, 3), 8):
         stepped = trainer.step(arrays, state, asked(run, adapter, [given[i] for i in chosen]))
         arrays, state = stepped.arrays, stepped.state
         losses.append(stepped.loss)

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 from console.errors import BadData
 from edge.training import checkpoint
@@ -13,8 +15,11 @@ from edge.training.history import Look, Loss, Session, Undone
 from edge.training.task import Score
 from tests.edge.trainers.problems import same_bytes
 
-ARRAYS = {"a": np.arange(6, dtype=np.float32).reshape(2, 3).T, "scale": np.float32(2.0) * np.ones((), np.float32)}
-STATE = {"t": np.asarray(3, np.uint64), "m/a": np.ones((3, 2), np.uint8)}
+ARRAYS: dict[str, NDArray[np.float32]] = {
+    "a": np.arange(6, dtype=np.float32).reshape(2, 3).T,
+    "scale": np.full((), 2.0, np.float32),
+}
+STATE: dict[str, NDArray[Any]] = {"t": np.asarray(3, np.uint64), "m/a": np.ones((3, 2), np.uint8)}
 WHOLE = Session(
     ARRAYS,
     STATE,

@@ -1,0 +1,88 @@
+"""The train job: AdamW on factors and biases, with gradients of the bundle's backward graphs; the head is frozen.
+
+The gradient of a step is the mean over its rows, summed micro-batch by micro-batch, so the micro-batch changes
+memory and not the result. The steps are those of every session (`edge.training.loop`), without rows kept back: what a
+round is worth is judged by its gate.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+from edge.adamw import Hyperparameters
+from edge.data.row import Row
+from edge.runner import Runner
+from edge.trainers.backprop import Backprop
+from edge.trainers.optimizers import Adam32
+from edge.training.classes import Classes
+from edge.training.history import Session
+from edge.training.loop import Settings, begin, run
+from wire.adapter import Adapter
+from wire.record import at_least
+
+
+@dataclass(frozen=True)
+class TrainSettings:
+    """What the hub asks for. `stop_loss`: stop early when a step's mean loss is below it."""
+
+    steps: int = field(default=8, metadata=at_least(1, 100_000))
+    batch: int = field(default=16, metadata=at_least(1, 65_536))
+    learning_rate: float = field(default=5e-4, metadata=at_least(0))
+    beta1: float = field(default=0.9, metadata=at_least(0, 1 - 1e-9))
+    beta2: float = field(default=0.99, metadata=at_least(0, 1 - 1e-9))
+    weight_decay: float = field(default=0.0, metadata=at_least(0))
+    seed: int = field(default=0, metadata=at_least(0))
+    stop_loss: float = field(default=0.0, metadata=at_least(0))
+
+
+@dataclass(frozen=True)
+class Trained:
+    """The adapter with its new factors, and the session in which they came about."""
+
+    adapter: Adapter
+    session: Session
+
+    @property
+    def losses(self) -> tuple[float, ...]:
+        """The mean loss of the steps that are still told apart, see `edge.training.history.longer`."""
+        return tuple(one.loss for one in self.session.losses)
+
+    @property
+    def seconds_per_step(self) -> float:
+        """The mean over all steps."""
+        return self.session.seconds / max(1, self.session.at)
+
+
+def train(
+    runner: Runner,
+    adapter: Adapter,
+    rows: Sequence[Row],
+    settings: TrainSettings,
+    advance: Callable[[int, float], None] = lambda done, loss: None,
+) -> Trained:
+    """Train the LoRA factors and the biases of an adapter; its head and scales stay.
+
+    Args:
+        runner: the bundle.
+        adapter: where to start; it is not changed.
+        rows: what to learn from.
+        settings: how.
+        advance: told the steps done and the last mean loss.
+
+    Raises:
+        BadData: no rows, no factors to train, or no step with a finite loss.
+    """
+    task = Classes(runner, adapter, rows)
+    optimizer = Adam32(
+        Hyperparameters(settings.learning_rate, settings.beta1, settings.beta2, weight_decay=settings.weight_decay)
+    )
+    trainer = Backprop(tuple(task.start()), optimizer)
+    plan = Settings(settings.steps, settings.batch, settings.seed, patience=0, stop_loss=settings.stop_loss)
+
+    def tell(session: Session) -> None:
+        if session.losses:
+            advance(session.at, session.losses[-1].loss)
+
+    session = run(task, trainer, plan, begin(task, trainer), tell)
+    return Trained(task.adapter(session.arrays), session)
