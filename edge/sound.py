@@ -16,31 +16,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from console.errors import BadData
 from edge.data.wav import Wave, read_wave
-from wire.manifest import Tensor
 
 Samples = NDArray[np.float32]
 ZERO_CROSSINGS, BETA = 10, 5.0
 BLOCK = 4096  # outputs whose windows are gathered at once
-SHORTEST = 160  # 10 ms at 16 kHz: a model that takes fewer numbers does not listen
-
-
-def sound_length(inputs: tuple[Tensor, ...]) -> int:
-    """How many samples a model takes.
-
-    Raises:
-        BadData: its input is not samples, [batch, samples] or [batch, 1, samples].
-    """
-    shape = inputs[0].shape if len(inputs) == 1 else ()
-    fits = len(shape) in (2, 3) and shape[1:-1] in ((), (1,)) and isinstance(shape[-1], int)
-    if not fits or shape[-1] < SHORTEST or not inputs[0].dtype.startswith("float"):
-        found = ", ".join(f"{t.name} {t.dtype} {list(t.shape)}" for t in inputs)
-        raise BadData(
-            f"expected a bundle that takes samples of sound, float32 [batch, samples], for WAV files, found one that "
-            f"takes {found}; compute these arrays and give them as .npz"
-        )
-    return int(shape[-1])
 
 
 def read_sound(path: Path, rate: int | None, length: int, *, normalise: bool = False) -> Samples:

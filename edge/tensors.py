@@ -15,7 +15,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from console.errors import BadData, join
-from edge.sound import read_sound, sound_length
+from edge.arrays import read_arrays
+from edge.data.wav import sound_length
+from edge.sound import read_sound
 from wire.manifest import Bucket, Preprocess, Tensor
 
 Array = NDArray[Any]
@@ -52,7 +54,7 @@ class Tensors:
         self._normalise = bool(preprocess.parameters.get("normalize", False))
 
     def prepare(self, samples: Sequence[Any], bucket: Bucket) -> Stack:
-        """Arrays by input name, each without the axis of rows, or paths of WAV files.
+        """Arrays by input name, each without the axis of rows, or paths: of NPZ files that hold such, or of WAV files.
 
         Raises:
             BadData: a sample is something else, or arrays are not the model's inputs.
@@ -60,7 +62,7 @@ class Tensors:
         problems = [f"sample {i}: {told}" for i, s in enumerate(samples) if (told := self._unfit(s)) is not None]
         if problems:
             raise BadData(f"expected samples that fit the model's inputs, but {join(problems)}; mend the data")
-        if any(isinstance(s, (str, Path)) for s in samples):
+        if any(isinstance(s, (str, Path)) and Path(s).suffix != ".npz" for s in samples):
             sound_length(self.inputs)
         return Stack(samples, self)
 
@@ -82,8 +84,12 @@ class Tensors:
         """The inputs of one sample, each without the axis of rows.
 
         Raises:
-            BadData: a WAV file cannot be read, or the model does not take sounds.
+            BadData: a file cannot be read, or does not hold what the model takes.
         """
+        if isinstance(sample, (str, Path)) and Path(sample).suffix == ".npz":
+            path, sample = sample, read_arrays(Path(sample))
+            if (told := self._unfit(sample)) is not None:
+                raise BadData(f"expected arrays that fit the model's inputs in {path}, but {told}; mend the file")
         if isinstance(sample, Mapping):
             return {t.name: np.asarray(sample[t.name]).astype(t.dtype) for t in self.inputs}
         (tensor,) = self.inputs

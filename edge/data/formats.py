@@ -21,7 +21,7 @@ from edge.data.jsonl import read_jsonl
 from edge.data.problems import Problems
 from edge.data.row import Data, Row, is_held_out
 from edge.data.wanted import Found, Wanted, wanted_by
-from edge.data.wav import read_wave
+from edge.data.wav import read_wave, sound_length
 from wire.manifest import Manifest
 
 Read = Callable[[Path, Wanted, Problems], Iterator[Found]]
@@ -81,6 +81,8 @@ def format_of(path: Path, wanted: Wanted) -> Format:
     if path.is_dir():
         if wanted.kind == "text":
             raise BadData(f"expected a file of texts at {path}, found a folder; this bundle takes text")
+        if wanted.kind == "tensors":
+            sound_length(wanted.inputs)
         what = "image folder" if wanted.kind == "image" else "WAV folder"
         return Format(what, read_folder, "files", "make a folder per class with files in it")
     if suffix == ".npz":
@@ -109,17 +111,17 @@ def rows_of(path: Path, wanted: Wanted, problems: Problems, *, thorough: bool) -
         StorageError: it cannot be read.
         BadData: it is of another kind.
     """
-    form = format_of(path, wanted)
+    form, rates = format_of(path, wanted), set[int]()
     for found in form.read(path, wanted, problems):
-        wrong = wanted.unknown(found.label) or (_unreadable(found.sample, wanted, thorough=thorough))
+        wrong = wanted.unknown(found.label) or _unreadable(found.sample, wanted, rates, thorough=thorough)
         if wrong is None:
             yield found
         else:
             problems.add(found.where, wrong)
 
 
-def _unreadable(sample: object, wanted: Wanted, *, thorough: bool) -> str | None:
-    """What is wrong with the file that a row names; nothing where it names none."""
+def _unreadable(sample: object, wanted: Wanted, rates: set[int], *, thorough: bool) -> str | None:
+    """What is wrong with the file that a row names; nothing where it names none. `rates` are those of sounds so far."""
     if not isinstance(sample, Path):
         return None
     if not sample.is_file():
@@ -132,9 +134,18 @@ def _unreadable(sample: object, wanted: Wanted, *, thorough: bool) -> str | None
         picture = size_of(sample)
         return picture if isinstance(picture, str) else None
     try:
-        read_wave(sample)
+        return _unheard(sample, wanted, rates) if sample.suffix != ".npz" else None
     except BadData as error:
         return str(error)
+
+
+def _unheard(sample: Path, wanted: Wanted, rates: set[int]) -> str | None:
+    sound_length(wanted.inputs)
+    rate = read_wave(sample).rate
+    if wanted.rate is None and rates and rate not in rates:
+        before = ", ".join(map(str, rates))
+        return f"expected {before} Hz, as files before it, since the bundle names no sampling rate, found {rate} Hz"
+    rates.add(rate)
     return None
 
 

@@ -1,4 +1,4 @@
-"""The door of JSONL: one JSON object per line, `{"text": ..., "label": ...}` or `{"image": ..., "label": ...}`."""
+"""The door of JSONL: an object per line, `{"text": ..., "label": ...}`; or `image`, `sound`, `arrays` for `text`."""
 
 from __future__ import annotations
 
@@ -19,9 +19,10 @@ def read_jsonl(path: Path, wanted: Wanted, problems: Problems) -> Iterator[Found
         StorageError: it cannot be read.
     """
     for number, fields in objects(path, problems):
-        where, content, label = f"line {number}", fields.get(wanted.column), fields.get("label")
+        column = next((name for name in wanted.columns if name in fields), wanted.column)
+        where, content, label = f"line {number}", fields.get(column), fields.get("label")
         if not isinstance(content, str) or not content.strip():
-            problems.add(where, f"expected {wanted.column!r} with some text, found {str(content)[:40]!r}")
+            problems.add(where, f"expected {column!r} with some text, found {str(content)[:40]!r}")
         elif not isinstance(label, str):
             problems.add(where, f"expected 'label' with some text, found {str(label)[:40]!r}")
         else:

@@ -16,6 +16,7 @@ from edge.data.row import is_held_out
 from edge.data.texts import texts_of
 from edge.data.traits import Nothing, PictureSizes, SoundLengths, TokenCounts, Trait
 from edge.data.wanted import Found, Wanted, wanted_by
+from edge.data.wav import sound_length
 from edge.encode import open_tokenizer
 from edge.feeds import forward_bucket, training_bucket
 from wire.bundle import Bundle
@@ -158,6 +159,9 @@ def _trait(bundle: Bundle, wanted: Wanted, form: str, bucket: Bucket | None) -> 
         return PictureSizes((int(given.get("width", shape[-1])), int(given.get("height", shape[-2]))))
     if form == "NPZ":
         return Nothing()
-    from edge.sound import sound_length
-
-    return SoundLengths(sound_length(wanted.inputs), wanted.rate)
+    try:
+        return SoundLengths(sound_length(wanted.inputs), wanted.rate)
+    except BadData:
+        if form == "WAV folder":
+            raise
+        return Nothing()  # lines that name arrays

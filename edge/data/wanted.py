@@ -9,7 +9,7 @@ from typing import Any
 from console.errors import BadData
 from wire.manifest import Manifest, Tensor
 
-COLUMNS = {"text": "text", "image": "image", "tensors": "sound"}
+COLUMNS = {"text": ("text",), "image": ("image",), "tensors": ("sound", "arrays")}
 
 
 @dataclass(frozen=True)
@@ -29,6 +29,11 @@ class Wanted:
     @property
     def column(self) -> str:
         """The field beside `label` that holds a text or a path."""
+        return COLUMNS[self.kind][0]
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """All fields of which a line of JSON may have one: `arrays` is the path of an NPZ file of one row."""
         return COLUMNS[self.kind]
 
     def unknown(self, label: str) -> str | None:

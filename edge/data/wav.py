@@ -13,11 +13,13 @@ from pathlib import Path
 from typing import BinaryIO
 
 from console.errors import BadData
+from wire.manifest import Tensor
 
 PCM, FLOAT, EXTENSIBLE = 1, 3, 0xFFFE
 GUID_TAIL = bytes.fromhex("000000001000800000aa00389b71")  # behind the two bytes of the format proper
 STREAMED = 0xFFFFFFFF  # a length that a recorder never came back to fill in
 SAVE = "save it as PCM of 16 bits"
+SHORTEST = 160  # 10 ms at 16 kHz: a model that takes fewer numbers does not listen
 
 
 @dataclass(frozen=True)
@@ -43,6 +45,23 @@ class Wave:
     def length_s(self) -> float:
         """How long it sounds."""
         return self.frames / self.rate
+
+
+def sound_length(inputs: tuple[Tensor, ...]) -> int:
+    """How many samples a model takes.
+
+    Raises:
+        BadData: its input is not samples, [batch, samples] or [batch, 1, samples].
+    """
+    shape = inputs[0].shape if len(inputs) == 1 else ()
+    fits = len(shape) in (2, 3) and shape[1:-1] in ((), (1,)) and isinstance(shape[-1], int)
+    if not fits or shape[-1] < SHORTEST or not inputs[0].dtype.startswith("float"):
+        found = ", ".join(f"{t.name} {t.dtype} {list(t.shape)}" for t in inputs)
+        raise BadData(
+            f"expected a bundle that takes samples of sound, float32 [batch, samples], for WAV files, found one that "
+            f"takes {found}; compute these arrays and give them as .npz"
+        )
+    return int(shape[-1])
 
 
 def read_wave(path: Path) -> Wave:

@@ -1,8 +1,8 @@
 """Kill a process before every single step that it takes on a folder, and say what is left each time.
 
-`python -m tests.edge.killed outbox|store|slab FOLDER`: forks a child per step; an audit hook ends it (os._exit, no
-clean-up) at its n-th file operation below the folder; a write at a place counts twice, and dies the second time when
-half of its bytes are there. The parent then opens what is left and prints a line of JSON.
+`python -m tests.edge.killed STORY FOLDER`, with a story of `STORIES`: forks a child per step; an audit hook ends it
+(os._exit, no clean-up) at its n-th file operation below the folder; a write at a place counts twice, and dies the
+second time when half of its bytes are there. The parent then opens what is left and prints a line of JSON.
 """
 
 from __future__ import annotations
@@ -15,6 +15,11 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
+from edge.data import Row
+from edge.data.replay import Replay
 from edge.outbox import Outbox, read_lines
 from edge.slab import Slab
 from edge.store import Store
@@ -102,7 +107,32 @@ def slab_left(folder: Path) -> dict[str, Any]:
     return {"found": found, "more": all(more), "bytes": slab.file_bytes}
 
 
+def replay_story(folder: Path, said: Callable[[str], None]) -> None:
+    """Rows of arrays are offered twice; the second time others push some of them out."""
+    for turn, word in ((0, "first"), (1, "second")):
+        replay = Replay.load(folder / "replay", "ab", "tensors", 2)
+        replay.offer(*replay_rows(turn))
+        said(word)
+
+
+def replay_rows(turn: int) -> tuple[list[Row], NDArray[np.float32]]:
+    """Two rows, one per class, and features that grow with every turn."""
+    features = np.eye(2, dtype=np.float32) * (turn + 1)
+    return [Row({"x": np.full(3, 10 * turn + i)}, i) for i in range(2)], features
+
+
+def replay_left(folder: Path) -> dict[str, Any]:
+    """What another start finds, and whether it can go on."""
+    replay = Replay.load(folder / "replay", "ab", "tensors", 2)
+    found = sorted(int(np.load(row.sample)["x"][0]) for row in replay.rows())
+    lost = replay.lost
+    replay.offer(*replay_rows(2))
+    files = [path.name for path in (folder / "replay").rglob("*") if path.is_file()]
+    return {"found": found, "lost": lost, "files": len(files), "after": len(replay)}
+
+
 STORIES = {
+    "replay": (replay_story, replay_left),
     "outbox": (outbox_story, outbox_left),
     "store": (store_story, store_left),
     "slab": (slab_story, slab_left),

@@ -11,8 +11,9 @@ from PIL import Image
 
 from console.errors import BadData, StorageError
 from edge.data import count_data, open_data
-from tests.edge.data.models import LABELS, listener, manifest_of
+from tests.edge.data.models import LABELS, listener, manifest_of, tensors_of
 from tests.edge.data.waves import write_wave
+from wire.manifest import Tensor
 
 
 def pictures(folder: Path) -> Path:
@@ -119,3 +120,17 @@ def test_a_wav_folder_is_read_and_its_faults_named(tmp_path: Path) -> None:
         "c/y.png: expected .wav",
     ):
         assert words in str(found.value)
+
+
+def test_sounds_need_a_model_that_listens_and_one_rate(tmp_path: Path) -> None:
+    """A WAV folder for a model of frames is refused; where the bundle names no rate, files must agree on one."""
+    folder = tmp_path / "it"
+    for label, rate in (("a", 8000), ("b", 16000)):
+        (folder / label).mkdir(parents=True)
+        write_wave(folder / label / "x.wav", np.zeros(100), rate)
+    frames = tensors_of(tmp_path / "frames", Tensor("input_features", "float32", (1, 80, 3000)))
+    with pytest.raises(BadData, match=r"takes input_features float32 \[1, 80, 3000\]; compute these arrays"):
+        open_data(folder, frames, 0.0)
+    with pytest.raises(BadData, match="b/x.wav: expected 8000 Hz, as files before it.*found 16000 Hz"):
+        count_data(folder, listener(tmp_path / "unsaid", rate=None))
+    assert count_data(folder, listener(tmp_path / "said", rate=8000)) == 2

@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 from scipy import signal
 
 from console.errors import BadData
-from edge.data.wav import GUID_TAIL, read_wave
-from edge.sound import read_sound, resampled, sound_length
+from edge.data.wav import GUID_TAIL, read_wave, sound_length
+from edge.sound import read_sound, resampled
 from edge.tensors import Tensors
 from tests.edge.data.waves import write_wave
 from wire.manifest import Bucket, Preprocess, Tensor
