@@ -12,11 +12,11 @@ from console.errors import BadData
 from edge.data import Row
 from edge.runner import Ready, Runner
 from edge.trainers.interface import Array, Arrays, Gradients, Rows
+from edge.training.learned import learned, relearned
 from edge.training.losses import cross_entropy
 from edge.training.task import Score
 from wire.adapter import Adapter
 from wire.kinds.head import Head
-from wire.kinds.lora import Lora
 
 
 class Classes:
@@ -47,8 +47,7 @@ class Classes:
         if not train:
             raise BadData("expected rows to train on, found none; give the board data or a smaller hold-out")
         self.runner, self._adapter, self._head, self._backward = runner, adapter, head, backward
-        self._names = trained_names(runner, adapter, head=head)
-        if not self._names:
+        if not head and not learned(runner.manifest, adapter):
             raise BadData("expected a version with directions to train, found rank 0; export with --mode train")
         self._train, self._kept_back = train, kept_back
         self._ready: Ready | None = None
@@ -59,12 +58,7 @@ class Classes:
 
     def start(self) -> dict[str, Array]:
         """The arrays of the adapter that learn: copies."""
-        arrays: dict[str, Array] = {}
-        for name, lora in self._adapter.lora.items():
-            slot = self.runner.manifest.slot(name)
-            arrays[slot.a], arrays[slot.b] = lora.a.copy(), lora.b.copy()
-        for name, delta in self._adapter.bias.items():
-            arrays[self.runner.manifest.slot(name, "bias").bias] = delta.copy()
+        arrays = learned(self.runner.manifest, self._adapter)
         if self._head:
             record, head = self.runner.head, self._own_head()
             arrays[record.weight], arrays[record.bias] = head.weight.copy(), head.bias.copy()
@@ -104,33 +98,14 @@ class Classes:
 
     def adapter(self, arrays: Arrays) -> Adapter:
         """The adapter with these arrays."""
-        manifest = self.runner.manifest
-        lora = {}
-        for name, factors in self._adapter.lora.items():
-            slot = manifest.slot(name)
-            lora[name] = Lora(arrays[slot.a], arrays[slot.b], factors.scale)
-        biases = {name: arrays[manifest.slot(name, "bias").bias] for name in self._adapter.bias}
-        heads = self._adapter.heads
-        if self._head:
-            record, own = self.runner.head, Adapter("", lora=lora)
-            heads = {own.rank: Head(arrays[record.weight], arrays[record.bias])}
-        return replace(self._adapter, lora=lora, bias=biases, heads=heads)
+        made = relearned(self.runner.manifest, self._adapter, arrays)
+        if not self._head:
+            return made
+        record = self.runner.head
+        return replace(made, heads={made.rank: Head(arrays[record.weight], arrays[record.bias])})
 
     def _own_head(self) -> Head:
         if self._adapter.head is not None:
             return self._adapter.head
         features, classes = self.runner.head.features, len(self.runner.manifest.labels)
         return Head(np.zeros((features, classes), np.float32), np.zeros(classes, np.float32))
-
-
-def trained_names(runner: Runner, adapter: Adapter, *, head: bool) -> list[str]:
-    """The graph inputs of what an adapter can learn; a rank of 0 is nothing."""
-    manifest = runner.manifest
-    names = [n for name, lora in adapter.lora.items() if lora.rank for n in _factors(runner, name)]
-    names += [manifest.slot(name, "bias").bias for name in adapter.bias]
-    return [*names, *((runner.head.weight, runner.head.bias) if head else ())]
-
-
-def _factors(runner: Runner, name: str) -> tuple[str, str]:
-    slot = runner.manifest.slot(name)
-    return slot.a, slot.b

@@ -17,8 +17,8 @@ from edge.training.wish import OPTIMIZERS, TRAINERS, Wish
 from wire.record import plain, read_record
 
 if TYPE_CHECKING:  # numpy and the runtime come once the command line is known to be right
-    from edge.training.conduct import Source
     from edge.training.history import Session
+    from edge.training.source import Source
     from wire.bundle import Bundle
 
 CHECKPOINT_S = 20.0
@@ -35,6 +35,7 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument("--rank", type=int, metavar="N", help="of factors (default: what the data support)")
     p.add_argument("--scaling", choices=("lora", "rslora"), default="lora", help="alpha / r, or alpha / sqrt(r)")
     p.add_argument("--adapter", type=Path, metavar="FILE", help="an adapter to go on from")
+    p.add_argument("--keep", type=Path, metavar="FILE", help="data whose answers --trainer edit must leave as they are")
     p.add_argument("--optimizer", choices=OPTIMIZERS, default="adamw")
     p.add_argument("--rate", type=float, metavar="X", help="learning rate (default: the trainer's)")
     p.add_argument("--clip", type=float, default=1.0, metavar="NORM", help="of gradients; 0: any (default: 1)")
@@ -64,7 +65,7 @@ def train(argv: list[str]) -> int:
     options = parser().parse_args(argv)
     wish = wish_of(options)
     _writable(options.out, options.html)
-    from edge.training.conduct import Hooks, conduct
+    from edge.training.conduct import Hooks, Run
     from edge.training.result import lines, report, write
     from edge.training.saver import Saver
 
@@ -72,7 +73,7 @@ def train(argv: list[str]) -> int:
     shown = _Shown(quiet=options.json)
     saver = Saver(_checkpoint(options), options.checkpoint_every, shown.say)
     try:
-        ended = conduct(source, wish, saver, Hooks(shown.say, shown.begin, shown.stepped))
+        ended = Run(source, wish, saver, Hooks(shown.say, shown.begin, shown.stepped)).conduct()
     except KeyboardInterrupt:
         print(f"interrupted; the same command goes on from {saver.path}", file=sys.stderr)
         raise
@@ -100,18 +101,16 @@ def wish_of(options: argparse.Namespace) -> Wish:
 
 
 def _source(options: argparse.Namespace, wish: Wish) -> Source:
-    from edge.data.formats import open_data
     from edge.runner import Runner
-    from edge.training.conduct import Source, rows_digest
+    from edge.training.source import read_source
     from wire.adapter import read_adapter
     from wire.files import read_bytes
 
-    bundle = _opened(options)
-    data = open_data(options.data, bundle.manifest, wish.kept_back)
-    begun = None
+    runner, begun = Runner(_opened(options), options.threads), None
     if options.adapter is not None:
         begun = read_adapter(read_bytes(options.adapter, "an adapter"), str(options.adapter))
-    return Source(Runner(bundle, options.threads), data, begun, rows_digest(data))
+    kept_back = 0.0 if wish.trainer == "edit" else wish.kept_back
+    return read_source(runner, options.data, kept_back, begun, options.keep)
 
 
 def _opened(options: argparse.Namespace) -> Bundle:

@@ -1,50 +1,37 @@
-"""A training run from a bundle and data to an adapter: choose, start, step, write."""
+"""A training run, from a bundle and data to an adapter: choose, start, step."""
 
 from __future__ import annotations
 
-import hashlib
 import json
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
-from pathlib import Path
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
-from edge.data.row import Data, Row
+from console.errors import BadData
+from edge.data.row import Row
 from edge.runner import Runner
+from edge.trainers import edit
 from edge.trainers.interface import Array, Trainer
 from edge.training.classes import Classes
+from edge.training.edits import mend
 from edge.training.heads import RECIPES, closed_head
 from edge.training.history import Session
 from edge.training.loop import Settings, begin, result, run
 from edge.training.makers import trainer_of
 from edge.training.saver import Saver
+from edge.training.source import Source
 from edge.training.task import Task
 from edge.training.tiers import Offer, offers, start
+from edge.training.tokens import NextTokens
 from edge.training.wish import Wish
 from wire.adapter import Adapter, to_bytes
 from wire.files import digest
+from wire.manifest import Manifest
 from wire.record import plain
 
 LOOKS_PER_PASS = 2
-
-
-@dataclass(frozen=True)
-class Source:
-    """What a run is made from.
-
-    Attributes:
-        runner: of the bundle.
-        data: rows, some of them kept back.
-        begun: an adapter to go on from.
-        data_sha256: of the bytes of the data, for the fingerprint of checkpoints.
-    """
-
-    runner: Runner
-    data: Data
-    begun: Adapter | None = None
-    data_sha256: str = ""
 
 
 @dataclass(frozen=True)
@@ -70,68 +57,134 @@ class Ended:
     trainer: str
     trained: str
     parameters: int
-    session: Session | None
+    session: Session | None = None
     sentences: tuple[str, ...] = ()
 
 
-def conduct(source: Source, wish: Wish, saver: Saver, hooks: Hooks) -> Ended:
-    """Train as wished.
+@dataclass
+class Run:
+    """One run under way.
 
-    Raises:
-        BadData: the data or the adapter do not fit the bundle, or no step had a finite loss.
-        UsageError: something was asked for that does not exist.
+    Args:
+        source: what it is made from.
+        wish: what was asked for.
+        saver: keeps it on disk.
+        hooks: who is told what.
     """
-    said: list[str] = []
 
-    def say(words: str) -> None:
-        said.append(words)
-        hooks.say(words)
+    source: Source
+    wish: Wish
+    saver: Saver
+    hooks: Hooks
+    said: list[str] = field(default_factory=list)
 
-    name = _trainer(source, wish)
-    offer = _offer(source, wish)
-    adapter = start(source.runner.manifest, offer, seed=wish.seed, scaling=wish.scaling, begun=source.begun)
-    adapter = _with_head(source, adapter, wish, say)
-    if name == "ridge" or offer.head:
-        head = adapter.head
-        count = 0 if head is None else head.weight.size + head.bias.size
-        return Ended(adapter, "ridge", "head", count, None, tuple(said))
-    task = Classes(
-        source.runner,
-        adapter,
-        source.data.train,
-        source.data.holdout,
-        head="head" in wish.kinds and name == "backprop",
-        backward=name == "backprop",
-    )
-    arrays = task.start()
-    settings = settings_of(wish, len(task))
-    hooks.steps(settings.steps)
-    trainer = trainer_of(name, wish, source.runner.manifest, arrays)
-    saver.fingerprint = fingerprint(source, name, wish, settings, adapter)
-    session = saver.found()
-    if session is None:
-        session = begin(task, trainer)
-    else:
-        say(f"goes on after step {session.at} of a run that was interrupted")
-    hooks.stepped(session)
-    session = _run(task, trainer, settings, session, saver, hooks)
-    parameters = sum(array.size for array in arrays.values())
-    return Ended(task.adapter(result(session)), name, offer.name, parameters, session, tuple(said))
+    def say(self, *words: str) -> None:
+        """Sentences, now and in the report."""
+        self.said += words
+        for sentence in words:
+            self.hooks.say(sentence)
 
+    def conduct(self) -> Ended:
+        """Train as wished.
 
-def _run(task: Task, trainer: Trainer, settings: Settings, session: Session, saver: Saver, hooks: Hooks) -> Session:
-    latest = [session]
+        Raises:
+            BadData: the data or the adapter do not fit the bundle, or no step had a finite loss.
+            UsageError: something was asked for that does not exist.
+            Declined: an edit cannot be made within its bound.
+        """
+        name = self._trainer()
+        if name == "edit":
+            return self._edit()
+        offer = self._offer()
+        begun = self.source.begun
+        adapter = start(self._manifest, offer, seed=self.wish.seed, scaling=self.wish.scaling, begun=begun)
+        adapter = self._with_head(adapter, name)
+        if name == "ridge" or offer.head:
+            return self._ended(adapter, "ridge", "head", _size(adapter))
+        return self._steps(name, offer, adapter)
 
-    def keep(now: Session) -> None:
-        latest[0] = now
-        hooks.stepped(now)
-        saver.keep(now)
+    def _steps(self, name: str, offer: Offer, adapter: Adapter) -> Ended:
+        task = self._task(name, adapter)
+        arrays = task.start()
+        settings = settings_of(self.wish, len(task))
+        self.hooks.steps(settings.steps)
+        trainer = trainer_of(name, self.wish, self._manifest, arrays)
+        parts = [self.source.runner.bundle.sha256, self.source.sha256, name, plain(self.wish), plain(settings)]
+        self.saver.fingerprint = digest(json.dumps([*parts, digest(to_bytes(adapter))]).encode())
+        session = self.saver.found()
+        if session is None:
+            session = begin(task, trainer)
+        else:
+            self.say(f"It goes on after step {session.at} of a run that was interrupted.")
+        self.hooks.stepped(session)
+        session = self._run(task, trainer, settings, session)
+        parameters = sum(array.size for array in arrays.values())
+        return replace(self._ended(task.adapter(result(session)), name, offer.name, parameters), session=session)
 
-    try:
-        return run(task, trainer, settings, session, keep)
-    except KeyboardInterrupt:
-        saver.write(latest[0])
-        raise
+    def _run(self, task: Task, trainer: Trainer, settings: Settings, session: Session) -> Session:
+        latest = [session]
+
+        def keep(now: Session) -> None:
+            latest[0] = now
+            self.hooks.stepped(now)
+            self.saver.keep(now)
+
+        try:
+            return run(task, trainer, settings, session, keep)
+        except KeyboardInterrupt:
+            self.saver.write(latest[0])
+            raise
+
+    def _task(self, name: str, adapter: Adapter) -> Task:
+        source, backward = self.source, name == "backprop"
+        if source.texts is not None:
+            task = NextTokens(source.runner, adapter, source.texts.train, source.texts.holdout, backward=backward)
+            if task.cut:
+                self.say(
+                    f"{task.cut} of {len(source.texts.train)} texts are longer than the bucket and lose their end."
+                )
+            return task
+        head = backward and "head" in self.wish.kinds
+        return Classes(source.runner, adapter, source.data.train, source.data.holdout, head=head, backward=backward)
+
+    def _edit(self) -> Ended:
+        source = self.source
+        if source.texts is not None:
+            raise BadData("expected a bundle with a head to mend, found a decoder; take another --trainer")
+        if source.begun is None:
+            raise BadData("expected the adapter whose answers are to be mended, found none; give it with --adapter")
+        settings = edit.Settings(rank=self.wish.rank or edit.Settings().rank, seed=self.wish.seed)
+        done = mend(source.runner, source.begun, source.data.all, source.keep.all, settings)
+        self.say(*done.edited.sentences)
+        count = sum(lora.a.size + lora.b.size for lora in done.edited.change.values())
+        return self._ended(done.adapter, "edit", f"an edit of rank {settings.rank}", count)
+
+    def _trainer(self) -> str:
+        if self.wish.trainer != "auto":
+            return self.wish.trainer
+        kinds = {graph.kind for segment in self._manifest.segments for graph in segment.graphs}
+        return "backprop" if "backward" in kinds else "spry"
+
+    def _offer(self) -> Offer:
+        kinds = self.wish.kinds if self.source.texts is None else tuple(k for k in self.wish.kinds if k != "head")
+        return offers(self._manifest, kinds, self.wish.rank)[-1]
+
+    def _with_head(self, adapter: Adapter, name: str) -> Adapter:
+        """The adapter with a head in closed form, unless it has one that is to be kept."""
+        if self._manifest.head is None or (adapter.head is not None and name != "ridge"):
+            return adapter
+        features, labels = features_of(self.source.runner, adapter, self.source.data.train)
+        recipes = ("ridge",) if self.wish.trainer == "ridge" else RECIPES
+        solved = closed_head(features, labels, len(self._manifest.labels), recipes=recipes, seed=self.wish.seed)
+        self.say(*solved.sentences)
+        return replace(adapter, heads={**adapter.heads, adapter.rank: solved.head})
+
+    def _ended(self, adapter: Adapter, trainer: str, trained: str, parameters: int) -> Ended:
+        return Ended(adapter, trainer, trained, parameters, sentences=tuple(self.said))
+
+    @property
+    def _manifest(self) -> Manifest:
+        return self.source.runner.manifest
 
 
 def settings_of(wish: Wish, rows: int) -> Settings:
@@ -145,56 +198,11 @@ def settings_of(wish: Wish, rows: int) -> Settings:
     return Settings(steps, wish.batch, wish.seed, max(1, a_pass // LOOKS_PER_PASS), wish.patience)
 
 
-def fingerprint(source: Source, trainer: str, wish: Wish, settings: Settings, adapter: Adapter) -> str:
-    """Of everything that the bytes of the result depend on."""
-    parts = [source.runner.bundle.sha256, source.data_sha256, trainer, plain(wish), plain(settings)]
-    return digest(json.dumps([*parts, digest(to_bytes(adapter))]).encode())
-
-
-def _trainer(source: Source, wish: Wish) -> str:
-    if wish.trainer != "auto":
-        return wish.trainer
-    kinds = {graph.kind for segment in source.runner.manifest.segments for graph in segment.graphs}
-    return "backprop" if "backward" in kinds else "spry"
-
-
-def _offer(source: Source, wish: Wish) -> Offer:
-    return offers(source.runner.manifest, wish.kinds, wish.rank)[-1]
-
-
-def _with_head(source: Source, adapter: Adapter, wish: Wish, say: Callable[[str], None]) -> Adapter:
-    """The adapter with a head in closed form, unless it has one that is to be kept."""
-    runner = source.runner
-    if runner.manifest.head is None or (adapter.head is not None and wish.trainer != "ridge"):
-        return adapter
-    features, labels = features_of(runner, adapter, source.data.train)
-    recipes = ("ridge",) if wish.trainer == "ridge" else RECIPES
-    solved = closed_head(features, labels, len(runner.manifest.labels), recipes=recipes, seed=wish.seed)
-    for words in solved.sentences:
-        say(words)
-    return replace(adapter, heads={**adapter.heads, adapter.rank: solved.head})
-
-
 def features_of(runner: Runner, adapter: Adapter, rows: Sequence[Row]) -> tuple[Array, NDArray[np.int64]]:
     """Features [n, D] and labels [n] of rows."""
     features = runner.forward([row.sample for row in rows], adapter).features
     return features, np.array([row.label for row in rows], np.int64)
 
 
-def rows_digest(data: Data) -> str:
-    """SHA-256 over all rows in order: texts and arrays by what is in them, files by name, size and time of change."""
-    sha = hashlib.sha256()
-    for side in (data.train, data.holdout):
-        for row in side:
-            sha.update(f"{row.label} ".encode() + _content(row.sample) + b"\0")
-        sha.update(b"|")
-    return sha.hexdigest()
-
-
-def _content(sample: object) -> bytes:
-    if isinstance(sample, Path):
-        found = sample.stat()
-        return f"{sample} {found.st_size} {found.st_mtime_ns}".encode()
-    if isinstance(sample, Mapping):
-        return b"".join(name.encode() + np.asarray(value).tobytes() for name, value in sorted(sample.items()))
-    return sample.encode() if isinstance(sample, str) else np.asarray(sample).tobytes()
+def _size(adapter: Adapter) -> int:
+    return 0 if adapter.head is None else adapter.head.weight.size + adapter.head.bias.size

@@ -1,0 +1,231 @@
+"""`edgequilt train`, as a user runs it: on a bundle and a file, killed, out of disk, on bad input."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from console.errors import BadData, StorageError, UsageError
+from edge.model import load
+from edge.training.cli import train
+from tests.conftest import ROOT
+from tests.edge.boards import write_data
+from tests.edge.bundles import make_bundle
+from wire.adapter import read_adapter
+from wire.keys import write_key
+
+COMMAND = [sys.executable, "edgequilt.py", "train"]
+
+
+@pytest.fixture(scope="module")
+def bench(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A bundle of texts with biases, the publisher's key, and data."""
+    folder = tmp_path_factory.mktemp("bench")
+    key = make_bundle(folder / "bundle", kind="text", biases=True, rank=4)
+    write_key(key, folder / "keys")
+    write_data(folder / "data.jsonl", 120)
+    return folder
+
+
+def arguments(bench: Path, out: Path, *more: str) -> list[str]:
+    """A command line."""
+    return [str(bench / "bundle"), "--data", str(bench / "data.jsonl"), "--out", str(out), "--force", *more]
+
+
+def call(bench: Path, out: Path, *more: str, code: str = "") -> subprocess.CompletedProcess[str]:
+    """The command in a process of its own, perhaps after some Python."""
+    command = [*COMMAND, *arguments(bench, out, *more)]
+    if code:
+        command = [sys.executable, "-c", f"{code}\nimport edgequilt, sys; sys.exit(edgequilt.main(sys.argv[1:]))"]
+        command += ["train", *arguments(bench, out, *more)]
+    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False, timeout=60)
+
+
+def test_an_adapter_comes_out_that_labels_better(
+    bench: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The file holds factors, biases and a head; with it rows kept back are labelled better than by guessing."""
+    out, page = tmp_path / "a.safetensors", tmp_path / "page.html"
+    more = ("--trust", str(bench / "keys" / "tester.pub"), "--epochs", "8", "--rate", "0.02", "--json")
+    assert train(arguments(bench, out, "--trainer", "backprop", "--html", str(page), *more)) == 0
+    said = json.loads(capsys.readouterr().out)
+
+    adapter = read_adapter(out.read_bytes(), "it")
+    assert (set(adapter.lora), set(adapter.bias)) == ({"layer.0", "layer.1"}, {"layer.0", "layer.1"})
+    assert adapter.head is not None
+    assert any(np.abs(lora.b).max() > 0 for lora in adapter.lora.values())
+    assert said["trainer"] == "backprop"
+    assert said["best"]["score"]["loss"] <= said["looks"][0]["score"]["loss"]
+    assert not out.with_name(f"{out.name}.checkpoint").exists()
+    model = load(bench / "bundle")
+    model.apply(adapter)
+    assert model.infer(["red sun"])[0]["label"] in ("a", "b", "c")
+    text = page.read_text(encoding="utf-8")
+    assert "<svg" in text
+    assert "mean loss by step" in text
+    assert "Rows kept back" in text
+
+
+@pytest.mark.parametrize("trainer", ["backprop", "spry", "ridge"])
+def test_the_same_command_gives_the_same_bytes(bench: Path, tmp_path: Path, trainer: str) -> None:
+    """Nothing of a run depends on the clock or on chance; another seed gives another file."""
+    files = [tmp_path / name for name in ("one", "two", "three")]
+    for file, seed in zip(files, ("1", "1", "2"), strict=True):
+        train(arguments(bench, file, "--trainer", trainer, "--steps", "3", "--seed", seed, "--json"))
+    one, two, three = (file.read_bytes() for file in files)
+    assert one == two
+    assert trainer == "ridge" or one != three
+
+
+def test_a_killed_run_goes_on_to_the_same_bytes(bench: Path, tmp_path: Path) -> None:
+    """After SIGKILL in the middle the same command goes on, says so, and ends with the bytes of a run left alone."""
+    more = ("--trainer", "backprop", "--steps", "400", "--patience", "0", "--checkpoint-every", "0")
+    assert call(bench, tmp_path / "whole", *more).returncode == 0
+    kept = tmp_path / "killed.checkpoint"
+    with subprocess.Popen([*COMMAND, *arguments(bench, tmp_path / "killed", *more)], cwd=ROOT, stderr=-3) as run:
+        _until(kept.exists, run)
+        run.send_signal(signal.SIGKILL)
+    assert not (tmp_path / "killed").exists()
+
+    again = call(bench, tmp_path / "killed", *more)
+
+    assert again.returncode == 0
+    assert "It goes on after step" in again.stderr
+    assert (tmp_path / "killed").read_bytes() == (tmp_path / "whole").read_bytes()
+    assert not kept.exists()
+
+
+def test_ctrl_c_keeps_what_was_done(bench: Path, tmp_path: Path) -> None:
+    """It ends with 130 and says that the same command goes on; nothing is lost but the step under way."""
+    more = ("--trainer", "backprop", "--steps", "100000", "--patience", "0", "--checkpoint-every", "0")
+    command = [*COMMAND, *arguments(bench, tmp_path / "a", *more)]
+    with subprocess.Popen(command, cwd=ROOT, stderr=subprocess.PIPE, text=True) as run:
+        _until((tmp_path / "a.checkpoint").exists, run)
+        run.send_signal(signal.SIGINT)
+        _, said = run.communicate(timeout=30)
+    assert run.returncode == 130
+    assert "the same command goes on" in said
+    assert (tmp_path / "a.checkpoint").exists()
+    assert "Traceback" not in said
+
+
+def _until(true: Any, run: subprocess.Popen[Any]) -> None:
+    ends = time.monotonic() + 40
+    while not true() and time.monotonic() < ends and run.poll() is None:
+        time.sleep(0.005)
+    assert true()
+
+
+def test_a_full_disk_stops_checkpoints_and_not_the_training(bench: Path, tmp_path: Path) -> None:
+    """Where a checkpoint does not fit, one sentence says so, training goes on, and the adapter is written."""
+    more = ("--trainer", "backprop", "--steps", "4", "--checkpoint-every", "0")
+    assert call(bench, tmp_path / "whole", *more).returncode == 0
+    size = (tmp_path / "whole").stat().st_size
+    limit = f"import resource; resource.setrlimit(resource.RLIMIT_FSIZE, ({size + 200}, {size + 200}))"
+
+    found = call(bench, tmp_path / "tight", *more, code=limit)
+
+    assert found.returncode == 0, found.stderr
+    assert found.stderr.count("training goes on") == 1
+    assert (tmp_path / "tight").read_bytes() == (tmp_path / "whole").read_bytes()
+
+
+def test_a_disk_that_is_full_at_the_end_loses_nothing(bench: Path, tmp_path: Path) -> None:
+    """Where the adapter does not fit, exit 18, nothing half is left, and the same command ends from the checkpoint."""
+    more = ("--trainer", "backprop", "--steps", "4", "--checkpoint-every", "0")
+    out = tmp_path / "a"
+    code = (
+        "import edge.training.result as result\n"
+        "from console.errors import StorageError\n"
+        "def full(path, data): raise StorageError('expected to write, stopped (No space left on device)')\n"
+        "result.write_atomic = full"
+    )
+    found = call(bench, out, *more, code=code)
+    assert (found.returncode, out.exists()) == (18, False)
+    assert "No space left" in found.stderr
+    assert (tmp_path / "a.checkpoint").exists()
+
+    again = call(bench, out, *more)
+
+    assert again.returncode == 0
+    assert "It goes on after step 4" in again.stderr
+    assert call(bench, tmp_path / "whole", *more).returncode == 0
+    assert out.read_bytes() == (tmp_path / "whole").read_bytes()
+
+
+def test_another_runs_checkpoint_is_refused_until_told(bench: Path, tmp_path: Path) -> None:
+    """A checkpoint of other settings is neither used nor lost: --restart begins anew."""
+    code = "import edge.training.result as r; r.write_atomic = lambda *a: (_ for _ in ()).throw(KeyboardInterrupt())"
+    more = ("--trainer", "backprop", "--checkpoint-every", "0", "--steps")
+    call(bench, tmp_path / "a", *more, "3", code=code)
+    with pytest.raises(BadData, match="another run's; --restart begins anew"):
+        train(arguments(bench, tmp_path / "a", *more, "4", "--json"))
+    assert train(arguments(bench, tmp_path / "a", *more, "4", "--json", "--restart")) == 0
+
+
+BAD = {
+    "an unknown label": ('{"text": "red", "label": "z"}\n', "unknown label 'z'"),
+    "an empty file": ("", "expected rows in"),
+    "no JSON": ("red\n", "expected a JSON object"),
+}
+
+
+@pytest.mark.parametrize(("content", "words"), BAD.values(), ids=BAD)
+def test_bad_data_is_refused_by_words(bench: Path, tmp_path: Path, content: str, words: str) -> None:
+    """What is wrong with the data is said before anything is trained, and nothing is written."""
+    (tmp_path / "data.jsonl").write_text(content, encoding="utf-8")
+    asked = [str(bench / "bundle"), "--data", str(tmp_path / "data.jsonl"), "--out", str(tmp_path / "a"), "--json"]
+    with pytest.raises(BadData, match=words):
+        train(asked)
+    assert not list(tmp_path.glob("a*"))
+
+
+def test_one_class_is_trained_with_a_warning(bench: Path, tmp_path: Path) -> None:
+    """Rows of one class alone teach that class: it is said, and the others are never chosen."""
+    lines = [json.dumps({"text": f"red {word}", "label": "b"}) for word in ("sun", "sea", "leaf", "blue")]
+    (tmp_path / "data.jsonl").write_text("\n".join(lines) + "\n", encoding="utf-8")
+    asked = [str(bench / "bundle"), "--data", str(tmp_path / "data.jsonl"), "--out", str(tmp_path / "a"), "--force"]
+    done = subprocess.run([*COMMAND, *asked], cwd=ROOT, capture_output=True, text=True, check=False, timeout=60)
+    assert done.returncode == 0, done.stderr
+    assert "2 of 3 classes have no rows and are never chosen" in done.stderr
+
+
+WRONG = {
+    "a rate of zero": (("--rate", "0"), UsageError, "rate: expected at least"),
+    "no steps": (("--steps", "0"), UsageError, "steps: expected at least 1"),
+    "everything kept back": (("--kept-back", "1"), UsageError, "kept_back: expected at most 0.9"),
+    "an unknown kind": (("--kinds", "lora,moe"), UsageError, "found moe"),
+    "an edit of nothing": (("--trainer", "edit"), BadData, "expected the adapter whose answers are to be mended"),
+}
+
+
+@pytest.mark.parametrize(("more", "error", "words"), WRONG.values(), ids=WRONG)
+def test_wrong_options_are_refused_by_words(
+    bench: Path, tmp_path: Path, more: tuple[str, ...], error: type[Exception], words: str
+) -> None:
+    """Numbers out of bounds and kinds that nobody knows are refused, and nothing is written."""
+    with pytest.raises(error, match=words):
+        train(arguments(bench, tmp_path / "a", "--json", *more))
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_place_that_is_none_is_refused_before_training(bench: Path, tmp_path: Path) -> None:
+    """A folder that is not there is found out at once, not after an hour."""
+    with pytest.raises(StorageError, match="expected a file to write at"):
+        train(arguments(bench, tmp_path / "absent" / "a"))
+
+
+def test_the_environment_is_not_needed(bench: Path, tmp_path: Path) -> None:
+    """Neither a home nor a network is asked for."""
+    bare = {"PATH": os.environ["PATH"]}
+    command = [*COMMAND, *arguments(bench, tmp_path / "a", "--steps", "1", "--trainer", "backprop")]
+    assert subprocess.run(command, cwd=ROOT, env=bare, capture_output=True, check=False, timeout=60).returncode == 0
