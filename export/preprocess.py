@@ -43,7 +43,8 @@ class Preprocessing:
     `resample`, cut in its centre to `height` x `width`, and then `(pixel * rescale - mean) / std` for each
     of `channels`, in the order channels, rows, columns. Without any size it is not resized.
 
-    Tensors: neither files nor numbers; arrays are fed as they are.
+    Tensors: no files; arrays are fed as they are. Where samples of sound are taken, `sampling_rate` is theirs in Hz,
+    and `normalize` says that each sound is brought to zero mean and unit variance first.
     """
 
     kind: Literal["text", "image", "tensors"]
@@ -152,6 +153,19 @@ def image_preprocessing(folder: Path) -> Preprocessing:
     elif resize is not None:
         parameters["resize_height"], parameters["resize_width"] = _pair(resize)
     return Preprocessing("image", (), parameters)
+
+
+def sound_preprocessing(folder: Path) -> Preprocessing:
+    """Sampling rate and normalisation of a model of sounds, where its folder has a preprocessor_config.json."""
+    given = read_json(folder, "preprocessor_config.json")
+    return sound(given.get("sampling_rate"), normalize=given.get("do_normalize") is True)
+
+
+def sound(sampling_rate: Any, *, normalize: bool = False) -> Preprocessing:
+    """Tensors, with a sampling rate in Hz where it is one."""
+    known = isinstance(sampling_rate, (int, float)) and not isinstance(sampling_rate, bool) and sampling_rate >= 1
+    parameters: dict[str, Any] = {"sampling_rate": int(sampling_rate)} if known else {}
+    return Preprocessing("tensors", (), parameters | ({"normalize": True} if normalize else {}))
 
 
 def _geometry(given: dict[str, Any], otherwise: Any) -> tuple[Any, tuple[int, int] | None]:

@@ -34,6 +34,7 @@ class Offered:
         dynamic_shapes: as torch.export takes them; None for a micro-batch as first dimension of every input.
         states: outputs by the input that they are fed to at the next run.
         outputs: names of the outputs, in order; empty to have them named.
+        sampling_rate: in Hz, of a model that takes samples of sound; None where nothing is said.
     """
 
     module: Any
@@ -42,6 +43,7 @@ class Offered:
     dynamic_shapes: Any = None
     states: Mapping[str, str] = field(default_factory=dict)
     outputs: tuple[str, ...] = ()
+    sampling_rate: int | None = None
 
 
 def offered(source: str) -> tuple[Offered, Path, str]:
@@ -121,6 +123,7 @@ def _read(made: Any, where: str) -> Offered:
         getattr(more, "dynamic_shapes", None),
         dict(getattr(more, "states", None) or {}),
         tuple(getattr(more, "outputs", None) or ()),
+        getattr(more, "sampling_rate", None) or getattr(module, "sampling_rate", None),
     )
 
 

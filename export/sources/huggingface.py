@@ -11,7 +11,7 @@ from onnx_ir.passes.common import IdentityEliminationPass
 
 from console.errors import UnsupportedModel, UsageError
 from export.linears import name_weights
-from export.preprocess import Preprocessing, image_preprocessing, text_preprocessing
+from export.preprocess import Preprocessing, image_preprocessing, sound_preprocessing, text_preprocessing
 from export.sources import causal, decoder, prefix
 from export.sources.captured import Captured, Modality, Reference, Samples, StatePair
 from export.sources.folder import (
@@ -174,6 +174,8 @@ def _capture_task(door: _Door) -> Captured:
     elif reads == set(READS["image"]):
         modality, preprocess = "image", image_preprocessing(door.folder)
     fix_pixels(model.graph, preprocess.parameters or pixels_of(door.config))
+    if "input_values" in reads:
+        preprocess = sound_preprocessing(door.folder)
     return door.captured(model, modality, preprocess, labels=class_names(door.config, model.graph))
 
 

@@ -14,6 +14,7 @@ import numpy as np
 import onnx_ir as ir
 
 from console.errors import MissingDependency, UnsupportedModel, UsageError, VerificationError
+from export.preprocess import sound
 from export.quiet import quiet
 from export.sources.captured import Captured
 from export.sources.deploy import deployed
@@ -73,6 +74,7 @@ def capture_module(source: str, work: Path, sizes: Mapping[str, int] | None = No
     return replace(
         captured,
         name=name if name not in {"factory", "make", "build", "model"} else path.stem,
+        preprocess=sound(given.sampling_rate),
         task="module",
         source_sha256=_digest(path, name, module),
         modules=_modules(captured),

@@ -103,6 +103,14 @@ class cell:  # noqa: N801  # named like a function, as a factory is
         self.states = {"h": "h_next"}
 
 
+def listener() -> nn.Module:
+    """A net that takes samples of sound and says at which rate."""
+    net = nn.Sequential(nn.Linear(200, 3))
+    net.example_inputs = {"input": torch.zeros(2, 200)}  # type: ignore[assignment]  # as a source may carry it
+    net.sampling_rate = 8000  # type: ignore[assignment]  # the same
+    return net
+
+
 def square() -> tuple[nn.Module, tuple[torch.Tensor]]:
     """A module whose micro-batch is fixed."""
     return Square(), (torch.randn(4, 4),)

@@ -60,6 +60,12 @@ def test_states_and_names_of_outputs_are_the_factorys(tmp_path: Path) -> None:
     assert captured.states == (StatePair("h", "h_next"),)
 
 
+def test_the_sampling_rate_of_a_module_goes_along(tmp_path: Path) -> None:
+    """A net of sounds has its rate among what boards are told, any other has nothing there."""
+    assert taken("listener", tmp_path / "a").preprocess.parameters == {"sampling_rate": 8000}
+    assert taken("perceptron", tmp_path / "b").preprocess.parameters == {}
+
+
 def test_a_module_of_one_size_keeps_it(tmp_path: Path) -> None:
     """Where torch cannot export a free micro-batch, that of the example is the only one."""
     captured = taken("square", tmp_path)

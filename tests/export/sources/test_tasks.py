@@ -100,7 +100,7 @@ def test_a_classifier_of_pictures(tmp_path: Path) -> None:
 
 
 def test_a_classifier_of_sound(tmp_path: Path) -> None:
-    """The length of a sound is a size with a name, one second unless said otherwise."""
+    """The length of a sound is a size with a name, one second unless said otherwise; its rate comes from its folder."""
     from transformers import Wav2Vec2Config, Wav2Vec2ForSequenceClassification
 
     sizes = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4, "intermediate_size": 48}
@@ -108,9 +108,11 @@ def test_a_classifier_of_sound(tmp_path: Path) -> None:
     places = {"num_conv_pos_embeddings": 16, "num_conv_pos_embedding_groups": 4}
     config = Wav2Vec2Config(**labelled(vocab_size=40, classifier_proj_size=16, **sizes, **front, **places))
     model = save(Wav2Vec2ForSequenceClassification, config, tmp_path)
+    (tmp_path / "preprocessor_config.json").write_text('{"sampling_rate": 16000, "do_normalize": true}')
     prepared = ready(tmp_path, "audio-classification", samples=800)
     assert [list(v.shape or ()) for v in prepared.frozen(2).graph.inputs] == [[2, 800]]
     assert prepared.captured.labels == LABELS
+    assert prepared.captured.preprocess.parameters == {"sampling_rate": 16000, "normalize": True}
     agrees(prepared, model, "logits")
 
 

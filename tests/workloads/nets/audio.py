@@ -62,6 +62,7 @@ class Sounds(nn.Module):
     """Samples [batch, 16000] to scores [batch, 10]: mean plus maximum over time, as PANNs pool."""
 
     example_inputs: ClassVar[dict[str, torch.Tensor]] = {"samples": torch.zeros(2, SAMPLES)}
+    sampling_rate = RATE
 
     def __init__(self) -> None:
         super().__init__()
