@@ -42,6 +42,11 @@ class Ready:
     bucket: Bucket
     samples: Prepared
 
+    @property
+    def truncated(self) -> int:
+        """How many samples lost their end because they are longer than the bucket."""
+        return self.samples.truncated
+
     def __len__(self) -> int:
         return len(self.samples)
 

@@ -61,7 +61,7 @@ def test_counts_are_those_of_the_run(tmp_path: Path, capsys: pytest.CaptureFixtu
         assert list(found["classes"][label].values()) == sides
     for frugal in (False, True):
         ready = Runner(bundle, frugal=frugal).ready([row.sample for row in data.all])
-        assert ready.samples.truncated == found["samples"]["truncated"] == sum(len(t.split()) > 6 for t in texts)
+        assert ready.truncated == found["samples"]["truncated"] == sum(len(t.split()) > 6 for t in texts)
     assert (found["rows"], found["samples"]["longest"], found["samples"]["limit"]) == (60, 9, 6)
     assert found["without_rows"] == ["c"]
     assert found["steps_per_pass"] == -(-len(data.train) // 8)
