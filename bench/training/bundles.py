@@ -1,0 +1,61 @@
+"""Bundles that train, made as `edgequilt export --mode train` makes them, at a micro-batch that is given."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from console.progress import Progress, progress
+from devices.plan import Board
+from export.pipeline import ExportRequest, export_prepared, steps_of
+from export.prepare import prepare
+from wire.keys import new_key
+
+RANK = 8
+LABELS = ("a", "b", "c", "d")
+TARGETS = r"attention\.self\.(query|value)$|self_attn\.(q_proj|v_proj)$"
+PLENTY = 8 << 30  # the budget: nothing is cut
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """What is exported: a model, its micro-batch and tokens, the format of its weights."""
+
+    model: Path
+    batch: int
+    sequence: int
+    quant: str
+
+    @property
+    def name(self) -> str:
+        """A folder's.
+
+        >>> Recipe(Path("m"), 2, 64, "int8").name
+        'int8-2x64'
+        """
+        return f"{self.quant}-{self.batch}x{self.sequence}"
+
+
+def make(recipe: Recipe, out: Path) -> Path:
+    """Export one bundle; the command chooses the micro-batch by the board's budget, here it is the recipe's."""
+    board = Board(recipe.name, PLENTY, "train", recipe.quant, RANK)
+    request = ExportRequest(
+        str(recipe.model),
+        "feature-extraction",
+        LABELS,
+        (board,),
+        new_key("publisher", "bench"),
+        out,
+        sequence=recipe.sequence,
+        targets=TARGETS,
+    )
+    work = out / f"work-{recipe.name}"
+    work.mkdir(parents=True)
+    prepared = prepare(request.wanted, (recipe.quant,), ("train",), work / "source")
+    prepared.captured = replace(prepared.captured, batches=(recipe.batch,))
+    with progress("exporting", steps_of(request), quiet=True) as bar:
+        return _exported(request, prepared, work, bar)
+
+
+def _exported(request: ExportRequest, prepared, work: Path, bar: Progress) -> Path:
+    return export_prepared(request, prepared, work, bar)[0].folder

@@ -1,0 +1,68 @@
+"""Our side in a process of its own: `python -m bench.training.ours BUNDLE GIVEN.npz [--memory]`.
+
+Imports what a worker imports and runs what its train job runs: gradients of the bundle's backward graph, summed
+micro-batch by micro-batch, then AdamW in numpy.
+"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from edge.worker import hash_without_openssl
+
+hash_without_openssl()  # before anything else imports hashlib, as in a worker
+
+import numpy as np  # noqa: E402  # see above, as are all that follow
+
+import edge.jobs  # noqa: E402, F401  # all that a worker has imported before its first job
+from bench.training.given import RATE, SCALE, Array, read  # noqa: E402
+from bench.training.turns import Step, serve  # noqa: E402
+from edge.adamw import AdamW, Hyperparameters  # noqa: E402
+from edge.feeds import training_bucket  # noqa: E402
+from edge.runner import Ready, Runner  # noqa: E402
+from edge.text import Tokens  # noqa: E402
+from wire.adapter import Adapter  # noqa: E402
+from wire.bundle import open_bundle  # noqa: E402
+from wire.kinds.head import Head  # noqa: E402
+from wire.kinds.lora import Lora  # noqa: E402
+
+
+def main() -> int:
+    """Train."""
+    parser = argparse.ArgumentParser()
+    parser.add_argument("bundle", type=Path)
+    parser.add_argument("given", type=Path)
+    parser.add_argument("--memory", action="store_true")
+    options = parser.parse_args()
+    serve(lambda: made(options.bundle, read(options.given)), memory=options.memory)
+    return 0
+
+
+def made(bundle: Path, given: dict[str, Array]) -> Step:
+    """A bundle's training step over all rows that are given."""
+    runner = Runner(open_bundle(bundle, None), 1, frugal=True)
+    manifest, labels = runner.manifest, given["labels"]
+    factors = {s.name: Lora(given[f"{s.module}.A"], given[f"{s.module}.B"], SCALE) for s in manifest.slots_of("lora")}
+    weight = given["head.weight"]
+    head = Head(weight, np.zeros(weight.shape[1], np.float32))
+    adapter = Adapter(manifest.model.id, lora=factors, heads={next(iter(factors.values())).rank: head})
+    slots = {s.name: s for s in manifest.slots_of("lora")}
+    parameters = {slots[n].a: lora.a for n, lora in factors.items()}
+    parameters |= {slots[n].b: lora.b for n, lora in factors.items()}
+    optimizer, count = AdamW(Hyperparameters(RATE)), np.float32(len(labels))
+    ids = given["ids"].astype(np.int32)
+    arrays = {"input_ids": ids, "attention_mask": np.ones_like(ids), "token_type_ids": np.zeros_like(ids)}
+    ready = Ready(training_bucket(manifest), Tokens({t.name: arrays[t.name] for t in manifest.inputs}))
+    chosen = list(enumerate(labels.tolist()))
+
+    def step() -> float:
+        sums = runner.gradients(ready, adapter, chosen)
+        optimizer.step(parameters, {name: sums.by_input[name] / count for name in parameters})
+        return sums.loss / len(labels)
+
+    return step
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -1,0 +1,75 @@
+"""torch + PEFT in a process of its own: `python -m bench.training.theirs MODEL GIVEN.npz [--memory]`.
+
+The model is in eval mode, or BERT's own dropout would slow it down and take memory; only the factors learn.
+"""
+
+from __future__ import annotations
+
+import argparse
+import math
+from pathlib import Path
+from typing import Any
+
+import peft
+import torch
+from transformers import AutoConfig, AutoModel
+
+from bench.training.bundles import TARGETS
+from bench.training.given import RATE, SCALE, Array, read
+from bench.training.turns import Step, serve
+
+
+def main() -> int:
+    """Train."""
+    parser = argparse.ArgumentParser()
+    parser.add_argument("model", type=Path)
+    parser.add_argument("given", type=Path)
+    parser.add_argument("--memory", action="store_true")
+    options = parser.parse_args()
+    torch.set_num_threads(1)
+    with torch.device("meta"):  # loads the files of the architecture, which are imports, too
+        AutoModel.from_config(AutoConfig.from_pretrained(options.model))
+    torch.optim.AdamW([torch.zeros(1, requires_grad=True)])
+    serve(lambda: made(options.model, read(options.given)), memory=options.memory)
+    return 0
+
+
+def made(folder: Path, given: dict[str, Array]) -> Step:
+    """The same step: mean over tokens, the same head, loss, factors and optimizer."""
+    base = AutoModel.from_pretrained(folder, device_map="cpu")
+    modules = [name.removesuffix(".A") for name in given if name.endswith(".A")]
+    rank = given[f"{modules[0]}.A"].shape[1]
+    config = peft.LoraConfig(r=rank, lora_alpha=SCALE * rank, target_modules=modules, lora_dropout=0.0)
+    model = peft.get_peft_model(base, config).eval()
+    parameters = dict(model.named_parameters())
+    with torch.no_grad():
+        for name in modules:
+            for part in "AB":
+                value = parameters[f"base_model.model.{name}.lora_{part}.default.weight"]
+                value.copy_(torch.from_numpy(given[f"{name}.{part}"].T))
+    weight, labels = torch.from_numpy(given["head.weight"]), torch.from_numpy(given["labels"])
+    learning = [value for value in model.parameters() if value.requires_grad]
+    optimizer = torch.optim.AdamW(learning, lr=RATE, weight_decay=0.0)
+    ids = torch.from_numpy(given["ids"])
+    mask = torch.ones_like(ids)
+
+    def step() -> float:
+        optimizer.zero_grad()
+        loss = _loss(model, ids, mask, weight, labels)
+        loss.backward()
+        optimizer.step()
+        return float(loss)
+
+    return step
+
+
+def _loss(model: Any, ids: torch.Tensor, mask: torch.Tensor, weight: torch.Tensor, labels: torch.Tensor) -> Any:
+    hidden = model(input_ids=ids, attention_mask=mask).last_hidden_state
+    marks = mask.unsqueeze(-1).to(hidden.dtype)
+    pooled = (hidden * marks).sum(1) / marks.sum(1)
+    features = torch.nn.functional.normalize(pooled) * math.sqrt(pooled.shape[1])
+    return torch.nn.functional.cross_entropy(features @ weight, labels)
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
