@@ -23,6 +23,7 @@ from export.activations.saturation import needs_seven_bits
 from export.choice.assign import spent
 from export.cost import uncuttable
 from export.formats.registry import ACTIVATIONS
+from export.half_checks import rounds_half
 from export.prepare import Prepared
 from export.settle import MARGIN_BYTES, TRIES, Settled, Stages, explained, measured_bytes, predicted_bytes
 from export.stage import Key, Stage, chosen
@@ -115,7 +116,8 @@ def _key(prepared: Prepared, chain: BoardChain, plan: ChainPlan) -> Key:
     asked = [s.board for s in chain.stations if s.board.quant in ACTIVATIONS]
     seven = any(needs_seven_bits(board.cpu.isa) for board in asked)
     own = formats if set(formats) != {some} else ()
-    return Key(chain.mode, some, plan.micro_batch, positions, own, shares, seven)
+    half = rounds_half(prepared.train_activations, [s.board for s in chain.stations])
+    return Key(chain.mode, some, plan.micro_batch, positions, own, shares, seven, half)
 
 
 def _measured(prepared: Prepared, whole: Stage, chain: BoardChain, plan: ChainPlan) -> list[int]:

@@ -18,7 +18,7 @@ from devices.profile import names as profile_names
 from devices.stages import Objective, Station
 from export.activations.methods import METHODS
 from export.formats.grid import SCALES, Grid
-from export.formats.registry import ACTIVATIONS, AUTO, FORMATS, QUANTS
+from export.formats.registry import ACTIVATIONS, AUTO, FORMATS, QUANTS, TRAIN_ACTIVATIONS
 from export.given import Given, given_by, overruled
 from wire.record import NAME
 
@@ -70,6 +70,12 @@ def parser() -> argparse.ArgumentParser:
     )
     p.add_argument(
         "--tables", choices=("in", "out"), default="in", help="large embedding tables in the graph, or read from a file"
+    )
+    p.add_argument(
+        "--train-activations",
+        choices=TRAIN_ACTIVATIONS,
+        default=TRAIN_ACTIVATIONS[0],
+        help="of the forward half of backpropagation over int8 weights: int8 is faster, its gradients are a little off",
     )
     p.add_argument("--sequence", type=int, default=64, metavar="TOKENS", help="of a text (default: 64)")
     p.add_argument(

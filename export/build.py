@@ -11,6 +11,7 @@ import onnx_ir as ir
 
 from console.errors import UnsupportedModel
 from export.activations.graphs import Activations, beside, merged
+from export.activations.half import round_forward_half
 from export.cut import Segment, cut
 from export.formats.grid import Grid
 from export.formats.registry import STORED
@@ -27,13 +28,17 @@ from wire.manifest import Scales
 
 @dataclass(frozen=True)
 class Piece:
-    """A segment with its graphs by kind: `exact` in float32, `shipped` as the board gets them, and their weights."""
+    """A segment with its graphs by kind: `exact` in float32, `shipped` as the board gets them, and their weights.
+
+    `unrounded` is the shipped backward graph with float activations, where those of its forward half are rounded.
+    """
 
     segment: Segment
     exact: dict[str, ir.Model]
     shipped: dict[str, ir.Model]
     reports: dict[str, list[WeightReport]]
     scales: tuple[Scales, ...] = ()
+    unrounded: ir.Model | None = None
 
 
 def build(
@@ -45,6 +50,7 @@ def build(
     serve: bool = False,
     activations: Activations | None = None,
     scales: bool = False,
+    half: bool = False,
 ) -> list[Piece]:
     """Cut a frozen model and finish every graph of every segment.
 
@@ -57,6 +63,7 @@ def build(
         serve: add a graph without slots to every segment that has some.
         activations: for formats of `export.formats.registry.ACTIVATIONS`.
         scales: add a graph with factors of scales to every segment that has some.
+        half: backward graphs round the activations of their forward half (`export.activations.half`).
 
     Raises:
         BadData: calibration runs do not fit.
@@ -68,6 +75,7 @@ def build(
     for segment, own in zip(segments, formats, strict=True):
         exact = _exact(segment, segment is segments[-1], mode, serve)
         piece = _piece(exact, segment, own, stock, activations)
+        piece = _rounded(piece) if half else piece
         pieces.append(_with_scales(piece, stock.grid) if scales else piece)
         if activations is not None and segment is not segments[-1]:
             activations.pass_on(segment.model)
@@ -108,6 +116,16 @@ def _with_scales(piece: Piece, grid: Grid) -> Piece:
     return replace(piece, shipped={**piece.shipped, "scales": made.model}, reports=reports, scales=made.scales)
 
 
+def _rounded(piece: Piece) -> Piece:
+    """The same with a backward graph that rounds activations, where that has products with int8 weights."""
+    if "backward" not in piece.shipped:
+        return piece
+    model = piece.shipped["backward"].clone()
+    if not round_forward_half(model):
+        return piece
+    return replace(piece, shipped={**piece.shipped, "backward": model}, unrounded=piece.shipped["backward"])
+
+
 def twin(exact: ir.Model, shipped: ir.Model, reports: Iterable[WeightReport], grid: Grid) -> ir.Model:
     """`exact` with the weights that `shipped` has, restored by numpy from its own tensors: what it must compute."""
     model = exact.clone()
@@ -125,6 +143,13 @@ def twin(exact: ir.Model, shipped: ir.Model, reports: Iterable[WeightReport], gr
 
 def _numbers(value: ir.Value) -> np.ndarray:
     return present(value.const_value).numpy()
+
+
+def learning(pieces: Sequence[Piece]) -> dict[str, tuple[str, ...]]:
+    """Names of inputs whose gradients belong together: the adapters of each segment, and the head."""
+    groups = {piece.segment.name: tuple(piece.segment.adapters) for piece in pieces}
+    groups |= {f"the head in {piece.segment.name}": tuple(piece.segment.head) for piece in pieces}
+    return {what: names for what, names in groups.items() if names}
 
 
 def reports_of(pieces: Iterable[Piece]) -> list[WeightReport]:

@@ -67,6 +67,7 @@ def export(argv: list[str]) -> int:
             strict=options.strict,
             features=options.features,
             features_axis=options.features_axis,
+            train_activations=options.train_activations,
         )
         with progress("exporting", steps_of(request), quiet=options.json) as bar:
             made = export_model(request, bar)

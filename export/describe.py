@@ -17,6 +17,7 @@ from devices.plan import Board, Decision
 from export.activations.golden import tolerance
 from export.build import Piece, reports_of
 from export.chain import Link
+from export.formats.registry import INT8
 from export.formats.report import WeightReport
 from export.gradient.dims import dtype_of, shape_of
 from export.measure import Peak, machine
@@ -46,7 +47,7 @@ def describe(
         schema=SCHEMA,
         edgequilt=_version(),
         model=_model(prepared, name, labels),
-        plan=_plan(board, decision, measured_bytes),
+        plan=_plan(board, decision, measured_bytes, rounds=stage.key.half),
         files=files,
         inputs=_inputs(prepared, stage),
         buckets=(bucket,),
@@ -95,12 +96,14 @@ def _length(prepared: Prepared) -> int | None:
     return None if prepared.captured.loss is not None else prepared.sequence
 
 
-def _plan(board: Board, decision: Decision, measured_bytes: int) -> m.Plan:
+def _plan(board: Board, decision: Decision, measured_bytes: int, *, rounds: bool) -> m.Plan:
     extra: dict[str, Any] = {
         "measured_bytes": measured_bytes,
         "predicted_by_segment": list(decision.predicted_bytes),
         "reasons": list(decision.reasons),
     }
+    if rounds:
+        extra["train_activations"] = INT8
     if board.profile not in ("", board.name):
         extra["profile"] = board.profile
     return m.Plan(

@@ -22,6 +22,7 @@ from export.activations.given import Calibration
 from export.describe import blobs, describe
 from export.formats.broken import refuse_format
 from export.formats.grid import Grid
+from export.formats.registry import FLOAT32
 from export.prepare import Prepared, Wanted, prepare
 from export.settle import Settled, Stages, settle
 from export.variants import refuse_growth
@@ -63,6 +64,7 @@ class ExportRequest:
     tables_out: bool = False
     features: str = ""
     features_axis: int | None = None
+    train_activations: str = FLOAT32
 
     @property
     def everyone(self) -> tuple[Board, ...]:
@@ -90,6 +92,7 @@ class ExportRequest:
             self.calibration,
             self.features,
             self.features_axis,
+            self.train_activations,
         )
 
 

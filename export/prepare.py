@@ -23,7 +23,7 @@ from export.drawn import draw_inputs, fitted, zeros_of
 from export.features import Features, find_features
 from export.fold import FLOATS, OPSET, freeze
 from export.formats.grid import Grid
-from export.formats.registry import ACTIVATIONS
+from export.formats.registry import ACTIVATIONS, FLOAT32
 from export.formats.rewrite import weights_of
 from export.formats.stock import Stock
 from export.head import HeadSite, append_head
@@ -63,6 +63,7 @@ class Wanted:
         calibration: what the ranges of activations are found on, for "int8-static".
         features: the output that a head goes on, and `features_axis` the axis of its features; see
             `export.features.find_features`.
+        train_activations: "int8" rounds those of the forward half of backward graphs (`export.activations.half`).
     """
 
     source: str
@@ -82,6 +83,7 @@ class Wanted:
     calibration: Calibration | None = None
     features: str = ""
     features_axis: int | None = None
+    train_activations: str = FLOAT32
 
 
 @dataclass
@@ -106,6 +108,7 @@ class Prepared:
     table_files: dict[str, TableFile] = field(default_factory=dict)
     calibration: Calibration | None = None
     features: Features | None = None
+    train_activations: str = FLOAT32
     _whole: dict[int, ir.Model] = field(default_factory=dict)
     _frozen: dict[int, tuple[ir.Model, Taken]] = field(default_factory=dict)
     _costs: dict[tuple[int, str], Cost] = field(default_factory=dict)
@@ -277,6 +280,7 @@ def prepare(request: Wanted, formats: tuple[str, ...], modes: tuple[str, ...], w
         tables_out=request.tables_out,
         calibration=request.calibration,
         features=features,
+        train_activations=request.train_activations,
     )
     if request.tables_out and request.keep:
         smallest = prepared.batches[-1]

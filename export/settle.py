@@ -13,6 +13,7 @@ from devices.memory import MIB, WORKER_BASE_BYTES, base_bytes
 from devices.plan import Board, Decision, needs
 from export.activations.saturation import needs_seven_bits
 from export.formats.registry import ACTIVATIONS
+from export.half_checks import rounds_half
 from export.measure import Measurer
 from export.prepare import Prepared
 from export.stage import Key, Stage, build_stage, chosen, measure_stage
@@ -62,7 +63,8 @@ class Stages:
         """
         formats = (chosen(board.quant, decision.formats),) if decision.formats else ()
         seven = board.quant in ACTIVATIONS and needs_seven_bits(board.cpu.isa)
-        key = Key(board.mode, board.quant, decision.micro_batch, positions, formats, seven_bits=seven)
+        half = rounds_half(self.prepared.train_activations, [board])
+        key = Key(board.mode, board.quant, decision.micro_batch, positions, formats, seven_bits=seven, half=half)
         return self.made(key, decision.rank, board.name)
 
     def made(self, key: Key, rank: int, name: str) -> Stage:

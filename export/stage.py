@@ -12,6 +12,7 @@ from export.apart import apart
 from export.build import Piece, build
 from export.chain import Chain, Link
 from export.formats.rewrite import Formats
+from export.half_checks import refuse_whole
 from export.measure import Measurer, Peak, candidates_for
 from export.predict import predict
 from export.prepare import Prepared
@@ -47,6 +48,7 @@ class Key:
             or one for each.
         shares: number of segments of each board of a chain; empty for one board.
         seven_bits: weights that integer activations are multiplied with stay within seven bits, for one of the boards.
+        half: backward graphs round the activations of their forward half.
     """
 
     mode: str
@@ -56,6 +58,7 @@ class Key:
     formats: tuple[Chosen, ...] = ()
     shares: tuple[int, ...] = ()
     seven_bits: bool = False
+    half: bool = False
 
 
 @dataclass
@@ -100,9 +103,13 @@ def build_stage(prepared: Prepared, key: Key, folder: Path) -> Stage:
     quant = formats[0] if len(formats) == 1 else formats
     frozen, serves = prepared.frozen(key.micro_batch), prepared.serves(key.mode)
     integers = activations_for(prepared, formats, key.micro_batch, key.seven_bits, folder)
-    pieces = build(frozen, key.positions, key.mode, quant, prepared.stock, serves, integers, prepared.scale_inputs)
+    pieces = build(
+        frozen, key.positions, key.mode, quant, prepared.stock, serves, integers, prepared.scale_inputs, key.half
+    )
     if prepared.scale_inputs:
         refuse_no_scales(pieces)
+    if key.half:
+        refuse_whole(pieces)
     if integers is not None:
         refuse_none(pieces)
     stage = Stage(key, folder, pieces, [])

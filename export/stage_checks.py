@@ -8,8 +8,9 @@ from export.activations.dynamic import FORMAT as DYNAMIC
 from export.activations.graphs import takes
 from export.activations.static import FORMAT as STATIC
 from export.apart import apart
-from export.build import reports_of, twin
+from export.build import learning, reports_of, twin
 from export.chain import Chain, Graph
+from export.half_checks import check_half, unrounded
 from export.measure import candidates_for, kernels
 from export.oracle.check import check_nodes
 from export.prepare import Prepared
@@ -34,7 +35,17 @@ def verify_stage(prepared: Prepared, stage: Stage) -> None:
     Raises:
         VerificationError: one of them fails.
     """
-    stage.checks = apart(lambda: _checked(prepared, stage))
+    stage.checks = apart(lambda: _all_checks(prepared, stage))
+
+
+def _all_checks(prepared: Prepared, stage: Stage) -> dict[str, Any]:
+    """Of graphs that round activations the twins that do not are held to everything; then one to the other."""
+    if not stage.key.half:
+        return _checked(prepared, stage)
+    floats = unrounded(stage)
+    checks = _checked(prepared, floats)
+    values = checking_values(prepared, stage.key.micro_batch, CHECK_RANK)
+    return checks | check_half(stage, floats, values)
 
 
 def _checked(prepared: Prepared, stage: Stage) -> dict[str, Any]:
@@ -67,10 +78,8 @@ def _checked(prepared: Prepared, stage: Stage) -> dict[str, Any]:
         checks |= check_scales(stage, chain, checking_values(prepared, batch, CHECK_RANK), prepared.stock.grid)
         checks |= check_variant(prepared, Both(stage.pieces, exact, chain, prepared.stock.grid), batch)
     if stage.key.mode == "train":
-        groups = {piece.segment.name: piece.segment.adapters for piece in stage.pieces}
-        groups |= {f"the head in {piece.segment.name}": piece.segment.head for piece in stage.pieces}
-        groups = {what: names for what, names in groups.items() if names}
-        checks["gradient_error"] = check_gradients(chain, checking_values(prepared, batch, CHECK_RANK), groups)
+        values = checking_values(prepared, batch, CHECK_RANK)
+        checks["gradient_error"] = check_gradients(chain, values, learning(stage.pieces))
     _write_golden(prepared, stage)
     return checks
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from console.progress import Progress, progress
+from console.progress import progress
 from devices.plan import Board
+from export.formats.registry import FLOAT32
 from export.pipeline import ExportRequest, export_prepared, steps_of
 from export.prepare import prepare
 from wire.keys import new_key
@@ -19,12 +20,13 @@ PLENTY = 8 << 30  # the budget: nothing is cut
 
 @dataclass(frozen=True)
 class Recipe:
-    """What is exported: a model, its micro-batch and tokens, the format of its weights."""
+    """What is exported: a model, its micro-batch and tokens, the format of its weights, activations of the way out."""
 
     model: Path
     batch: int
     sequence: int
     quant: str
+    activations: str = FLOAT32
 
     @property
     def name(self) -> str:
@@ -33,7 +35,8 @@ class Recipe:
         >>> Recipe(Path("m"), 2, 64, "int8").name
         'int8-2x64'
         """
-        return f"{self.quant}-{self.batch}x{self.sequence}"
+        rounded = "a" if self.activations != FLOAT32 else ""
+        return f"{self.quant}{rounded}-{self.batch}x{self.sequence}"
 
 
 def make(recipe: Recipe, out: Path) -> Path:
@@ -48,14 +51,11 @@ def make(recipe: Recipe, out: Path) -> Path:
         out,
         sequence=recipe.sequence,
         targets=TARGETS,
+        train_activations=recipe.activations,
     )
     work = out / f"work-{recipe.name}"
     work.mkdir(parents=True)
     prepared = prepare(request.wanted, (recipe.quant,), ("train",), work / "source")
     prepared.captured = replace(prepared.captured, batches=(recipe.batch,))
     with progress("exporting", steps_of(request), quiet=True) as bar:
-        return _exported(request, prepared, work, bar)
-
-
-def _exported(request: ExportRequest, prepared, work: Path, bar: Progress) -> Path:
-    return export_prepared(request, prepared, work, bar)[0].folder
+        return export_prepared(request, prepared, work, bar)[0].folder

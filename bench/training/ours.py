@@ -13,19 +13,19 @@ from edge.worker import hash_without_openssl
 
 hash_without_openssl()  # before anything else imports hashlib, as in a worker
 
-import numpy as np  # noqa: E402  # see above, as are all that follow
+import numpy as np  # see above, as are all that follow
 
-import edge.jobs  # noqa: E402, F401  # all that a worker has imported before its first job
-from bench.training.given import RATE, SCALE, Array, read  # noqa: E402
-from bench.training.turns import Step, serve  # noqa: E402
-from edge.adamw import AdamW, Hyperparameters  # noqa: E402
-from edge.feeds import training_bucket  # noqa: E402
-from edge.runner import Ready, Runner  # noqa: E402
-from edge.text import Tokens  # noqa: E402
-from wire.adapter import Adapter  # noqa: E402
-from wire.bundle import open_bundle  # noqa: E402
-from wire.kinds.head import Head  # noqa: E402
-from wire.kinds.lora import Lora  # noqa: E402
+import edge.jobs  # noqa: F401  # all that a worker has imported before its first job
+from bench.training.given import RATE, SCALE, Array, read
+from bench.training.turns import Step, serve
+from edge.adamw import AdamW, Hyperparameters
+from edge.feeds import training_bucket
+from edge.runner import Ready, Runner
+from edge.text import Tokens
+from wire.adapter import Adapter
+from wire.bundle import open_bundle
+from wire.kinds.head import Head
+from wire.kinds.lora import Lora
 
 
 def main() -> int:

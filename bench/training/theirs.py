@@ -14,7 +14,6 @@ import peft
 import torch
 from transformers import AutoConfig, AutoModel
 
-from bench.training.bundles import TARGETS
 from bench.training.given import RATE, SCALE, Array, read
 from bench.training.turns import Step, serve
 

@@ -67,7 +67,12 @@ def steps_at(node: ir.Node, scale: int, zero_point: int) -> Steps:
 
 
 def _number(node: ir.Node, index: int) -> Array:
-    return present(entry(node, index).const_value).numpy()
+    """A constant, turned around where a Transpose does that at every run (`export.activations.half`)."""
+    value = entry(node, index)
+    turned = value.producer()
+    if turned is not None and turned.op_type == "Transpose":
+        return np.transpose(present(entry(turned, 0).const_value).numpy(), turned.attributes["perm"].as_ints())
+    return present(value.const_value).numpy()
 
 
 def _weight(node: ir.Node, index: int, zero_point: int, axis: int) -> Array:

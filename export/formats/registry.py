@@ -27,6 +27,8 @@ AUTO = "auto"  # chosen weight by weight (`export.choice`)
 # products of integers, which the tools make of whole graphs (`export.activations`): not where there are slots
 ACTIVATIONS = ("int8-dynamic", "int8-static")
 INSTEAD = "int8"  # what their weights are elsewhere
+FLOAT32, INT8 = "float32", "int8"
+TRAIN_ACTIVATIONS = (FLOAT32, INT8)  # of the forward half of backward graphs (`export.activations.half`)
 QUANTS = (AUTO, *FORMATS, *ACTIVATIONS)
 
 

@@ -16,6 +16,7 @@ from export.gradient.dims import Dims, dims_of, dtype_of
 # ScatterElements adds since opset 16; LayerNormalization exists since 17 and axes are inputs since 18.
 MINIMUM_OPSET = 16
 PREFIX = "bw."
+BACKWARD = "/grad/"  # in the names of all nodes that an emitter appends
 
 Array = npt.NDArray[Any]
 Attribute = ir.Attr | int | float | str | Sequence[int] | ir.TensorProtocol
@@ -58,7 +59,7 @@ class Emitter:
         domain: str = "",
     ) -> ir.Value:
         """Append one node with one output of shape `dims` and type `dtype`."""
-        name = self.fresh(f"{self.scope}/grad/{op_type}")
+        name = self.fresh(f"{self.scope}{BACKWARD}{op_type}")
         output = ir.val(f"{name}:0", dtype, list(dims))
         self.graph.append(ir.node(op_type, inputs, attributes, domain=domain, outputs=[output], name=name))
         if domain:
