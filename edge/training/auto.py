@@ -15,14 +15,12 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
 
 from console.errors import DoesNotFit
 from console.table import mib
 from edge.training.tiers import Offer
 from wire.manifest import Graph, Manifest
 
-Trainer = Literal["backprop", "spry", "qzo", "ridge"]
 PER_PARAMETER = 6  # directions over all steps
 DIRECTIONS = 64  # of a step, at most: two forward passes each
 
@@ -65,14 +63,14 @@ class Choice:
     """A trainer, and why.
 
     Attributes:
-        trainer: which.
+        trainer: backprop, spry, qzo or ridge.
         tiers: those that it may train, the head alone not among them.
         micro_batch: rows of a graph's run; None: what the bundle says.
         directions: for each step; 0 where gradients or sums are used.
         reasons: sentences.
     """
 
-    trainer: Trainer
+    trainer: str
     tiers: tuple[Offer, ...]
     micro_batch: int | None
     directions: int

@@ -15,15 +15,15 @@ from edge.runner import Runner
 from edge.trainers import edit
 from edge.trainers.interface import Array, Trainer
 from edge.training.classes import Classes
+from edge.training.decide import Decision, Means, decide
 from edge.training.edits import mend
-from edge.training.heads import RECIPES, closed_head
+from edge.training.heads import Recipe, Solved, closed_head
 from edge.training.history import Session
 from edge.training.loop import Settings, begin, result, run
 from edge.training.makers import trainer_of
 from edge.training.saver import Saver
 from edge.training.source import Source
 from edge.training.task import Task
-from edge.training.tiers import Offer, offers, start
 from edge.training.tokens import NextTokens
 from edge.training.wish import Wish
 from wire.adapter import Adapter, to_bytes
@@ -90,25 +90,39 @@ class Run:
         Raises:
             BadData: the data or the adapter do not fit the bundle, or no step had a finite loss.
             UsageError: something was asked for that does not exist.
-            Declined: an edit cannot be made within its bound.
+            Declined: the data do not support a tier, or an edit cannot be made within its bound.
+            DoesNotFit: no trainer fits the memory that is free.
         """
-        name = self._trainer()
-        if name == "edit":
+        if self.wish.trainer == "edit":
             return self._edit()
-        offer = self._offer()
-        begun = self.source.begun
-        adapter = start(self._manifest, offer, seed=self.wish.seed, scaling=self.wish.scaling, begun=begun)
-        adapter = self._with_head(adapter, name)
-        if name == "ridge" or offer.head:
-            return self._ended(adapter, "ridge", "head", _size(adapter))
-        return self._steps(name, offer, adapter)
+        chosen = decide(self._means(), self.source.begun, self.wish, self.say)
+        if chosen.offer.head:
+            return self._ended(chosen.adapter, chosen.trainer, chosen.offer.name, chosen.offer.parameters)
+        return self._steps(chosen)
 
-    def _steps(self, name: str, offer: Offer, adapter: Adapter) -> Ended:
+    def _means(self) -> Means:
+        """What a decision is made from."""
+        texts, data = self.source.texts, self.source.data
+        train, kept_back = (data.train, data.holdout) if texts is None else (texts.train, texts.holdout)
+        solve = None if texts is not None or self._manifest.head is None else self._solve
+        steps = settings_of(self.wish, len(train)).steps if train else 1
+        return Means(self._manifest, len(train), len(kept_back), steps, self._task, solve)
+
+    def _solve(self, adapter: Adapter, recipes: Sequence[Recipe]) -> Solved:
+        """The head in closed form of the rows, for the features of an adapter."""
+        features, labels = features_of(self.source.runner, adapter, self.source.data.train)
+        return closed_head(features, labels, len(self._manifest.labels), recipes=recipes, seed=self.wish.seed)
+
+    def _steps(self, chosen: Decision) -> Ended:
+        name, adapter = chosen.trainer, chosen.adapter
         task = self._task(name, adapter)
         arrays = task.start()
         settings = settings_of(self.wish, len(task))
+        if chosen.steps is not None:
+            settings = replace(settings, steps=chosen.steps)
         self.hooks.steps(settings.steps)
-        trainer = trainer_of(name, self.wish, self._manifest, arrays)
+        wish = replace(self.wish, directions=chosen.directions or self.wish.directions)
+        trainer = trainer_of(name, wish, self._manifest, arrays)
         parts = [self.source.runner.bundle.sha256, self.source.sha256, name, plain(self.wish), plain(settings)]
         self.saver.fingerprint = digest(json.dumps([*parts, digest(to_bytes(adapter))]).encode())
         session = self.saver.found()
@@ -119,7 +133,7 @@ class Run:
         self.hooks.stepped(session)
         session = self._run(task, trainer, settings, session)
         parameters = sum(array.size for array in arrays.values())
-        return replace(self._ended(task.adapter(result(session)), name, offer.name, parameters), session=session)
+        return replace(self._ended(task.adapter(result(session)), name, chosen.offer.name, parameters), session=session)
 
     def _run(self, task: Task, trainer: Trainer, settings: Settings, session: Session) -> Session:
         latest = [session]
@@ -159,26 +173,6 @@ class Run:
         count = sum(lora.a.size + lora.b.size for lora in done.edited.change.values())
         return self._ended(done.adapter, "edit", f"an edit of rank {settings.rank}", count)
 
-    def _trainer(self) -> str:
-        if self.wish.trainer != "auto":
-            return self.wish.trainer
-        kinds = {graph.kind for segment in self._manifest.segments for graph in segment.graphs}
-        return "backprop" if "backward" in kinds else "spry"
-
-    def _offer(self) -> Offer:
-        kinds = self.wish.kinds if self.source.texts is None else tuple(k for k in self.wish.kinds if k != "head")
-        return offers(self._manifest, kinds, self.wish.rank)[-1]
-
-    def _with_head(self, adapter: Adapter, name: str) -> Adapter:
-        """The adapter with a head in closed form, unless it has one that is to be kept."""
-        if self._manifest.head is None or (adapter.head is not None and name != "ridge"):
-            return adapter
-        features, labels = features_of(self.source.runner, adapter, self.source.data.train)
-        recipes = ("ridge",) if self.wish.trainer == "ridge" else RECIPES
-        solved = closed_head(features, labels, len(self._manifest.labels), recipes=recipes, seed=self.wish.seed)
-        self.say(*solved.sentences)
-        return replace(adapter, heads={**adapter.heads, adapter.rank: solved.head})
-
     def _ended(self, adapter: Adapter, trainer: str, trained: str, parameters: int) -> Ended:
         return Ended(adapter, trainer, trained, parameters, sentences=tuple(self.said))
 
@@ -202,7 +196,3 @@ def features_of(runner: Runner, adapter: Adapter, rows: Sequence[Row]) -> tuple[
     """Features [n, D] and labels [n] of rows."""
     features = runner.forward([row.sample for row in rows], adapter).features
     return features, np.array([row.label for row in rows], np.int64)
-
-
-def _size(adapter: Adapter) -> int:
-    return 0 if adapter.head is None else adapter.head.weight.size + adapter.head.bias.size

@@ -50,8 +50,8 @@ def test_gradients_of_single_rows_are_torchs(tmp_path: Path) -> None:
     for at, row in enumerate([0, 3, 4]):
         oracle = Oracle(make_weights(2), task.adapter(task.start()))
         expected = oracle.gradients(pixels([given[row].sample]), [given[row].label])[1]
-        for name, gradient in expected.items():
-            np.testing.assert_allclose(found[name][at], gradient, atol=1e-5)
+        for name, measured in found.items():
+            np.testing.assert_allclose(measured[at], expected[name], atol=1e-5)
 
 
 @pytest.mark.parametrize("scaling", ["lora", "rslora"])
