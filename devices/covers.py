@@ -36,6 +36,10 @@ class Table:
         self.fixed = ended + self.boundary[:-1, None] + self.boundary[None, :]
         np.minimum(self.fixed, UNREACHED, out=self.fixed)
 
+    def divide(self, place: int) -> None:
+        """Have no segment lie on both sides of a cut."""
+        self.fixed[:place, place + 1 :] = UNREACHED
+
     def fits(self, first: int, cuts: Sequence[int], last: int, room: int) -> bool:
         """Whether every segment of a cover of units `first` to `last`, exclusive, needs at most `room` bytes."""
         waiting = 0

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from console.errors import EdgequiltError, UsageError
@@ -28,6 +28,7 @@ class Settings:
     quant: str
     formats: tuple[str, ...]
     profiles: Path | None = None
+    trunk: str = "within"
 
 
 @dataclass(frozen=True)
@@ -75,14 +76,14 @@ def station(
     if not profile:
         if budget_bytes is None:
             raise UsageError("expected a profile or a budget, found neither; give one of them")
-        return Station(Board(name, budget_bytes, settings.mode, settings.quant, rank, "", onnxruntime_max), UNKNOWN)
+        board = Board(name, budget_bytes, settings.mode, settings.quant, rank, "", onnxruntime_max)
+        return Station(replace(board, trunk=settings.trunk), UNKNOWN)
     known = load(profile, settings.profiles)
     require_agent(known)
     budget = known.budget_bytes if budget_bytes is None else budget_bytes
     runtime = onnxruntime_max or known.onnxruntime_max
-    return Station(
-        Board(name, budget, settings.mode, settings.quant, rank, profile, runtime, cpu_of(known)), speed_of(known)
-    )
+    board = Board(name, budget, settings.mode, settings.quant, rank, profile, runtime, cpu_of(known))
+    return Station(replace(board, trunk=settings.trunk), speed_of(known))
 
 
 def known_boards(profiles: Path | None = None) -> tuple[KnownBoard, ...]:

@@ -20,6 +20,7 @@ from devices.enough import KnownBoard, held_by, smallest_budget, that_would_do
 from devices.memory import Need, adapter_bytes, stored_bytes
 from devices.ranks import LARGEST_RANK, rank_for
 from devices.speed import GENERIC, Cpu
+from devices.trunk import trunk_cut
 from devices.units import Stretch, Unit, boundary
 
 MICRO_BATCHES = (8, 4, 2, 1)
@@ -28,7 +29,10 @@ STEP_ITEMS = 16  # items whose boundary tensors wait between segments: a trainer
 
 @dataclass(frozen=True)
 class Board:
-    """What is planned for. `rank` None means: by memory; `profile` is empty, the runtime None where nobody knows."""
+    """What is planned for. `rank` None means: by memory; `profile` is empty, the runtime None where nobody knows.
+
+    `trunk` "apart" asks for a cut below the lowest slot; "auto" is for who compares plans with and without.
+    """
 
     name: str
     budget_bytes: int
@@ -38,6 +42,7 @@ class Board:
     profile: str = ""
     onnxruntime_max: str | None = None
     cpu: Cpu = GENERIC
+    trunk: str = "within"
 
 
 @dataclass(frozen=True)
@@ -73,6 +78,7 @@ def plan(
 
     Raises:
         DoesNotFit: no cut fits at any micro-batch; names what would do.
+        UsageError: the trunk is to be apart, and there is none.
     """
     ranked = with_budget(board, board.budget_bytes)
     found: tuple[int, int, tuple[int, ...]] | None = None
@@ -93,6 +99,12 @@ def plan(
     predicted = tuple(n.total for n in needs(units, ranked, cuts, micro_batch, step_items))
     rank = ranked.rank or 0
     return Decision(cuts, micro_batch, rank, predicted, (*_reasons(ranked, board.rank, max(predicted)), *tried))
+
+
+def costs_nothing(apart: Decision, plain: Decision) -> bool:
+    """Whether a plan whose trunk is apart has the micro-batch of the other, a segment more, and no higher peak."""
+    memory = max(apart.predicted_bytes) <= max(plain.predicted_bytes)
+    return memory and apart.micro_batch == plain.micro_batch and len(apart.cuts) <= len(plain.cuts) + 1
 
 
 def with_budget(board: Board, budget_bytes: int) -> Board:
@@ -132,7 +144,7 @@ def fewest_cuts(
     units: Sequence[Unit], board: Board, micro_batch: int, step_items: int = STEP_ITEMS
 ) -> tuple[int, ...] | None:
     """Fewest cuts, then fewest boundary bytes, such that every segment fits; None if nothing does."""
-    table = table_of(units, board, micro_batch, step_items, board.budget_bytes)
+    table = _divided(table_of(units, board, micro_batch, step_items, board.budget_bytes), units, board)
     return _fewest(table, units, board)
 
 
@@ -140,6 +152,13 @@ def _fewest(table: Table, units: Sequence[Unit], board: Board) -> tuple[int, ...
     count, room = len(units), board.budget_bytes - adapters_of(units, board)
     # a segment never needs less than a unit in it: most budgets that do not fit are told from this alone
     return table.covers(0, [count], room).get(count) if room >= table.largest_unit else None
+
+
+def _divided(table: Table, units: Sequence[Unit], board: Board) -> Table:
+    """The same without segments on both sides of where the trunk is to end."""
+    if board.trunk == "apart":
+        table.divide(trunk_cut(units))
+    return table
 
 
 def table_of(
@@ -194,7 +213,7 @@ def _refusal(
     units: Sequence[Unit], board: Board, micro_batch: int, step_items: int, known: Sequence[KnownBoard] | None
 ) -> str:
     most = min(most_needed(units, board, cuts, micro_batch, step_items) for cuts in ((), range(1, len(units))))
-    table = table_of(units, board, micro_batch, step_items, most)
+    table = _divided(table_of(units, board, micro_batch, step_items, most), units, board)
 
     def cuts_within(budget_bytes: int) -> tuple[int, ...] | None:
         return _fewest(table, units, with_budget(board, budget_bytes))

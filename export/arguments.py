@@ -16,6 +16,7 @@ from devices.plan import Board
 from devices.profile import UnknownProfile
 from devices.profile import names as profile_names
 from devices.stages import Objective, Station
+from devices.trunk import TRUNKS
 from export.activations.methods import METHODS
 from export.formats.grid import SCALES, Grid
 from export.formats.registry import ACTIVATIONS, AUTO, FORMATS, QUANTS, TRAIN_ACTIVATIONS
@@ -77,6 +78,12 @@ def parser() -> argparse.ArgumentParser:
         default=TRAIN_ACTIVATIONS[0],
         help="of the forward half of backpropagation over int8 weights: int8 is faster, its gradients are a little off",
     )
+    p.add_argument(
+        "--trunk",
+        choices=TRUNKS,
+        default="within",
+        help="a cut below the lowest adapter, so that training keeps what is below per sample (docs/plan.md)",
+    )
     p.add_argument("--sequence", type=int, default=64, metavar="TOKENS", help="of a text (default: 64)")
     p.add_argument(
         "--size", action="append", default=[], metavar="NAME=N", help="of a symbolic dimension; repeat for more"
@@ -121,7 +128,7 @@ def fleet(options: argparse.Namespace, *, labels: bool) -> Fleet:
         NoAgent: a board that cannot run an agent.
     """
     mode = options.mode or ("train" if labels else "serve")
-    settings = Settings(mode, options.quant, QUANTS, options.profiles)
+    settings = Settings(mode, options.quant, QUANTS, options.profiles, options.trunk)
     devices, chained = list(dict.fromkeys(options.device)), _across(options.across)
     if not devices and not chained and options.fleet is None and any("=" not in text for text in options.budget):
         devices = [UNNAMED]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,7 @@ from numpy.typing import NDArray
 
 from console.errors import DoesNotFit, UsageError
 from devices.enough import KnownBoard
-from devices.plan import MICRO_BATCHES, Board, Decision, fewest_cuts, plan, with_budget
+from devices.plan import MICRO_BATCHES, Board, Decision, costs_nothing, fewest_cuts, plan, with_budget
 from export import feeds
 from export.activations.given import Calibration
 from export.begin import begin_with_zeros
@@ -208,12 +209,31 @@ class Prepared:
     def decide(self, board: Board, known: Sequence[KnownBoard] | None = None) -> tuple[Decision, tuple[int, ...]]:
         """The plan of a board, and its cuts as node positions.
 
+        With trunk "auto" the one whose trunk is apart, where that is at most one segment more, with the same
+        micro-batch and no more memory.
+
+        Raises:
+            DoesNotFit, NoGradientRule, UsageError: see `_decide`.
+        """
+        if board.trunk != "auto":
+            return self._decide(board, known)
+        plain = self._decide(replace(board, trunk="within"), known)
+        with suppress(DoesNotFit, UsageError):
+            apart = self._decide(replace(board, trunk="apart"), known)
+            if costs_nothing(apart[0], plain[0]):
+                return apart
+        return plain
+
+    def _decide(self, board: Board, known: Sequence[KnownBoard] | None) -> tuple[Decision, tuple[int, ...]]:
+        """The same for a trunk that is apart or not.
+
         `devices.plan` over the numbers of each micro-batch's own graph: parts that do not grow with the batch
         are then counted as they are. `known` are boards that a refusal may name.
 
         Raises:
             DoesNotFit: no cut fits at any micro-batch.
             NoGradientRule: mode "train", and an operator cannot be differentiated.
+            UsageError: the trunk is to be apart, and there is none.
         """
         best: Decision | None = None
         ranked = with_budget(board, board.budget_bytes)
