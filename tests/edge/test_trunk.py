@@ -55,6 +55,19 @@ def test_losses_and_gradients_are_those_without_a_cache(tmp_path: Path, *, exact
     assert exact or apart(first, expected) > 1e-6, "float16 was used"
 
 
+def test_a_pass_that_finds_every_row_opens_no_session(tmp_path: Path) -> None:
+    """The session above the trunk stays open from step to step, as that of a bundle of one segment does."""
+    run, _ = cached(tmp_path)
+    adapter, given = random_adapter(run.manifest), rows(4)
+    run.gradients(given, adapter)
+    before = run.chain._open
+
+    run.gradients(given, adapter)
+
+    assert before is not None
+    assert run.chain._open is before
+
+
 def test_forward_passes_use_the_same_rows(tmp_path: Path) -> None:
     """What gradients have made, forward passes find, with an adapter and without, in any order."""
     run, trunk = cached(tmp_path)
