@@ -62,7 +62,7 @@ def with_factors(forward: ir.Model, reports: Sequence[WeightReport], grid: Grid,
     """
     model = forward.clone()
     found = []
-    for report in reports:
+    for report in sorted(reports, key=lambda one: _first_use(model.graph, one)):
         shape = _shape(report, grid)
         stored = model.graph.initializers.get(f"{report.name}.{ENDS.get(report.format, '')}")
         if shape is None or stored is None or not stored.uses():
@@ -90,6 +90,13 @@ def _shape(report: WeightReport, grid: Grid) -> tuple[int, ...] | None:
         whole, block = layout.rows * layout.columns, grid.code_block
         return (layout.rows, layout.columns // block) if layout.columns % block == 0 else (whole // block,)
     return (layout.rows, layout.columns // grid.integer_block)
+
+
+def _first_use(graph: ir.Graph, report: WeightReport) -> int:
+    """Where in the run a weight is read first."""
+    stored = graph.initializers.get(f"{report.name}.{ENDS.get(report.format, '')}")
+    readers = set() if stored is None else {use.node for use in stored.uses()}
+    return next((place for place, node in enumerate(graph) if node in readers), 0)
 
 
 def _multiply(graph: ir.Graph, stored: ir.Value, weight: str, shape: tuple[int, ...]) -> None:

@@ -1,0 +1,144 @@
+"""The task of scales: factors of a quantized model's scales learn from labelled rows, in forward passes only.
+
+The head of the adapter stays as it is, and there must be one: through a head of zeros no loss depends on what lies
+below it. Fewer factors make each direction worth more (a cosine of sqrt(directions / factors)), so by default a weight
+has one for each row, not for each scale.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from fnmatch import fnmatchcase
+
+import numpy as np
+
+from console.errors import BadData
+from edge.data.row import Row
+from edge.runner import Ready, Runner
+from edge.trainers.interface import Array, Arrays, Rows, Scalars
+from edge.training.losses import cross_entropy
+from edge.training.task import Score
+from wire.adapter import Adapter
+from wire.directions import Units
+from wire.kinds.scales import Belongs, Replay, ScaleFactors, compact
+from wire.manifest import Manifest, Scales
+
+
+class ScaleTask:
+    """Rows of a board, some of them kept back.
+
+    Args:
+        runner: of a bundle with graphs whose scales can be moved.
+        adapter: where to start: its head and its factors stay, its scales go on.
+        train: rows to learn from.
+        kept_back: rows to judge by.
+        layers: which weights, by patterns of their names as in a shell.
+        last: only so many of them, the last in running order; None takes all.
+        each: a factor for every scale instead of one for each row of them.
+
+    Raises:
+        BadData: no rows; no head that is not zero; nothing that could be moved; the adapter is of another model.
+    """
+
+    def __init__(
+        self,
+        runner: Runner,
+        adapter: Adapter,
+        train: Sequence[Row],
+        kept_back: Sequence[Row] = (),
+        *,
+        layers: Sequence[str] = ("*",),
+        last: int | None = None,
+        each: bool = False,
+    ) -> None:
+        if not train:
+            raise BadData("expected rows to train on, found none; give the board data or a smaller hold-out")
+        if adapter.head is None or not adapter.head.weight.any():
+            raise BadData("expected an adapter with a head to train scales below it, found none; solve one first")
+        self.runner, self._adapter, self._train, self._kept_back = runner, adapter, train, kept_back
+        self._moved = moved(runner.manifest, layers, last)
+        held = {} if adapter.scales is None else adapter.scales.belongs
+        shapes = {w: one.shape if each else _by_rows(one.shape) for w, one in self._moved.items()}
+        # of what the adapter moves already, the shape stays; what is not asked for stays as it is
+        self._belongs = {w: Belongs(one.format, one.digest, shapes[w]) for w, one in self._moved.items()} | dict(held)
+        self._ready: Ready | None = None
+        self._judged: Ready | None = None
+
+    def __len__(self) -> int:
+        return len(self._train)
+
+    @property
+    def units(self) -> Units:
+        """A unit of one array for each weight."""
+        return {weight: [one.input] for weight, one in self._moved.items()}
+
+    def start(self) -> dict[str, Array]:
+        """Ones, or the adapter's own factors, by graph input."""
+        held = {} if self._adapter.scales is None else self._adapter.scales.factors
+        return {
+            one.input: held[weight].copy() if weight in held else np.ones(self._belongs[weight].shape, np.float32)
+            for weight, one in self._moved.items()
+        }
+
+    def rows(self, chosen: Sequence[int]) -> Rows:
+        """Losses of some rows; the graphs have no gradients of scales."""
+        if self._ready is None:
+            self._ready = self.runner.ready([row.sample for row in self._train])
+        part, labels = self._ready.part(chosen), np.array([self._train[i].label for i in chosen], np.int64)
+
+        def loss(arrays: Arrays) -> float:
+            return float(np.mean(cross_entropy(self.runner.forward(part, self.adapter(arrays)).logits, labels)))
+
+        return Rows(loss)
+
+    def score(self, arrays: Arrays) -> Score | None:
+        """Loss and right answers on the rows that were kept back."""
+        if not self._kept_back:
+            return None
+        if self._judged is None:
+            self._judged = self.runner.ready([row.sample for row in self._kept_back])
+        labels = np.array([row.label for row in self._kept_back], np.int64)
+        logits = self.runner.forward(self._judged, self.adapter(arrays)).logits
+        right = int(np.sum(logits.argmax(axis=1) == labels))
+        return Score(float(np.mean(cross_entropy(logits, labels))), right, len(labels))
+
+    def adapter(self, arrays: Arrays) -> Adapter:
+        """The adapter with these factors."""
+        held = {} if self._adapter.scales is None else dict(self._adapter.scales.factors)
+        own = {weight: arrays[one.input] for weight, one in self._moved.items()}
+        return replace(self._adapter, scales=ScaleFactors(self._belongs, held | own))
+
+
+def moved(manifest: Manifest, layers: Sequence[str] = ("*",), last: int | None = None) -> dict[str, Scales]:
+    """The scales that can be moved, by weight, in running order.
+
+    Raises:
+        BadData: none can, or none is called so.
+    """
+    if not manifest.scales:
+        raise BadData("expected graphs whose scales can be moved, found none; export with --scale-inputs")
+    named = {s.weight: s for s in manifest.scales if any(fnmatchcase(s.weight, pattern) for pattern in layers)}
+    if not named:
+        some = ", ".join(s.weight for s in manifest.scales[:3])
+        raise BadData(f"expected weights that match {' or '.join(layers)}, found none; some are {some}")
+    return dict(list(named.items())[-last:] if last else named)
+
+
+def small(adapter: Adapter, update: Scalars, board: int = 0) -> Adapter:
+    """The same factors as the pairs that make them, where those are smaller and give the same bits.
+
+    Args:
+        adapter: of a task.
+        update: of the trainer that trained it.
+        board: the trainer's.
+    """
+    if adapter.scales is None:
+        return adapter
+    replay = Replay(update.key, board, update.per_step, update.pairs)
+    return replace(adapter, scales=compact(adapter.scales, replay))
+
+
+def _by_rows(shape: tuple[int, ...]) -> tuple[int, ...]:
+    """A factor for each row of scales; of scales without rows one for each."""
+    return (shape[0], *[1] * (len(shape) - 1))
