@@ -43,6 +43,7 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument("--steps", type=int, metavar="N", help="instead of --epochs")
     p.add_argument("--batch", type=int, default=16, metavar="ROWS", help="of a step (default: 16)")
     p.add_argument("--directions", type=int, default=8, metavar="N", help="of forward-only trainers (default: 8)")
+    p.add_argument("--layers", default="*", metavar="PATTERN,...", help="weights whose scales qzo moves (default: all)")
     p.add_argument("--kept-back", type=float, default=0.1, metavar="SHARE", help="rows to judge by (default: 0.1)")
     p.add_argument("--patience", type=int, default=3, metavar="N", help="looks without gain before it stops; 0: never")
     p.add_argument("--seed", type=int, default=0, metavar="N")
@@ -94,6 +95,7 @@ def wish_of(options: argparse.Namespace) -> Wish:
     names = {name for name in vars(options) if name in plain(Wish())}
     given: dict[str, Any] = {name: getattr(options, name) for name in names}
     given["kinds"] = [kind.strip() for kind in options.kinds.split(",")]
+    given["layers"] = [pattern.strip() for pattern in options.layers.split(",")]
     try:
         return read_record(Wish, given, "the command line")
     except BadData as problem:

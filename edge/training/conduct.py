@@ -17,13 +17,15 @@ from edge.trainers.interface import Array, Trainer
 from edge.training.classes import Classes
 from edge.training.decide import Decision, Means, decide
 from edge.training.edits import mend
-from edge.training.heads import Recipe, Solved, closed_head
+from edge.training.heads import RECIPES, Recipe, Solved, closed_head
 from edge.training.history import Session
 from edge.training.loop import Settings, begin, result, run
-from edge.training.makers import trainer_of
+from edge.training.makers import key_of_run, trainer_of
 from edge.training.saver import Saver
+from edge.training.scales import ScaleTask, replayed_by, small
 from edge.training.source import Source
 from edge.training.task import Task
+from edge.training.tiers import Offer
 from edge.training.tokens import NextTokens
 from edge.training.wish import Wish
 from wire.adapter import Adapter, to_bytes
@@ -95,6 +97,8 @@ class Run:
         """
         if self.wish.trainer == "edit":
             return self._edit()
+        if self.wish.trainer == "qzo":
+            return self._scales()
         chosen = decide(self._means(), self.source.begun, self.wish, self.say)
         if chosen.offer.head:
             return self._ended(chosen.adapter, chosen.trainer, chosen.offer.name, chosen.offer.parameters)
@@ -149,8 +153,25 @@ class Run:
             self.saver.write(latest[0])
             raise
 
+    def _scales(self) -> Ended:
+        if self.source.texts is not None:
+            raise BadData("expected a head to train scales below it, found a decoder; take another --trainer")
+        adapter = self.source.begun or Adapter(self._manifest.model.id)
+        if adapter.head is None:
+            solved = self._solve(adapter, RECIPES)
+            self.say(*solved.sentences)
+            adapter = replace(adapter, heads={adapter.rank: solved.head})
+        asked = Decision("qzo", Offer("scales", 0, False, False, 0), adapter, 0, None, None)
+        ended = self._steps(asked)
+        if ended.session is None:
+            return ended
+        key = key_of_run(self._manifest, self.wish)
+        return replace(ended, adapter=small(ended.adapter, replayed_by(key, ended.session.state, self.wish.directions)))
+
     def _task(self, name: str, adapter: Adapter) -> Task:
         source, backward = self.source, name == "backprop"
+        if name == "qzo":
+            return ScaleTask(source.runner, adapter, source.data.train, source.data.holdout, layers=self.wish.layers)
         if source.texts is not None:
             task = NextTokens(source.runner, adapter, source.texts.train, source.texts.holdout, backward=backward)
             if task.cut:

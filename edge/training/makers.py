@@ -10,6 +10,7 @@ from edge.trainers.adam8 import Adam8
 from edge.trainers.backprop import Backprop
 from edge.trainers.interface import Arrays, Optimizer, Trainer
 from edge.trainers.optimizers import Adam32, Sgd
+from edge.trainers.qzo import Qzo
 from edge.trainers.spry import Spry
 from edge.training.wish import Wish
 from wire.directions import Units
@@ -17,6 +18,7 @@ from wire.manifest import Manifest
 from wire.philox import key_of
 
 RATES = {"adamw": 1e-3, "adam8": 1e-3, "sgd": 1e-2}
+QZO_RATE = 1e-2  # in the logarithm of a scale
 BETA2 = 0.99  # sessions are short
 
 
@@ -28,11 +30,20 @@ def trainer_of(name: str, wish: Wish, manifest: Manifest, arrays: Arrays) -> Tra
     """
     if name == "backprop":
         return Backprop(tuple(arrays), optimizer_of(wish), wish.clip or math.inf)
+    key = key_of_run(manifest, wish)
+    if name == "qzo":
+        moved = {one.weight: [one.input] for one in manifest.scales if one.input in arrays}
+        rate = QZO_RATE if wish.rate is None else wish.rate
+        return Qzo(key, moved, directions=wish.directions, rate=rate)
     units = units_of(manifest, arrays)
     if not units:
         raise BadData("expected factors or biases for a forward-only trainer, found none; take --trainer ridge")
-    key = key_of("train", manifest.model.id, wish.seed)
     return Spry(key, units, directions=wish.directions, optimizer=optimizer_of(wish))
+
+
+def key_of_run(manifest: Manifest, wish: Wish) -> int:
+    """The key of a run's directions."""
+    return key_of("train", manifest.model.id, wish.seed)
 
 
 def optimizer_of(wish: Wish) -> Optimizer:

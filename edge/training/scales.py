@@ -16,7 +16,8 @@ import numpy as np
 from console.errors import BadData
 from edge.data.row import Row
 from edge.runner import Ready, Runner
-from edge.trainers.interface import Array, Arrays, Rows, Scalars
+from edge.trainers.directions import applied
+from edge.trainers.interface import Array, Arrays, Rows, Scalars, State
 from edge.training.losses import cross_entropy
 from edge.training.task import Score
 from wire.adapter import Adapter
@@ -123,6 +124,11 @@ def moved(manifest: Manifest, layers: Sequence[str] = ("*",), last: int | None =
         some = ", ".join(s.weight for s in manifest.scales[:3])
         raise BadData(f"expected weights that match {' or '.join(layers)}, found none; some are {some}")
     return dict(list(named.items())[-last:] if last else named)
+
+
+def replayed_by(key: int, state: State, directions: int) -> Scalars:
+    """The pairs of a trainer of scales, as its update has them."""
+    return Scalars(key, tuple(applied(state)), directions)
 
 
 def small(adapter: Adapter, update: Scalars, board: int = 0) -> Adapter:

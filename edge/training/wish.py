@@ -28,6 +28,7 @@ class Wish:
         batch: rows of a step.
         micro_batch: rows of a graph's run; None takes the plan's.
         directions: of forward-only trainers, for each step.
+        layers: weights whose scales `qzo` moves, by patterns of their names.
         kept_back: share of the rows to judge by.
         patience: looks without a lower loss after which it stops; 0: never.
         seed: of everything that is drawn.
@@ -46,6 +47,7 @@ class Wish:
     batch: int = field(default=16, metadata=at_least(1, 65_536))
     micro_batch: int | None = field(default=None, metadata=at_least(1, 65_536))
     directions: int = field(default=8, metadata=at_least(1, 65_536))
+    layers: tuple[str, ...] = ("*",)
     kept_back: float = field(default=0.1, metadata=at_least(0, 0.9))
     patience: int = field(default=3, metadata=at_least(0))
     seed: int = field(default=0, metadata=at_least(0))

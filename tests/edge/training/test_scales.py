@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -14,12 +16,14 @@ from edge.model import Model
 from edge.runner import Runner
 from edge.trainers.interface import Array, Scalars, Stepped
 from edge.trainers.qzo import Qzo
+from edge.training.cli import train
 from edge.training.heads import closed_head
 from edge.training.scales import ScaleTask, moved, small
 from tests.edge.trainers.problems import same_bytes
 from tests.edge.training.conftest import WORDS
 from wire.adapter import Adapter, read_adapter, to_bytes
 from wire.bundle import Bundle
+from wire.inputs import check_adapter
 from wire.kinds.lora import Lora
 from wire.kinds.scales import ScaleFactors
 from wire.philox import key_of
@@ -222,3 +226,19 @@ def test_scales_beside_factors_of_slots(runner: Runner) -> None:
     plain, still = (runner.forward(samples, a).logits for a in (adapter, task.adapter(task.start())))
     np.testing.assert_allclose(still, plain, atol=1e-5)
     assert isinstance(task.adapter(task.start()).scales, ScaleFactors)
+
+
+def test_the_command_trains_scales(int4_bundle: Bundle, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """From a bundle and rows in a file to an adapter that holds a head and pairs, and fits the bundle."""
+    rows = tmp_path / "rows.jsonl"
+    rows.write_text("\n".join(json.dumps({"text": r.sample, "label": WORDS[r.label]}) for r in texts(30)))
+    line = [str(int4_bundle.folder), "--data", str(rows), "--out", str(tmp_path / "a.safetensors"), "--json"]
+    assert train([*line, "--trainer", "qzo", "--steps", "3", "--directions", "2", "--layers", "*layer.1*"]) == 0
+    said = json.loads(capsys.readouterr().out)
+    assert (said["trainer"], said["at"]) == ("qzo", 3)
+    read = read_adapter((tmp_path / "a.safetensors").read_bytes(), "f")
+    assert read.head is not None
+    assert read.scales is not None
+    assert all("layer.1" in weight for weight in read.scales.belongs)
+    assert read.scales.replay is not None or not said["looks"]
+    check_adapter(int4_bundle.manifest, read)
