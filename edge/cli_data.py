@@ -22,7 +22,9 @@ def parser() -> argparse.ArgumentParser:
     check.add_argument("file", type=Path, metavar="FILE", help="JSONL, CSV, NPZ, text, or a folder per class")
     check.add_argument("--bundle", type=Path, required=True, metavar="BUNDLE", help="what is to be trained")
     check.add_argument("--trust", type=Path, metavar="publisher.pub", help="the publisher to believe")
-    check.add_argument("--holdout", type=float, default=0.15, metavar="SHARE", help="of rows kept back (default: 0.15)")
+    check.add_argument(
+        "--holdout", "--kept-back", type=float, default=0.15, metavar="SHARE", help="of rows kept back (default: 0.15)"
+    )
     check.add_argument("--batch", type=int, default=16, metavar="N", help="rows in one step (default: 16)")
     check.add_argument("--json", action="store_true", help="print JSON")
     return p

@@ -42,7 +42,7 @@ def parser() -> argparse.ArgumentParser:
         default=[],
         type=Path,
         metavar="FILE",
-        help="arrays (.npz, .json) or a picture; repeat",
+        help="arrays (.npz, .json), a picture or a WAV file; repeat",
     )
     p.add_argument("--steps", action="store_true", help="arrays have one more axis in front: steps, states go along")
     p.add_argument("--max-new-tokens", type=int, default=64, metavar="N", help="of a text (default: 64)")

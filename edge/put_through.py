@@ -12,10 +12,9 @@ from numpy.typing import NDArray
 from console.errors import UsageError
 from console.table import percent, table
 from edge.arrays import Values, checked, in_batches, read_all, write_arrays
+from edge.data.folder import PICTURES, SOUNDS
 from edge.steps import Steps
 from wire.manifest import Manifest
-
-PICTURES = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp", ".ppm", ".pgm")
 
 
 def put_through(steps: Steps, options: argparse.Namespace) -> int:
@@ -70,7 +69,7 @@ def _stepped(steps: Steps, options: argparse.Namespace) -> Values:
 
 
 def _samples(steps: Steps, options: argparse.Namespace) -> Values:
-    """Inputs of the first stage from a text, pictures, or arrays.
+    """Inputs of the first stage from a text, pictures, sounds, or arrays.
 
     Raises:
         UsageError: the bundle takes something else.
@@ -89,6 +88,12 @@ def _samples(steps: Steps, options: argparse.Namespace) -> Values:
         from wire.image import Images
 
         return dict(Images(manifest.preprocess, steps.inputs).tensors(pictures))
+    sounds = [path for path in options.input if path.suffix.lower() in SOUNDS]
+    if kind == "tensors" and sounds:
+        from edge.tensors import Tensors
+
+        way = Tensors(manifest.preprocess, steps.inputs)
+        return way.prepare(sounds, manifest.buckets[0]).take(range(len(sounds)))
     return read_all(options.input)
 
 

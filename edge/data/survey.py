@@ -111,7 +111,7 @@ def survey(path: Path, bundle: Bundle, holdout: float) -> Survey:
     manifest = bundle.manifest
     bucket = _training(manifest)
     micro = None if bucket is None else bucket.batch
-    if manifest.generate is not None or not manifest.labels:
+    if manifest.loss is not None or manifest.generate is not None or not manifest.labels:
         if not manifest.preprocess.files:
             wanted_by(manifest)
         made = Survey(_name_of(path), "text", (), micro, _tokens(bundle, bucket), Problems(path, "lines"))

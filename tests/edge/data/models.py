@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from tests.edge.bundles import make_bundle
-from wire.bundle import open_bundle
-from wire.manifest import Manifest, Preprocess, Tensor
+from wire.bundle import MANIFEST, Bundle, open_bundle
+from wire.manifest import Manifest, Preprocess, Tensor, to_bytes
 
 LABELS = ("a", "b", "c")
 
@@ -27,3 +28,10 @@ def listener(folder: Path, samples: int = 400, rate: int | None = 8000) -> Manif
     """The manifest of a bundle that takes samples of sound."""
     given = {} if rate is None else {"sampling_rate": rate}
     return tensors_of(folder, Tensor("samples", "float32", (2, samples)), **given)
+
+
+def resealed(bundle: Bundle, **changes: Any) -> Bundle:
+    """The bundle with other entries in its manifest."""
+    body = to_bytes(replace(bundle.manifest, **changes))
+    (bundle.folder / MANIFEST).write_bytes(body)
+    return open_bundle(bundle.folder, None)
