@@ -5,8 +5,10 @@ strength and an order, which are chosen on the rows kept back; the discriminants
 choose, and their prior is uniform, so classes of unequal size do them no harm. Then the winner is solved again from
 all rows.
 
-Training of what lies below starts with such a head: through a head of zeros no gradient reaches an adapter. So logits
-are brought to a size against which a softmax can be trained; which class is chosen does not depend on it.
+Training of what lies below starts with such a head: through a head of zeros no gradient reaches an adapter, and none
+comes from a softmax that is saturated. So logits get the scale with the least cross entropy on the rows kept back,
+against labels of which 5 % are spread over all classes (Szegedy et al., arXiv 1512.00567, section 7): without that,
+rows that are all right would want an infinite one. Which class is chosen does not depend on it.
 """
 
 from __future__ import annotations
@@ -31,6 +33,8 @@ from wire.philox import key_of, words
 Recipe = Literal["ridge", "discriminants"]
 RECIPES: tuple[Recipe, ...] = ("discriminants", "ridge")  # of equals the first is taken
 RIDGE_SCALE = 12.0  # targets are 0 and 1
+SCALES = tuple(2.0 ** (e / 2) for e in range(-16, 3))  # of the recipe's own
+SMOOTHING = 0.05
 STRENGTHS = tuple(10.0**e for e in range(-4, 4))  # of the mean square of a feature, for each row
 ORDERS = (0, 1, 3)
 KEPT_BACK = 5  # one row in so many
@@ -93,10 +97,10 @@ def closed_head(
     fit, held = (_sums(features[rows], labels[rows], classes) for rows in (~back, back))
     ridge = _strength(fit, held) if "ridge" in recipes else (0.0, 0)
     tried = {recipe: _judged(_head(recipe, fit, ridge), features[back], labels[back]) for recipe in recipes}
-    best = min(recipes, key=lambda recipe: (-tried[recipe][0], tried[recipe][1]))
-    head = _head(best, fit + held, ridge)
+    best = min(recipes, key=lambda recipe: (-tried[recipe].right, tried[recipe].loss))
+    head = _scaled(_head(best, fit + held, ridge), tried[best].scale)
     guessed = int(np.sum(labels[back] == np.bincount(labels[~back], minlength=classes).argmax()))
-    right, count = tried[best][0], int(back.sum())
+    right, count = tried[best].right, int(back.sum())
     said = _sentences(best, tried, ridge, count, guessed, _missing(fit + held))
     return Solved(head, best, *ridge, right, count, guessed, said)
 
@@ -142,10 +146,40 @@ def _head(recipe: Recipe, sums: Statistics, ridge: tuple[float, int]) -> Head:
     return Head(weight.astype(np.float32), bias.astype(np.float32))
 
 
-def _judged(head: Head, features: Array, labels: NDArray[np.int64]) -> tuple[int, float]:
-    """Rows that are right, and the mean loss."""
+@dataclass(frozen=True)
+class _Judged:
+    """Rows that are right, and the scale of the least mean loss with that loss."""
+
+    right: int
+    scale: float
+    loss: float
+
+
+def _judged(head: Head, features: Array, labels: NDArray[np.int64]) -> _Judged:
     logits = features @ head.weight + head.bias
-    return int(np.sum(logits.argmax(axis=1) == labels)), float(np.mean(cross_entropy(logits, labels)))
+    seen = head.bias > UNSEEN_BIAS
+    right = int(np.sum(logits.argmax(axis=1) == labels))
+    known = seen[labels]
+    logits, named = logits[known][:, seen], np.cumsum(seen)[labels[known]] - 1
+    losses = [(smoothed(np.asarray(scale * logits, np.float32), named), scale) for scale in SCALES]
+    loss, scale = min(losses)
+    return _Judged(right, scale, loss)
+
+
+def smoothed(logits: Array, labels: NDArray[np.int64]) -> float:
+    """The mean cross entropy [] of logits [n, classes] against labels [n] of which 5 % are spread over all classes.
+
+    >>> round(smoothed(np.zeros((1, 4), np.float32), np.array([2])), 4)
+    1.3863
+    """
+    rows = np.arange(len(labels))
+    spread = logits[rows, labels] - logits.mean(axis=1, dtype=np.float64)
+    return float(np.mean(cross_entropy(logits, labels) + SMOOTHING * spread))
+
+
+def _scaled(head: Head, scale: float) -> Head:
+    bias = np.where(head.bias > UNSEEN_BIAS, scale * head.bias, UNSEEN_BIAS)
+    return Head(np.asarray(scale * head.weight, np.float32), bias.astype(np.float32))
 
 
 def _without(features: Array, labels: NDArray[np.int64], classes: int, recipe: Recipe) -> Solved:
@@ -159,13 +193,13 @@ def _without(features: Array, labels: NDArray[np.int64], classes: int, recipe: R
 
 def _sentences(
     best: Recipe,
-    tried: dict[Recipe, tuple[int, float]],
+    tried: dict[Recipe, _Judged],
     ridge: tuple[float, int],
     count: int,
     guessed: int,
     missing: tuple[str, ...],
 ) -> tuple[str, ...]:
-    found = " and ".join(f"{right} by {recipe}" for recipe, (right, _) in tried.items())
+    found = " and ".join(f"{judged.right} by {recipe}" for recipe, judged in tried.items())
     how = f", of strength {ridge[0]:.3g} for each row and order {ridge[1]}" if best == "ridge" else ""
     said = f"The head is solved by {best}{how}: of {count} rows kept back {found} are right, {guessed} by guessing."
     return (said, *missing)
