@@ -12,6 +12,7 @@ import onnx_ir as ir
 from console.errors import UnsupportedModel
 from export.activations.graphs import Activations, beside, merged
 from export.activations.half import round_forward_half
+from export.bias import fold_bias
 from export.cut import Segment, cut
 from export.formats.grid import Grid
 from export.formats.registry import STORED
@@ -76,6 +77,9 @@ def build(
         exact = _exact(segment, segment is segments[-1], mode, serve)
         piece = _piece(exact, segment, own, stock, activations)
         piece = _rounded(piece) if half else piece
+        for model in (piece.shipped.get("backward"), piece.unrounded):
+            if model is not None:
+                fold_bias(model)
         pieces.append(_with_scales(piece, stock.grid) if scales else piece)
         if activations is not None and segment is not segments[-1]:
             activations.pass_on(segment.model)

@@ -51,6 +51,7 @@ def make(recipe: Recipe, out: Path) -> Path:
         out,
         sequence=recipe.sequence,
         targets=TARGETS,
+        serve_graph=False,
         train_activations=recipe.activations,
     )
     work = out / f"work-{recipe.name}"
