@@ -31,8 +31,16 @@ def read_csv(path: Path, wanted: Wanted, problems: Problems) -> Iterator[Found]:
             yield Found(where, sample_of(content, path.parent, wanted), label, content)
 
 
-def records(path: Path, columns: Sequence[str], problems: Problems) -> Iterator[tuple[str, list[str]]]:
+def records(
+    path: Path, columns: Sequence[str], problems: Problems, also: Sequence[str] = ()
+) -> Iterator[tuple[str, list[str]]]:
     """Where, and the cells of some columns, of every record below the header; empty lines do not count.
+
+    Args:
+        path: the file.
+        columns: that there must be.
+        problems: where to note what is wrong.
+        also: columns that there may be; their cells come last, empty where there are none.
 
     Raises:
         StorageError: the file cannot be read.
@@ -44,7 +52,7 @@ def records(path: Path, columns: Sequence[str], problems: Problems) -> Iterator[
         problems.add("line 1", f"expected a header with {' and '.join(columns)}, found {head.strip()[:80]!r}")
         return
     header = _header(head, separator)
-    places = [header.index(name) for name in columns]
+    places = [header.index(name) if name in header else None for name in (*columns, *also)]
     reader = csv.reader(lines, delimiter=separator, strict=True)
     while True:
         lines.first = None
@@ -59,7 +67,7 @@ def records(path: Path, columns: Sequence[str], problems: Problems) -> Iterator[
             quoted = f"put a text with {separator!r} in quotes"
             problems.add(f"line {lines.first}", f"expected {len(header)} cells, found {len(cells)}; {quoted}")
         elif cells:
-            yield f"line {lines.first}", [cells[at] for at in places]
+            yield f"line {lines.first}", ["" if at is None else cells[at] for at in places]
 
 
 class _Lines:

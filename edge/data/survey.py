@@ -13,7 +13,7 @@ from edge.data.formats import format_of, rows_of
 from edge.data.problems import Problems
 from edge.data.repeats import Repeats
 from edge.data.row import is_held_out
-from edge.data.texts import texts_of
+from edge.data.texts import passages_of
 from edge.data.traits import Nothing, PictureSizes, SoundLengths, TokenCounts, Trait
 from edge.data.wanted import Found, Wanted, wanted_by
 from edge.data.wav import sound_length
@@ -115,8 +115,8 @@ def survey(path: Path, bundle: Bundle, holdout: float) -> Survey:
         if not manifest.preprocess.files:
             wanted_by(manifest)
         made = Survey(_name_of(path), "text", (), micro, _tokens(bundle, bucket), Problems(path, "lines"))
-        for where, text in texts_of(path, made.problems):
-            made.see(Found(where, text, "", text), holdout)
+        for where, passage in passages_of(path, made.problems):
+            made.see(Found(where, passage, "", passage.key), holdout)
     else:
         wanted = wanted_by(manifest)
         form = format_of(path, wanted)

@@ -1,15 +1,18 @@
 """The door of texts without labels, for models that generate: what a model learns to go on from.
 
-| file | a text is |
-|---|---|
-| `.txt` | a line |
-| `.csv`, `.tsv` | the cell of the column `text` |
-| any other | the field `text` of a JSON object per line |
+| file | a text is | in front of it may stand |
+|---|---|---|
+| `.txt` | a line | |
+| `.csv`, `.tsv` | the cell of the column `text` | that of the column `prompt` |
+| any other | the field `text` of a JSON object per line | the field `prompt` |
+
+A prompt is read and not learned: what is learned is to go on with the text.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from console.errors import BadData
@@ -20,30 +23,52 @@ from edge.data.problems import Problems
 from edge.data.row import is_held_out
 
 
-def read_texts(path: Path) -> tuple[str, ...]:
-    """The texts of a file, in its order; `keep_back` parts them. Labels beside them are passed over.
+@dataclass(frozen=True)
+class Passage:
+    """A text to learn from; of a prompt in front of it nothing is learned."""
+
+    text: str
+    prompt: str = ""
+
+    @property
+    def key(self) -> str:
+        """What it is kept back by."""
+        return f"{self.prompt}\0{self.text}" if self.prompt else self.text
+
+
+def read_passages(path: Path) -> tuple[Passage, ...]:
+    """The texts of a file with their prompts, in its order; `keep_back` parts them. Labels are passed over.
 
     Raises:
         StorageError: it cannot be read.
         BadData: naming every line that is broken, or that there is no text.
     """
     problems = Problems(path, "lines")
-    texts = tuple(text for _, text in texts_of(path, problems))
+    passages = tuple(passage for _, passage in passages_of(path, problems))
     problems.refuse()
-    if not texts:
+    if not passages:
         raise BadData(f'expected texts in {path}, found none; write a text per line, or {{"text": ...}} in JSONL')
-    return texts
+    return passages
 
 
-def keep_back(texts: tuple[str, ...], share: float) -> tuple[tuple[str, ...], tuple[str, ...]]:
+def read_texts(path: Path) -> tuple[str, ...]:
+    """The texts of a file alone.
+
+    Raises:
+        StorageError, BadData: see `read_passages`.
+    """
+    return tuple(passage.text for passage in read_passages(path))
+
+
+def keep_back(passages: Sequence[Passage], share: float) -> tuple[tuple[Passage, ...], tuple[Passage, ...]]:
     """Texts to learn from, and those kept back: a text stays on its side when the file grows or is shuffled."""
-    sides: tuple[list[str], list[str]] = ([], [])
-    for text in texts:
-        sides[is_held_out(text, "", share)].append(text)
+    sides: tuple[list[Passage], list[Passage]] = ([], [])
+    for passage in passages:
+        sides[is_held_out(passage.key, "", share)].append(passage)
     return tuple(sides[0]), tuple(sides[1])
 
 
-def texts_of(path: Path, problems: Problems) -> Iterator[tuple[str, str]]:
+def passages_of(path: Path, problems: Problems) -> Iterator[tuple[str, Passage]]:
     """Where, and text, of everything that is right.
 
     Raises:
@@ -54,15 +79,17 @@ def texts_of(path: Path, problems: Problems) -> Iterator[tuple[str, str]]:
     if path.is_dir() or suffix == ".npz":
         what = "a folder" if path.is_dir() else "arrays"
         raise BadData(f"expected a file of texts at {path}, found {what}; this bundle learns from text")
-    found: Iterator[tuple[str, object]]
+    found: Iterator[tuple[str, object, object]]
     if suffix == ".txt":
-        found = ((f"line {number}", line.rstrip("\r\n")) for number, line in numbered(path, problems) if line.strip())
+        found = ((f"line {n}", line.rstrip("\r\n"), "") for n, line in numbered(path, problems) if line.strip())
     elif suffix in (".csv", ".tsv"):
-        found = ((where, cells[0]) for where, cells in records(path, ("text",), problems))
+        found = ((where, text, prompt) for where, (text, prompt) in records(path, ("text",), problems, ("prompt",)))
     else:
-        found = ((f"line {number}", fields.get("text")) for number, fields in objects(path, problems))
-    for where, text in found:
-        if isinstance(text, str) and text.strip():
-            yield where, text
-        else:
+        found = ((f"line {n}", fields.get("text"), fields.get("prompt", "")) for n, fields in objects(path, problems))
+    for where, text, prompt in found:
+        if not isinstance(text, str) or not text.strip():
             problems.add(where, f"expected 'text' with some text, found {str(text)[:40]!r}")
+        elif not isinstance(prompt, str):
+            problems.add(where, f"expected 'prompt' to be text, found {str(prompt)[:40]!r}")
+        else:
+            yield where, Passage(text, prompt)

@@ -11,6 +11,7 @@ from typing import Any, Protocol
 
 from console.errors import BadData
 from console.table import percent
+from edge.data.texts import Passage
 from edge.data.wav import read_wave
 
 AT_ONCE = 256  # texts in one call of the tokenizer
@@ -70,18 +71,21 @@ class TokenCounts:
         tokenizer.no_padding()
         self._tokenizer, self.limit = tokenizer, limit
         self.lengths: Counter[int] = Counter()
-        self._waiting: list[str] = []
+        self._waiting: list[Passage] = []
 
     def see(self, sample: Any) -> str | None:
         """Texts are counted many at a time."""
-        self._waiting.append(sample)
+        self._waiting.append(sample if isinstance(sample, Passage) else Passage(sample))
         if len(self._waiting) == AT_ONCE:
             self.close()
         return None
 
     def close(self) -> None:
         """Count those that wait."""
-        self.lengths.update(len(encoding.ids) for encoding in self._tokenizer.encode_batch(self._waiting))
+        first = self._tokenizer.encode_batch([p.prompt or p.text for p in self._waiting])
+        texts = [p.text if p.prompt else "" for p in self._waiting]  # behind a prompt
+        rest = self._tokenizer.encode_batch(texts, add_special_tokens=False) if any(texts) else [None] * len(first)
+        self.lengths.update(len(a.ids) + (0 if b is None else len(b.ids)) for a, b in zip(first, rest, strict=True))
         self._waiting.clear()
 
     @property

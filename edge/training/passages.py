@@ -19,15 +19,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from console.errors import IntegrityError
+from edge.data.texts import Passage
 from edge.encode import AT_ONCE, open_tokenizer
 
-
-@dataclass(frozen=True)
-class Passage:
-    """A text to learn from; of a prompt in front of it nothing is learned."""
-
-    text: str
-    prompt: str = ""
+__all__ = ["Encoded", "Passage", "encode_passages", "encode_passages_apart"]
 
 
 @dataclass(frozen=True)

@@ -11,9 +11,8 @@ import numpy as np
 
 from edge.data.formats import open_data
 from edge.data.row import Data
-from edge.data.texts import keep_back, read_texts
+from edge.data.texts import Passage, keep_back, read_passages
 from edge.runner import Runner
-from edge.training.passages import Passage
 from wire.adapter import Adapter
 
 NOTHING = Data((), ())
@@ -65,13 +64,11 @@ def read_source(runner: Runner, path: Path, kept_back: float, begun: Adapter | N
         keep: data whose answers an edit must leave as they are.
 
     Raises:
-        StorageError, BadData: see `open_data` and `read_texts`.
+        StorageError, BadData: see `open_data` and `read_passages`.
     """
     manifest = runner.manifest
     if manifest.loss is not None:
-        sides = keep_back(read_texts(path), kept_back)
-        train, holdout = (tuple(Passage(text) for text in side) for side in sides)
-        return Source(runner, texts=Texts(train, holdout), begun=begun)
+        return Source(runner, texts=Texts(*keep_back(read_passages(path), kept_back)), begun=begun)
     kept = NOTHING if keep is None else open_data(keep, manifest, 0.0)
     return Source(runner, open_data(path, manifest, kept_back), begun=begun, keep=kept)
 

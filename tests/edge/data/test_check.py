@@ -139,9 +139,9 @@ def test_sounds_are_measured_against_the_model(tmp_path: Path) -> None:
 
 
 def test_texts_for_a_model_that_generates(tmp_path: Path) -> None:
-    """Lines of a text file are counted in tokens, without classes and without warnings about them."""
-    bundle, path = bundle_of(tmp_path, "text"), tmp_path / "lines.txt"
-    path.write_text("red green\n\nsea sea sea sea sea sea sea\n")
+    """Texts are counted in tokens with their prompts, without classes and without warnings about them."""
+    bundle, path = bundle_of(tmp_path, "text"), tmp_path / "lines.jsonl"
+    path.write_text('{"text": "red green"}\n\n{"prompt": "sea sea", "text": "sea sea sea sea sea"}\n')
     generate = Generate("prefix", "input_ids", "logits", 6)
     given = replace(bundle.manifest, generate=generate, labels=(), head=None)
 

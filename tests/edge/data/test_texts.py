@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from console.errors import BadData, StorageError
 from edge.data import open_data, read_data
 from edge.data.lines import LIMIT_BYTES
-from edge.data.texts import keep_back, read_texts
+from edge.data.texts import Passage, keep_back, read_passages, read_texts
 from tests.edge.data.models import LABELS, manifest_of
 
 TEXTS = st.lists(
@@ -142,6 +142,20 @@ def test_texts_without_labels_come_from_every_format(tmp_path: Path, name: str) 
     assert read_texts(tmp_path / name) == ("one text", "another, with a comma")
 
 
+def test_prompts_stand_in_front_of_texts(tmp_path: Path) -> None:
+    """JSONL and CSV may give a prompt to some or all texts; one that is no text is named."""
+    path = tmp_path / "it.jsonl"
+    path.write_text('{"prompt": "2 + 2 =", "text": "4"}\n{"text": "red"}\n')
+    (tmp_path / "it.csv").write_text("text,prompt\n4,2 + 2 =\nred,\n")
+
+    found = read_passages(path)
+
+    assert found == (Passage("4", "2 + 2 ="), Passage("red")) == read_passages(tmp_path / "it.csv")
+    path.write_text('{"prompt": 4, "text": "4"}\n')
+    with pytest.raises(BadData, match="line 1: expected 'prompt' to be text, found '4'"):
+        read_passages(path)
+
+
 def test_texts_that_are_none_are_refused(tmp_path: Path) -> None:
     """A wrong field, an empty file, a folder and an absent file each end in a sentence."""
     path = tmp_path / "it.jsonl"
@@ -159,10 +173,10 @@ def test_texts_that_are_none_are_refused(tmp_path: Path) -> None:
 
 def test_texts_are_kept_back_by_what_they_say() -> None:
     """Both sides together are all texts, and a larger share keeps what a smaller one kept."""
-    texts = tuple(f"text {i}" for i in range(200))
+    texts = tuple(Passage(f"text {i}", "say" if i % 2 else "") for i in range(200))
     small, large = keep_back(texts, 0.1), keep_back(texts[::-1], 0.3)
 
-    assert sorted(small[0] + small[1]) == sorted(texts)
+    assert set(small[0] + small[1]) == set(texts)
     assert 0 < len(small[1]) < len(large[1])
     assert set(small[1]) <= set(large[1])
 
