@@ -20,12 +20,23 @@ from devices.fleet import BoardChain
 from devices.stages import Station
 from devices.units import Unit
 from export.activations.saturation import needs_seven_bits
+from export.buckets import beside
 from export.choice.assign import spent
 from export.cost import uncuttable
 from export.formats.registry import ACTIVATIONS
 from export.half_checks import rounds_half
 from export.prepare import Prepared
-from export.settle import MARGIN_BYTES, TRIES, Settled, Stages, explained, measured_bytes, predicted_bytes
+from export.settle import (
+    MARGIN_BYTES,
+    TRIES,
+    Settled,
+    Stages,
+    explained,
+    fitting,
+    measured_bytes,
+    predicted_bytes,
+    with_left_out,
+)
 from export.stage import Key, Stage, chosen
 from wire.manifest import Chain
 
@@ -117,7 +128,8 @@ def _key(prepared: Prepared, chain: BoardChain, plan: ChainPlan) -> Key:
     seven = any(needs_seven_bits(board.cpu.isa) for board in asked)
     own = formats if set(formats) != {some} else ()
     half = rounds_half(prepared.train_activations, [s.board for s in chain.stations])
-    return Key(chain.mode, some, plan.micro_batch, positions, own, shares, seven, half)
+    others = beside(prepared, plan.micro_batch)
+    return Key(chain.mode, some, plan.micro_batch, positions, own, shares, seven, half, others)
 
 
 def _measured(prepared: Prepared, whole: Stage, chain: BoardChain, plan: ChainPlan) -> list[int]:
@@ -162,12 +174,24 @@ def _shared_out(
     chain_id = f"{chain.name or 'chain'}-{hashlib.sha256(same.encode()).hexdigest()[:12]}"
     extra = {"traffic_bytes_per_item": plan.traffic_bytes}
     settled = []
-    for k, (station, share) in enumerate(zip(chain.stations, whole.shares(), strict=True)):
+    for k, (station, share) in enumerate(zip(chain.stations, _all_fitting(prepared, whole, chain, plan), strict=True)):
         decision = explained([past.stages[k].decision for past in tries], predicted[k])
+        decision = with_left_out(prepared, decision, share)
         place = Chain(chain_id, k, devices, plan.objective, extra)
         folder = Path(chain.name) / f"{k + 1:02d}-{station.board.name}"
         settled.append(Settled(station.board, decision, share, measured[k], folder, place))
     return settled
+
+
+def _all_fitting(prepared: Prepared, whole: Stage, chain: BoardChain, plan: ChainPlan) -> list[Stage]:
+    """The share of each board, with the further buckets that fit every board."""
+    parts = zip(whole.shares(), chain.stations, plan.stages, strict=True)
+    found = [fitting(prepared, share, s.board, stage.decision, (stage.start, stage.end)) for share, s, stage in parts]
+    left_out = {name: reason for share in found for name, reason in share.left_out.items()}
+    return [
+        share.with_buckets([one for one in share.beside if one.bucket.name not in left_out], left_out)
+        for share in found
+    ]
 
 
 def _still_too_large(worst: str, plans: int) -> str:

@@ -23,6 +23,7 @@ from export.formats.registry import ACTIVATIONS, AUTO, FORMATS, QUANTS, TRAIN_AC
 from export.given import Given, given_by, overruled
 from wire.record import NAME
 
+MOST = 1 << 20  # of tokens, or items of a micro-batch
 UNNAMED = "board"  # what is planned for when only a budget is given
 
 
@@ -84,7 +85,20 @@ def parser() -> argparse.ArgumentParser:
         default="within",
         help="a cut below the lowest adapter, so that training keeps what is below per sample (docs/plan.md)",
     )
-    p.add_argument("--sequence", type=int, default=64, metavar="TOKENS", help="of a text (default: 64)")
+    p.add_argument(
+        "--sequence",
+        type=counts,
+        default=(64,),
+        metavar="TOKENS",
+        help="of a text (default: 64); of several, as in 128,32, the longest is planned for",
+    )
+    p.add_argument(
+        "--micro-batches",
+        type=counts,
+        default=(),
+        metavar="8,2,1",
+        help="the largest that fits is planned for, graphs of smaller ones lie beside (default: one of 8, 4, 2, 1)",
+    )
     p.add_argument(
         "--size", action="append", default=[], metavar="NAME=N", help="of a symbolic dimension; repeat for more"
     )
@@ -114,6 +128,21 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument("--out", type=Path, required=True, metavar="DIR", help="gets a folder per board")
     p.add_argument("--json", action="store_true", help="print JSON, and no progress")
     return p
+
+
+def counts(text: str) -> tuple[int, ...]:
+    """Numbers from a list, the largest first.
+
+    >>> counts("1,8,2,8")
+    (8, 2, 1)
+
+    Raises:
+        UsageError: something else is in it.
+    """
+    parts = [part.strip() for part in text.split(",")]
+    if not all(part.isascii() and part.isdigit() and 1 <= int(part) <= MOST for part in parts):
+        raise UsageError(f"expected whole numbers of 1 to {MOST}, as in 8,2,1, found {text!r}")
+    return tuple(sorted({int(part) for part in parts}, reverse=True))
 
 
 def fleet(options: argparse.Namespace, *, labels: bool) -> Fleet:

@@ -67,25 +67,30 @@ class Link:
         return self if self.scales is None else Link(self.name, self.scales, forward_options=self.scales_options)
 
 
-def chain_of(bundle: Bundle) -> Chain:
-    """The chain of a bundle, with its tables.
+def chain_of(bundle: Bundle, bucket: str | None = None) -> Chain:
+    """The chain of a bundle for a bucket, with its tables.
 
     Raises:
         BadData: a segment has no forward graph.
         IntegrityError: the file of a table is not as long as it should be.
     """
-    return Chain(links_of(bundle), open_tables(bundle.manifest.tables, bundle.path))
+    return Chain(links_of(bundle, bucket), open_tables(bundle.manifest.tables, bundle.path))
 
 
-def links_of(bundle: Bundle) -> list[Link]:
+def links_of(bundle: Bundle, bucket: str | None = None) -> list[Link]:
     """The chain of a bundle, with the options that its manifest says.
+
+    Args:
+        bundle: checked.
+        bucket: its name; None for that of the golden values.
 
     Raises:
         BadData: a segment has no forward graph.
     """
     out = []
     for segment in bundle.manifest.segments:
-        graphs = {graph.kind: graph for graph in segment.graphs}
+        named = bucket or bundle.manifest.golden.bucket
+        graphs = {graph.kind: graph for graph in segment.graphs if graph.bucket == named}
         if "forward" not in graphs:
             raise BadData(f"expected a forward graph in {segment.name} of {bundle.folder}, found none; export it again")
         forward, backward = graphs["forward"], graphs.get("backward")

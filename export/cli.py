@@ -25,8 +25,6 @@ from wire.keys import PrivateKey, new_key, read_private_key, read_public_key, wr
 def export(argv: list[str]) -> int:
     """`edgequilt export MODEL --device NAME ... --task T --labels FILE --out DIR`; returns the exit code."""
     options = parser().parse_args(argv)
-    if options.sequence < 1:
-        raise UsageError(f"expected a --sequence of at least 1 token, found {options.sequence}")
     if options.context is not None and options.context < 1:
         raise UsageError(f"expected a --context of at least 1 token, found {options.context}")
     labels = read_labels(options.labels, options.data) if options.labels or options.data else ()
@@ -50,7 +48,9 @@ def export(argv: list[str]) -> int:
             chains=chosen.chains,
             key=key,
             out=options.out,
-            sequence=options.sequence,
+            sequence=options.sequence[0],
+            shorter=options.sequence[1:],
+            micro_batches=options.micro_batches,
             targets=options.adapter_targets,
             kinds=tuple(kind.strip() for kind in options.adapter_kinds.split(",")),
             serve_graph=options.serve_graph,

@@ -15,8 +15,7 @@ import onnx_ir as ir
 
 from devices.plan import Board, Decision
 from export.activations.golden import tolerance
-from export.build import Piece, reports_of
-from export.chain import Link
+from export.build import reports_of
 from export.formats.registry import INT8
 from export.formats.report import WeightReport
 from export.gradient.dims import dtype_of, shape_of
@@ -42,7 +41,7 @@ def describe(
     chain: m.Chain | None = None,
 ) -> Manifest:
     """The manifest of one board's bundle, whose worker was measured; `chain` says which stage of a chain it is."""
-    bucket = bucket_of(prepared, stage)
+    bucket = stage.bucket
     return Manifest(
         schema=SCHEMA,
         edgequilt=_version(),
@@ -50,8 +49,8 @@ def describe(
         plan=_plan(board, decision, measured_bytes, rounds=stage.key.half),
         files=files,
         inputs=_inputs(prepared, stage),
-        buckets=(bucket,),
-        segments=tuple(_segment(stage, p, k, bucket.name) for p, k in zip(stage.pieces, stage.links, strict=True)),
+        buckets=(bucket, *(other.bucket for other in stage.beside)),
+        segments=tuple(_segment(stage, number) for number in range(len(stage.pieces))),
         slots=_slots(prepared, stage),
         head=_head(prepared, stage),
         labels=tuple(labels) if _is_last(chain) else (),
@@ -67,18 +66,12 @@ def describe(
         tables=tuple(file.record for file in stage.tables),
         scales=tuple(scales for piece in stage.pieces for scales in piece.scales),
         loss=prepared.captured.loss if _is_last(chain) else None,
-        extra={"verified": stage.checks, "tied": _tied(stage), **_tables_in(prepared, stage)},
+        extra={"verified": _verified(stage), "tied": _tied(stage), **_tables_in(prepared, stage)},
     )
 
 
 def _tolerance(stage: Stage) -> float:
     return tolerance((piece.shipped["forward"].graph for piece in stage.pieces), GOLDEN_TOLERANCE)
-
-
-def bucket_of(prepared: Prepared, stage: Stage) -> m.Bucket:
-    """The one bucket of a bundle; forward and backward graphs run the same micro-batch."""
-    batch, sequence = stage.key.micro_batch, prepared.sequence
-    return m.Bucket(f"b{batch}" if sequence is None else f"b{batch}s{sequence}", batch, sequence)
 
 
 def _model(prepared: Prepared, name: str, labels: Sequence[str]) -> m.Model:
@@ -175,28 +168,39 @@ def _states(prepared: Prepared, stage: Stage) -> tuple[m.State, ...]:
     return tuple(m.State(pair.input, pair.output, t.dtype, t.shape) for pair, t in pairs if t is not None)
 
 
-def _segment(stage: Stage, piece: Piece, link: Link, bucket: str) -> m.Segment:
-    graphs = []
-    for kind, path, options in link.graphs():
-        model = piece.shipped[kind]
-        graphs.append(
-            m.Graph(
-                kind=kind,  # type: ignore[arg-type]  # one of those that links have
-                bucket=bucket,
-                file=path.name,
-                inputs=tuple(_tensor(v) for v in model.graph.inputs),
-                outputs=tuple(_tensor(v) for v in model.graph.outputs),
-                options=options,
-                memory=_memory(stage.predicted[path.name], stage.peaks[path.name]),
-            )
-        )
+def _segment(stage: Stage, number: int) -> m.Segment:
+    """A segment with its graphs for every bucket, those of the plan's first."""
+    piece = stage.pieces[number]
     inputs = [v.name or "" for v in piece.shipped["forward"].graph.inputs if not v.is_initializer()]
     segment = piece.segment
     slots = tuple(dict.fromkeys(name.removeprefix("slot.").rpartition(".")[0] for name in segment.adapters))
-    weights = (f"{segment.name}.weights.bin",)
-    return m.Segment(
-        segment.name, tuple(inputs), segment.leaving, segment.differentiable, slots, tuple(graphs), weights
+    graphs = tuple(
+        _graph(one, one.pieces[number].shipped[kind], kind, path, options)
+        for one in (stage, *stage.beside)
+        for kind, path, options in one.links[number].graphs()
     )
+    weights = (f"{segment.name}.weights.bin",)
+    return m.Segment(segment.name, tuple(inputs), segment.leaving, segment.differentiable, slots, graphs, weights)
+
+
+def _graph(stage: Stage, model: ir.Model, kind: str, path: Path, options: m.Options) -> m.Graph:
+    return m.Graph(
+        kind=kind,  # type: ignore[arg-type]  # one of those that links have
+        bucket=stage.bucket.name,
+        file=path.name,
+        inputs=tuple(_tensor(v) for v in model.graph.inputs),
+        outputs=tuple(_tensor(v) for v in model.graph.outputs),
+        options=options,
+        memory=_memory(stage.predicted[path.name], stage.peaks[path.name]),
+    )
+
+
+def _verified(stage: Stage) -> dict[str, Any]:
+    """What was found out, without buckets that did not fit this board."""
+    there = {other.bucket.name for other in stage.beside}
+    checks = {name: value for name, value in stage.checks.items() if name != "buckets"}
+    found = {name: value for name, value in stage.checks.get("buckets", {}).items() if name in there}
+    return {**checks, "buckets": found} if found else checks
 
 
 def _memory(parts: dict[str, int], peak: Peak) -> m.Measured:
@@ -261,7 +265,7 @@ def _version() -> str:
 
 def blobs(prepared: Prepared, stage: Stage) -> list[Path]:
     """Every file of the stage and of the preprocessing that goes into a bundle."""
-    graphs = [path for link in stage.links for _, path, _ in link.graphs()]
+    graphs = [path for one in (stage, *stage.beside) for link in one.links for _, path, _ in link.graphs()]
     weights = [stage.folder / f"{link.name}.weights.bin" for link in stage.links]
     files = prepared.captured.preprocess.files if _is_first(stage) else ()
     return [*graphs, *weights, *(file.path for file in stage.tables), stage.golden, *files]

@@ -59,7 +59,7 @@ def refuse_whole(pieces: Iterable[Piece]) -> None:
 
 def unrounded(stage: Stage) -> Stage:
     """The same stage with backward graphs of float activations, which are written into a folder beside it."""
-    folder = stage.folder / "unrounded"
+    folder = stage.folder / f"unrounded{stage.suffix}"
     folder.mkdir(exist_ok=True)
     pairs = [_unrounded(piece, link, folder) for piece, link in zip(stage.pieces, stage.links, strict=True)]
     return replace(stage, pieces=[piece for piece, _ in pairs], links=[link for _, link in pairs])

@@ -99,28 +99,41 @@ class Measurer:
         self.work, self.candidates, self.kind = work, candidates, kind
         self.known: dict[str, Peak] = {}
 
-    def best(self, graph: Path, feeds: Mapping[str, NDArray[Any]], advance: Callable[[], None] = lambda: None) -> Peak:
+    def best(
+        self,
+        graph: Path,
+        feeds: Mapping[str, NDArray[Any]],
+        advance: Callable[[], None] = lambda: None,
+        candidates: Sequence[Options] | None = None,
+    ) -> Peak:
         """The figures under the best options.
 
         Args:
             graph: a written graph; the weights it refers to lie beside it.
             feeds: every input by its name.
             advance: called after each candidate.
+            candidates: options to try, the plain ones first, instead of those of the measurer.
 
         Raises:
             VerificationError: the graph does not run with the plain options.
         """
         key = file_digest(graph)
         if key not in self.known:
-            self.known[key] = choose(self._try_all(graph, feeds, advance))
+            self.known[key] = choose(self._try_all(graph, feeds, advance, candidates or self.candidates))
         return self.known[key]
 
-    def _try_all(self, graph: Path, feeds: Mapping[str, NDArray[Any]], advance: Callable[[], None]) -> list[Peak]:
+    def _try_all(
+        self,
+        graph: Path,
+        feeds: Mapping[str, NDArray[Any]],
+        advance: Callable[[], None],
+        candidates: Sequence[Options] | None,
+    ) -> list[Peak]:
         given, reference = self.work / "feeds.npz", None
         arrays: dict[str, Any] = dict(feeds)
         np.savez(given, **arrays)
         right = []
-        for number, options in enumerate(self.candidates or candidates_for(graph)):
+        for number, options in enumerate(candidates or candidates_for(graph)):
             kept = self.work / f"outputs{number}.npz"
             peak = _run(graph, options, given, kept, self.kind)
             advance()

@@ -37,6 +37,7 @@ class ExportRequest:
 
     `labels` are the classes of a head that is put on, in the order of its logits; without any the model has its
     own outputs. `known` are boards that a refusal may name, see `devices.fleet.known_boards`.
+    `micro_batches` and `shorter` (texts of fewer tokens) ask for further buckets, see `Wanted`.
     `strict`: graphs that amplify noise much more than fp32 are refused, not only reported.
     """
 
@@ -65,6 +66,8 @@ class ExportRequest:
     features: str = ""
     features_axis: int | None = None
     train_activations: str = FLOAT32
+    micro_batches: tuple[int, ...] = ()
+    shorter: tuple[int, ...] = ()
 
     @property
     def everyone(self) -> tuple[Board, ...]:
@@ -93,6 +96,8 @@ class ExportRequest:
             self.features,
             self.features_axis,
             self.train_activations,
+            self.micro_batches,
+            self.shorter,
         )
 
 

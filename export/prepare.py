@@ -17,6 +17,7 @@ from devices.plan import MICRO_BATCHES, Board, Decision, costs_nothing, fewest_c
 from export import feeds
 from export.activations.given import Calibration
 from export.begin import begin_with_zeros
+from export.buckets import allowed
 from export.capture import capture
 from export.choice.assign import formats_of, spent
 from export.cost import Cost, cost, uncuttable
@@ -65,6 +66,8 @@ class Wanted:
         features: the output that a head goes on, and `features_axis` the axis of its features; see
             `export.features.find_features`.
         train_activations: "int8" rounds those of the forward half of backward graphs (`export.activations.half`).
+        micro_batches: the plan's is one of them, and smaller ones get buckets of their own; empty: the plan's only.
+        shorter: tokens of shorter texts, which get buckets of their own.
     """
 
     source: str
@@ -85,6 +88,8 @@ class Wanted:
     features: str = ""
     features_axis: int | None = None
     train_activations: str = FLOAT32
+    micro_batches: tuple[int, ...] = ()
+    shorter: tuple[int, ...] = ()
 
 
 @dataclass
@@ -110,6 +115,9 @@ class Prepared:
     calibration: Calibration | None = None
     features: Features | None = None
     train_activations: str = FLOAT32
+    micro_batches: tuple[int, ...] = ()
+    shorter: tuple[int, ...] = ()
+    _at: dict[int | None, Prepared] = field(default_factory=dict)
     _whole: dict[int, ir.Model] = field(default_factory=dict)
     _frozen: dict[int, tuple[ir.Model, Taken]] = field(default_factory=dict)
     _costs: dict[tuple[int, str], Cost] = field(default_factory=dict)
@@ -117,8 +125,19 @@ class Prepared:
     @property
     def batches(self) -> tuple[int, ...]:
         """Micro-batches that may be chosen, the largest first."""
-        allowed = self.captured.batches
-        return MICRO_BATCHES if allowed is None else tuple(sorted(allowed, reverse=True))
+        able = self.captured.batches
+        if self.micro_batches:
+            return self.micro_batches
+        return MICRO_BATCHES if able is None else tuple(sorted(able, reverse=True))
+
+    def at(self, sequence: int | None) -> Prepared:
+        """The same for texts of another length."""
+        if sequence == self.sequence:
+            return self
+        if sequence not in self._at:
+            own: dict[str, Any] = {"_at": {}, "_whole": {}, "_frozen": {}, "_costs": {}}
+            self._at[sequence] = replace(self, sequence=sequence, shorter=(), **own)
+        return self._at[sequence]
 
     def serves(self, mode: str) -> bool:
         """Whether segments with slots get a graph without them as well: the only one with integer activations."""
@@ -301,6 +320,8 @@ def prepare(request: Wanted, formats: tuple[str, ...], modes: tuple[str, ...], w
         calibration=request.calibration,
         features=features,
         train_activations=request.train_activations,
+        micro_batches=allowed(request.micro_batches, captured.batches),
+        shorter=_shorter(captured, request, sequence),
     )
     if request.tables_out and request.keep:
         smallest = prepared.batches[-1]
@@ -382,3 +403,14 @@ def _sequence(captured: Captured, sequence: int | None) -> int | None:
     if sequence is not None and longest is not None and not 1 <= sequence <= longest:
         raise UsageError(f"expected a --sequence of 1 to {longest} tokens for this model, found {sequence}")
     return sequence
+
+
+def _shorter(captured: Captured, request: Wanted, sequence: int | None) -> tuple[int, ...]:
+    """Lengths of shorter texts, the longest first.
+
+    Raises:
+        UsageError: the model reads no texts.
+    """
+    if request.shorter and sequence is None:
+        raise UsageError(f"expected one --sequence for {captured.name}, which reads no texts, found several")
+    return tuple(sorted((n for n in set(request.shorter) if n != sequence), reverse=True))

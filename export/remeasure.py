@@ -145,6 +145,7 @@ def _feeds(graph: Graph, values: Values, rank: int) -> dict[str, NDArray[Any]]:
     out = {}
     for tensor in graph.inputs:
         shape = tuple(rank if isinstance(dim, str) else dim for dim in tensor.shape)
-        known = values.get(tensor.name)
-        out[tensor.name] = known if known is not None and known.shape == shape else np.zeros(shape, tensor.dtype)
+        known = values.get(tensor.name, np.zeros(shape, tensor.dtype))
+        part = known[tuple(slice(size) for size in shape)] if known.ndim == len(shape) else known  # of smaller buckets
+        out[tensor.name] = part if part.shape == shape else np.zeros(shape, tensor.dtype)
     return out

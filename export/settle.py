@@ -12,6 +12,7 @@ from console.table import mib
 from devices.memory import MIB, WORKER_BASE_BYTES, base_bytes
 from devices.plan import Board, Decision, needs
 from export.activations.saturation import needs_seven_bits
+from export.buckets import beside, too_large
 from export.formats.registry import ACTIVATIONS
 from export.half_checks import rounds_half
 from export.measure import Measurer
@@ -64,7 +65,8 @@ class Stages:
         formats = (chosen(board.quant, decision.formats),) if decision.formats else ()
         seven = board.quant in ACTIVATIONS and needs_seven_bits(board.cpu.isa)
         half = rounds_half(self.prepared.train_activations, [board])
-        key = Key(board.mode, board.quant, decision.micro_batch, positions, formats, seven_bits=seven, half=half)
+        batch, others = decision.micro_batch, beside(self.prepared, decision.micro_batch)
+        key = Key(board.mode, board.quant, batch, positions, formats, seven_bits=seven, half=half, beside=others)
         return self.made(key, decision.rank, board.name)
 
     def made(self, key: Key, rank: int, name: str) -> Stage:
@@ -119,7 +121,9 @@ def settle(prepared: Prepared, board: Board, stages: Stages) -> Settled:
         over = taken - board.budget_bytes
         if over <= 0:
             stages.verify(board.name, stage)
-            return Settled(board, explained(tries, predicted), stage, measured, Path(board.name))
+            stage = fitting(prepared, stage, board, decision)
+            explained_by = with_left_out(prepared, explained(tries, predicted), stage)
+            return Settled(board, explained_by, stage, measured, Path(board.name))
         if len(tries) == TRIES:
             raise VerificationError(_still_too_large(board, taken, TRIES))
         target = replace(target, budget_bytes=target.budget_bytes - over - MARGIN_BYTES, rank=decision.rank)
@@ -145,6 +149,27 @@ def predicted_bytes(
     return _worker_bytes(prepared, stage, board, decision, span, added)
 
 
+def fitting(
+    prepared: Prepared, stage: Stage, board: Board, decision: Decision, span: tuple[int, int] | None = None
+) -> Stage:
+    """The stage without further buckets that are measured or predicted above the budget of the board."""
+    kept, left_out = [], dict(stage.left_out)
+    for other in stage.beside:
+        measured = measured_bytes(prepared, other, board, decision, span)
+        taken = max(measured, *predicted_bytes(prepared, other, board, decision, span))
+        if taken <= board.budget_bytes:
+            kept.append(other)
+        else:
+            left_out[other.bucket.name] = f"it takes {mib(taken)} of {mib(board.budget_bytes)} of {board.name}"
+    return stage.with_buckets(kept, left_out)
+
+
+def with_left_out(prepared: Prepared, decision: Decision, stage: Stage) -> Decision:
+    """A decision whose reasons say which buckets that were asked for are not there."""
+    absent = [f"no bucket {name}: {reason}" for name, reason in stage.left_out.items()]
+    return replace(decision, reasons=(*decision.reasons, *too_large(prepared, decision.micro_batch), *absent))
+
+
 def _worker_bytes(
     prepared: Prepared,
     stage: Stage,
@@ -168,7 +193,7 @@ def _worker_bytes(
 
 def _reused(prepared: Prepared, stage: Stage, name: str, options: Options) -> int:
     """How much of what a run had is free again when the states that it returned are copied; an arena keeps all."""
-    piece, kind = next((p, k) for p in stage.pieces for k in p.shipped if name == f"{p.segment.name}.{k}.onnx")
+    piece, kind = next((p, k) for p in stage.pieces for k in p.shipped if name == stage.file(p, k).name)
     outputs = piece.shipped[kind].graph.outputs
     states = {pair.output for pair in prepared.captured.states}
     copied = sum(value_bytes(value) for value in outputs if value.name in states)

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import shutil
+from pathlib import Path
 from typing import Any
 
 from export.activations.dynamic import FORMAT as DYNAMIC
 from export.activations.graphs import takes
 from export.activations.static import FORMAT as STATIC
 from export.apart import apart
+from export.bucket_checks import check_parts, input_shapes, split_rows
 from export.build import learning, reports_of, twin
 from export.chain import Chain, Graph
 from export.half_checks import check_half, unrounded
@@ -40,47 +43,88 @@ def verify_stage(prepared: Prepared, stage: Stage) -> None:
 
 def _all_checks(prepared: Prepared, stage: Stage) -> dict[str, Any]:
     """Of graphs that round activations the twins that do not are held to everything; then one to the other."""
-    if not stage.key.half:
-        return _checked(prepared, stage)
-    floats = unrounded(stage)
+    floats = unrounded(stage) if stage.key.half else stage
     checks = _checked(prepared, floats)
-    values = checking_values(prepared, stage.key.micro_batch, CHECK_RANK)
-    return checks | check_half(stage, floats, values)
+    if floats is not stage:
+        checks |= check_half(stage, floats, checking_values(prepared, stage.key.micro_batch, CHECK_RANK))
+    for other in stage.beside:
+        checks.setdefault("buckets", {})[other.bucket.name] = _checked_beside(prepared, floats, other)
+    return checks
 
 
 def _checked(prepared: Prepared, stage: Stage) -> dict[str, Any]:
-    batch, tables = stage.key.micro_batch, opened(stage.tables)
-    chain = exact = Chain(stage.links, tables)
-    if not _is_float(stage):
-        exact = Chain(write_pieces(stage.pieces, "exact", stage.folder / "exact"), prepared.taken(batch).exact())
+    batch, chain, exact = stage.key.micro_batch, Chain(stage.links, opened(stage.tables)), _exact(prepared, stage)
+    pairs, states = [(p.input, p.output) for p in prepared.captured.states], prepared.states(batch)
+    checks = _check_graphs(prepared, stage, chain, exact)
+    if exact is not None:
+        runs = prepared.samples(batch, None)
+        got, expected = (one.runs(runs, pairs, states)[-1] for one in (chain, exact))
+        checks |= check_loss(got, expected, prepared.judged, stage.key.quant)
+        _check_sizes(stage)
+        checks |= check_variant(prepared, Both(stage.pieces, exact, chain, prepared.stock.grid), batch)
+    _write_golden(prepared, stage)
+    return checks
+
+
+def _checked_beside(prepared: Prepared, stage: Stage, other: Stage) -> dict[str, Any]:
+    """A further bucket: what it computes by itself, and beside the plan's where it gets the same rows."""
+    own, floats = prepared.at(other.sequence), unrounded(other) if other.key.half else other
+    whole, part = (Chain(one.links, opened(one.tables)) for one in (stage, floats))
+    checks = _check_graphs(own, floats, part, _exact(own, floats))
+    if floats is not other:
+        checks |= check_half(other, floats, checking_values(own, other.key.micro_batch, CHECK_RANK))
+    shutil.rmtree(_exact_folder(other), ignore_errors=True)
+    if prepared.captured.states or {DYNAMIC, STATIC} & formats_of(stage):
+        return checks  # rows depend on those before them, or on those beside them
+    large, small = stage.key.micro_batch, other.key.micro_batch
+    given = checking_values(prepared, large, CHECK_RANK)
+    shapes = input_shapes(prepared.whole(large)), input_shapes(own.whole(small))
+    parts = split_rows(given, shapes, large, small)
+    if parts is not None:
+        names = [name for group in learning(stage.pieces).values() for name in group]
+        checks["bucket_error"] = check_parts(whole, part, given, parts, names, formats_of(stage))
+    return checks
+
+
+def _exact(prepared: Prepared, stage: Stage) -> Chain | None:
+    """The same in float32; None where the stage is."""
+    if _is_float(stage):
+        return None
+    (links,) = write_pieces([stage], "exact", _exact_folder(stage))
+    return Chain(links, prepared.taken(stage.key.micro_batch).exact())
+
+
+def _exact_folder(stage: Stage) -> Path:
+    return stage.folder / f"exact{stage.suffix}"
+
+
+def _check_graphs(prepared: Prepared, stage: Stage, chain: Chain, exact: Chain | None) -> dict[str, Any]:
+    """What the graphs of one bucket compute: against the original, without slots, node by node, and their gradients."""
+    batch = stage.key.micro_batch
+    plain = chain if exact is None else exact
     pairs, states = [(p.input, p.output) for p in prepared.captured.states], prepared.states(batch)
     checks: dict[str, Any] = {"chain_error": 0.0}
     for seed in (None, SEED):
         runs = prepared.samples(batch, seed)
-        expected, got = prepared.reference(runs, states), exact.runs(runs, pairs, states)
+        expected, got = prepared.reference(runs, states), plain.runs(runs, pairs, states)
         checks["chain_error"] = max(checks["chain_error"], check_outputs(got, expected))
-        if exact is not chain and seed is None:
-            checks |= check_loss(chain.runs(runs, pairs, states)[-1], got[-1], prepared.judged, stage.key.quant)
     if any(link.serve is not None for link in stage.links):
-        served = Chain([link.served() for link in stage.links], tables)
+        served = Chain([link.served() for link in stage.links], chain.tables)
         got, expected = served.runs(runs, pairs, states), chain.runs(runs, pairs, states)
         if any(takes(piece.reports, "serve") for piece in stage.pieces):
-            lost = check_loss(got[-1], exact.runs(runs, pairs, states)[-1], prepared.judged, stage.key.quant)
+            lost = check_loss(got[-1], plain.runs(runs, pairs, states)[-1], prepared.judged, stage.key.quant)
             checks |= {f"serve_{name}": value for name, value in lost.items()}
         else:
             outputs = {str(value.name) for value in prepared.frozen(batch).graph.outputs}
             given = [{n: v for n, v in run.items() if n in outputs} for run in expected]  # a boundary may be a mask
             checks["serve_error"] = check_outputs(got, given)
-    if exact is not chain:
-        _check_sizes(stage)
+    if exact is not None:
         checks["dequantized_error"] = _check_twins(prepared, stage, chain)
         checks |= _check_nodes(prepared, stage, chain)
         checks |= check_scales(stage, chain, checking_values(prepared, batch, CHECK_RANK), prepared.stock.grid)
-        checks |= check_variant(prepared, Both(stage.pieces, exact, chain, prepared.stock.grid), batch)
     if stage.key.mode == "train":
         values = checking_values(prepared, batch, CHECK_RANK)
         checks["gradient_error"] = check_gradients(chain, values, learning(stage.pieces))
-    _write_golden(prepared, stage)
     return checks
 
 
@@ -89,20 +133,24 @@ def _check_sizes(stage: Stage) -> None:
     if any(r.format != "fp32" for piece in stage.pieces for reports in piece.reports.values() for r in reports):
         stored, plain = (
             sum(path.stat().st_size for path in folder.glob("segment*.weights.bin"))
-            for folder in (stage.folder, stage.folder / "exact")
+            for folder in (stage.folder, _exact_folder(stage))
         )
         check_smaller(stored, plain, stage.key.quant)
 
 
+def formats_of(stage: Stage) -> set[str]:
+    """Formats of the weights in its graphs."""
+    return {report.format for report in reports_of(stage.pieces)}
+
+
 def _is_float(stage: Stage) -> bool:
     """Whether every weight and every table is in float32, whatever was asked for."""
-    formats = {report.format for report in reports_of(stage.pieces)}
-    return formats <= {"fp32"} and all(file.record.bits == FLOAT_BITS for file in stage.tables)
+    return formats_of(stage) <= {"fp32"} and all(file.record.bits == FLOAT_BITS for file in stage.tables)
 
 
 def _check_twins(prepared: Prepared, stage: Stage, chain: Chain) -> float:
     values = chain.backward(chain.forward(checking_values(prepared, stage.key.micro_batch, CHECK_RANK)))
-    worst, grid, formats = 0.0, prepared.stock.grid, {report.format for report in reports_of(stage.pieces)}
+    worst, grid, formats = 0.0, prepared.stock.grid, formats_of(stage)
     for piece, link in zip(stage.pieces, stage.links, strict=True):
         twins = {
             f"twin.{kind}": twin(piece.exact[kind], piece.shipped[kind], piece.reports[kind], grid)
@@ -126,7 +174,7 @@ def _check_nodes(prepared: Prepared, stage: Stage, chain: Chain) -> dict[str, An
     scaled = {link.scales for link in chain.links}  # nodes that read moved scales store no weight
     fed = {path: given for path, given in chain.feeds_of(values).items() if path not in scaled}
     tried = [(path, given, options) for path, given in fed.items() for options in kernels(candidates_for(path))]
-    integers = bool({DYNAMIC, STATIC} & {report.format for report in reports_of(stage.pieces)})
+    integers = bool({DYNAMIC, STATIC} & formats_of(stage))
     found = [check_nodes(*one, integers=integers) for one in tried]
     error: dict[str, float] = {}
     for kind, one in (pair for checks in found for pair in checks.error.items()):

@@ -15,6 +15,7 @@ def contradictions(m: Manifest) -> list[str]:
     """Everything in a manifest that contradicts something else in it, in words."""
     return (
         _names(m)
+        + _buckets(m)
         + _slots(m)
         + _states(m)
         + _scales(m)
@@ -43,6 +44,30 @@ def _names(m: Manifest) -> list[str]:
         problems.append("a file is listed twice")
     if m.head is not None and m.head.segment not in segments:
         problems.append(f"the head is in unknown segment {m.head.segment!r}")
+    return problems
+
+
+def _buckets(m: Manifest) -> list[str]:
+    """Buckets that are there twice, and graphs that a bucket has twice or lacks where other buckets or segments do not.
+
+    A model that can only be trained has no forward graph in its last segment.
+    """
+    names = [bucket.name for bucket in m.buckets]
+    problems = [f"bucket {name!r} is listed twice" for name in dict.fromkeys(names) if names.count(name) > 1]
+    have = {s.name: [(g.kind, g.bucket) for g in s.graphs] for s in m.segments}
+    for name, graphs in have.items():
+        twice = [pair for pair in dict.fromkeys(graphs) if graphs.count(pair) > 1]
+        problems += [f"{name} has two {kind} graphs for bucket {bucket!r}" for kind, bucket in twice]
+    last = m.segments[-1].name if m.segments else ""
+    trained = [name for name in dict.fromkeys(names) if ("backward", name) in have.get(last, [])]
+    for bucket in dict.fromkeys(names):
+        for name, graphs in have.items():
+            only_trained = name == last and bucket in trained
+            if ("forward", bucket) not in graphs and not only_trained:
+                problems.append(f"{name} has no forward graph for bucket {bucket!r}")
+            learns = any(("backward", other) in graphs for other in trained)
+            if bucket in trained and learns and ("backward", bucket) not in graphs:
+                problems.append(f"{name} has no backward graph for bucket {bucket!r}, but for another one")
     return problems
 
 

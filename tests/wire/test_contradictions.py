@@ -9,7 +9,7 @@ import pytest
 
 from console.errors import BadData
 from tests.wire.samples import manifest
-from wire.manifest import Graph, Manifest, Scales, Slot, Tensor, parse_manifest, to_bytes
+from wire.manifest import Bucket, Graph, Manifest, Scales, Slot, Tensor, parse_manifest, to_bytes
 
 FILES = dict.fromkeys(("segment0.forward.onnx", "segment0.weights.bin", "golden.safetensors"), b"x")
 BIAS = Slot("layer.query", "layer.query", "bias", 4, 4, "segment0", "", "", "", bias="slot.bias")
@@ -113,3 +113,22 @@ def test_scales_that_no_graph_takes_are_refused(m: Manifest, words: str) -> None
     """Every record of scales is an input of its segment's graph, once."""
     with pytest.raises(BadData, match=words):
         parse_manifest(to_bytes(m))
+
+
+def test_every_bucket_has_its_graphs_once() -> None:
+    """A bucket without a graph, with one twice, or with backward graphs in some segments only is refused by name."""
+    m = whole()
+    forward, _ = m.segments[0].graphs
+    more = replace(m, buckets=(*m.buckets, Bucket("b1", 1)))
+    with pytest.raises(BadData, match="segment0 has no forward graph for bucket 'b1'"):
+        parse_manifest(to_bytes(more))
+    with pytest.raises(BadData, match="bucket 'b2' is listed twice"):
+        parse_manifest(to_bytes(replace(m, buckets=m.buckets * 2)))
+    with pytest.raises(BadData, match="segment0 has two forward graphs for bucket 'b2'"):
+        parse_manifest(to_bytes(with_graphs(m, forward, forward)))
+    both = [replace(forward, kind=kind, bucket=b) for b in ("b2", "b1") for kind in ("forward", "backward")]
+    named = replace(m.segments[0], name="segment1", slots=(), graphs=tuple(both))
+    first = replace(m.segments[0], graphs=tuple(both[:3]))
+    parse_manifest(to_bytes(replace(more, segments=(replace(first, graphs=tuple(both)), named))))
+    with pytest.raises(BadData, match="segment0 has no backward graph for bucket 'b1', but for another one"):
+        parse_manifest(to_bytes(replace(more, segments=(first, named))))
