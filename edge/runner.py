@@ -1,10 +1,11 @@
-"""Rows in, numbers out: micro-batches of one bucket, filled up where the last is short.
+"""Rows in, numbers out: micro-batches of a bucket, the last of a smaller one or filled up where it is short.
 
 A row that fills up repeats a real one and has weight 0, so it changes neither the loss nor a gradient.
 """
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -15,7 +16,7 @@ from numpy.typing import NDArray
 from console.errors import BadData
 from edge.chain import Chain, Gradients
 from edge.data import Row
-from edge.feeds import forward_bucket, training_bucket
+from edge.feeds import cut_up, forward_bucket, smaller_buckets, training_bucket
 from edge.preprocess import Part, Prepared, preprocessor
 from wire.adapter import Adapter
 from wire.bundle import Bundle
@@ -24,6 +25,8 @@ from wire.manifest import Bucket, Head, Manifest, Tensor
 
 Array = NDArray[Any]
 WINDOW_BYTES = 2 << 20  # boundaries held at once when many rows go through several segments
+MASK = "attention_mask"
+SORTED = 32  # micro-batches whose texts are sorted by length
 _ITEM_BYTES = {"int64": 8, "float64": 8, "int8": 1, "uint8": 1, "bool": 1, "float16": 2}
 
 
@@ -37,10 +40,28 @@ class Output:
 
 @dataclass(frozen=True)
 class Ready:
-    """Samples that are prepared for a bucket."""
+    """Samples that are prepared for a bucket; `smaller` are others that some of them may go through instead."""
 
     bucket: Bucket
     samples: Prepared
+    smaller: tuple[Bucket, ...] = ()
+
+    @property
+    def buckets(self) -> tuple[Bucket, ...]:
+        """All of them, the largest first."""
+        return (self.bucket, *self.smaller)
+
+    @property
+    def by_length(self) -> bool:
+        """Whether there are buckets for shorter texts."""
+        return len({bucket.sequence for bucket in self.buckets}) > 1
+
+    def lengths(self, indexes: Sequence[int]) -> list[int] | None:
+        """Tokens of some samples, up to the last that is no padding; None where all buckets are of one length."""
+        mask = self.samples.take(indexes).get(MASK) if self.by_length else None
+        if mask is None:
+            return None
+        return [int(np.flatnonzero(row)[-1]) + 1 if row.any() else 0 for row in mask]
 
     @property
     def truncated(self) -> int:
@@ -52,7 +73,7 @@ class Ready:
 
     def part(self, chosen: Sequence[int]) -> Ready:
         """Some of the samples, in that order."""
-        return Ready(self.bucket, Part(self.samples, tuple(chosen)))
+        return Ready(self.bucket, Part(self.samples, tuple(chosen)), self.smaller)
 
 
 class Runner:
@@ -84,14 +105,30 @@ class Runner:
             raise BadData("expected a bundle with a head, found none; export with --labels or --data")
         return self.manifest.head
 
-    def ready(self, samples: Sequence[Any], *, training: bool = False) -> Ready:
+    def ready(
+        self,
+        samples: Sequence[Any],
+        *,
+        training: bool = False,
+        micro_batch: int | None = None,
+        room_bytes: int | None = None,
+    ) -> Ready:
         """Prepare samples, for `forward` or for `gradients`.
 
+        Args:
+            samples: texts, pictures or arrays.
+            training: for `gradients`.
+            micro_batch: the largest to train with; None: by the plan, or by `room_bytes` (`edge.feeds`).
+            room_bytes: for graphs above what the process has, if that is known.
+
         Raises:
-            BadData: a sample is not what the bundle takes.
+            BadData: a sample is not what the bundle takes, or there are no graphs of that micro-batch.
+            DoesNotFit: no graph is within the room.
         """
-        bucket = training_bucket(self.manifest) if training else forward_bucket(self.manifest)
-        return Ready(bucket, self._preprocessor.prepare(samples, bucket))
+        m = self.manifest
+        bucket = training_bucket(m, micro_batch, room_bytes) if training else forward_bucket(m)
+        smaller = smaller_buckets(m, bucket, training=training)[1:]
+        return Ready(bucket, self._preprocessor.prepare(samples, bucket), smaller)
 
     def forward(
         self,
@@ -104,14 +141,18 @@ class Runner:
         head, bucket = self.head, ready.bucket
         wanted, shared = (head.features_output, head.logits_output), inputs_of(self.manifest, adapter)
         count, step, bare = len(ready), self._window_rows(bucket), not changes_layers(adapter)
+        if ready.by_length:  # texts are sorted by length within a window, and every window loads graphs anew
+            step = max(step, bucket.batch * SORTED)
         features = np.zeros((count, head.features), np.float32)
         logits = np.zeros((count, len(self.manifest.labels)), np.float32)
         for start in range(0, count, step):
             window = range(start, min(count, start + step))
-            batches = [_filled(ready, part)[0] for part in _parts(window, bucket.batch)]
-            found = self.chain.forward(batches, bucket.name, shared, wanted, bare=bare)
-            for into, name in zip((features, logits), wanted, strict=True):
-                into[start : start + len(window)] = np.concatenate([f[name] for f in found])[: len(window)]
+            for part, places in _by_bucket(ready, window):
+                batches = [_filled(ready, part, [window[k] for k in chosen])[0] for chosen in places]
+                found = self.chain.forward(batches, part.name, shared, wanted, bare=bare)
+                for into, name in zip((features, logits), wanted, strict=True):
+                    for chosen, values in zip(places, found, strict=True):
+                        into[[window[k] for k in chosen]] = values[name][: len(chosen)]
             advance(len(window))
         return Output(features, logits)
 
@@ -131,11 +172,12 @@ class Runner:
             ready = self.ready([r.sample for r in rows], training=True)
             pairs = [(i, r.label) for i, r in enumerate(rows)]
         shared, sums = inputs_of(self.manifest, adapter), Gradients()
-        parts = _parts(pairs, ready.bucket.batch)
-        together = 1 if len(self.manifest.segments) == 1 else len(parts)  # one segment needs no other's boundaries
-        for start in range(0, len(parts), together):
-            batches = [_labelled(ready, part) for part in parts[start : start + together]]
-            sums.merge(self.chain.gradients(batches, ready.bucket.name, shared))
+        for bucket, found in _by_bucket(ready, [index for index, _ in pairs]):
+            together = 1 if len(self.manifest.segments) == 1 else len(found)  # one segment needs no other's boundaries
+            for start in range(0, len(found), together):
+                parts = found[start : start + together]
+                batches = [_labelled(ready, bucket, [pairs[k] for k in part]) for part in parts]
+                sums.merge(self.chain.gradients(batches, bucket.name, shared))
         return sums
 
     def window_batches(self, bucket: Bucket) -> int:
@@ -158,23 +200,29 @@ class Runner:
         self.chain.close()
 
 
-def _labelled(ready: Ready, pairs: Sequence[tuple[int, int]]) -> dict[str, Array]:
-    tensors, weights = _filled(ready, [index for index, _ in pairs])
-    labels = np.zeros(ready.bucket.batch, np.int64)
+def _by_bucket(ready: Ready, indexes: Sequence[int]) -> list[tuple[Bucket, list[list[int]]]]:
+    """Places among `indexes` of samples, in micro-batches by their bucket."""
+    parts = cut_up(len(indexes), ready.buckets, ready.lengths(indexes))
+    groups = [list(group) for _, group in itertools.groupby(parts, key=lambda part: part[0].name)]
+    return [(group[0][0], [places for _, places in group]) for group in groups]
+
+
+def _labelled(ready: Ready, bucket: Bucket, pairs: Sequence[tuple[int, int]]) -> dict[str, Array]:
+    tensors, weights = _filled(ready, bucket, [index for index, _ in pairs])
+    labels = np.zeros(bucket.batch, np.int64)
     labels[: len(pairs)] = [label for _, label in pairs]
     return {**tensors, "labels": labels, "weights": weights}
 
 
-def _filled(ready: Ready, indexes: Sequence[int]) -> tuple[dict[str, Array], Array]:
+def _filled(ready: Ready, bucket: Bucket, indexes: Sequence[int]) -> tuple[dict[str, Array], Array]:
     """The tensors of at most `batch` samples, filled up with the last one, and the weights [batch] of the rows."""
-    missing = ready.bucket.batch - len(indexes)
-    weights = np.ones(ready.bucket.batch, np.float32)
+    missing = bucket.batch - len(indexes)
+    weights = np.ones(bucket.batch, np.float32)
     weights[len(indexes) :] = 0
-    return ready.samples.take([*indexes, *([indexes[-1]] * missing)]), weights
-
-
-def _parts(items: Sequence[Any], size: int) -> list[Sequence[Any]]:
-    return [items[start : start + size] for start in range(0, len(items), size)]
+    tensors = ready.samples.take([*indexes, *([indexes[-1]] * missing)])
+    if bucket.sequence != ready.bucket.sequence:  # padding is on the right, or no shorter bucket would hold them
+        tensors = {name: array[:, : bucket.sequence] for name, array in tensors.items()}
+    return tensors, weights
 
 
 def _bytes(tensor: Tensor) -> int:

@@ -91,6 +91,7 @@ def make_bundle(
     rank: int = 2,
     micro_batch: int = 2,
     forward_batch: int | None = None,
+    smaller: Sequence[int] = (),
     budget_bytes: int = 0,
     weights: Weights | None = None,
     frozen: Sequence[int] = (),
@@ -108,6 +109,7 @@ def make_bundle(
         rank: the plan's.
         micro_batch: batch of the training bucket.
         forward_batch: batch of a second bucket, for inference only.
+        smaller: batches of further training buckets.
         budget_bytes: of the plan; 0 is no budget.
         weights: None makes seeded ones.
         frozen: layers without a slot.
@@ -118,10 +120,12 @@ def make_bundle(
     weights = weights or make_weights(sum(segments))
     folder.mkdir(parents=True, exist_ok=True)
     buckets = [mf.Bucket("train", micro_batch, 6 if kind == "text" else None)]
+    buckets += [mf.Bucket(f"train{batch}", batch, 6 if kind == "text" else None) for batch in smaller]
+    trained = len(buckets)
     if forward_batch:
         buckets.append(mf.Bucket("serve", forward_batch, 6 if kind == "text" else None))
     build = _Build(folder, kind, tuple(labels), tuple(segments), weights, frozenset(frozen), serve, biases)
-    made = tuple(build.segment(i, buckets) for i in range(len(segments)))
+    made = tuple(build.segment(i, buckets, trained) for i in range(len(segments)))
     files = [p for p in sorted(folder.iterdir()) if p.name not in (MANIFEST, SIGNATURE)]
     if kind == "text":
         files.append(_tokenizer(folder / "tokenizer.json"))
@@ -201,12 +205,12 @@ class _Build:
         numbers = {"height": SIDE, "width": SIDE, "channels": 1, "mean": [0.5], "std": [0.5], "rescale": 1 / 255}
         return mf.Preprocess("image", (), numbers)
 
-    def segment(self, index: int, buckets: list[mf.Bucket]) -> mf.Segment:
+    def segment(self, index: int, buckets: list[mf.Bucket], trained: int) -> mf.Segment:
         name, last = f"segment{index}", index == len(self.segments) - 1
         kinds = ("forward", "serve") if self.serve else ("forward",)
         graphs = [self.graph(index, kind, bucket) for bucket in buckets for kind in kinds]
         if self.learns(index):
-            graphs.append(self.graph(index, "backward", buckets[0]))
+            graphs += [self.graph(index, "backward", bucket) for bucket in buckets[:trained]]
         inputs = tuple(t.name for t in self.model_inputs(1)) if index == 0 else (f"cut{index - 1}.0",)
         return mf.Segment(
             name,
