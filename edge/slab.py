@@ -34,6 +34,7 @@ class Slab:
         rows: rows that are in.
         hits, misses: what `get` found, and did not.
         torn: rows that were not what their record says.
+        owned: whether this process is the one that may write.
     """
 
     def __init__(self, path: Path, quota_bytes: int) -> None:
@@ -41,7 +42,7 @@ class Slab:
         self.said: list[str] = []
         self.hits = self.misses = self.torn = 0
         self.row_bytes = self.capacity = 0
-        self._admits = False
+        self._admits = self.owned = False
         self._forget()
         self._handle = self._open()
 
@@ -128,7 +129,7 @@ class Slab:
             os.fchmod(handle, 0o600)
         try:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            self._admits = True
+            self._admits = self.owned = True
         except OSError:
             self.said.append(f"another process keeps rows in {self.path}: this one only reads there")
         return handle

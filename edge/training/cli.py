@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from console.arguments import Arguments
 from console.errors import BadData, StorageError, UsageError
 from console.progress import Progress, progress
+from console.size import size_bytes
 from edge.training.wish import OPTIMIZERS, TRAINERS, Wish
 from wire.record import plain, read_record
 
@@ -22,6 +23,7 @@ if TYPE_CHECKING:  # numpy and the runtime come once the command line is known t
     from wire.bundle import Bundle
 
 CHECKPOINT_S = 20.0
+CACHE = "256MiB"
 
 
 def parser() -> argparse.ArgumentParser:
@@ -50,6 +52,8 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument("--force", action="store_true", help="train also what the data do not support")
     p.add_argument("--restart", action="store_true", help="begin anew, whatever an interrupted run left")
     p.add_argument("--checkpoint-every", type=float, default=CHECKPOINT_S, metavar="SECONDS", help="(default: 20)")
+    p.add_argument("--cache", default=CACHE, metavar="SIZE", help=f"of activations kept on disk (default: {CACHE})")
+    p.add_argument("--no-cache", action="store_true", help="make them in every step")
     p.add_argument("--trust", type=Path, metavar="publisher.pub", help="the publisher to believe")
     p.add_argument("--threads", type=int, default=1, metavar="N")
     p.add_argument("--html", type=Path, metavar="FILE", help="a page with the curves")
@@ -64,17 +68,19 @@ def train(argv: list[str]) -> int:
         EdgequiltError: what is wrong with the command line, the bundle or the data.
     """
     options = parser().parse_args(argv)
-    wish = wish_of(options)
+    wish, cache_bytes = wish_of(options), 0 if options.no_cache else size_bytes(options.cache)
     _writable(options.out, options.html)
+    from edge.training.cache import Cache
     from edge.training.conduct import Hooks, Run
     from edge.training.result import lines, report, write
     from edge.training.saver import Saver
 
     source = _source(options, wish)
+    cache = Cache(source.runner, options.out.with_name(f"{options.out.name}.cache"), cache_bytes)
     shown = _Shown(quiet=options.json)
     saver = Saver(_checkpoint(options), options.checkpoint_every, shown.say)
     try:
-        ended = Run(source, wish, saver, Hooks(shown.say, shown.begin, shown.stepped)).conduct()
+        ended = cache.told(Run(source, wish, saver, Hooks(shown.say, shown.begin, shown.stepped)).conduct())
     except KeyboardInterrupt:
         print(f"interrupted; the same command goes on from {saver.path}", file=sys.stderr)
         raise
@@ -82,6 +88,7 @@ def train(argv: list[str]) -> int:
         shown.close()
         source.runner.close()
     write(options.out, options.html, ended, saver)
+    cache.remove()
     print(json.dumps(report(options.out, ended), indent=1) if options.json else "\n".join(lines(options.out, ended)))
     return 0
 

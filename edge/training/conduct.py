@@ -28,6 +28,7 @@ from edge.training.task import Task
 from edge.training.tiers import Offer
 from edge.training.tokens import NextTokens
 from edge.training.wish import Wish
+from edge.trunk import Kept
 from wire.adapter import Adapter, to_bytes
 from wire.files import digest
 from wire.manifest import Manifest
@@ -53,7 +54,7 @@ class Hooks:
 
 @dataclass(frozen=True)
 class Ended:
-    """What a run leaves: the adapter, what trained it, and what there is to say."""
+    """What a run leaves: the adapter, what trained it, what there is to say, and what its cache did."""
 
     adapter: Adapter
     trainer: str
@@ -61,6 +62,7 @@ class Ended:
     parameters: int
     session: Session | None = None
     sentences: tuple[str, ...] = ()
+    cache: Kept | None = None
 
 
 @dataclass

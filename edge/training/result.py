@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from edge.training import checkpoint
+from edge.training.cache import in_words
 from edge.training.conduct import Ended
 from edge.training.history import Look, Session
 from edge.training.page import page
@@ -33,6 +34,8 @@ def facts(ended: Ended) -> list[tuple[str, str]]:
     """Names and values of what was done."""
     found = [("model", ended.adapter.model), ("trainer", ended.trainer), ("trained", ended.trained)]
     found.append(("parameters", f"{ended.parameters:,}"))
+    if ended.cache is not None:
+        found.append(("activations kept", in_words(ended.cache)))
     session = ended.session
     if session is None:
         return found
@@ -64,6 +67,7 @@ def report(out: Path, ended: Ended) -> dict[str, Any]:
         "trained": ended.trained,
         "parameters": ended.parameters,
         "sentences": list(ended.sentences),
+        "cache": None if ended.cache is None else plain(ended.cache),
     }
     session = ended.session
     if session is None:
