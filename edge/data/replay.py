@@ -78,6 +78,7 @@ class Replay:
         self.folder, self.limit_rows, self.limit_bytes = folder, rows, size_bytes
         self._labels, self._kind = tuple(labels), kind
         self._kept: tuple[Kept, ...] = ()
+        self._weighed: tuple[Kept, ...] | None = None  # what `write` would put in their place
         self.lost = 0  # rows that the folder named and that were not what they should be
 
     @classmethod
@@ -116,18 +117,27 @@ class Replay:
         return np.stack([k.features for k in self._kept]) if self._kept else np.zeros((0, 0), np.float32)
 
     def offer(self, rows: Sequence[Row], features: NDArray[Any], kept_features: NDArray[Any] | None = None) -> int:
-        """Keep the most telling of the rows kept and of new ones, and write the folder; how many are new.
+        """`weigh`, then `write`.
+
+        Raises:
+            BadData, StorageError: see there.
+        """
+        self.weigh(rows, features, kept_features)
+        return self.write()
+
+    def weigh(self, rows: Sequence[Row], features: NDArray[Any], kept_features: NDArray[Any] | None = None) -> None:
+        """Choose the most telling of the rows so far and of new ones; the folder is as it was until `write`.
 
         Args:
-            rows: to learn from, never those that were held back.
+            rows: to learn from, never those that were held back. Many may come in several calls: memory is that of
+                one of them.
             features: [rows, D], of the runner.
             kept_features: [len(self), D] of the rows kept, anew; needed where the model's features have changed.
 
         Raises:
             BadData: features do not fit, or are not finite; a sample cannot be kept.
-            StorageError: the folder cannot be written; it holds the rows of before then, and so does this object.
         """
-        old = self._with(self._kept, kept_features)
+        old = self._with(self._kept if self._weighed is None else self._weighed, kept_features)
         new = self._offered(rows, features)
         pool = list({k.key: k for k in (*new, *old)}.values())  # a row that comes again is the old one
         pool.sort(key=lambda k: k.key)  # so that the order in which rows come changes nothing
@@ -135,10 +145,18 @@ class Replay:
         stacked = np.stack([k.features for k in pool]) if pool else np.zeros((0, 0), np.float32)
         order = [self._labels.index(k.label) for k in pool]
         sizes = [k.size_bytes for k in pool]
-        chosen = [pool[i] for i in choose_rows(stacked, order, sizes, self.limit_rows, self.limit_bytes)]
+        self._weighed = tuple(pool[i] for i in choose_rows(stacked, order, sizes, self.limit_rows, self.limit_bytes))
+
+    def write(self) -> int:
+        """Write the folder; how many rows in it are new.
+
+        Raises:
+            StorageError: it cannot be written; it holds the rows of before then, and so does this object.
+        """
+        chosen, before = self._kept if self._weighed is None else self._weighed, {k.key for k in self._kept}
+        self._weighed = None
         self._write(chosen)
-        before = {k.key for k in old}
-        self._kept = tuple(chosen)
+        self._kept = chosen
         return sum(k.key not in before for k in chosen)
 
     def _offered(self, rows: Sequence[Row], features: NDArray[Any]) -> list[Kept]:
