@@ -190,7 +190,8 @@ class Run:
             raise BadData("expected a bundle with a head to mend, found a decoder; take another --trainer")
         if source.begun is None:
             raise BadData("expected the adapter whose answers are to be mended, found none; give it with --adapter")
-        settings = edit.Settings(rank=self.wish.rank or edit.Settings().rank, seed=self.wish.seed)
+        rank = self.wish.rank or edit.Settings().rank
+        settings = edit.Settings(rank=rank, bound=self.wish.bound, seed=self.wish.seed)
         done = mend(source.runner, source.begun, source.data.all, source.keep.all, settings)
         self.say(*done.edited.sentences)
         count = sum(lora.a.size + lora.b.size for lora in done.edited.change.values())
@@ -208,7 +209,7 @@ def settings_of(wish: Wish, rows: int) -> Settings:
     """Steps and looks from passes over so many rows.
 
     >>> settings_of(Wish(epochs=2, batch=10), 95)
-    Settings(steps=20, batch=10, seed=0, look_every=5, patience=3, stop_loss=0.0)
+    Settings(steps=20, batch=10, seed=0, look_every=5, patience=4, stop_loss=0.0)
     """
     a_pass = -(-rows // min(wish.batch, rows))
     steps = wish.steps or max(1, round(wish.epochs * a_pass))

@@ -32,6 +32,7 @@ class Wish:
         kept_back: share of the rows to judge by.
         patience: looks without a lower loss after which it stops; 0: never.
         seed: of everything that is drawn.
+        bound: largest share of kept rows whose answer an edit may change.
         force: train also what the data do not support.
     """
 
@@ -49,6 +50,7 @@ class Wish:
     directions: int = field(default=8, metadata=at_least(1, 65_536))
     layers: tuple[str, ...] = ("*",)
     kept_back: float = field(default=0.1, metadata=at_least(0, 0.9))
-    patience: int = field(default=3, metadata=at_least(0))
+    patience: int = field(default=4, metadata=at_least(0))
     seed: int = field(default=0, metadata=at_least(0))
+    bound: float = field(default=0.01, metadata=at_least(0, 1))
     force: bool = False

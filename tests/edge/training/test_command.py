@@ -14,12 +14,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-from console.errors import BadData, StorageError, UsageError
+from console.errors import BadData, Declined, StorageError, UsageError
 from edge.model import load
 from edge.training.cli import train
 from tests.conftest import ROOT
-from tests.edge.boards import write_data
-from tests.edge.bundles import make_bundle
+from tests.edge.bundles import VOCABULARY, make_bundle
 from wire.adapter import read_adapter
 from wire.keys import write_key
 
@@ -32,7 +31,15 @@ def bench(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("bench")
     key = make_bundle(folder / "bundle", kind="text", biases=True, rank=4)
     write_key(key, folder / "keys")
-    write_data(folder / "data.jsonl", 120)
+    words = VOCABULARY[2:]
+    lines = [
+        {"text": f"{first} {second} {third}", "label": "abc"[i % 3]}
+        for i, first in enumerate(words)
+        for second in words
+        for third in words
+    ]
+    text = "".join(json.dumps(line) + "\n" for line in lines[::2])
+    (folder / "data.jsonl").write_text(text, encoding="utf-8")
     return folder
 
 
@@ -55,7 +62,7 @@ def test_an_adapter_comes_out_that_labels_better(
 ) -> None:
     """The file holds factors, biases and a head; with it rows kept back are labelled better than by guessing."""
     out, page = tmp_path / "a.safetensors", tmp_path / "page.html"
-    more = ("--trust", str(bench / "keys" / "tester.pub"), "--epochs", "8", "--rate", "0.02", "--json")
+    more = ("--trust", str(bench / "keys" / "tester.pub"), "--epochs", "20", "--rate", "0.004", "--json")
     assert train(arguments(bench, out, "--trainer", "backprop", "--html", str(page), *more)) == 0
     said = json.loads(capsys.readouterr().out)
 
@@ -229,3 +236,53 @@ def test_the_environment_is_not_needed(bench: Path, tmp_path: Path) -> None:
     bare = {"PATH": os.environ["PATH"]}
     command = [*COMMAND, *arguments(bench, tmp_path / "a", "--steps", "1", "--trainer", "backprop")]
     assert subprocess.run(command, cwd=ROOT, env=bare, capture_output=True, check=False, timeout=60).returncode == 0
+
+
+def test_too_few_rows_are_declined_with_the_numbers(bench: Path, tmp_path: Path) -> None:
+    """Four rows support no adapter for 500 steps: it is declined, and --force trains all the same."""
+    rows = (bench / "data.jsonl").read_text(encoding="utf-8").splitlines()[::27]
+    (tmp_path / "few.jsonl").write_text("\n".join(rows) + "\n", encoding="utf-8")
+    asked = [str(bench / "bundle"), "--data", str(tmp_path / "few.jsonl"), "--out", str(tmp_path / "a"), "--json"]
+    more = ["--kept-back", "0", "--trainer", "backprop", "--kinds", "lora,bias", "--steps", "500", "--rate", "0.01"]
+    with pytest.raises(Declined, match=r"found too few rows for every one of them; .*--force"):
+        train([*asked, *more])
+    assert not (tmp_path / "a").exists()
+    assert train([*asked, *more, "--force"]) == 0
+
+
+def test_auto_says_why(bench: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Without a word about the trainer it takes backpropagation here, and the tier that the rows support."""
+    out = tmp_path / "a"
+    asked = [str(bench / "bundle"), "--data", str(bench / "data.jsonl"), "--out", str(out), "--json", "--steps", "4"]
+    assert train(asked) == 0
+    said = json.loads(capsys.readouterr().out)
+    assert said["trainer"] == "backprop"
+    assert any(words.startswith("Backpropagation:") for words in said["sentences"])
+    assert any(words.startswith("Train ") for words in said["sentences"])
+    assert said["trained"].split()[0] in ("rank", "bias")
+
+
+def test_an_edit_mends_what_is_wrong(bench: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A text that the adapter labels wrong is labelled right after an edit, and the kept rows' answers stay."""
+    base, out = tmp_path / "base", tmp_path / "edited"
+    train(arguments(bench, base, "--trainer", "ridge", "--json"))
+    model = load(bench / "bundle")
+    model.apply(read_adapter(base.read_bytes(), "it"))
+    rows = [json.loads(line) for line in (bench / "data.jsonl").read_text(encoding="utf-8").splitlines()]
+    found = model.infer([row["text"] for row in rows])
+    answers = [one["label"] for one in found]
+    wrongs = [i for i, row in enumerate(rows) if answers[i] != row["label"]]
+    wrong = max(wrongs, key=lambda i: found[i]["scores"][rows[i]["label"]])
+    (tmp_path / "wrong.jsonl").write_text(json.dumps(rows[wrong]) + "\n", encoding="utf-8")
+    asked = [str(bench / "bundle"), "--data", str(tmp_path / "wrong.jsonl"), "--out", str(out), "--json"]
+    capsys.readouterr()
+    kept = str(bench / "data.jsonl")
+
+    assert train([*asked, "--trainer", "edit", "--adapter", str(base), "--keep", kept, "--bound", "0.1"]) == 0
+
+    said = json.loads(capsys.readouterr().out)
+    model.apply(read_adapter(out.read_bytes(), "it"))
+    after = [found["label"] for found in model.infer([row["text"] for row in rows])]
+    assert after[wrong] == rows[wrong]["label"]
+    assert sum(a != b for a, b in zip(answers, after, strict=True)) <= 12
+    assert said["trainer"] == "edit"
