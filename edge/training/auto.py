@@ -64,7 +64,7 @@ class Choice:
 
     Attributes:
         trainer: backprop, spry, qzo or ridge.
-        tiers: those that it may train, the head alone not among them.
+        tiers: those that it may train, the head alone not among them; scales are one.
         micro_batch: rows of a graph's run; None: what the bundle says.
         directions: for each step; 0 where gradients or sums are used.
         reasons: sentences.
@@ -106,16 +106,14 @@ def directions_needed(parameters: int, steps: int) -> int:
     return max(1, math.ceil(PER_PARAMETER * parameters / max(1, steps)))
 
 
-def facts_of(
-    manifest: Manifest, tiers: Sequence[Offer], rows: int, steps: int, budget_bytes: int | None, scale_count: int = 0
-) -> Facts:
+def facts_of(manifest: Manifest, tiers: Sequence[Offer], rows: int, steps: int, budget_bytes: int | None) -> Facts:
     """The facts of a bundle. A bucket takes what its most demanding segment takes, which are open one at a time."""
     return Facts(
         tuple(tiers),
         _runs(manifest, "backward"),
         _runs(manifest, "forward"),
         _runs(manifest, "scales"),
-        scale_count,
+        sum(math.prod(one.shape) for one in manifest.scales),
         rows,
         steps,
         budget_bytes,
@@ -183,7 +181,8 @@ def _forward(facts: Facts, deep: Sequence[Offer], why: list[str]) -> Choice | No
             f"QZO: the graph with scales as inputs {_takes(scales, facts.budget_bytes)}; {k} directions in each of "
             f"{facts.steps:,} steps are enough for {facts.scale_count:,} scales, but {far}."
         )
-        return Choice("qzo", tuple(deep), scales.batch, k, tuple(why))
+        offer = Offer("scales", 0, biases=False, head=False, parameters=facts.scale_count)
+        return Choice("qzo", (offer,), scales.batch, k, tuple(why))
     return None
 
 

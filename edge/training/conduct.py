@@ -100,10 +100,13 @@ class Run:
         if self.wish.trainer == "edit":
             return self._edit()
         if self.wish.trainer == "qzo":
-            return self._scales()
+            return self._scales(self.source.begun or Adapter(self._manifest.model.id))
         chosen = decide(self._means(), self.source.begun, self.wish, self.say)
         if chosen.offer.head:
             return self._ended(chosen.adapter, chosen.trainer, chosen.offer.name, chosen.offer.parameters)
+        if chosen.trainer == "qzo":
+            self.wish = replace(self.wish, directions=chosen.directions)
+            return self._scales(chosen.adapter)
         return self._steps(chosen)
 
     def _means(self) -> Means:
@@ -155,10 +158,9 @@ class Run:
             self.saver.write(latest[0])
             raise
 
-    def _scales(self) -> Ended:
+    def _scales(self, adapter: Adapter) -> Ended:
         if self.source.texts is not None:
             raise BadData("expected a head to train scales below it, found a decoder; take another --trainer")
-        adapter = self.source.begun or Adapter(self._manifest.model.id)
         if adapter.head is None:
             solved = self._solve(adapter, RECIPES)
             self.say(*solved.sentences)

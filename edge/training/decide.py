@@ -12,7 +12,7 @@ from console.errors import BadData, Declined
 from devices.budget import training_budget_bytes
 from edge.memory import available_bytes, memory
 from edge.trainers.admission import Tier, admit
-from edge.training.auto import Choice, choose, facts_of
+from edge.training.auto import Choice, choose, directions_needed, facts_of
 from edge.training.heads import RECIPES, Recipe, Solved
 from edge.training.makers import RATES
 from edge.training.support import Plan, supported
@@ -110,7 +110,10 @@ def decide(means: Means, begun: Adapter | None, wish: Wish, say: Say) -> Decisio
         smaller = _started(means, found, begun, wish)
         first = smaller if first.head is None else replace(smaller, heads={smaller.rank: first.head})
     cap = None if _guarded(means, wish) or wish.steps is not None else worth
-    return Decision(choice.trainer, found, first, choice.directions, choice.micro_batch, cap)
+    directions = choice.directions
+    if directions and wish.trainer == "auto":  # those of the largest tier are more than a smaller one needs
+        directions = directions_needed(found.parameters, means.steps)
+    return Decision(choice.trainer, found, first, directions, choice.micro_batch, cap)
 
 
 def free_bytes() -> int | None:

@@ -59,6 +59,12 @@ def test_the_choice_is_that_of_the_table(name: str) -> None:
     assert all(reason.endswith(".") for reason in found.reasons)
 
 
+def test_scales_are_a_tier_of_their_own() -> None:
+    """What QZO trains are the scales, all of them, and no factors."""
+    (offer,) = choose(replace(ALL, backward=(), steps=50)).tiers
+    assert (offer.name, offer.parameters, offer.rank, offer.head) == ("scales", 500, 0, False)
+
+
 def test_forward_passes_train_small_tiers_only() -> None:
     """What Spry may train are the tiers with enough directions, never the head; backpropagation may train all."""
     assert choose(replace(ALL, backward=())).tiers == (BIAS, ONE)

@@ -21,6 +21,7 @@ from edge.training.wish import Wish
 from tests.edge.test_gradients import random_adapter, runner
 from wire.adapter import Adapter
 from wire.kinds.head import Head
+from wire.manifest import Manifest
 
 
 def telling(count: int, seed: int = 0) -> list[Row]:
@@ -41,7 +42,12 @@ def noise(count: int) -> list[Row]:
 
 
 def decided(
-    run: Runner, given: list[Row], wish: Wish, begun: Adapter | None = None, kept_back: int = 20
+    run: Runner,
+    given: list[Row],
+    wish: Wish,
+    begun: Adapter | None = None,
+    kept_back: int = 20,
+    manifest: Manifest | None = None,
 ) -> tuple[Decision, str]:
     """The decision, and what was said."""
     said: list[str] = []
@@ -52,7 +58,7 @@ def decided(
     def solve(adapter: Adapter, recipes: Sequence[Recipe]) -> Solved:
         return closed_head(*features_of(run, adapter, given), 3, recipes=recipes)
 
-    means = Means(run.manifest, len(given), kept_back, 50, task, solve)
+    means = Means(manifest or run.manifest, len(given), kept_back, 50, task, solve)
     found = decide(means, begun, wish, lambda *words: said.extend(words))
     return found, "\n".join(said)
 
@@ -132,6 +138,16 @@ def test_forward_passes_without_measurement_count_all_parameters(run: Runner) ->
     found, said = decided(run, telling(80), Wish(trainer="spry", directions=5))
     assert (found.trainer, found.offer.name, found.directions) == ("spry", "bias", 5)
     assert "rank 1 with biases (41 parameters) is declined: it needs 257 samples, found 80" in said
+
+
+def test_a_bundle_without_backward_graphs_trains_few_parameters_by_forward_passes(run: Runner) -> None:
+    """auto takes Spry for the tier that 80 rows support, with six directions for each of its ten parameters."""
+    segments = tuple(
+        replace(s, graphs=tuple(g for g in s.graphs if g.kind != "backward")) for s in run.manifest.segments
+    )
+    found, said = decided(run, telling(80), Wish(), manifest=replace(run.manifest, segments=segments))
+    assert (found.trainer, found.offer.name, found.directions) == ("spry", "bias", 2)
+    assert "No backpropagation: the bundle has no backward graph" in said
 
 
 def test_steps_are_capped_where_nothing_ends_a_run_early(run: Runner) -> None:
