@@ -29,6 +29,7 @@ class Classes:
         kept_back: rows to judge by.
         head: whether the adapter's head learns too.
         backward: whether the bucket of the backward graphs is used; else that of the forward graphs.
+        micro_batch: rows of a backward graph's run; None takes the plan's.
 
     Raises:
         BadData: no rows; nothing that could learn; a sample is not what the bundle takes.
@@ -43,6 +44,7 @@ class Classes:
         *,
         head: bool = False,
         backward: bool = True,
+        micro_batch: int | None = None,
     ) -> None:
         if not train:
             raise BadData("expected rows to train on, found none; give the board data or a smaller hold-out")
@@ -50,6 +52,7 @@ class Classes:
         if not head and not learned(runner.manifest, adapter):
             raise BadData("expected a version with directions to train, found rank 0; export with --mode train")
         self._train, self._kept_back = train, kept_back
+        self._micro_batch = micro_batch
         self._ready: Ready | None = None
         self._judged: Ready | None = None
 
@@ -66,9 +69,7 @@ class Classes:
 
     def rows(self, chosen: Sequence[int]) -> Rows:
         """Losses, gradients and features of some rows."""
-        if self._ready is None:
-            self._ready = self.runner.ready([row.sample for row in self._train], training=self._backward)
-        ready, labels = self._ready, np.array([self._train[i].label for i in chosen], np.int64)
+        ready, labels = self._prepared(), np.array([self._train[i].label for i in chosen], np.int64)
         pairs = [(i, int(label)) for i, label in zip(chosen, labels, strict=True)]
 
         def loss(arrays: Arrays) -> float:
@@ -84,6 +85,18 @@ class Classes:
             return found, np.eye(len(self.runner.manifest.labels))[labels]
 
         return Rows(loss, gradients if self._backward else None, features)
+
+    @property
+    def truncated(self) -> int:
+        """Texts and sounds that are too long."""
+        return self._prepared().truncated
+
+    def _prepared(self) -> Ready:
+        if self._ready is None:
+            samples = [row.sample for row in self._train]
+            micro_batch = self._micro_batch if self._backward else None
+            self._ready = self.runner.ready(samples, training=self._backward, micro_batch=micro_batch)
+        return self._ready
 
     def score(self, arrays: Arrays) -> Score | None:
         """Loss and right answers on the rows that were kept back."""

@@ -6,60 +6,24 @@ import argparse
 import json
 import os
 import sys
+from collections.abc import Sequence
 from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from console.arguments import Arguments
-from console.errors import BadData, StorageError, UsageError
+from console.errors import StorageError, UsageError
 from console.progress import Progress, progress
 from console.size import size_bytes
-from edge.training.wish import OPTIMIZERS, TRAINERS, Wish
-from wire.record import plain, read_record
+from edge.training.arguments import parser, wish_of
+from edge.training.wish import Wish
 
 if TYPE_CHECKING:  # numpy and the runtime come once the command line is known to be right
+    from edge.data.row import Row
+    from edge.training.earlier import Earlier
     from edge.training.history import Session
     from edge.training.source import Source
     from wire.bundle import Bundle
-
-CHECKPOINT_S = 20.0
-CACHE = "256MiB"
-
-
-def parser() -> argparse.ArgumentParser:
-    """All options, with their help."""
-    p = Arguments(prog="edgequilt train", description="Train an adapter on this machine, without a hub.")
-    p.add_argument("bundle", type=Path, metavar="BUNDLE")
-    p.add_argument("--data", type=Path, required=True, metavar="FILE", help="rows or a folder of them (docs/data.md)")
-    p.add_argument("--out", type=Path, required=True, metavar="ADAPTER", help="the adapter file to write")
-    p.add_argument("--trainer", choices=TRAINERS, default="auto", help="(default: auto, by memory, data and graphs)")
-    p.add_argument("--kinds", default="lora,bias,head", metavar="lora,bias,head", help="what may learn (default: all)")
-    p.add_argument("--rank", type=int, metavar="N", help="of factors (default: what the data support)")
-    p.add_argument("--scaling", choices=("lora", "rslora"), default="lora", help="alpha / r, or alpha / sqrt(r)")
-    p.add_argument("--adapter", type=Path, metavar="FILE", help="an adapter to go on from")
-    p.add_argument("--keep", type=Path, metavar="FILE", help="data whose answers --trainer edit must leave as they are")
-    p.add_argument("--bound", type=float, default=0.01, metavar="SHARE", help="of --keep that an edit may change")
-    p.add_argument("--optimizer", choices=OPTIMIZERS, default="adamw")
-    p.add_argument("--rate", type=float, metavar="X", help="learning rate (default: the trainer's)")
-    p.add_argument("--clip", type=float, default=1.0, metavar="NORM", help="of gradients; 0: any (default: 1)")
-    p.add_argument("--epochs", type=float, default=3.0, metavar="N", help="passes over the rows (default: 3)")
-    p.add_argument("--steps", type=int, metavar="N", help="instead of --epochs")
-    p.add_argument("--batch", type=int, default=16, metavar="ROWS", help="of a step (default: 16)")
-    p.add_argument("--directions", type=int, default=8, metavar="N", help="of forward-only trainers (default: 8)")
-    p.add_argument("--layers", default="*", metavar="PATTERN,...", help="weights whose scales qzo moves (default: all)")
-    p.add_argument("--kept-back", type=float, default=0.1, metavar="SHARE", help="rows to judge by (default: 0.1)")
-    p.add_argument("--patience", type=int, default=4, metavar="N", help="looks without gain before it stops; 0: never")
-    p.add_argument("--seed", type=int, default=0, metavar="N")
-    p.add_argument("--force", action="store_true", help="train also what the data do not support")
-    p.add_argument("--restart", action="store_true", help="begin anew, whatever an interrupted run left")
-    p.add_argument("--checkpoint-every", type=float, default=CHECKPOINT_S, metavar="SECONDS", help="(default: 20)")
-    p.add_argument("--cache", default=CACHE, metavar="SIZE", help=f"of activations kept on disk (default: {CACHE})")
-    p.add_argument("--no-cache", action="store_true", help="make them in every step")
-    p.add_argument("--trust", type=Path, metavar="publisher.pub", help="the publisher to believe")
-    p.add_argument("--threads", type=int, default=1, metavar="N")
-    p.add_argument("--html", type=Path, metavar="FILE", help="a page with the curves")
-    p.add_argument("--json", action="store_true", help="print JSON, and no progress")
-    return p
 
 
 def train(argv: list[str]) -> int:
@@ -77,6 +41,9 @@ def train(argv: list[str]) -> int:
     from edge.training.saver import Saver
 
     source = _source(options, wish)
+    earlier, own = _earlier(options, source), source.data.train
+    if earlier is not None:
+        source = replace(source, data=earlier.into(source.data))
     cache = Cache(source.runner, options.out.with_name(f"{options.out.name}.cache"), cache_bytes)
     shown = _Shown(quiet=options.json)
     saver = Saver(_checkpoint(options), options.checkpoint_every, shown.say)
@@ -90,24 +57,10 @@ def train(argv: list[str]) -> int:
         source.runner.close()
     write(options.out, options.html, ended, saver)
     cache.remove()
+    if earlier is not None:
+        _offer(earlier, source, own, shown)
     print(json.dumps(report(options.out, ended), indent=1) if options.json else "\n".join(lines(options.out, ended)))
     return 0
-
-
-def wish_of(options: argparse.Namespace) -> Wish:
-    """What the command line asks for.
-
-    Raises:
-        UsageError: naming every option that is out of bounds.
-    """
-    names = {name for name in vars(options) if name in plain(Wish())}
-    given: dict[str, Any] = {name: getattr(options, name) for name in names}
-    given["kinds"] = [kind.strip() for kind in options.kinds.split(",")]
-    given["layers"] = [pattern.strip() for pattern in options.layers.split(",")]
-    try:
-        return read_record(Wish, given, "the command line")
-    except BadData as problem:
-        raise UsageError(str(problem)) from problem
 
 
 def _source(options: argparse.Namespace, wish: Wish) -> Source:
@@ -121,6 +74,32 @@ def _source(options: argparse.Namespace, wish: Wish) -> Source:
         begun = read_adapter(read_bytes(options.adapter, "an adapter"), str(options.adapter))
     kept_back = 0.0 if wish.trainer == "edit" else wish.kept_back
     return read_source(runner, options.data, kept_back, begun, options.keep)
+
+
+def _earlier(options: argparse.Namespace, source: Source) -> Earlier | None:
+    from edge.data.replay import Replay
+    from edge.training.earlier import Earlier
+
+    if options.replay is None:
+        return None
+    manifest = source.runner.manifest
+    if source.texts is not None or manifest.head is None:
+        raise UsageError("expected --replay beside rows with labels, found a decoder's texts; leave it out")
+    if not 0 <= options.replay_share < 1:
+        raise UsageError(f"expected a --replay-share of 0 to below 1, found {options.replay_share:g}")
+    kept = Replay.load(options.replay, manifest.labels, manifest.preprocess.kind)
+    return Earlier(kept, options.replay_share)
+
+
+def _offer(earlier: Earlier, source: Source, rows: Sequence[Row], shown: _Shown) -> None:
+    """Keep the most telling rows of the run; the adapter is written, so what fails here is only said."""
+    try:
+        new = earlier.offer(source.runner, rows)
+        shown.say(f"{new} rows of this run are kept in {earlier.replay.folder}, {len(earlier.replay)} in all.")
+    except StorageError as problem:
+        shown.say(f"{problem}; the rows kept are those of before")
+    finally:
+        source.runner.close()
 
 
 def _opened(options: argparse.Namespace) -> Bundle:

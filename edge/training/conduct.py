@@ -124,7 +124,7 @@ class Run:
 
     def _steps(self, chosen: Decision) -> Ended:
         name, adapter = chosen.trainer, chosen.adapter
-        task = self._task(name, adapter)
+        task = self._task(name, adapter, self.wish.micro_batch or chosen.micro_batch)
         arrays = task.start()
         settings = settings_of(self.wish, len(task))
         if chosen.steps is not None:
@@ -140,6 +140,8 @@ class Run:
         else:
             self.say(f"It goes on after step {session.at} of a run that was interrupted.")
         self.hooks.stepped(session)
+        if task.truncated:
+            self.say(f"{task.truncated} of {len(task):,} rows are longer than the bucket and lose their end.")
         session = self._run(task, trainer, settings, session)
         parameters = sum(array.size for array in arrays.values())
         return replace(self._ended(task.adapter(result(session)), name, chosen.offer.name, parameters), session=session)
@@ -172,19 +174,17 @@ class Run:
         key = key_of_run(self._manifest, self.wish)
         return replace(ended, adapter=small(ended.adapter, replayed_by(key, ended.session.state, self.wish.directions)))
 
-    def _task(self, name: str, adapter: Adapter) -> Task:
+    def _task(self, name: str, adapter: Adapter, micro_batch: int | None = None) -> Task:
         source, backward = self.source, name == "backprop"
         if name == "qzo":
             return ScaleTask(source.runner, adapter, source.data.train, source.data.holdout, layers=self.wish.layers)
         if source.texts is not None:
-            task = NextTokens(source.runner, adapter, source.texts.train, source.texts.holdout, backward=backward)
-            if task.cut:
-                self.say(
-                    f"{task.cut} of {len(source.texts.train)} texts are longer than the bucket and lose their end."
-                )
-            return task
+            texts = source.texts
+            packed = self.wish.packed
+            return NextTokens(source.runner, adapter, texts.train, texts.holdout, packed=packed, backward=backward)
         head = backward and "head" in self.wish.kinds
-        return Classes(source.runner, adapter, source.data.train, source.data.holdout, head=head, backward=backward)
+        rows, held = source.data.train, source.data.holdout
+        return Classes(source.runner, adapter, rows, held, head=head, backward=backward, micro_batch=micro_batch)
 
     def _edit(self) -> Ended:
         source = self.source

@@ -70,6 +70,16 @@ class ScaleTask:
         return len(self._train)
 
     @property
+    def truncated(self) -> int:
+        """Texts and sounds that are too long."""
+        return self._prepared().truncated
+
+    def _prepared(self) -> Ready:
+        if self._ready is None:
+            self._ready = self.runner.ready([row.sample for row in self._train])
+        return self._ready
+
+    @property
     def units(self) -> Units:
         """A unit of one array for each weight."""
         return {weight: [one.input] for weight, one in self._moved.items()}
@@ -84,9 +94,7 @@ class ScaleTask:
 
     def rows(self, chosen: Sequence[int]) -> Rows:
         """Losses of some rows; the graphs have no gradients of scales."""
-        if self._ready is None:
-            self._ready = self.runner.ready([row.sample for row in self._train])
-        part, labels = self._ready.part(chosen), np.array([self._train[i].label for i in chosen], np.int64)
+        part, labels = self._prepared().part(chosen), np.array([self._train[i].label for i in chosen], np.int64)
 
         def loss(arrays: Arrays) -> float:
             return float(np.mean(cross_entropy(self.runner.forward(part, self.adapter(arrays)).logits, labels)))

@@ -34,6 +34,10 @@ class Task(Protocol):
     def __len__(self) -> int:
         """Rows to train on."""
 
+    @property
+    def truncated(self) -> int:
+        """How many of them are too long for their bucket and lose their end."""
+
     def start(self) -> dict[str, Array]:
         """The arrays that learn, as they are before the first step."""
 

@@ -75,7 +75,7 @@ class NextTokens:
         return len(self.blocks)
 
     @property
-    def cut(self) -> int:
+    def truncated(self) -> int:
         """How many texts to train on were longer than a row and lost their end."""
         return self.blocks.cut
 

@@ -27,6 +27,7 @@ class Wish:
         steps: instead of passes.
         batch: rows of a step.
         micro_batch: rows of a graph's run; None takes the plan's.
+        packed: of a decoder's texts: one after the other in full rows.
         directions: of forward-only trainers, for each step.
         layers: weights whose scales `qzo` moves, by patterns of their names.
         kept_back: share of the rows to judge by.
@@ -47,6 +48,7 @@ class Wish:
     steps: int | None = field(default=None, metadata=at_least(1, 1_000_000))
     batch: int = field(default=16, metadata=at_least(1, 65_536))
     micro_batch: int | None = field(default=None, metadata=at_least(1, 65_536))
+    packed: bool = False
     directions: int = field(default=8, metadata=at_least(1, 65_536))
     layers: tuple[str, ...] = ("*",)
     kept_back: float = field(default=0.1, metadata=at_least(0, 0.9))

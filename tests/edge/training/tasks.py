@@ -37,6 +37,11 @@ class Quadratic:
         return self.count
 
     @property
+    def truncated(self) -> int:
+        """None is too long."""
+        return 0
+
+    @property
     def targets(self) -> NDArray[np.float64]:
         """float64 [count, SIZE]."""
         return np.random.default_rng(3).normal(1.0, 0.1, (self.count, SIZE))

@@ -286,3 +286,46 @@ def test_an_edit_mends_what_is_wrong(bench: Path, tmp_path: Path, capsys: pytest
     assert after[wrong] == rows[wrong]["label"]
     assert sum(a != b for a, b in zip(answers, after, strict=True)) <= 12
     assert said["trainer"] == "edit"
+
+
+def test_texts_that_are_too_long_are_counted(bench: Path, tmp_path: Path) -> None:
+    """A text longer than the bucket loses its end, and a sentence says how many did."""
+    lines = (bench / "data.jsonl").read_text(encoding="utf-8").splitlines()
+    long = {"text": " ".join(["red", "sun"] * 6), "label": "a"}
+    (tmp_path / "data.jsonl").write_text("\n".join([*lines, json.dumps(long)]) + "\n", encoding="utf-8")
+    asked = [
+        str(bench / "bundle"),
+        "--data",
+        str(tmp_path / "data.jsonl"),
+        "--out",
+        str(tmp_path / "a"),
+        "--steps",
+        "1",
+    ]
+    command = [*COMMAND, *asked, "--kept-back", "0", "--trainer", "backprop", "--force"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False, timeout=60)
+    assert done.returncode == 0, done.stderr
+    assert "1 of 109 rows are longer than the bucket and lose their end." in done.stderr
+
+
+def test_rows_of_earlier_runs_are_mixed_in_and_kept(bench: Path, tmp_path: Path) -> None:
+    """A first run leaves rows in the folder, a second one learns from them too and says how many it kept."""
+    lines = (bench / "data.jsonl").read_text(encoding="utf-8").splitlines(keepends=True)
+    said = []
+    for number, part in enumerate((lines[:54], lines[54:])):
+        (tmp_path / "data.jsonl").write_text("".join(part), encoding="utf-8")
+        asked = [str(bench / "bundle"), "--data", str(tmp_path / "data.jsonl"), "--out", str(tmp_path / f"a{number}")]
+        command = [*COMMAND, *asked, "--trainer", "ridge", "--force", "--replay", str(tmp_path / "kept")]
+        done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False, timeout=60)
+        assert done.returncode == 0, done.stderr
+        said.append(done.stderr)
+    assert "rows of this run are kept in" in said[0]
+    kept = (tmp_path / "kept" / "rows.jsonl").read_text(encoding="utf-8")
+    assert sum(json.loads(line)["text"] in kept for line in lines[:54]) > 20
+    assert sum(json.loads(line)["text"] in kept for line in lines[54:]) > 20
+
+
+def test_a_micro_batch_that_the_bundle_has_not_is_refused(bench: Path, tmp_path: Path) -> None:
+    """Only micro-batches with graphs can be asked for, and they are named."""
+    with pytest.raises(BadData, match=r"expected a micro-batch of the bundle \(2\), found 3"):
+        train(arguments(bench, tmp_path / "a", "--trainer", "backprop", "--micro-batch", "3", "--json"))
