@@ -1,0 +1,1 @@
+"""What forward-only training costs and gives; `python -m bench.forward_only`."""
