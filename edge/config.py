@@ -10,6 +10,8 @@ from console.errors import BadData, UsageError, join
 from console.toml import read_toml
 from wire.record import NAME, at_least, matching, read_record
 
+CACHE_BYTES = 256 << 20  # of activations that a bundle whose trunk is apart keeps
+
 
 @dataclass(frozen=True)
 class AgentTable:
@@ -24,6 +26,7 @@ class AgentTable:
     threads: int = field(default=1, metadata=at_least(1, 256))
     worker_idle_s: float = field(default=20.0, metadata=at_least(0))
     budget: int | None = field(default=None, metadata=at_least(1))
+    cache: int = field(default=CACHE_BYTES, metadata=at_least(0))
 
 
 @dataclass(frozen=True)
@@ -71,6 +74,7 @@ class Config:
     device_key: Path
     hub_keys: tuple[Path, ...]
     publisher_keys: tuple[Path, ...]
+    cache_bytes: int = 0
 
 
 _TABLES = {"agent": AgentTable, "broker": BrokerTable, "keys": KeysTable}
@@ -111,6 +115,7 @@ def read_config(path: Path) -> Config:
         root / keys.device,
         tuple(root / k for k in hub),
         tuple(root / k for k in publisher),
+        agent.cache,
     )
     problems += _absent(config)
     if problems:

@@ -16,6 +16,7 @@ from edge.features import enough, statistics
 from edge.request import Place, Request, Result, needed_rank, ranks
 from edge.runner import Runner
 from edge.train import TrainSettings, train
+from edge.trunk import keep, trunk_of
 from wire.adapter import Adapter, to_bytes
 from wire.bundle import MANIFEST, Bundle, open_bundle
 from wire.files import digest, read_bytes, write_atomic
@@ -43,12 +44,16 @@ class Desk:
         if self.runner is None or self.place != place:
             self.close()
             self.runner, self.place = Runner(_checked(place), place.threads, frugal=True), place
+            if place.cache_bytes and trunk_of(self.runner.manifest):
+                keep(self.runner.chain, Path(place.cache), place.cache_bytes)
         return self.runner
 
     def close(self) -> None:
-        """Close the sessions."""
+        """Close the sessions and the cache."""
         if self.runner is not None:
             self.runner.close()
+            if self.runner.chain.trunk is not None:
+                self.runner.chain.trunk.close()
         self.runner = None
 
 

@@ -28,6 +28,8 @@ class Place:
     holdout: float
     blobs: str  # folder of blobs, named by SHA-256
     threads: int = 1
+    cache: str = ""  # file of activations that never change, for bundles whose trunk is apart
+    cache_bytes: int = 0
 
 
 @dataclass(frozen=True)

@@ -78,6 +78,8 @@ def _place(config: Config, bundle: Bundle) -> Place:
         holdout=config.holdout,
         blobs=str((config.state / "blobs").resolve()),
         threads=config.threads,
+        cache=str((config.state / "trunk").resolve()),
+        cache_bytes=config.cache_bytes,
     )
 
 

@@ -14,6 +14,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -23,9 +24,10 @@ from numpy.typing import NDArray
 
 from console.errors import BadData
 from edge.boundary import Boundary, boundary_of
+from edge.feeds import training_bucket
 from edge.slab import Slab
 from wire.bundle import Bundle
-from wire.manifest import Manifest
+from wire.manifest import Bucket, Manifest
 
 if TYPE_CHECKING:
     from edge.chain import Chain
@@ -120,6 +122,10 @@ class Trunk:
         below, above = self.manifest.segments[self.first - 1 : self.first + 1]
         taken = self.manifest.graph(above, "forward", bucket).inputs
         return {tensor.name: tensor for tensor in taken if tensor.name in below.outputs}
+
+    def begin(self, bucket: Bucket) -> bool:
+        """Have rows be those of a bucket, unless they are of another already; whether they are."""
+        return self._begun(bucket.name, bucket.batch)
 
     def _begun(self, bucket: str, batch: int) -> bool:
         """Whether rows of this bucket can be kept; the first bucket decides what a row is."""
@@ -228,4 +234,6 @@ def keep(chain: Chain, path: Path, quota_bytes: int, *, exact: bool = False) -> 
         raise BadData("expected segments below the lowest slot, found none; export with --trunk apart")
     reads = chain.read_by(manifest.segments[:first]) & {tensor.name for tensor in manifest.inputs}
     chain.trunk = Trunk(chain.bundle, frozenset(reads), first, path, quota_bytes, exact=exact)
+    with suppress(BadData):  # a bundle that only serves begins with the bucket that is used first
+        chain.trunk.begin(training_bucket(manifest))
     return chain.trunk

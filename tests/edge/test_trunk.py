@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,8 +12,11 @@ import pytest
 from console.errors import BadData
 from edge import load
 from edge.chain import Gradients
+from edge.jobs import Desk
 from edge.runner import Runner
+from edge.setup import prepare
 from edge.trunk import Trunk, keep, trunk_of
+from tests.edge.boards import make_board
 from tests.edge.bundles import make_bundle, make_weights
 from tests.edge.test_gradients import pictures, random_adapter, rows, runner
 from wire.inputs import inputs_of
@@ -201,3 +205,21 @@ def test_pictures_of_a_pass_are_seen_by_the_owner_alone(tmp_path: Path) -> None:
     run.forward(pictures(2))
     assert (tmp_path / "kept" / "trunk").stat().st_mode & 0o777 == 0o600
     assert (tmp_path / "kept").stat().st_mode & 0o777 == 0o700
+
+
+def test_jobs_of_an_agent_find_what_earlier_jobs_have_made(tmp_path: Path) -> None:
+    """The worker's file lies in the state folder and outlives the worker; a bundle without a trunk has none."""
+    board = make_board(tmp_path / "board", segments=(1, 1), frozen=(0,))
+    place = prepare(replace(board.config, cache_bytes=QUOTA)).place
+    given, found = ["red sun", "green leaf", "blue sea", "sun"], []
+    for _ in range(2):
+        desk = Desk()
+        run = desk.at(place)
+        run.forward(given)
+        assert run.chain.trunk is not None
+        found.append((run.chain.trunk.kept().hits, run.chain.trunk.kept().misses))
+        desk.close()
+
+    assert found == [(0, 4), (4, 0)]
+    assert (board.config.state / "trunk").is_file()
+    assert Desk().at(replace(place, cache_bytes=0)).chain.trunk is None
