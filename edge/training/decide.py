@@ -109,7 +109,8 @@ def decide(means: Means, begun: Adapter | None, wish: Wish, say: Say) -> Decisio
     if found is not largest:
         smaller = _started(means, found, begun, wish)
         first = smaller if first.head is None else replace(smaller, heads={smaller.rank: first.head})
-    cap = None if _guarded(means, wish) or wish.steps is not None else worth
+    # in trials more steps than `worth` still helped rows kept back: without any, at least a pass is taken
+    cap = None if _guarded(means, wish) or wish.steps is not None else min(means.steps, max(worth, a_pass(means, wish)))
     directions = choice.directions
     if directions and wish.trainer == "auto":  # those of the largest tier are more than a smaller one needs
         directions = directions_needed(found.parameters, means.steps)
@@ -135,6 +136,11 @@ def _started(means: Means, offer: Offer | None, begun: Adapter | None, wish: Wis
     if offer is None:
         return begun or Adapter(means.manifest.model.id)
     return start(means.manifest, offer, seed=wish.seed, scaling=wish.scaling, begun=begun)
+
+
+def a_pass(means: Means, wish: Wish) -> int:
+    """Steps of a pass over the rows."""
+    return -(-means.rows // wish.batch)
 
 
 def _guarded(means: Means, wish: Wish) -> bool:

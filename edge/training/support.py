@@ -142,6 +142,8 @@ def row_gradients(task: Task, chosen: Sequence[int]) -> dict[str, Array]:
     stacked = {name: np.stack(each) for name, each in found.items() if name in arrays}
     if not stacked:
         raise BadData("expected rows to measure gradients of, found none; give the board data")
+    if not any(each.any() for each in stacked.values()):
+        raise BadData("expected gradients at the start, found 0 at every row; solve a head first (--kinds head)")
     odd = [name for name, each in stacked.items() if not np.isfinite(each).all()]
     if odd:
         raise BadData(f"expected finite gradients at the start, found others at {odd[0]}; look for broken rows")

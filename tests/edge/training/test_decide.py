@@ -151,12 +151,12 @@ def test_a_bundle_without_backward_graphs_trains_few_parameters_by_forward_passe
 
 
 def test_steps_are_capped_where_nothing_ends_a_run_early(run: Runner) -> None:
-    """Without rows kept back, and without --steps, no more steps are taken than are worthwhile."""
+    """Without rows kept back, and without --steps, no more steps are taken than are worthwhile or a pass."""
     assert decided(run, telling(300), Wish())[0].steps is None
     bare, said = decided(run, telling(300), Wish(), kept_back=0)
     assert bare.steps is not None
-    assert bare.steps <= 50
-    assert f"About {bare.steps:,} of 50 steps are worth taking" in said
+    assert 19 <= bare.steps <= 50
+    assert "of 50 steps are worth taking" in said
     assert decided(run, telling(300), Wish(steps=50), kept_back=0)[0].steps is None
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from console.errors import BadData
 from edge.data import Row
 from edge.trainers.admission import effective_of_gradients
 from edge.training.classes import Classes
@@ -107,6 +108,14 @@ def test_forward_passes_need_more_steps(tmp_path: Path) -> None:
     few = supported(task, manifest, deep(manifest), replace(PLAN, directions=1))
     assert few.offer is None or few.offer.parameters < deep(manifest)[-1].parameters
     assert "steps, found time for 50" in few.sentences[1]
+
+
+def test_no_gradients_are_no_measurement(tmp_path: Path) -> None:
+    """Below a head of zeros every gradient is 0, which supports nothing: it is refused, not admitted."""
+    run = runner(tmp_path, rank=2)
+    task = Classes(run, start(run.manifest, deep(run.manifest)[-1]), rows(8))
+    with pytest.raises(BadData, match="found 0 at every row"):
+        supported(task, run.manifest, deep(run.manifest), PLAN)
 
 
 def test_rows_are_measured_within_bounds(tmp_path: Path) -> None:
