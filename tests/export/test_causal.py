@@ -10,9 +10,15 @@ import numpy as np
 import pytest
 
 from console.errors import UsageError
+from edge.adamw import Hyperparameters
 from edge.chain import Chain
 from edge.generate import generate
+from edge.runner import Runner
 from edge.steps import Steps
+from edge.trainers.backprop import Backprop
+from edge.trainers.optimizers import Adam32
+from edge.training.passages import Passage
+from edge.training.tokens import NextTokens, perplexity
 from tests.conftest import ROOT
 from tests.export.causal import by_torch, drawn_adapter, drawn_batch, trainable, worst
 from tests.export.decoders import BUILDERS, VOCABULARY, bundle
@@ -125,3 +131,77 @@ def test_only_decoders_learn_without_labels(tmp_path: Path) -> None:
     ):
         with pytest.raises(UsageError, match=words):
             prepare(Wanted("nowhere", task), ("fp32",), modes, tmp_path)
+
+
+def texts_of(found: Bundle, runner: Runner, texts: list[str], **asked: Any) -> NextTokens:
+    """The task of some texts on a bundle."""
+    passages = [Passage(text) for text in texts]
+    return NextTokens(runner, drawn_adapter(found.manifest), passages, passages[:1], **asked)
+
+
+def test_a_step_has_the_mean_loss_of_its_tokens(gpt2: tuple[Path, dict[int, Bundle]]) -> None:
+    """Three texts in micro-batches of two: loss and gradients are means over the tokens, as of torch text by text."""
+    folder, found = gpt2[0], gpt2[1][2]
+    task = texts_of(found, Runner(found), ["the kettle is on", "open", "a red bicycle leans against the wall"])
+    rows, arrays = task.rows([0, 1, 2]), task.start()
+
+    assert rows.gradients is not None
+    assert rows.loss is not None
+    (sums,) = rows.gradients(arrays)
+    losses, gradients, count = 0.0, dict.fromkeys(arrays, 0.0), 0
+    for row in range(3):
+        own = task.blocks.ids[row, task.blocks.mask[row]].astype(np.int64)[None]
+        labels = np.append(own[0, 1:], -100)
+        fed = {"input_ids": own, "attention_mask": np.ones_like(own), "position_ids": np.arange(own.size)[None]}
+        fed |= {"labels": labels, "weights": np.ones(own.size)}
+        loss, gradient = by_torch(folder, found.manifest, drawn_adapter(found.manifest), fed)
+        losses, count = losses + loss, count + own.size - 1
+        gradients = {name: gradients[name] + gradient[name] for name in gradients}
+    assert (sums.rows, sums.loss) == (count, pytest.approx(losses, rel=BAR))
+    assert worst({n: sums.by_input[n] for n in arrays}, gradients) < BAR
+    assert rows.loss(arrays) == pytest.approx(losses / count, rel=BAR)
+
+
+def test_texts_are_learned(gpt2: tuple[Path, dict[int, Bundle]]) -> None:
+    """Steps of backpropagation make a text likely: its perplexity falls, and more of its tokens are the likeliest."""
+    found = gpt2[1][1]
+    task = texts_of(found, Runner(found), ["the window is open", "the kettle is on"])
+    trainer, arrays = Backprop(tuple(task.start()), Adam32(Hyperparameters(0.02))), task.start()
+    state, before = trainer.begin(arrays), task.score(arrays)
+    for _ in range(25):
+        stepped = trainer.step(arrays, state, task.rows([0, 1]))
+        arrays, state = stepped.arrays, stepped.state
+    after = task.score(arrays)
+
+    assert before is not None
+    assert after is not None
+    assert perplexity(after) < 0.5 * perplexity(before)
+    assert after.right > before.right
+    assert after.rows == task.blocks.targets([0])
+    assert Steps([found], adapter=task.adapter(arrays)).outputs == ("logits",)
+
+
+def test_a_process_of_its_own_encodes_the_same(gpt2: tuple[Path, dict[int, Bundle]]) -> None:
+    """A worker that never loads the tokenizer has the same rows; texts that are too long are cut and counted."""
+    found, long = gpt2[1][1], " ".join(["the wall"] * 20)
+    own, apart = (texts_of(found, Runner(found, frugal=f), [long, "why?"]) for f in (False, True))
+    np.testing.assert_array_equal(own.blocks.ids, apart.blocks.ids)
+    assert own.cut == apart.cut == 1
+    packed = texts_of(found, Runner(found), [long, "why?"], packed=True)
+    assert (packed.cut, len(packed) > 2) == (0, True)
+
+
+@pytest.mark.heavy
+def test_forward_only_trainers_have_the_same_loss(tmp_path: Path) -> None:
+    """A bundle of mode train-forward has no backward graph, and the mean loss that the one of mode train has."""
+    folder = BUILDERS["gpt2"](tmp_path / "gpt2")
+    prepared = trainable(folder, tmp_path / "source")
+    whole = bundle(prepared, 1, tmp_path / "train", mode="train", batch=2)
+    forward = bundle(prepared, 2, tmp_path / "forward", mode="train-forward", batch=1)
+    assert {graph.kind for segment in forward.manifest.segments for graph in segment.graphs} == {"forward", "serve"}
+    tasks = [texts_of(b, Runner(b), ["why?", "open the file"], backward=b is whole) for b in (whole, forward)]
+    losses = [task.rows([0, 1]).loss for task in tasks]
+    assert losses[0] is not None
+    assert losses[1] is not None
+    assert losses[0](tasks[0].start()) == pytest.approx(losses[1](tasks[1].start()), rel=BAR)
+    assert tasks[1].rows([0]).gradients is None
