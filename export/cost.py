@@ -26,6 +26,7 @@ from export.gradient.backward import LossSpec, build_backward
 from export.gradient.dims import dims_of
 from export.liveness import buffers, live_bytes
 from export.modules import module_path
+from export.output_parts import parts_of
 from export.values import COST_RANK, FED_AS, constant_nodes, is_weight, reads, value_bytes
 
 MULTIPLY = frozenset({"MatMul", "FusedMatMul", "Conv", "ConvTranspose"})
@@ -167,7 +168,8 @@ def legal_cuts(graph: ir.Graph) -> list[int]:
     """Positions between two nodes where at most `MOST_CROSSING` tensors cross.
 
     Features and logits of a head stay together in the last segment; other outputs leave where they are made. A
-    cut never lies inside If, Loop or Scan, which are one node here, nor between a Softmax and what replaces its NaN.
+    cut never lies inside If, Loop or Scan, which are one node here, nor between a Softmax and what replaces its NaN,
+    nor in an output layer that is in parts.
     What is made from weights alone is free: it does not cross.
     """
     free = constant_nodes(graph)
@@ -176,7 +178,7 @@ def legal_cuts(graph: ir.Graph) -> list[int]:
     features = names.intersection(CALLED)
     together = {*features, LOGITS} if features and LOGITS in names else set()
     made = [i for i, node in enumerate(graph) if any(v.name in together for v in node.outputs)]
-    guards = guarded(graph)
+    guards = [*guarded(graph), *_output_parts(graph)]
     positions = [
         p for p in paid[1:] if p <= min(made, default=len(graph)) and not any(at < p <= end for at, end in guards)
     ]
@@ -195,6 +197,17 @@ def guarded(graph: ir.Graph) -> list[tuple[int, int]]:
         if node.op_type == "Softmax":
             selections = [index_of[n] for n in node.outputs[0].consumers() if n.op_type == "Where" and n in index_of]
             found.append((at, max(selections, default=at)))
+    return found
+
+
+def _output_parts(graph: ir.Graph) -> list[tuple[int, int]]:
+    """Where an output layer in parts begins and ends: its loss wants all of them."""
+    index_of = {node: index for index, node in enumerate(graph)}
+    found = []
+    for value in graph.outputs:
+        parts, last = parts_of(value), value.producer()
+        if parts is not None and last is not None:
+            found.append((min(index_of[node] for node in parts.products), index_of[last]))
     return found
 
 

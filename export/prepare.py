@@ -29,6 +29,7 @@ from export.formats.registry import ACTIVATIONS, FLOAT32
 from export.formats.rewrite import weights_of
 from export.formats.stock import Stock
 from export.head import HeadSite, append_head
+from export.output_parts import PART_BYTES, split_output
 from export.sample import check_sample
 from export.scales import refuse_rounded
 from export.slots import SlotSite, insert_slots
@@ -63,6 +64,7 @@ class Wanted:
         grid: settings of formats.
         tables_out: whether large embedding tables leave the graph.
         calibration: what the ranges of activations are found on, for "int8-static".
+        part_bytes: of a decoder's output layer, above which one that is trained is in parts (`output_parts`).
         features: the output that a head goes on, and `features_axis` the axis of its features; see
             `export.features.find_features`.
         train_activations: "int8" rounds those of the forward half of backward graphs (`export.activations.half`).
@@ -90,6 +92,7 @@ class Wanted:
     train_activations: str = FLOAT32
     micro_batches: tuple[int, ...] = ()
     shorter: tuple[int, ...] = ()
+    part_bytes: int = PART_BYTES
 
 
 @dataclass
@@ -304,6 +307,10 @@ def prepare(request: Wanted, formats: tuple[str, ...], modes: tuple[str, ...], w
         captured = replace(captured, generate=replace(captured.generate, context=sequence))
     sites = [] if _without_slots(captured, request) else insert_slots(captured.model, request.targets, request.kinds)
     head = None if features is None else append_head(captured.model, features, request.classes)
+    if captured.loss is not None:
+        parts = split_output(captured.model, captured.loss.logits, request.part_bytes)
+        known = captured.modules
+        captured = replace(captured, modules=known | {p: known[w] for p, w in parts.items() if w in known})
     prepared = Prepared(
         captured,
         sites,

@@ -12,8 +12,10 @@ from console.errors import UnsupportedModel
 from export.gradient.dims import FLOATS, dims_of, dtype_of
 from export.gradient.loss import append_cross_entropy, label_count
 from export.gradient.path import reachable, refuse_problems, trace
+from export.gradient.split_loss import append_split_cross_entropy
 from export.gradient.sweep import differentiate
 from export.gradient.tape import Tape
+from export.output_parts import Parts, parts_of
 
 
 @dataclass(frozen=True)
@@ -57,7 +59,8 @@ def build_backward(
 
     Returns:
         A model with the inputs of `forward`, then labels and weights, then the gradients that come in; and
-        the outputs loss and logits (with a loss), then `grad.<name>` for every wanted name in that order.
+        the outputs loss and logits (with a loss; no logits of an output layer in parts), then `grad.<name>` for
+        every wanted name in that order.
         Its file order is its execution order. Opset and IR version are those of `forward`.
 
     Raises:
@@ -76,8 +79,10 @@ def build_backward(
     cotangents: dict[ir.Value, ir.Value] = {}
     if loss is not None:
         logits = _output(outputs, loss.logits)
-        value, cotangents[logits] = _append_loss(graph, logits, loss)
-        published += [_publish(graph, value, loss.loss, published), logits]
+        parts = parts_of(logits)
+        judged_value = logits if parts is None else parts.hidden
+        value, cotangents[judged_value] = _append_loss(graph, logits, loss, parts)
+        published += [_publish(graph, value, loss.loss, published), *([logits] if parts is None else [])]
     for name, source in names.items():
         output = _output(outputs, name)
         seed = _add_input(graph, source, dtype_of(output), dims_of(output))
@@ -114,10 +119,13 @@ def _seed_names(
     return {name: gradient_name(name) for name, value in outputs.items() if value in moving and value.dtype in FLOATS}
 
 
-def _append_loss(graph: ir.Graph, logits: ir.Value, loss: LossSpec) -> tuple[ir.Value, ir.Value]:
+def _append_loss(graph: ir.Graph, logits: ir.Value, loss: LossSpec, parts: Parts | None) -> tuple[ir.Value, ir.Value]:
+    """The loss, and its gradient with respect to the logits, or to what the parts of an output layer multiply."""
     count = [label_count(logits)]
     labels = _add_input(graph, loss.labels, ir.DataType.INT64, count)
     weights = _add_input(graph, loss.weights, dtype_of(logits), count)
+    if parts is not None:
+        return append_split_cross_entropy(graph, parts.hidden, parts.weights, labels, weights)
     return append_cross_entropy(graph, logits, labels, weights)
 
 

@@ -58,6 +58,25 @@ def test_gradients_of_a_decoder_are_torchs(gpt2: tuple[Path, dict[int, Bundle]],
     compare(gpt2[0], gpt2[1][segments], side)
 
 
+@pytest.mark.parametrize("segments", [1, 2])
+def test_an_output_layer_in_parts_has_the_same_gradients(segments: int, tmp_path: Path) -> None:
+    """In two parts of unequal size no logits are whole, and neither loss nor gradients change; filled up on the left.
+
+    Of the sum over parts, the last has fewer columns, and labels are on either side of the border.
+    """
+    folder = BUILDERS["gpt2"](tmp_path / "gpt2")
+    prepared = trainable(folder, tmp_path / "source", part_bytes=8 << 10)
+    found = bundle(prepared, segments, tmp_path / "b", mode="train", batch=2)
+    names = [record["name"] for record in found.manifest.quantization]
+    assert [name for name in names if "part" in name] == [
+        "transformer.wte.weight.part0",
+        "transformer.wte.weight.part1",
+    ]
+    graph = found.manifest.graph(found.manifest.segments[-1], "backward", found.manifest.buckets[0].name)
+    assert "logits" not in {tensor.name for tensor in graph.outputs}
+    compare(folder, found, "left")
+
+
 @pytest.mark.heavy
 @pytest.mark.parametrize("name", ["llama", "qwen3"])
 def test_gradients_with_rotary_positions_are_torchs(name: str, tmp_path: Path) -> None:
@@ -148,7 +167,8 @@ def test_a_step_has_the_mean_loss_of_its_tokens(gpt2: tuple[Path, dict[int, Bund
     assert rows.gradients is not None
     assert rows.loss is not None
     (sums,) = rows.gradients(arrays)
-    losses, gradients, count = 0.0, dict.fromkeys(arrays, 0.0), 0
+    losses, count = 0.0, 0
+    gradients: dict[str, Any] = dict.fromkeys(arrays, 0.0)
     for row in range(3):
         own = task.blocks.ids[row, task.blocks.mask[row]].astype(np.int64)[None]
         labels = np.append(own[0, 1:], -100)
@@ -157,7 +177,8 @@ def test_a_step_has_the_mean_loss_of_its_tokens(gpt2: tuple[Path, dict[int, Bund
         loss, gradient = by_torch(folder, found.manifest, drawn_adapter(found.manifest), fed)
         losses, count = losses + loss, count + own.size - 1
         gradients = {name: gradients[name] + gradient[name] for name in gradients}
-    assert (sums.rows, sums.loss) == (count, pytest.approx(losses, rel=BAR))
+    assert sums.rows == count
+    assert sums.loss == pytest.approx(losses, rel=BAR)
     assert worst({n: sums.by_input[n] for n in arrays}, gradients) < BAR
     assert rows.loss(arrays) == pytest.approx(losses / count, rel=BAR)
 
