@@ -68,6 +68,11 @@ def wanted_by(manifest: Manifest) -> Wanted:
     Raises:
         BadData: it knows no labels.
     """
+    if manifest.loss is not None:
+        raise BadData(
+            "expected a bundle with labels, found a decoder, which learns from texts without any; train it with "
+            "edgequilt train, and deploy the adapter"
+        )
     if not manifest.labels:
         raise BadData("expected a bundle with labels, found none; export with --labels or --data")
     rate = manifest.preprocess.parameters.get("sampling_rate")

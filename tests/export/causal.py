@@ -10,7 +10,10 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from export.build import twin
+from export.gradient.present import present
 from export.prepare import Prepared, Wanted, prepare
+from export.stage import Key, build_stage
 from wire.adapter import Adapter
 from wire.kinds.lora import Lora
 from wire.manifest import Manifest
@@ -106,3 +109,16 @@ def worst(found: Mapping[str, Any], expected: Mapping[str, Any]) -> float:
     """The largest difference of gradients, each relative to the largest entry of its array."""
     assert found.keys() == expected.keys()
     return max(float(np.abs(found[n] - g).max() / np.abs(g).max()) for n, g in expected.items())
+
+
+def restored_weights(prepared: Prepared, quant: str, folder: Path) -> dict[str, NDArray[Any]]:
+    """What numpy restores of every weight of two dimensions, as torch's layers of Llama hold it, by module path."""
+    (piece,) = build_stage(prepared, Key("train", quant, BATCH, ()), folder).pieces
+    kind = "forward"
+    model = twin(piece.exact[kind], piece.shipped[kind], piece.reports[kind], prepared.stock.grid)
+    found: dict[str, list[NDArray[Any]]] = {}
+    for report in (r for r in piece.reports[kind] if r.format != "fp32"):
+        module = prepared.captured.modules.get(report.name, report.name.removesuffix(".weight"))
+        value = present(model.graph.initializers[report.name].const_value).numpy()
+        found.setdefault(module, []).append(value if module.endswith("embed_tokens") else value.T)
+    return {module: np.concatenate(parts) for module, parts in found.items()}

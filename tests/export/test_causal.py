@@ -9,19 +9,23 @@ from typing import Any
 import numpy as np
 import pytest
 
-from console.errors import UsageError
+from console.errors import BadData, UsageError
 from edge.adamw import Hyperparameters
 from edge.chain import Chain
+from edge.cli_run import main as run
+from edge.data import open_data
 from edge.generate import generate
 from edge.runner import Runner
 from edge.steps import Steps
 from edge.trainers.backprop import Backprop
 from edge.trainers.optimizers import Adam32
+from edge.training.cli import train
 from edge.training.passages import Passage
 from edge.training.tokens import NextTokens, perplexity
 from tests.conftest import ROOT
-from tests.export.causal import by_torch, drawn_adapter, drawn_batch, trainable, worst
+from tests.export.causal import by_torch, drawn_adapter, drawn_batch, restored_weights, trainable, worst
 from tests.export.decoders import BUILDERS, VOCABULARY, bundle
+from wire.adapter import read_adapter
 from wire.bundle import Bundle
 from wire.inputs import inputs_of
 
@@ -58,15 +62,14 @@ def test_gradients_of_a_decoder_are_torchs(gpt2: tuple[Path, dict[int, Bundle]],
     compare(gpt2[0], gpt2[1][segments], side)
 
 
-@pytest.mark.parametrize("segments", [1, 2])
-def test_an_output_layer_in_parts_has_the_same_gradients(segments: int, tmp_path: Path) -> None:
+def test_an_output_layer_in_parts_has_the_same_gradients(tmp_path: Path) -> None:
     """In two parts of unequal size no logits are whole, and neither loss nor gradients change; filled up on the left.
 
     Of the sum over parts, the last has fewer columns, and labels are on either side of the border.
     """
     folder = BUILDERS["gpt2"](tmp_path / "gpt2")
     prepared = trainable(folder, tmp_path / "source", part_bytes=8 << 10)
-    found = bundle(prepared, segments, tmp_path / "b", mode="train", batch=2)
+    found = bundle(prepared, 1, tmp_path / "b", mode="train", batch=2)
     names = [record["name"] for record in found.manifest.quantization]
     assert [name for name in names if "part" in name] == [
         "transformer.wte.weight.part0",
@@ -226,3 +229,45 @@ def test_forward_only_trainers_have_the_same_loss(tmp_path: Path) -> None:
     assert losses[1] is not None
     assert losses[0](tasks[0].start()) == pytest.approx(losses[1](tasks[1].start()), rel=BAR)
     assert tasks[1].rows([0]).gradients is None
+
+
+@pytest.mark.heavy
+@pytest.mark.parametrize("quant", ["int8", "int4", "nf4"])
+def test_gradients_through_quantized_weights_are_torchs(quant: str, tmp_path: Path) -> None:
+    """A chain of two segments has the gradients of a torch model whose weights are what numpy restores."""
+    folder = BUILDERS["llama"](tmp_path / "llama")
+    prepared = trainable(folder, tmp_path / "source", quant, part_bytes=8 << 10)
+    found = bundle(prepared, 2, tmp_path / "b", quant, mode="train", batch=2)
+    restored = restored_weights(prepared, quant, tmp_path / "again")
+    assert len(restored) > 15
+
+    adapter, fed = drawn_adapter(found.manifest), drawn_batch("left", VOCABULARY)
+    loss, expected = by_torch(folder, found.manifest, adapter, fed, restored)
+    exact, _ = by_torch(folder, found.manifest, adapter, fed)
+    sums = Chain(found).gradients([fed], found.manifest.buckets[0].name, inputs_of(found.manifest, adapter))
+    assert sums.loss == pytest.approx(loss, rel=BAR)
+    assert sums.loss != pytest.approx(exact, rel=BAR)
+    assert worst(sums.by_input, expected) < BAR
+
+
+def test_agents_do_not_take_decoders_for_classifiers(gpt2: tuple[Path, dict[int, Bundle]], tmp_path: Path) -> None:
+    """Labelled rows for a decoder are refused with what to do instead, before any is read."""
+    with pytest.raises(BadData, match="found a decoder, which learns from texts without any; train it with edgequilt"):
+        open_data(tmp_path / "nothing.jsonl", gpt2[1][1].manifest, 0.0)
+
+
+def test_the_command_trains_and_the_answer_changes(gpt2: tuple[Path, dict[int, Bundle]], tmp_path: Path) -> None:
+    """`edgequilt train` on lines of text writes an adapter that `edgequilt run` takes on the same bundle."""
+    texts, out, answer = tmp_path / "texts.txt", tmp_path / "learned.safetensors", tmp_path / "answer.npz"
+    texts.write_text("the kettle is on\nthe window is open\nthe kettle is on\nthe wall is red\n", encoding="utf-8")
+    folder = str(gpt2[1][2].folder)
+
+    asked = [folder, "--data", str(texts), "--out", str(out), "--steps", "3", "--kept-back", "0", "--force", "--json"]
+    assert train([*asked, "--rank", "2"]) == 0
+    shown = [folder, "--prompt", "the kettle", "--max-new-tokens", "4", "--json", "--out", str(answer)]
+    assert run([*shown, "--adapter", str(out)]) == 0
+
+    adapter = read_adapter(out.read_bytes(), "the adapter")
+    assert adapter.rank == 2
+    assert any(np.any(lora.b) for lora in adapter.lora.values())
+    assert len(np.load(answer)["tokens"]) >= 1

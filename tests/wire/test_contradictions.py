@@ -9,7 +9,7 @@ import pytest
 
 from console.errors import BadData
 from tests.wire.samples import manifest
-from wire.manifest import Bucket, Graph, Manifest, Scales, Slot, Tensor, parse_manifest, to_bytes
+from wire.manifest import Bucket, Generate, Graph, Loss, Manifest, Scales, Slot, Tensor, parse_manifest, to_bytes
 
 FILES = dict.fromkeys(("segment0.forward.onnx", "segment0.weights.bin", "golden.safetensors"), b"x")
 BIAS = Slot("layer.query", "layer.query", "bias", 4, 4, "segment0", "", "", "", bias="slot.bias")
@@ -132,3 +132,45 @@ def test_every_bucket_has_its_graphs_once() -> None:
     parse_manifest(to_bytes(replace(more, segments=(replace(first, graphs=tuple(both)), named))))
     with pytest.raises(BadData, match="segment0 has no backward graph for bucket 'b1', but for another one"):
         parse_manifest(to_bytes(replace(more, segments=(first, named))))
+
+
+def next_token() -> Manifest:
+    """A decoder that learns: two rows of five tokens, and a label for each."""
+    m = manifest({**FILES, "segment0.backward.onnx": b"x"})
+    forward = m.segments[0].graphs[0]
+    per_token = (Tensor("labels", "int64", (10,)), Tensor("weights", "float32", (10,)))
+    backward = replace(
+        forward, kind="backward", file="segment0.backward.onnx", inputs=(*forward.inputs, *per_token), outputs=()
+    )
+    return replace(
+        with_graphs(m, forward, backward),
+        head=None,
+        labels=(),
+        buckets=(Bucket("b2", 2, 5),),
+        generate=Generate("prefix", "x", "logits", 5),
+        loss=Loss("next-token", "logits"),
+    )
+
+
+def test_a_decoder_that_learns_has_a_label_per_token() -> None:
+    """A loss of the next token stands beside graphs that take a label and a weight for every token of the bucket."""
+    m = next_token()
+    assert parse_manifest(to_bytes(m)) == m
+    forward, backward = m.segments[0].graphs
+    short = replace(backward, inputs=(*forward.inputs, Tensor("labels", "int64", (2,))))
+    with pytest.raises(
+        BadData, match=r"takes 'labels' as \[2\], where the tokens are \[10\]; .* takes 'weights' as \[\]"
+    ):
+        parse_manifest(to_bytes(with_graphs(m, forward, short)))
+    with pytest.raises(BadData, match="segment0.forward does not give 'logits', which the loss judges"):
+        parse_manifest(to_bytes(with_graphs(m, replace(forward, outputs=()), backward)))
+
+
+def test_a_loss_of_the_next_token_has_no_classes_and_reads_whole_texts() -> None:
+    """Beside a head or labels it is a contradiction, and so it is without a way to feed whole texts."""
+    m = next_token()
+    with pytest.raises(BadData, match="the loss is 'next-token', but there is a head or labels"):
+        parse_manifest(to_bytes(replace(m, labels=("a",))))
+    for generate in (None, Generate("cached", "x", "logits", 5), Generate("prefix", "x", "other", 5)):
+        with pytest.raises(BadData, match="the loss judges 'logits', but 'generate' does not make it of whole texts"):
+            parse_manifest(to_bytes(replace(m, generate=generate)))
