@@ -117,7 +117,8 @@ def restored_weights(prepared: Prepared, quant: str, folder: Path) -> dict[str, 
     kind = "forward"
     model = twin(piece.exact[kind], piece.shipped[kind], piece.reports[kind], prepared.stock.grid)
     found: dict[str, list[NDArray[Any]]] = {}
-    for report in (r for r in piece.reports[kind] if r.format != "fp32"):
+    reports = sorted(piece.reports[kind], key=lambda report: report.name)  # the order of a graph's weights is not given
+    for report in (r for r in reports if r.format != "fp32"):
         module = prepared.captured.modules.get(report.name, report.name.removesuffix(".weight"))
         value = present(model.graph.initializers[report.name].const_value).numpy()
         found.setdefault(module, []).append(value if module.endswith("embed_tokens") else value.T)
