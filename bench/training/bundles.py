@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import shutil
 from dataclasses import dataclass, replace
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 from console.progress import progress
 from devices.plan import Board
 from export.formats.registry import FLOAT32
 from export.pipeline import ExportRequest, export_prepared, steps_of
 from export.prepare import prepare
+from wire.bundle import MANIFEST
 from wire.keys import new_key
 
 RANK = 8
@@ -54,9 +57,17 @@ def make(recipe: Recipe, out: Path) -> Path:
         serve_graph=False,
         train_activations=recipe.activations,
     )
-    work = out / f"work-{recipe.name}"
-    work.mkdir(parents=True)
-    prepared = prepare(request.wanted, (recipe.quant,), ("train",), work / "source")
-    prepared.captured = replace(prepared.captured, batches=(recipe.batch,))
-    with progress("exporting", steps_of(request), quiet=True) as bar:
+    out.mkdir(parents=True, exist_ok=True)
+    with TemporaryDirectory(dir=out) as folder, progress(f"exporting {recipe.name}", steps_of(request)) as bar:
+        work = Path(folder)
+        prepared = prepare(request.wanted, (recipe.quant,), ("train",), work / "source")
+        prepared.captured = replace(prepared.captured, batches=(recipe.batch,))
         return export_prepared(request, prepared, work, bar)[0].folder
+
+
+def kept(recipe: Recipe, out: Path, *, fresh: bool = False) -> Path:
+    """The bundle of a recipe in a folder, exported if it is not there or is to be made again."""
+    target = out / recipe.name
+    if fresh and target.exists():
+        shutil.rmtree(target)
+    return target if (target / MANIFEST).is_file() else make(recipe, out)

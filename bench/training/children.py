@@ -32,26 +32,40 @@ class Variant:
 
 @dataclass
 class Taken:
-    """What a variant took: bytes, seconds of each step, mean loss of each step."""
+    """What a variant took: bytes of each process, seconds of each step by round, mean losses of the first steps."""
 
     base_bytes: list[int] = field(default_factory=list)
     peak_bytes: list[int] = field(default_factory=list)
     base_anon_bytes: list[int] = field(default_factory=list)
     peak_anon_bytes: list[int] = field(default_factory=list)
-    wall_s: list[float] = field(default_factory=list)
-    cpu_s: list[float] = field(default_factory=list)
+    wall_s: list[list[float]] = field(default_factory=list)
+    cpu_s: list[list[float]] = field(default_factory=list)
     losses: list[float] = field(default_factory=list)
 
-    def add(self, found: Mapping[str, Any]) -> None:
-        """What a child said of its memory, or of a step."""
-        for name in ("base_bytes", "peak_bytes", "base_anon_bytes", "peak_anon_bytes", "wall_s", "cpu_s"):
-            if name in found:
-                getattr(self, name).append(found[name])
-        self.losses = list(found.get("losses", self.losses))
+    def remember(self, found: Mapping[str, Any]) -> None:
+        """What a child said of its memory."""
+        for name in ("base_bytes", "peak_bytes", "base_anon_bytes", "peak_anon_bytes"):
+            getattr(self, name).append(found[name])
+        self.losses = list(found["losses"])
+
+    def begin(self) -> None:
+        """A round of turns."""
+        self.wall_s.append([])
+        self.cpu_s.append([])
+
+    def time(self, found: Mapping[str, Any]) -> None:
+        """What a child said of a step."""
+        self.wall_s[-1].append(found["wall_s"])
+        self.cpu_s[-1].append(found["cpu_s"])
 
     def median(self, name: str) -> float:
-        """Of a list."""
+        """Of bytes."""
         return float(statistics.median(getattr(self, name)))
+
+    @property
+    def cpu_median_s(self) -> float:
+        """Of all steps."""
+        return statistics.median(second for one in self.cpu_s for second in one)
 
     @property
     def above_imports_bytes(self) -> float:
@@ -71,7 +85,7 @@ def remember(variant: Variant, into: Taken) -> None:
     )
     if done.returncode != 0:
         raise RuntimeError(f"{variant.name}: {(done.stderr.strip().splitlines() or ['no word'])[-1]}")
-    into.add(json.loads(done.stdout.splitlines()[-1]))
+    into.remember(json.loads(done.stdout.splitlines()[-1]))
 
 
 def take_turns(variants: Sequence[Variant], turns: int, into: Mapping[str, Taken]) -> None:
@@ -80,6 +94,8 @@ def take_turns(variants: Sequence[Variant], turns: int, into: Mapping[str, Taken
     try:
         for name, child in children.items():
             _said(name, child)
+        for name in children:
+            into[name].begin()
         for turn in range(turns + 1):
             for name, child in children.items():
                 if child.stdin is None:
@@ -88,7 +104,7 @@ def take_turns(variants: Sequence[Variant], turns: int, into: Mapping[str, Taken
                 child.stdin.flush()
                 found = _said(name, child)
                 if turn:
-                    into[name].add(found)
+                    into[name].time(found)
     finally:
         for child in children.values():
             child.kill()

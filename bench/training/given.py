@@ -21,7 +21,7 @@ def draw(manifest: Manifest, rows: int, sequence: int, vocabulary: int, rank: in
     """
     drawn = np.random.default_rng(SEED)
     found: dict[str, Array] = {
-        "ids": drawn.integers(1000, vocabulary, (rows, sequence)),
+        "ids": drawn.integers(vocabulary // 8, vocabulary, (rows, sequence)),
         "labels": drawn.integers(0, len(manifest.labels), rows),
     }
     if manifest.head is not None:

@@ -45,11 +45,12 @@ def made(bundle: Path, given: dict[str, Array]) -> Step:
     manifest, labels = runner.manifest, given["labels"]
     factors = {s.name: Lora(given[f"{s.module}.A"], given[f"{s.module}.B"], SCALE) for s in manifest.slots_of("lora")}
     weight = given["head.weight"]
-    head = Head(weight, np.zeros(weight.shape[1], np.float32))
+    head, place = Head(weight, np.zeros(weight.shape[1], np.float32)), runner.head
     adapter = Adapter(manifest.model.id, lora=factors, heads={next(iter(factors.values())).rank: head})
     slots = {s.name: s for s in manifest.slots_of("lora")}
     parameters = {slots[n].a: lora.a for n, lora in factors.items()}
     parameters |= {slots[n].b: lora.b for n, lora in factors.items()}
+    parameters |= {place.weight: head.weight, place.bias: head.bias}
     optimizer, count = AdamW(Hyperparameters(RATE)), np.float32(len(labels))
     ids = given["ids"].astype(np.int32)
     arrays = {"input_ids": ids, "attention_mask": np.ones_like(ids), "token_type_ids": np.zeros_like(ids)}

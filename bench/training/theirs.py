@@ -1,6 +1,6 @@
 """torch + PEFT in a process of its own: `python -m bench.training.theirs MODEL GIVEN.npz [--memory]`.
 
-The model is in eval mode, or BERT's own dropout would slow it down and take memory; only the factors learn.
+The model is in eval mode, or BERT's own dropout would slow it down and take memory; factors and head learn.
 """
 
 from __future__ import annotations
@@ -46,15 +46,16 @@ def made(folder: Path, given: dict[str, Array]) -> Step:
             for part in "AB":
                 value = parameters[f"base_model.model.{name}.lora_{part}.default.weight"]
                 value.copy_(torch.from_numpy(given[f"{name}.{part}"].T))
-    weight, labels = torch.from_numpy(given["head.weight"]), torch.from_numpy(given["labels"])
-    learning = [value for value in model.parameters() if value.requires_grad]
+    weight, labels = torch.from_numpy(given["head.weight"]).requires_grad_(), torch.from_numpy(given["labels"])
+    bias = torch.zeros(weight.shape[1], requires_grad=True)
+    learning = [*(value for value in model.parameters() if value.requires_grad), weight, bias]
     optimizer = torch.optim.AdamW(learning, lr=RATE, weight_decay=0.0)
     ids = torch.from_numpy(given["ids"])
     mask = torch.ones_like(ids)
 
     def step() -> float:
         optimizer.zero_grad()
-        loss = _loss(model, ids, mask, weight, labels)
+        loss = _loss(model, ids, mask, (weight, bias), labels)
         loss.backward()
         optimizer.step()
         return float(loss)
@@ -62,12 +63,12 @@ def made(folder: Path, given: dict[str, Array]) -> Step:
     return step
 
 
-def _loss(model: Any, ids: torch.Tensor, mask: torch.Tensor, weight: torch.Tensor, labels: torch.Tensor) -> Any:
+def _loss(model: Any, ids: torch.Tensor, mask: torch.Tensor, head: tuple[Any, Any], labels: torch.Tensor) -> Any:
     hidden = model(input_ids=ids, attention_mask=mask).last_hidden_state
     marks = mask.unsqueeze(-1).to(hidden.dtype)
     pooled = (hidden * marks).sum(1) / marks.sum(1)
     features = torch.nn.functional.normalize(pooled) * math.sqrt(pooled.shape[1])
-    return torch.nn.functional.cross_entropy(features @ weight, labels)
+    return torch.nn.functional.cross_entropy(features @ head[0] + head[1], labels)
 
 
 if __name__ == "__main__":
