@@ -102,7 +102,11 @@ def _parser() -> argparse.ArgumentParser:
     p = argparse.ArgumentParser(description="A training step of ours beside torch + PEFT.")
     p.add_argument("cases", nargs="*", metavar="ROWSxTOKENS", help=f"which (default: {' '.join(CASES)})")
     p.add_argument("--variants", nargs="+", metavar="FORMAT[/N]", help=f"of {', '.join(FORMATS)} (default: by case)")
-    p.add_argument("--model", type=Path, help="folder (default: all-MiniLM-L6-v2, where its package is)")
+    p.add_argument(
+        "--model",
+        type=Path,
+        help="folder of an encoder, or of a decoder, which learns its next token (default: all-MiniLM-L6-v2)",
+    )
     p.add_argument("--rounds", type=int, default=3, help="of fresh processes")
     p.add_argument("--turns", type=int, default=10, help="steps of each process in a round")
     p.add_argument("--bundles", type=Path, default=Path("build/bench/training"), help="where bundles are kept")

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+from bench.training.given import is_causal
 from console.progress import progress
 from devices.plan import Board
 from export.formats.registry import FLOAT32
@@ -45,10 +46,11 @@ class Recipe:
 def make(recipe: Recipe, out: Path) -> Path:
     """Export one bundle; the command chooses the micro-batch by the board's budget, here it is the recipe's."""
     board = Board(recipe.name, PLENTY, "train", recipe.quant, RANK)
+    causal = is_causal(recipe.model)
     request = ExportRequest(
         str(recipe.model),
-        "feature-extraction",
-        LABELS,
+        "text-generation" if causal else "feature-extraction",
+        () if causal else LABELS,
         (board,),
         new_key("publisher", "bench"),
         out,

@@ -7,14 +7,15 @@ from __future__ import annotations
 
 import argparse
 import math
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import peft
 import torch
-from transformers import AutoConfig, AutoModel
+from transformers import AutoConfig, AutoModel, AutoModelForCausalLM
 
-from bench.training.given import RATE, SCALE, Array, read
+from bench.training.given import RATE, SCALE, Array, is_causal, read
 from bench.training.turns import Step, serve
 
 
@@ -27,7 +28,9 @@ def main() -> int:
     options = parser.parse_args()
     torch.set_num_threads(1)
     with torch.device("meta"):  # loads the files of the architecture, which are imports, too
-        AutoModel.from_config(AutoConfig.from_pretrained(options.model))
+        (AutoModelForCausalLM if is_causal(options.model) else AutoModel).from_config(
+            AutoConfig.from_pretrained(options.model)
+        )
     torch.optim.AdamW([torch.zeros(1, requires_grad=True)])
     serve(lambda: made(options.model, read(options.given)), memory=options.memory)
     return 0
@@ -35,7 +38,8 @@ def main() -> int:
 
 def made(folder: Path, given: dict[str, Array]) -> Step:
     """The same step: mean over tokens, the same head, loss, factors and optimizer."""
-    base = AutoModel.from_pretrained(folder, device_map="cpu")
+    causal = "head.weight" not in given
+    base = (AutoModelForCausalLM if causal else AutoModel).from_pretrained(folder, device_map="cpu")
     modules = [name.removesuffix(".A") for name in given if name.endswith(".A")]
     rank = given[f"{modules[0]}.A"].shape[1]
     config = peft.LoraConfig(r=rank, lora_alpha=SCALE * rank, target_modules=modules, lora_dropout=0.0)
@@ -46,21 +50,34 @@ def made(folder: Path, given: dict[str, Array]) -> Step:
             for part in "AB":
                 value = parameters[f"base_model.model.{name}.lora_{part}.default.weight"]
                 value.copy_(torch.from_numpy(given[f"{name}.{part}"].T))
+    ids = torch.from_numpy(given["ids"])
+    mask = torch.ones_like(ids)
+    if causal:
+        return _step(
+            [value for value in model.parameters() if value.requires_grad], lambda: _of_tokens(model, ids, mask)
+        )
     weight, labels = torch.from_numpy(given["head.weight"]).requires_grad_(), torch.from_numpy(given["labels"])
     bias = torch.zeros(weight.shape[1], requires_grad=True)
     learning = [*(value for value in model.parameters() if value.requires_grad), weight, bias]
+    return _step(learning, lambda: _loss(model, ids, mask, (weight, bias), labels))
+
+
+def _step(learning: list[torch.Tensor], loss_of: Callable[[], Any]) -> Step:
     optimizer = torch.optim.AdamW(learning, lr=RATE, weight_decay=0.0)
-    ids = torch.from_numpy(given["ids"])
-    mask = torch.ones_like(ids)
 
     def step() -> float:
         optimizer.zero_grad()
-        loss = _loss(model, ids, mask, (weight, bias), labels)
+        loss = loss_of()
         loss.backward()
         optimizer.step()
         return float(loss)
 
     return step
+
+
+def _of_tokens(model: Any, ids: torch.Tensor, mask: torch.Tensor) -> Any:
+    """transformers' own loss of the next token; nothing is generated, so no keys and values are kept."""
+    return model(input_ids=ids, attention_mask=mask, labels=ids, use_cache=False).loss
 
 
 def _loss(model: Any, ids: torch.Tensor, mask: torch.Tensor, head: tuple[Any, Any], labels: torch.Tensor) -> Any:
