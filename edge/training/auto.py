@@ -113,7 +113,7 @@ def facts_of(manifest: Manifest, tiers: Sequence[Offer], rows: int, steps: int, 
         _runs(manifest, "backward"),
         _runs(manifest, "forward"),
         _runs(manifest, "scales"),
-        sum(math.prod(one.shape) for one in manifest.scales),
+        sum({one.input: one.shape[0] for one in manifest.scales}.values()),  # a factor for each row of them
         rows,
         steps,
         budget_bytes,

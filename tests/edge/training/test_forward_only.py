@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import json
+import shutil
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -13,11 +16,15 @@ from edge.trainers.interface import Arrays, Stepped
 from edge.trainers.optimizers import Sgd
 from edge.trainers.spry import Spry, deal, estimate, gradient
 from edge.training.classes import Classes
+from edge.training.cli import train
 from edge.training.makers import units_of
 from tests.edge.trainers.problems import flat, same_bytes
+from tests.edge.training.conftest import WORDS
 from tests.edge.training.test_scales import headed, texts
+from wire.adapter import read_adapter
 from wire.bundle import Bundle
 from wire.kinds.lora import Lora
+from wire.manifest import to_bytes
 from wire.philox import key_of
 
 KEY, ROWS, RANK, MANY = key_of("round", 3), 8, 2, 16
@@ -90,3 +97,22 @@ def test_a_session_of_forward_gradients_goes_on_with_the_same_bytes(task: Classe
     assert same_bytes(again.state, through.state)
     changed = {name for name in arrays if not np.array_equal(arrays[name], through.arrays[name])}
     assert changed == {name for names in own.values() for name in names}
+
+
+def test_a_bundle_without_backward_graphs_is_trained_by_forward_passes(
+    int4_bundle: Bundle, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """What --mode train-forward leaves out is not asked for: factors come out that are not where they began."""
+    folder = tmp_path / "bundle"
+    shutil.copytree(int4_bundle.folder, folder)
+    m = int4_bundle.manifest
+    segments = tuple(replace(s, graphs=tuple(g for g in s.graphs if g.kind != "backward")) for s in m.segments)
+    plan = replace(m.plan, mode="train-forward")
+    (folder / "manifest.json").write_bytes(to_bytes(replace(m, segments=segments, plan=plan)))
+    rows = tmp_path / "rows.jsonl"
+    rows.write_text("\n".join(json.dumps({"text": r.sample, "label": WORDS[r.label]}) for r in texts(30)))
+    line = [str(folder), "--data", str(rows), "--out", str(tmp_path / "a.safetensors"), "--json", "--force"]
+    assert train([*line, "--trainer", "spry", "--steps", "2", "--directions", "2", "--kept-back", "0"]) == 0
+    assert json.loads(capsys.readouterr().out)["trainer"] == "spry"
+    read = read_adapter((tmp_path / "a.safetensors").read_bytes(), "f")
+    assert any(lora.b.any() for lora in read.lora.values())
