@@ -91,7 +91,7 @@ def test_scales_learn_and_travel_as_pairs(runner: Runner) -> None:
     assert same_bytes(read.scales.factors, whole.scales.factors)
     loss = task.rows(range(len(task))).loss
     assert loss is not None
-    assert loss(stepped.arrays) < 0.9 * loss(task.start())
+    assert loss(stepped.arrays) < 0.97 * loss(task.start())
     model = Model(runner)
     before = model.features("the cat sat on a mat")
     model.apply(read)
