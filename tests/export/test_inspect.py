@@ -292,7 +292,7 @@ def test_the_words_need_no_onnx(tmp_path: Path) -> None:
 def test_a_bundle_without_a_graph_can_be_drawn(tmp_path: Path) -> None:
     """A manifest may list no segment, or one without graphs; the page says so instead of stopping."""
     folder = told(tmp_path / "zero")
-    changed(folder, lambda m: replace(m, segments=tuple(replace(s, graphs=()) for s in m.segments)))
+    changed(folder, lambda m: replace(m, buckets=(), segments=tuple(replace(s, graphs=()) for s in m.segments)))
     assert "segment1" in Page(page_of(tmp_path, folder)).text
     changed(folder, lambda m: replace(m, segments=(), slots=(), head=None, chain=Chain("line", 0, (), "")))
     assert "0 segment(s)" in Page(page_of(tmp_path, folder)).text
