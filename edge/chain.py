@@ -231,9 +231,9 @@ class Chain:
 
     def close(self) -> None:
         """Close the session that is open, if any."""
-        if self._open is not None:
-            self._open.close()
-            self._open = None
+        session, self._open = self._open, None
+        if session is not None:
+            session.close()
 
 
 def _has_backward(segment: Segment, bucket: str) -> bool:

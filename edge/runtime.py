@@ -105,8 +105,8 @@ class Session:
         return {name: np.array(value) for name, value in zip(names, found, strict=True)}
 
     def close(self) -> None:
-        """Give the memory back."""
-        del self._session
+        """Give the memory back; after an interrupt it may be called once more."""
+        self.__dict__.pop("_session", None)
         give_back()
 
 

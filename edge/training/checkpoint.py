@@ -1,7 +1,8 @@
 """A session on disk: one safetensors file, whole or not there, that a killed run goes on from with the same bytes.
 
-Arrays are `arrays/NAME`, `state/NAME`, `before/arrays/NAME`, `before/state/NAME` and `best/NAME`; numbers and
-sentences are JSON in the metadata, with a fingerprint of everything that the session depends on.
+Arrays are `arrays/NAME`, `state/NAME`, `before/arrays/NAME`, `before/state/NAME` and `best/NAME`, and `begun` is the
+adapter file that the run started from; numbers and sentences are JSON in the metadata, with a fingerprint of everything
+that the session depends on.
 """
 
 from __future__ import annotations
@@ -18,7 +19,8 @@ import safetensors.numpy
 from numpy.typing import NDArray
 
 from console.errors import BadData, StorageError
-from edge.training.history import Look, Loss, Session, Undone
+from edge.training.history import Course, Look, Loss, Session, Undone
+from wire.adapter import read_adapter, to_bytes
 from wire.files import read_bytes, write_atomic
 from wire.record import plain, read_record
 
@@ -42,6 +44,17 @@ class _Numbers:
     undone: tuple[Undone, ...]
 
 
+@dataclass(frozen=True)
+class _Course:
+    """What was decided, without the adapter."""
+
+    trainer: str
+    tier: str
+    steps: int | None
+    directions: int
+    micro_batch: int | None
+
+
 def write(path: Path, session: Session, fingerprint: str) -> None:
     """Put a session in the place of the one before.
 
@@ -54,6 +67,9 @@ def write(path: Path, session: Session, fingerprint: str) -> None:
     if session.best is not None:
         tensors |= _flat("best", session.best)
     numbers = {f.name: plain(getattr(session, f.name)) for f in fields(_Numbers)}
+    if session.course is not None:
+        numbers["course"] = {f.name: getattr(session.course, f.name) for f in fields(_Course)}
+        tensors["begun"] = np.frombuffer(to_bytes(session.course.adapter), np.uint8)
     parts = [name for name in ("before", "best") if getattr(session, name) is not None]
     told = {"format": FORMAT, "fingerprint": fingerprint, "numbers": json.dumps(numbers), "parts": json.dumps(parts)}
     write_atomic(path, safetensors.numpy.save(tensors, metadata=told), mode=0o600)
@@ -85,9 +101,18 @@ def read(path: Path, fingerprint: str) -> Session | None:
     numbers = read_record(_Numbers, decoded, str(path))
     session = Session(_part("arrays", tensors), _part("state", tensors))
     session = replace(session, **{f.name: getattr(numbers, f.name) for f in fields(_Numbers)})
+    if "course" in decoded:
+        session = replace(session, course=_course(decoded["course"], tensors, path))
     if "before" in parts:
         session = replace(session, before=(_part("before/arrays", tensors), _part("before/state", tensors)))
     return replace(session, best=_part("best", tensors)) if "best" in parts else session
+
+
+def _course(decoded: object, tensors: Mapping[str, NDArray[Any]], path: Path) -> Course:
+    if "begun" not in tensors:
+        raise BadData(f"expected the adapter that a run started from in {path}, found none; --restart begins anew")
+    plan, adapter = read_record(_Course, decoded, str(path)), read_adapter(tensors["begun"].tobytes(), str(path))
+    return Course(plan.trainer, plan.tier, plan.steps, plan.directions, plan.micro_batch, adapter)
 
 
 def remove(path: Path) -> None:

@@ -15,21 +15,20 @@ from edge.runner import Runner
 from edge.trainers import edit
 from edge.trainers.interface import Array, Trainer
 from edge.training.classes import Classes
-from edge.training.decide import Decision, Means, decide
+from edge.training.decide import Means, decide
 from edge.training.edits import mend
 from edge.training.heads import RECIPES, Recipe, Solved, closed_head
-from edge.training.history import Session
+from edge.training.history import Course, Session
 from edge.training.loop import Settings, begin, result, run
 from edge.training.makers import key_of_run, trainer_of
 from edge.training.saver import Saver
 from edge.training.scales import ScaleTask, replayed_by, small
 from edge.training.source import Source
 from edge.training.task import Task
-from edge.training.tiers import Offer
 from edge.training.tokens import NextTokens
 from edge.training.wish import Wish
 from edge.trunk import Kept
-from wire.adapter import Adapter, to_bytes
+from wire.adapter import Adapter
 from wire.files import digest
 from wire.manifest import Manifest
 from wire.record import plain
@@ -99,15 +98,22 @@ class Run:
         """
         if self.wish.trainer == "edit":
             return self._edit()
+        parts = [self.source.runner.bundle.sha256, self.source.sha256, plain(self.wish)]
+        self.saver.fingerprint = digest(json.dumps(parts).encode())
+        session = self.saver.found()
+        if session is not None and session.course is not None:
+            self.say(f"It goes on after step {session.at} of a run that was interrupted.")
+            return self._steps(session.course, session)
         if self.wish.trainer == "qzo":
-            return self._scales(self.source.begun or Adapter(self._manifest.model.id))
+            return self._scales(self.source.begun or Adapter(self._manifest.model.id), 0)
         chosen = decide(self._means(), self.source.begun, self.wish, self.say)
         if chosen.offer.head:
             return self._ended(chosen.adapter, chosen.trainer, chosen.offer.name, chosen.offer.parameters)
         if chosen.trainer == "qzo":
-            self.wish = replace(self.wish, directions=chosen.directions)
-            return self._scales(chosen.adapter)
-        return self._steps(chosen)
+            return self._scales(chosen.adapter, chosen.directions)
+        micro_batch = self.wish.micro_batch or chosen.micro_batch
+        course = Course(chosen.trainer, chosen.offer.name, chosen.steps, chosen.directions, micro_batch, chosen.adapter)
+        return self._steps(course)
 
     def _means(self) -> Means:
         """What a decision is made from."""
@@ -115,36 +121,37 @@ class Run:
         train, kept_back = (data.train, data.holdout) if texts is None else (texts.train, texts.holdout)
         solve = None if texts is not None or self._manifest.head is None else self._solve
         steps = settings_of(self.wish, len(train)).steps if train else 1
-        return Means(self._manifest, len(train), len(kept_back), steps, self._task, solve)
+
+        def task(trainer: str, adapter: Adapter) -> Task:
+            return self._task(Course(trainer, "", None, 0, self.wish.micro_batch, adapter))
+
+        return Means(self._manifest, len(train), len(kept_back), steps, task, solve)
 
     def _solve(self, adapter: Adapter, recipes: Sequence[Recipe]) -> Solved:
         """The head in closed form of the rows, for the features of an adapter."""
         features, labels = features_of(self.source.runner, adapter, self.source.data.train)
         return closed_head(features, labels, len(self._manifest.labels), recipes=recipes, seed=self.wish.seed)
 
-    def _steps(self, chosen: Decision) -> Ended:
-        name, adapter = chosen.trainer, chosen.adapter
-        task = self._task(name, adapter, self.wish.micro_batch or chosen.micro_batch)
+    def _steps(self, course: Course, session: Session | None = None) -> Ended:
+        task = self._task(course)
         arrays = task.start()
         settings = settings_of(self.wish, len(task))
-        if chosen.steps is not None:
-            settings = replace(settings, steps=chosen.steps)
+        if course.steps is not None:
+            settings = replace(settings, steps=course.steps)
         self.hooks.steps(settings.steps)
-        wish = replace(self.wish, directions=chosen.directions or self.wish.directions)
-        trainer = trainer_of(name, wish, self._manifest, arrays)
-        parts = [self.source.runner.bundle.sha256, self.source.sha256, name, plain(self.wish), plain(settings)]
-        self.saver.fingerprint = digest(json.dumps([*parts, digest(to_bytes(adapter))]).encode())
-        session = self.saver.found()
+        wish = replace(self.wish, directions=course.directions or self.wish.directions)
+        trainer = trainer_of(course.trainer, wish, self._manifest, arrays)
         if session is None:
-            session = begin(task, trainer)
-        else:
-            self.say(f"It goes on after step {session.at} of a run that was interrupted.")
+            session = replace(begin(task, trainer), course=course)
         self.hooks.stepped(session)
         if task.truncated:
             self.say(f"{task.truncated} of {len(task):,} rows are longer than the bucket and lose their end.")
         session = self._run(task, trainer, settings, session)
-        parameters = sum(array.size for array in arrays.values())
-        return replace(self._ended(task.adapter(result(session)), name, chosen.offer.name, parameters), session=session)
+        parameters, adapter = sum(array.size for array in arrays.values()), task.adapter(result(session))
+        if course.trainer == "qzo":
+            key = key_of_run(self._manifest, wish)
+            adapter = small(adapter, replayed_by(key, session.state, wish.directions))
+        return replace(self._ended(adapter, course.trainer, course.tier, parameters), session=session)
 
     def _run(self, task: Task, trainer: Trainer, settings: Settings, session: Session) -> Session:
         latest = [session]
@@ -160,23 +167,18 @@ class Run:
             self.saver.write(latest[0])
             raise
 
-    def _scales(self, adapter: Adapter) -> Ended:
+    def _scales(self, adapter: Adapter, directions: int) -> Ended:
         if self.source.texts is not None:
             raise BadData("expected a head to train scales below it, found a decoder; take another --trainer")
         if adapter.head is None:
             solved = self._solve(adapter, RECIPES)
             self.say(*solved.sentences)
             adapter = replace(adapter, heads={adapter.rank: solved.head})
-        asked = Decision("qzo", Offer("scales", 0, False, False, 0), adapter, 0, None, None)
-        ended = self._steps(asked)
-        if ended.session is None:
-            return ended
-        key = key_of_run(self._manifest, self.wish)
-        return replace(ended, adapter=small(ended.adapter, replayed_by(key, ended.session.state, self.wish.directions)))
+        return self._steps(Course("qzo", "scales", None, directions, None, adapter))
 
-    def _task(self, name: str, adapter: Adapter, micro_batch: int | None = None) -> Task:
-        source, backward = self.source, name == "backprop"
-        if name == "qzo":
+    def _task(self, course: Course) -> Task:
+        source, adapter, backward = self.source, course.adapter, course.trainer == "backprop"
+        if course.trainer == "qzo":
             return ScaleTask(source.runner, adapter, source.data.train, source.data.holdout, layers=self.wish.layers)
         if source.texts is not None:
             texts = source.texts
@@ -184,6 +186,7 @@ class Run:
             return NextTokens(source.runner, adapter, texts.train, texts.holdout, packed=packed, backward=backward)
         head = backward and "head" in self.wish.kinds
         rows, held = source.data.train, source.data.holdout
+        micro_batch = course.micro_batch
         return Classes(source.runner, adapter, rows, held, head=head, backward=backward, micro_batch=micro_batch)
 
     def _edit(self) -> Ended:

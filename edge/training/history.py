@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from edge.trainers.interface import Arrays, State
 from edge.training.task import Score
+from wire.adapter import Adapter
 
 MOST_LOSSES = 1024
 
@@ -48,6 +49,27 @@ def longer(losses: tuple[Loss, ...], new: Loss) -> tuple[Loss, ...]:
 
 
 @dataclass(frozen=True, eq=False)
+class Course:
+    """What a run decided before its first step; a run that goes on does not decide again.
+
+    Attributes:
+        trainer: that steps.
+        tier: what is trained, in words.
+        steps: at most; None: as many as were asked for.
+        directions: of forward-only trainers, for each step; 0: none.
+        micro_batch: rows of a graph's run; None: what the bundle says.
+        adapter: where it starts, with a head.
+    """
+
+    trainer: str
+    tier: str
+    steps: int | None
+    directions: int
+    micro_batch: int | None
+    adapter: Adapter
+
+
+@dataclass(frozen=True, eq=False)
 class Session:
     """Where training stands.
 
@@ -61,6 +83,7 @@ class Session:
         rate: share of the trainer's rate, less than 1 after steps that were undone.
         fresh_undone: steps undone since the last that was not.
         over: why it is; empty while it is not.
+        course: what was decided before it began; None where nothing was.
         seconds: spent in steps.
     """
 
@@ -73,6 +96,7 @@ class Session:
     rate: float = 1.0
     fresh_undone: int = 0
     over: str = ""
+    course: Course | None = None
     seconds: float = 0.0
     losses: tuple[Loss, ...] = ()
     looks: tuple[Look, ...] = ()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,15 +12,18 @@ from numpy.typing import NDArray
 
 from console.errors import BadData
 from edge.training import checkpoint
-from edge.training.history import Look, Loss, Session, Undone
+from edge.training.history import Course, Look, Loss, Session, Undone
 from edge.training.task import Score
 from tests.edge.trainers.problems import same_bytes
+from wire.adapter import Adapter, to_bytes
+from wire.kinds.lora import Lora
 
 ARRAYS: dict[str, NDArray[np.float32]] = {
     "a": np.arange(6, dtype=np.float32).reshape(2, 3).T,
     "scale": np.full((), 2.0, np.float32),
 }
 STATE: dict[str, NDArray[Any]] = {"t": np.asarray(3, np.uint64), "m/a": np.ones((3, 2), np.uint8)}
+NONE = Adapter("none")
 WHOLE = Session(
     ARRAYS,
     STATE,
@@ -33,6 +37,7 @@ WHOLE = Session(
     losses=(Loss(1, 0.5), Loss(2, 0.25)),
     looks=(Look(0, Score(float("inf"), 1, 4)),),
     undone=(Undone(3, 0.5, "expected a finite loss, found nan"),),
+    course=Course("spry", "rank 2", None, 4, 8, Adapter("m", "", {"s": Lora(ARRAYS["a"], ARRAYS["a"].T, 2.0)})),
 )
 
 
@@ -54,6 +59,8 @@ def test_a_session_comes_back_as_it_was(tmp_path: Path, session: Session) -> Non
         assert {n: (a.shape, a.dtype) for n, a in mine.items()} == {n: (a.shape, a.dtype) for n, a in theirs.items()}
     for name in ("at", "stale", "rate", "fresh_undone", "over", "seconds", "losses", "looks", "undone"):
         assert getattr(found, name) == getattr(session, name), name
+    told = [s.course and (to_bytes(s.course.adapter), vars(replace(s.course, adapter=NONE))) for s in (found, session)]
+    assert told[0] == told[1]
     assert (found.before is None, found.best is None) == (session.before is None, session.best is None)
 
 
