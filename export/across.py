@@ -22,9 +22,9 @@ from devices.units import Unit
 from export.activations.saturation import needs_seven_bits
 from export.buckets import beside
 from export.choice.assign import spent
-from export.cost import uncuttable
 from export.formats.registry import ACTIVATIONS
 from export.half_checks import rounds_half
+from export.legal import uncuttable
 from export.prepare import Prepared
 from export.settle import (
     MARGIN_BYTES,

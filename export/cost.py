@@ -12,44 +12,18 @@ from dataclasses import dataclass, field, replace
 import onnx_ir as ir
 
 from devices.units import Unit
-from export.control import held
 from export.cut import crossing, is_factor, learns
-from export.features import CALLED, LOGITS
 from export.flops import moved_bytes, node_flops
-from export.formats.format import Format
 from export.formats.grid import Grid
-from export.formats.layout import Layout
 from export.formats.registry import FORMATS
-from export.formats.rewrite import Formats, asked_for, decide, weights_of
-from export.gemm import split_gemm
+from export.formats.rewrite import Formats
 from export.gradient.backward import LossSpec, build_backward
 from export.gradient.dims import dims_of
+from export.legal import legal_cuts
 from export.liveness import buffers, live_bytes
 from export.modules import module_path
-from export.output_parts import parts_of
-from export.values import COST_RANK, FED_AS, constant_nodes, is_weight, reads, value_bytes
-
-MULTIPLY = frozenset({"MatMul", "FusedMatMul", "Conv", "ConvTranspose"})
-MOST_CROSSING = 16  # tensors; a cut that more of them cross is inside something that belongs together
-
-
-@dataclass(frozen=True)
-class Stored:
-    """How a weight is stored.
-
-    Attributes:
-        bytes: what it takes.
-        restored: whether products have it as float32 for a while.
-        packed: bytes of the copy that products read instead, 0 where they read what is stored.
-    """
-
-    bytes: int
-    restored: bool = False
-    packed: int = 0
-
-    def shared(self, multiplied: bool) -> int:
-        """What a unit needs less if another one of its segment reads the same weight."""
-        return self.bytes - (self.packed if multiplied else 0)
+from export.values import COST_RANK, FED_AS, constant_nodes, reads, value_bytes
+from export.weight_cost import Stored, products_of, readers_of, shape_words, stored, weights_by_unit
 
 
 @dataclass(frozen=True)
@@ -125,11 +99,11 @@ def cost(
     graph, states = model.graph, states or {}
     positions = legal_cuts(graph)
     unit_of = _unit_of(graph, positions)
-    read = _readers(graph, unit_of)
+    read = readers_of(graph, unit_of)
     asked: Mapping[str, Formats] = {"fp32": "fp32", **(formats or {name: name for name in FORMATS})}
-    products = _products(graph, unit_of)
+    products = products_of(graph, unit_of)
     after = {key: stored(model, formats, grid or Grid(), mode) for key, formats in asked.items()}
-    weights, dequantized, tied = _weights(read, products, after, len(positions) + 1)
+    weights, dequantized, tied = weights_by_unit(read, products, after, len(positions) + 1)
     kept, transient = _activations(model, unit_of, len(positions) + 1, mode)
     slots = _slots(graph, unit_of)
     held = _states(graph, unit_of, states)
@@ -159,62 +133,9 @@ def cost(
     readers, multiplied = (
         {str(weight.name): tuple(sorted(own)) for weight, own in found.items()} for found in (read, products)
     )
-    shapes = {str(weight.name): _shape(weight) for weight in products}
+    shapes = {str(weight.name): shape_words(weight) for weight in products}
     plain = {str(weight.name): value_bytes(weight) for weight in read}
     return Cost(units, tuple(positions), readers, plain, multiplied, shapes)
-
-
-def legal_cuts(graph: ir.Graph) -> list[int]:
-    """Positions between two nodes where at most `MOST_CROSSING` tensors cross.
-
-    Features and logits of a head stay together in the last segment; other outputs leave where they are made. A
-    cut never lies inside If, Loop or Scan, which are one node here, nor between a Softmax and what replaces its NaN,
-    nor in an output layer that is in parts.
-    What is made from weights alone is free: it does not cross.
-    """
-    free = constant_nodes(graph)
-    paid = [index for index, node in enumerate(graph) if node not in free]
-    names = {value.name for value in graph.outputs}
-    features = names.intersection(CALLED)
-    together = {*features, LOGITS} if features and LOGITS in names else set()
-    made = [i for i, node in enumerate(graph) if any(v.name in together for v in node.outputs)]
-    guards = [*guarded(graph), *_output_parts(graph)]
-    positions = [
-        p for p in paid[1:] if p <= min(made, default=len(graph)) and not any(at < p <= end for at, end in guards)
-    ]
-    crossed = crossing(graph, positions)
-    return [p for p, values in zip(positions, crossed, strict=True) if 0 < len(values) <= MOST_CROSSING]
-
-
-def guarded(graph: ir.Graph) -> list[tuple[int, int]]:
-    """Where each Softmax is and the last selection over it: `Where(IsNaN(y), 0, y)` belongs to y.
-
-    The gradient of a row that is masked as a whole needs both: NaN times the zero that comes back is NaN.
-    """
-    index_of = {node: index for index, node in enumerate(graph)}
-    found = []
-    for node, at in index_of.items():
-        if node.op_type == "Softmax":
-            selections = [index_of[n] for n in node.outputs[0].consumers() if n.op_type == "Where" and n in index_of]
-            found.append((at, max(selections, default=at)))
-    return found
-
-
-def _output_parts(graph: ir.Graph) -> list[tuple[int, int]]:
-    """Where an output layer in parts begins and ends: its loss wants all of them."""
-    index_of = {node: index for index, node in enumerate(graph)}
-    found = []
-    for value in graph.outputs:
-        parts, last = parts_of(value), value.producer()
-        if parts is not None and last is not None:
-            found.append((min(index_of[node] for node in parts.products), index_of[last]))
-    return found
-
-
-def uncuttable(graph: ir.Graph) -> str:
-    """What to say of a graph that holds control-flow nodes; empty if there is none."""
-    inside = held(graph)
-    return f"it has {' and '.join(inside)}, which cannot be cut inside" if inside else ""
 
 
 def _unit_of(graph: ir.Graph, positions: list[int]) -> dict[ir.Node, int]:
@@ -228,77 +149,6 @@ def _unit_of(graph: ir.Graph, positions: list[int]) -> dict[ir.Node, int]:
 def _unit_names(graph: ir.Graph, positions: list[int]) -> list[str]:
     nodes = list(graph)
     return [module_path(nodes[p].name) or nodes[p].name or nodes[p].op_type for p in (0, *positions)]
-
-
-def _readers(graph: ir.Graph, unit_of: Mapping[ir.Node, int]) -> dict[ir.Value, set[int]]:
-    """The units that read each weight."""
-    readers: dict[ir.Value, set[int]] = {}
-    for node in graph:
-        for value in reads(node):
-            if is_weight(value):
-                readers.setdefault(value, set()).add(unit_of[node])
-    return readers
-
-
-def _products(graph: ir.Graph, unit_of: Mapping[ir.Node, int]) -> dict[ir.Value, set[int]]:
-    """The units in which each weight is multiplied by."""
-    out: dict[ir.Value, set[int]] = {}
-    for node in graph:
-        if node.op_type in MULTIPLY and len(node.inputs) > 1 and node.inputs[1] is not None:
-            out.setdefault(node.inputs[1], set()).add(unit_of[node])
-    return {value: units for value, units in out.items() if is_weight(value)}
-
-
-def _shape(weight: ir.Value) -> str:
-    return " x ".join(map(str, dims_of(weight)))
-
-
-def _weights(
-    readers: Mapping[ir.Value, set[int]],
-    products: Mapping[ir.Value, set[int]],
-    after: Mapping[str, Mapping[str, Stored]],
-    count: int,
-) -> tuple[list[dict[str, int]], list[dict[str, dict[str, int]]], list[dict[str, dict[str, int]]]]:
-    """Weight bytes by format, dequantized bytes by format and shape, and tied weights by name, per unit.
-
-    A weight that several units read counts in each, and is named as tied in each.
-    """
-    sizes: list[dict[str, int]] = [dict.fromkeys(after, 0) for _ in range(count)]
-    dequantized: list[dict[str, dict[str, int]]] = [{key: {} for key in after} for _ in range(count)]
-    tied: list[dict[str, dict[str, int]]] = [{} for _ in range(count)]
-    for weight, units in readers.items():
-        plain = Stored(value_bytes(weight))
-        kept = {key: known.get(weight.name or "", plain) for key, known in after.items()}
-        for unit in units:
-            for key, one in kept.items():
-                sizes[unit][key] += one.bytes
-                if one.restored and unit in products.get(weight, ()):
-                    dequantized[unit][key][_shape(weight)] = plain.bytes
-            if len(units) > 1:
-                multiplied = unit in products.get(weight, ())
-                tied[unit][str(weight.name)] = {key: one.shared(multiplied) for key, one in kept.items()}
-    return sizes, dequantized, tied
-
-
-def stored(model: ir.Model, formats: Formats, grid: Grid, mode: str) -> dict[str, Stored]:
-    """How every weight of two dimensions or more would be stored, by name, without quantizing any."""
-    if formats != "fp32":
-        model = model.clone()
-        split_gemm(model)
-    out = {}
-    for weight in weights_of(model):
-        found, _ = decide(weight, asked_for(weight, formats), grid)
-        if found is None or weight.layout is None:
-            out[weight.name] = Stored(weight.nbytes)
-        else:
-            out[weight.name] = stored_as(found, weight.layout, grid, mode)
-    return out
-
-
-def stored_as(fmt: Format, layout: Layout, grid: Grid, mode: str) -> Stored:
-    """A weight in a format: products restore it to float32, or pack it where it has 4 bits and nothing goes back."""
-    packs = fmt.name == "int4" and mode != "train"
-    return Stored(fmt.stored_bytes(layout, grid), not packs, layout.rows * layout.columns // 2 if packs else 0)
 
 
 def _slots(graph: ir.Graph, unit_of: Mapping[ir.Node, int]) -> list[int]:

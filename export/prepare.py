@@ -20,7 +20,7 @@ from export.begin import begin_with_zeros
 from export.buckets import allowed
 from export.capture import capture
 from export.choice.assign import formats_of, spent
-from export.cost import Cost, cost, uncuttable
+from export.cost import Cost, cost
 from export.drawn import draw_inputs, fitted, zeros_of
 from export.features import Features, find_features
 from export.fold import FLOATS, OPSET, freeze
@@ -29,6 +29,7 @@ from export.formats.registry import ACTIVATIONS, FLOAT32
 from export.formats.rewrite import weights_of
 from export.formats.stock import Stock
 from export.head import HeadSite, append_head
+from export.legal import uncuttable
 from export.output_parts import PART_BYTES, split_output
 from export.sample import check_sample
 from export.scales import refuse_rounded

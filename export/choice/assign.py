@@ -30,10 +30,10 @@ from export.choice.within import (
     spend,
     weighed,
 )
-from export.cost import Stored, stored_as
 from export.formats.grid import Grid
 from export.formats.registry import ACTIVATIONS, AUTO, STORED
 from export.formats.rewrite import Formats, Weight, decide, weights_of
+from export.weight_cost import Stored, stored_as
 
 if TYPE_CHECKING:
     from export.prepare import Prepared

@@ -9,12 +9,13 @@ import pytest
 
 from devices.plan import Board, needs
 from devices.units import Stretch
-from export.cost import Stored, cost
+from export.cost import cost
 from export.gradient.path import NoGradientRule
 from export.liveness import live_bytes
 from export.prepare import Prepared
 from export.sources.captured import Captured
 from export.stage import Key, build_stage
+from export.weight_cost import Stored
 from tests.export.graphs import BATCH, CLASSES, WIDTH, Builder, residual_mlp
 from tests.export.test_chain import prepared_from
 

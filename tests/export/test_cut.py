@@ -9,9 +9,9 @@ import onnx_ir as ir
 import pytest
 
 from export.chain import Chain, Link
-from export.cost import MOST_CROSSING, legal_cuts, uncuttable
 from export.cut import Segment, crossing, cut
 from export.gradient.backward import LossSpec, build_backward
+from export.legal import MOST_CROSSING, legal_cuts, uncuttable
 from export.write import write_graphs
 from tests.export.graphs import WIDTH, Builder, feeds, residual_mlp
 

@@ -11,10 +11,10 @@ import onnxruntime as ort
 import pytest
 
 from export.chain import Chain, Link
-from export.cost import legal_cuts
 from export.cut import cut
 from export.drawn import draw_inputs
 from export.fold import freeze
+from export.legal import legal_cuts
 from export.opset import raise_opset
 from export.write import write_graphs
 from tests.export.runtime import worst
