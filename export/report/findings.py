@@ -13,6 +13,8 @@ from export.report.variant import Variant
 from wire.manifest import Manifest, Measured
 from wire.record import LARGEST, at_least, read_record
 
+BUCKETS = "buckets"
+
 
 @dataclass(frozen=True)
 class Weight:
@@ -100,17 +102,36 @@ def memory(measured: Measured, where: str) -> Memory:
 def distance(verified: Mapping[str, Any]) -> dict[str, float | str]:
     """What was verified, one figure per check: of several groups the worst; what is no number as text.
 
+    Of further buckets, the worst of each error over all of them.
+
     >>> distance({"chain_error": 1e-7, "gradient_error": {"segment0": 1e-6, "segment1": 2e-6}, "by": "hand"})
     {'chain_error': 1e-07, 'gradient_error': 2e-06, 'by': 'hand'}
+    >>> distance({"buckets": {"b2": {"chain_error": 1e-7, "bucket_error": 1e-8}, "b1": {"chain_error": 2e-7}}})
+    {'buckets_chain_error': 2e-07, 'buckets_error': 1e-08}
     """
     out: dict[str, float | str] = {}
     for name, value in verified.items():
+        if name == BUCKETS and isinstance(value, Mapping):
+            out |= _of_buckets(value)
+            continue
         numbers = list(value.values()) if isinstance(value, Mapping) else [value]
         if numbers and all(_is_number(n) for n in numbers):
             out[name] = float(max(numbers))
         elif value not in ({}, None):
             out[name] = str(value)
     return out
+
+
+def _of_buckets(found: Mapping[str, Any]) -> dict[str, float | str]:
+    """The worst error of each check."""
+    worst: dict[str, float | str] = {}
+    for checks in found.values():
+        for name, value in (distance(checks) if isinstance(checks, Mapping) else {}).items():
+            if name.endswith("_error") and isinstance(value, float):
+                called = f"{BUCKETS}_{name.removeprefix('bucket_')}"
+                before = worst.get(called)
+                worst[called] = max(value, before) if isinstance(before, float) else value
+    return worst
 
 
 def _is_number(value: object) -> bool:

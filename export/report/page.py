@@ -37,7 +37,9 @@ def page(told: Sequence[Account]) -> str:
 def _memory(account: Account) -> str:
     memory = account.memory
     rows = [report.Stack("the worker at its largest segment", memory.parts, memory.measured_bytes)]
-    rows += [report.Stack(f"{g.segment} {g.kind}", g.parts, g.measured_bytes) for g in memory.graphs]
+    several = len(account.manifest.buckets) > 1
+    names = [f"{g.segment} {g.kind}{f', {g.bucket}' if several else ''}" for g in memory.graphs]
+    rows += [report.Stack(n, g.parts, g.measured_bytes) for n, g in zip(names, memory.graphs, strict=True)]
     budget = f", budget {mib(memory.budget_bytes)}" if memory.budget_bytes else ""
     return report.heading(f"{memory.device}{budget}") + report.stacks(rows, memory.budget_bytes)
 

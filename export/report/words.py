@@ -38,6 +38,8 @@ def facts(account: Account) -> Iterator[tuple[str, str]]:
     if m.chain is not None:
         yield "chain", _chain(account)
     yield "plan", f"{len(m.segments)} segment(s), micro-batch {plan.micro_batch}, {shown(plan.quant)} weights"
+    if len(m.buckets) > 1:
+        yield "buckets", few([bucket.name for bucket in m.buckets], 12)
     for number, reason in enumerate(account.found.reasons):
         yield "" if number else "because", shown(reason)
     yield "memory", memory_words(account)
