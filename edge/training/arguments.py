@@ -8,7 +8,7 @@ from typing import Any
 
 from console.arguments import Arguments
 from console.errors import BadData, UsageError
-from edge.training.wish import OPTIMIZERS, TRAINERS, Wish
+from edge.training.wish import OPTIMIZERS, SCHEDULES, TRAINERS, Wish
 from wire.record import plain, read_record
 
 CHECKPOINT_S = 20.0
@@ -32,6 +32,8 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument("--bound", type=float, default=0.01, metavar="SHARE", help="of --keep that an edit may change")
     p.add_argument("--optimizer", choices=OPTIMIZERS, default="adamw")
     p.add_argument("--rate", type=float, metavar="X", help="learning rate (default: the trainer's)")
+    p.add_argument("--schedule", choices=SCHEDULES, default="linear", help="of the rate (default: linear, to 0)")
+    p.add_argument("--warmup", type=float, default=Wish.warmup, metavar="SHARE", help="of the steps (default: 0.06)")
     p.add_argument("--clip", type=float, default=1.0, metavar="NORM", help="of gradients; 0: any (default: 1)")
     p.add_argument("--epochs", type=float, default=3.0, metavar="N", help="passes over the rows (default: 3)")
     p.add_argument("--steps", type=int, metavar="N", help="instead of --epochs")

@@ -135,9 +135,8 @@ class Run:
     def _steps(self, course: Course, session: Session | None = None) -> Ended:
         task = self._task(course)
         arrays = task.start()
-        settings = settings_of(self.wish, len(task))
-        if course.steps is not None:
-            settings = replace(settings, steps=course.steps)
+        capped = self.wish if course.steps is None else replace(self.wish, steps=course.steps)
+        settings = settings_of(capped, len(task))
         self.hooks.steps(settings.steps)
         wish = replace(self.wish, directions=course.directions or self.wish.directions)
         trainer = trainer_of(course.trainer, wish, self._manifest, arrays)
@@ -214,11 +213,12 @@ def settings_of(wish: Wish, rows: int) -> Settings:
     """Steps and looks from passes over so many rows.
 
     >>> settings_of(Wish(epochs=2, batch=10), 95)
-    Settings(steps=20, batch=10, seed=0, look_every=5, patience=4, stop_loss=0.0)
+    Settings(steps=20, batch=10, seed=0, look_every=5, patience=4, stop_loss=0.0, schedule='linear', warmup=1)
     """
     a_pass = -(-rows // min(wish.batch, rows))
     steps = wish.steps or max(1, round(wish.epochs * a_pass))
-    return Settings(steps, wish.batch, wish.seed, max(1, a_pass // LOOKS_PER_PASS), wish.patience)
+    look_every, warmup = max(1, a_pass // LOOKS_PER_PASS), round(wish.warmup * steps)
+    return Settings(steps, wish.batch, wish.seed, look_every, wish.patience, schedule=wish.schedule, warmup=warmup)
 
 
 def features_of(runner: Runner, adapter: Adapter, rows: Sequence[Row]) -> tuple[Array, NDArray[np.int64]]:

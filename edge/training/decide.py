@@ -171,6 +171,7 @@ def _supported(means: Means, adapter: Adapter, choice: Choice, wish: Wish, say: 
         say(*found.sentences)
         return (None if found.tier is None else tiers[found.tier.name]), means.steps
     rate = RATES[wish.optimizer] if wish.rate is None else wish.rate
+    rate *= 0.5 if wish.schedule == "linear" else 1.0  # what a line to 0 comes to over all steps
     plan = Plan(rate, means.steps, wish.batch, wish.optimizer != "sgd", _guarded(means, wish), seed=wish.seed)
     support = supported(means.task(choice.trainer, adapter), means.manifest, choice.tiers, plan, wish.scaling)
     say(*support.sentences)

@@ -10,6 +10,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
+from typing import Literal
 
 from console.errors import BadData
 from edge.trainers.interface import Arrays, NotFinite, Trainer
@@ -20,6 +21,7 @@ from wire.record import at_least
 
 RATE_CUT = 0.5
 MOST_UNDONE = 8  # in a row; then the rate is not what is wrong
+Schedule = Literal["constant", "linear"]
 
 
 @dataclass(frozen=True)
@@ -33,6 +35,8 @@ class Settings:
         look_every: steps between looks at the rows kept back.
         patience: looks without a lower loss after which it stops; 0: never.
         stop_loss: a step's loss below which it stops.
+        schedule: of the rate, see `share_of`.
+        warmup: steps over which the rate rises.
     """
 
     steps: int = field(default=100, metadata=at_least(1, 1_000_000))
@@ -41,6 +45,8 @@ class Settings:
     look_every: int = field(default=20, metadata=at_least(1))
     patience: int = field(default=3, metadata=at_least(0))
     stop_loss: float = field(default=0.0, metadata=at_least(0))
+    schedule: Schedule = "constant"
+    warmup: int = field(default=0, metadata=at_least(0))
 
 
 def begin(task: Task, trainer: Trainer) -> Session:
@@ -48,6 +54,23 @@ def begin(task: Task, trainer: Trainer) -> Session:
     arrays = task.start()
     session = Session(arrays, trainer.begin(arrays))
     return looked(session, task.score(arrays))
+
+
+def share_of(settings: Settings, at: int) -> float:
+    """The share of the rate in the step after `at` others: of the step alone, so that a run that goes on has the same.
+
+    It rises over `warmup` steps, then is constant, or falls in a line that would reach 0 after the last step
+    (as in Devlin et al., arXiv 1810.04805, appendix A.2).
+
+    >>> line = Settings(steps=6, schedule="linear", warmup=2)
+    >>> [share_of(line, at) for at in range(6)], share_of(Settings(steps=6), 5)
+    ([0.5, 1.0, 1.0, 0.75, 0.5, 0.25], 1.0)
+    """
+    if at < settings.warmup:
+        return (at + 1) / settings.warmup
+    if settings.schedule == "constant":
+        return 1.0
+    return max(0.0, (settings.steps - at) / max(1, settings.steps - settings.warmup))
 
 
 def run(
@@ -71,17 +94,19 @@ def run(
     """
     order = after(len(task), settings.batch, settings.seed, session.at)
     while not session.over:
-        session = judged(_step(task, trainer, next(order), session), settings, task.score)
+        session = judged(
+            _step(task, trainer, next(order), session, share_of(settings, session.at)), settings, task.score
+        )
         keep(session)
     if not session.losses:
         raise BadData(f"expected a finite loss, found none in {session.at} steps; check the data or lower the rate")
     return session
 
 
-def _step(task: Task, trainer: Trainer, chosen: Sequence[int], session: Session) -> Session:
-    started = time.monotonic()
+def _step(task: Task, trainer: Trainer, chosen: Sequence[int], session: Session, share: float) -> Session:
+    started, share = time.monotonic(), share * session.rate
     try:
-        slowed = trainer if session.rate == 1 else trainer.slower(session.rate)
+        slowed = trainer if share == 1 else trainer.slower(share)
         made = slowed.step(session.arrays, session.state, task.rows(chosen))
     except NotFinite as problem:
         return undone(session, str(problem))

@@ -9,6 +9,7 @@ from wire.record import at_least
 
 TRAINERS = ("auto", "backprop", "spry", "qzo", "ridge", "edit")
 OPTIMIZERS = ("adamw", "adam8", "sgd")
+SCHEDULES = ("linear", "constant")
 
 
 @dataclass(frozen=True)
@@ -22,6 +23,8 @@ class Wish:
         scaling: of factors.
         optimizer: of `OPTIMIZERS`, for trainers with gradients.
         rate: None takes the trainer's.
+        schedule: of the rate: falling in a line to 0 over all steps, or constant.
+        warmup: share of the steps over which the rate rises.
         clip: the largest norm of a gradient; 0: any.
         epochs: passes over the rows.
         steps: instead of passes.
@@ -43,6 +46,8 @@ class Wish:
     scaling: Literal["lora", "rslora"] = "lora"
     optimizer: Literal["adamw", "adam8", "sgd"] = "adamw"
     rate: float | None = field(default=None, metadata=at_least(1e-12))
+    schedule: Literal["linear", "constant"] = "linear"
+    warmup: float = field(default=0.06, metadata=at_least(0, 1))
     clip: float = field(default=1.0, metadata=at_least(0))
     epochs: float = field(default=3.0, metadata=at_least(1e-6))
     steps: int | None = field(default=None, metadata=at_least(1, 1_000_000))

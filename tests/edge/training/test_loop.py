@@ -21,7 +21,7 @@ from edge.trainers.optimizers import Adam32, Sgd
 from edge.trainers.spry import Spry
 from edge.training import checkpoint
 from edge.training.history import Session
-from edge.training.loop import MOST_UNDONE, Settings, begin, result, run
+from edge.training.loop import MOST_UNDONE, Schedule, Settings, begin, result, run
 from edge.training.order import after, batches
 from tests.edge.trainers.problems import same_bytes
 from tests.edge.training.tasks import Quadratic
@@ -86,6 +86,19 @@ def test_it_stops_when_the_loss_is_low_enough() -> None:
     assert found.over == "the loss is below 1"
 
 
+def test_the_rate_rises_and_falls_in_a_line() -> None:
+    """Steps of descent are those of rates that rise over the warm-up and then fall towards 0, computed beside it."""
+    task, rates = Quadratic(), [0.05, 0.1, 0.1, 0.075, 0.05, 0.025]
+    found = trained(task, Backprop(("x",), Sgd(0.1)), steps=6, schedule="linear", warmup=2)
+
+    arrays = task.start()
+    for rate, chosen in zip(rates, batches(len(task), 4, 0), strict=False):
+        arrays = Backprop(("x",), Sgd(rate)).step(arrays, {}, task.rows(chosen)).arrays
+    np.testing.assert_allclose(found.arrays["x"], arrays["x"], rtol=1e-6)
+    constant = trained(task, Backprop(("x",), Sgd(0.1)), steps=6)
+    assert not np.allclose(found.arrays["x"], constant.arrays["x"], rtol=1e-3)
+
+
 def test_without_rows_kept_back_the_last_arrays_are_the_result() -> None:
     """Nobody looks, and nothing stops early."""
     found = trained(Quadratic(), patience=1)
@@ -122,11 +135,14 @@ def test_a_session_that_is_never_finite_ends_with_a_sentence() -> None:
 
 
 @pytest.mark.parametrize("trainer", TRAINERS.values(), ids=TRAINERS)
+@pytest.mark.parametrize("schedule", ["constant", "linear"])
 @pytest.mark.parametrize("broken", [(), (3,)], ids=["finite", "with undone steps"])
-def test_any_checkpoint_goes_on_to_the_same_bytes(tmp_path: Path, trainer: Trainer, broken: tuple[int, ...]) -> None:
+def test_any_checkpoint_goes_on_to_the_same_bytes(
+    tmp_path: Path, trainer: Trainer, broken: tuple[int, ...], schedule: Schedule
+) -> None:
     """From the file of any step the end is that of the session that was not interrupted, bit for bit."""
     scores = [3.0, 2.0, 2.5, 1.0, 1.5, 1.2, 1.1, 1.05]
-    settings = Settings(steps=14, batch=5, look_every=2, patience=0)
+    settings = Settings(steps=14, batch=5, look_every=2, patience=0, schedule=schedule, warmup=3)
 
     def keep(session: Session) -> None:
         checkpoint.write(tmp_path / str(session.at), session, "it")
