@@ -52,13 +52,13 @@ class Boundary:
         return Boundary(tuple(replace(p, kept=p.dtype) if p.name in names else p for p in self.parts))
 
     def beyond(self, made: Mapping[str, Array]) -> list[str]:
-        """Names of the tensors whose values float16 cannot hold, though they are to be kept in it.
+        """Names of the tensors whose values float16 cannot hold, though they are to be kept in it; it holds infinity.
 
         >>> Boundary((Part("mask", "float32", "float16", 1),)).beyond({"mask": np.array([-3.4e38], np.float32)})
         ['mask']
         """
         halves = [p.name for p in self.parts if p.kept != p.dtype]
-        return [name for name in halves if not np.abs(made[name]).max(initial=0) <= LARGEST]
+        return [name for name in halves if not np.abs(made[name][~np.isinf(made[name])]).max(initial=0) <= LARGEST]
 
     def packed(self, made: Mapping[str, Array], batch: int) -> list[bytes]:
         """A micro-batch as it leaves the trunk, sample by sample."""
@@ -104,6 +104,15 @@ def _rows(tensor: Array, batch: int) -> Array:
 
 
 def _alike(one: Array, other: Array) -> bool:
+    """Whether numbers are the same, floats nearly so; where a mask is infinite the other must be, too.
+
+    >>> mask = np.array([-np.inf, 0, 1])
+    >>> _alike(mask, mask + 0.01), _alike(mask, np.array([0, 0, 1.0])), _alike(mask, -mask)
+    (True, False, False)
+    """
     if one.dtype.kind != "f":
         return bool(np.array_equal(one, other))
-    return bool(np.abs(one - other).max(initial=0) <= SAME * np.abs(one).max(initial=0))
+    finite = np.isfinite(one)
+    if not np.array_equal(one[~finite], other[~finite]):
+        return False
+    return bool(np.abs(one[finite] - other[finite]).max(initial=0) <= SAME * np.abs(one[finite]).max(initial=0))

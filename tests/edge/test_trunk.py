@@ -161,6 +161,22 @@ def test_values_beyond_float16_are_kept_in_float32(tmp_path: Path) -> None:
     assert any("beyond float16" in sentence for sentence in trunk.kept().said)
 
 
+def test_infinite_masks_are_kept_in_float16(tmp_path: Path) -> None:
+    """A boundary with minus infinity, as masks of decoders have it, is kept, in half the bytes, and found again."""
+    run = cached(tmp_path, exact=False)
+    trunk, batch = run[1], {"pixel_values": np.zeros((2, 1, 4, 4), np.float32)}
+    batch["pixel_values"][1] = 1
+
+    def made(batches: Any) -> list[dict[str, Any]]:
+        masked = [np.where(b["pixel_values"].reshape(2, -1)[:, :5] > 0, np.float32(-np.inf), 0) for b in batches]
+        return [{"cut1.0": one} for one in masked]
+
+    values = [dict(batch), dict(batch)]
+    assert trunk.enter(values[:1], "train", {}, made) == trunk.enter(values[1:], "train", {}, made) == 2
+    np.testing.assert_array_equal(values[1]["cut1.0"], made([batch])[0]["cut1.0"])
+    assert (trunk.kept().hits, trunk.kept().said) == (2, ())
+
+
 def test_samples_that_know_of_each_other_are_not_kept(tmp_path: Path) -> None:
     """A boundary that mixes the rows of a micro-batch is found out by turning them, and every pass runs whole."""
     trunk = cached(tmp_path)[1]
