@@ -22,7 +22,7 @@ from edge.training.history import Course, Session
 from edge.training.loop import Settings, begin, result, run
 from edge.training.makers import key_of_run, trainer_of
 from edge.training.saver import Saver
-from edge.training.scales import ScaleTask, replayed_by, small
+from edge.training.scales import ScaleTask, factors_of, replayed_by, small
 from edge.training.source import Source
 from edge.training.task import Task
 from edge.training.tokens import NextTokens
@@ -167,9 +167,7 @@ class Run:
             raise
 
     def _scales(self, adapter: Adapter, directions: int) -> Ended:
-        if self.source.texts is not None:
-            raise BadData("expected a head to train scales below it, found a decoder; take another --trainer")
-        if adapter.head is None:
+        if self.source.texts is None and adapter.head is None:
             solved = self._solve(adapter, RECIPES)
             self.say(*solved.sentences)
             adapter = replace(adapter, heads={adapter.rank: solved.head})
@@ -177,12 +175,14 @@ class Run:
 
     def _task(self, course: Course) -> Task:
         source, adapter, backward = self.source, course.adapter, course.trainer == "backprop"
-        if course.trainer == "qzo":
+        if course.trainer == "qzo" and source.texts is None:
             return ScaleTask(source.runner, adapter, source.data.train, source.data.holdout, layers=self.wish.layers)
         if source.texts is not None:
-            texts = source.texts
-            packed = self.wish.packed
-            return NextTokens(source.runner, adapter, texts.train, texts.holdout, packed=packed, backward=backward)
+            scales = factors_of(self._manifest, adapter, self.wish.layers) if course.trainer == "qzo" else None
+            texts, packed = source.texts, self.wish.packed
+            return NextTokens(
+                source.runner, adapter, texts.train, texts.holdout, packed=packed, backward=backward, scales=scales
+            )
         head = backward and "head" in self.wish.kinds
         rows, held = source.data.train, source.data.holdout
         micro_batch = course.micro_batch

@@ -2,13 +2,13 @@
 
 The head of the adapter stays as it is, and there must be one: through a head of zeros no loss depends on what lies
 below it. Fewer factors make each direction worth more (a cosine of sqrt(directions / factors)), so by default a weight
-has one for each row, not for each scale.
+has one for each row, not for each scale. Decoders learn the same factors by `edge.training.tokens`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
 
 import numpy as np
@@ -24,6 +24,63 @@ from wire.adapter import Adapter
 from wire.directions import Units
 from wire.kinds.scales import Belongs, Replay, ScaleFactors, compact
 from wire.manifest import Manifest, Scales
+
+
+@dataclass(frozen=True)
+class Factors:
+    """Factors of scales as arrays that learn, and back.
+
+    Attributes:
+        adapter: where they start: what it moves besides stays, and so does all else of it.
+        moved: the scales that learn, by weight, in running order.
+        belongs: what the factors are of, by weight, of those that the adapter moves too.
+    """
+
+    adapter: Adapter
+    moved: Mapping[str, Scales]
+    belongs: Mapping[str, Belongs]
+
+    @property
+    def units(self) -> Units:
+        """A unit of one array for each weight."""
+        return {weight: [one.input] for weight, one in self.moved.items()}
+
+    def start(self) -> dict[str, Array]:
+        """Ones, or the adapter's own factors, by graph input."""
+        held = {} if self.adapter.scales is None else self.adapter.scales.factors
+        return {
+            one.input: held[weight].copy() if weight in held else np.ones(self.belongs[weight].shape, np.float32)
+            for weight, one in self.moved.items()
+        }
+
+    def moving(self, arrays: Arrays) -> Adapter:
+        """The adapter with these factors."""
+        held = {} if self.adapter.scales is None else dict(self.adapter.scales.factors)
+        own = {weight: arrays[one.input] for weight, one in self.moved.items()}
+        return replace(self.adapter, scales=ScaleFactors(dict(self.belongs), held | own))
+
+
+def factors_of(
+    manifest: Manifest, adapter: Adapter, layers: Sequence[str] = ("*",), last: int | None = None, *, each: bool = False
+) -> Factors:
+    """What would learn of a bundle's scales.
+
+    Args:
+        manifest: of the bundle.
+        adapter: where to start.
+        layers: which weights, by patterns of their names as in a shell.
+        last: only so many of them, the last in running order; None takes all.
+        each: a factor for every scale instead of one for each row of them.
+
+    Raises:
+        BadData: nothing could be moved.
+    """
+    chosen = moved(manifest, layers, last)
+    held = {} if adapter.scales is None else adapter.scales.belongs
+    shapes = {w: one.shape if each else _by_rows(one.shape) for w, one in chosen.items()}
+    # of what the adapter moves already, the shape stays; what is not asked for stays as it is
+    belongs = {w: Belongs(one.format, one.digest, shapes[w]) for w, one in chosen.items()} | dict(held)
+    return Factors(adapter, chosen, belongs)
 
 
 class ScaleTask:
@@ -57,12 +114,8 @@ class ScaleTask:
             raise BadData("expected rows to train on, found none; give the board data or a smaller hold-out")
         if adapter.head is None or not adapter.head.weight.any():
             raise BadData("expected an adapter with a head to train scales below it, found none; solve one first")
-        self.runner, self._adapter, self._train, self._kept_back = runner, adapter, train, kept_back
-        self._moved = moved(runner.manifest, layers, last)
-        held = {} if adapter.scales is None else adapter.scales.belongs
-        shapes = {w: one.shape if each else _by_rows(one.shape) for w, one in self._moved.items()}
-        # of what the adapter moves already, the shape stays; what is not asked for stays as it is
-        self._belongs = {w: Belongs(one.format, one.digest, shapes[w]) for w, one in self._moved.items()} | dict(held)
+        self.runner, self._train, self._kept_back = runner, train, kept_back
+        self._factors = factors_of(runner.manifest, adapter, layers, last, each=each)
         self._ready: Ready | None = None
         self._judged: Ready | None = None
 
@@ -82,15 +135,11 @@ class ScaleTask:
     @property
     def units(self) -> Units:
         """A unit of one array for each weight."""
-        return {weight: [one.input] for weight, one in self._moved.items()}
+        return self._factors.units
 
     def start(self) -> dict[str, Array]:
         """Ones, or the adapter's own factors, by graph input."""
-        held = {} if self._adapter.scales is None else self._adapter.scales.factors
-        return {
-            one.input: held[weight].copy() if weight in held else np.ones(self._belongs[weight].shape, np.float32)
-            for weight, one in self._moved.items()
-        }
+        return self._factors.start()
 
     def rows(self, chosen: Sequence[int]) -> Rows:
         """Losses of some rows; the graphs have no gradients of scales."""
@@ -114,9 +163,7 @@ class ScaleTask:
 
     def adapter(self, arrays: Arrays) -> Adapter:
         """The adapter with these factors."""
-        held = {} if self._adapter.scales is None else dict(self._adapter.scales.factors)
-        own = {weight: arrays[one.input] for weight, one in self._moved.items()}
-        return replace(self._adapter, scales=ScaleFactors(self._belongs, held | own))
+        return self._factors.moving(arrays)
 
 
 def moved(manifest: Manifest, layers: Sequence[str] = ("*",), last: int | None = None) -> dict[str, Scales]:

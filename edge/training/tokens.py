@@ -22,6 +22,7 @@ from edge.training.blocks import Blocks, filled, packed
 from edge.training.learned import learned, relearned
 from edge.training.losses import cross_entropy
 from edge.training.passages import Encoded, Passage, encode_passages, encode_passages_apart
+from edge.training.scales import Factors
 from edge.training.task import Score
 from wire.adapter import Adapter
 from wire.inputs import changes_layers, inputs_of
@@ -40,6 +41,7 @@ class NextTokens:
         kept_back: texts to judge by.
         packed: texts one after the other in full rows, instead of a row each that is cut and filled up.
         backward: whether the bucket of the backward graphs is used; else that of the forward graphs.
+        scales: factors of the bundle's scales, which learn then instead of the adapter, by forward graphs.
 
     Raises:
         BadData: the bundle has another loss; no text with a token to predict; nothing that could learn.
@@ -54,6 +56,7 @@ class NextTokens:
         *,
         packed: bool = False,
         backward: bool = True,
+        scales: Factors | None = None,
     ) -> None:
         manifest = runner.manifest
         if manifest.loss is None or manifest.generate is None:
@@ -61,9 +64,10 @@ class NextTokens:
                 "expected a decoder that learns by its next token, found another bundle; export one with "
                 "--task text-generation --mode train"
             )
-        if not learned(manifest, adapter):
+        if scales is None and not learned(manifest, adapter):
             raise BadData("expected an adapter with something to train, found rank 0 and no bias; give a rank")
-        self.runner, self._adapter, self._backward = runner, adapter, backward
+        self.runner, self._adapter, self._scales = runner, adapter, scales
+        self._backward = backward = backward and scales is None
         self._record = manifest.generate
         self.bucket = (training_bucket if backward else forward_bucket)(manifest)
         self.blocks = self._blocks(train, packed)
@@ -81,10 +85,14 @@ class NextTokens:
 
     def start(self) -> dict[str, Array]:
         """The arrays of the adapter that learn: copies."""
+        if self._scales is not None:
+            return self._scales.start()
         return learned(self.runner.manifest, self._adapter)
 
     def adapter(self, arrays: Arrays) -> Adapter:
         """The adapter with these arrays."""
+        if self._scales is not None:
+            return self._scales.moving(arrays)
         return relearned(self.runner.manifest, self._adapter, arrays)
 
     def rows(self, chosen: Sequence[int]) -> Rows:
