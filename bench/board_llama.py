@@ -70,6 +70,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     print(f"\n{machine()}\n{table(list(HEADER), [cells(one, found) for one in found])}")
     report: dict[str, Any] = {
         "machine": machine(),
+        "load": os.getloadavg(),
         "rows": options.rows,
         "found": [as_json(one, found) for one in found],
     }
