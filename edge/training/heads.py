@@ -96,9 +96,9 @@ def closed_head(
         return _without(features, labels, classes, recipes[0])
     fit, held = (_sums(features[rows], labels[rows], classes) for rows in (~back, back))
     ridge = _strength(fit, held) if "ridge" in recipes else (0.0, 0)
-    tried = {recipe: _judged(_head(recipe, fit, ridge), features[back], labels[back]) for recipe in recipes}
+    tried = {r: _judged(_head(r, fit, ridge), fit.count > 0, features[back], labels[back]) for r in recipes}
     best = min(recipes, key=lambda recipe: (-tried[recipe].right, tried[recipe].loss))
-    head = _scaled(_head(best, fit + held, ridge), tried[best].scale)
+    head = _scaled(_head(best, fit + held, ridge), (fit + held).count > 0, tried[best].scale)
     guessed = int(np.sum(labels[back] == np.bincount(labels[~back], minlength=classes).argmax()))
     right, count = tried[best].right, int(back.sum())
     said = _sentences(best, tried, ridge, count, guessed, _missing(fit + held))
@@ -137,7 +137,7 @@ def _strength(fit: Statistics, held: Statistics) -> tuple[float, int]:
 
 def _head(recipe: Recipe, sums: Statistics, ridge: tuple[float, int]) -> Head:
     if recipe == "discriminants":
-        return discriminant.solve(sums)
+        return _centred(discriminant.solve(sums), sums.count > 0)
     strength, order = ridge
     all_rows = of_classes(sums)
     weight, bias = solve(spectrum(all_rows), strength * all_rows.rows, order)
@@ -155,9 +155,19 @@ class _Judged:
     loss: float
 
 
-def _judged(head: Head, features: Array, labels: NDArray[np.int64]) -> _Judged:
+def _centred(head: Head, seen: NDArray[np.bool_]) -> Head:
+    """The same answers from smaller numbers: the mean over classes with rows is taken off weights and biases.
+
+    Where features hardly vary in some direction, discriminants have biases far below that of a class without rows.
+    """
+    weight, bias = (np.asarray(a, np.float64).copy() for a in (head.weight, head.bias))
+    weight[:, seen] -= weight[:, seen].mean(axis=1, keepdims=True)
+    bias[seen] -= bias[seen].mean()
+    return Head(weight.astype(np.float32), bias.astype(np.float32))
+
+
+def _judged(head: Head, seen: NDArray[np.bool_], features: Array, labels: NDArray[np.int64]) -> _Judged:
     logits = features @ head.weight + head.bias
-    seen = head.bias > UNSEEN_BIAS
     right = int(np.sum(logits.argmax(axis=1) == labels))
     known = seen[labels]
     logits, named = logits[known][:, seen], np.cumsum(seen)[labels[known]] - 1
@@ -177,8 +187,8 @@ def smoothed(logits: Array, labels: NDArray[np.int64]) -> float:
     return float(np.mean(cross_entropy(logits, labels) + SMOOTHING * spread))
 
 
-def _scaled(head: Head, scale: float) -> Head:
-    bias = np.where(head.bias > UNSEEN_BIAS, scale * head.bias, UNSEEN_BIAS)
+def _scaled(head: Head, seen: NDArray[np.bool_], scale: float) -> Head:
+    bias = np.where(seen, scale * head.bias, UNSEEN_BIAS)
     return Head(np.asarray(scale * head.weight, np.float32), bias.astype(np.float32))
 
 

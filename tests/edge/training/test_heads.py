@@ -124,3 +124,14 @@ def test_smoothed_labels_are_torchs() -> None:
     logits, labels = generator.normal(size=(9, 5)).astype(np.float32), generator.integers(0, 5, 9)
     expected = torch.nn.functional.cross_entropy(torch.tensor(logits), torch.tensor(labels), label_smoothing=0.05)
     assert smoothed(logits, labels) == pytest.approx(float(expected), rel=1e-5)
+
+
+def test_a_direction_that_hardly_varies_makes_no_class_absent() -> None:
+    """Features far from 0 with next to no spread give discriminants huge biases; the classes are there all the same."""
+    x, y = drawn([60] * CLASSES)
+    x = np.concatenate([x, 40 + 0.005 * x[:, :3]], axis=1).astype(np.float32)
+    solved = closed_head(x, np.where(y == 3, 2, y), CLASSES, recipes=["discriminants"])
+    logits = x @ solved.head.weight + solved.head.bias
+    assert set(logits.argmax(axis=1)) == {0, 1, 2}
+    assert solved.head.bias[3] == -10_000
+    assert share(solved.head, (x, np.where(y == 3, 2, y))) > 0.8
