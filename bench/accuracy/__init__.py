@@ -1,0 +1,1 @@
+"""Accuracy on real data, per trainer and rows."""
