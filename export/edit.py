@@ -32,14 +32,26 @@ class Edit:
         like: ir.Value | None = None,
     ) -> ir.Value:
         """A node with one output; the output, typed as `like`, or by shape inference later on."""
-        full = f"{self.prefix}/{self._free(op_type)}"
-        output = ir.val(f"{full}_output_0")
+        [output] = self.ops(op_type, 1, *inputs, attributes=attributes, domain=domain)
         if like is not None:
             output.type, output.shape = like.type, like.shape
-        self.nodes.append(ir.node(op_type, inputs, attributes, domain=domain, outputs=[output], name=full))
+        return output
+
+    def ops(
+        self,
+        op_type: str,
+        count: int,
+        *inputs: ir.Value | None,
+        attributes: Mapping[str, Attribute] | None = None,
+        domain: str = "",
+    ) -> Sequence[ir.Value]:
+        """A node with several outputs."""
+        full = f"{self.prefix}/{self._free(op_type)}"
+        outputs = [ir.val(f"{full}_output_{number}") for number in range(count)]
+        self.nodes.append(ir.node(op_type, inputs, attributes, domain=domain, outputs=outputs, name=full))
         if domain:
             self.graph.opset_imports.setdefault(domain, 1)
-        return output
+        return outputs
 
     def _free(self, op_type: str) -> str:
         taken = sum(node.op_type == op_type for node in self.nodes)

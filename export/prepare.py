@@ -22,7 +22,7 @@ from export.capture import capture
 from export.choice.assign import formats_of, spent
 from export.cost import Cost, cost
 from export.drawn import draw_inputs, fitted, zeros_of
-from export.features import Features, find_features
+from export.features import ODD_BATCH, Features, find_features
 from export.fold import FLOATS, OPSET, freeze
 from export.formats.grid import Grid
 from export.formats.registry import ACTIVATIONS, FLOAT32
@@ -31,6 +31,7 @@ from export.formats.stock import Stock
 from export.head import HeadSite, append_head
 from export.legal import uncuttable
 from export.output_parts import PART_BYTES, split_output
+from export.recurrent.unroll import recurrent_nodes, unroll
 from export.sample import check_sample
 from export.scales import refuse_rounded
 from export.slots import SlotSite, insert_slots
@@ -290,7 +291,7 @@ def prepare(request: Wanted, formats: tuple[str, ...], modes: tuple[str, ...], w
 
     Raises:
         UsageError: the sequence is longer than the model can place, or there is nothing that could learn.
-        UnsupportedModel, MissingDependency: see `capture`, `insert_slots` and `find_features`.
+        UnsupportedModel, MissingDependency: see `capture`, `insert_slots`, `find_features` and `unroll`.
         BadData: the sample does not fit.
     """
     if request.scale_inputs:
@@ -306,6 +307,9 @@ def prepare(request: Wanted, formats: tuple[str, ...], modes: tuple[str, ...], w
     if captured.loss is not None and captured.generate is not None:
         sequence = captured.generate.context if sequence is None else sequence
         captured = replace(captured, generate=replace(captured.generate, context=sequence))
+    if "train" in modes and recurrent_nodes(captured.model.graph):
+        batch = ODD_BATCH if captured.batches is None else captured.batches[0]
+        unroll(captured.model, freeze(captured.model, batch, sequence, captured.sizes))
     sites = [] if _without_slots(captured, request) else insert_slots(captured.model, request.targets, request.kinds)
     head = None if features is None else append_head(captured.model, features, request.classes)
     if captured.loss is not None:
