@@ -310,7 +310,9 @@ def prepare(request: Wanted, formats: tuple[str, ...], modes: tuple[str, ...], w
     if "train" in modes and recurrent_nodes(captured.model.graph):
         batch = ODD_BATCH if captured.batches is None else captured.batches[0]
         unroll(captured.model, freeze(captured.model, batch, sequence, captured.sizes))
-    sites = [] if _without_slots(captured, request) else insert_slots(captured.model, request.targets, request.kinds)
+    toward = "" if features is None or "train" not in modes else features.name
+    bare = _without_slots(captured, request)
+    sites = [] if bare else insert_slots(captured.model, request.targets, request.kinds, toward)
     head = None if features is None else append_head(captured.model, features, request.classes)
     if captured.loss is not None:
         parts = split_output(captured.model, captured.loss.logits, request.part_bytes)

@@ -23,9 +23,10 @@ import numpy as np
 import onnx_ir as ir
 from onnx_ir.passes.common import NameFixPass
 
-from console.errors import UsageError
+from console.errors import UnsupportedModel, UsageError, join
 from export.convs import Convolution, change_of, normalization
 from export.edit import Edit, add_input, redirect
+from export.gradient.path import leading_to
 from export.targets import Layer, choose
 
 KINDS = ("lora", "bias")
@@ -52,7 +53,7 @@ class SlotSite:
     groups: int = 1
 
 
-def insert_slots(model: ir.Model, targets: str, kinds: Sequence[str] = ("lora",)) -> list[SlotSite]:
+def insert_slots(model: ir.Model, targets: str, kinds: Sequence[str] = ("lora",), toward: str = "") -> list[SlotSite]:
     """Put slots beside every chosen layer, in place.
 
     Args:
@@ -60,19 +61,22 @@ def insert_slots(model: ir.Model, targets: str, kinds: Sequence[str] = ("lora",)
         targets: "auto", "all-linear", or a regular expression that is searched in module paths; see
             `export.targets`.
         kinds: which kinds each chosen layer gets, of `lora` and `bias`.
+        toward: an output; layers from which no gradient of it comes back, as those before a threshold, get none.
 
     Returns:
         The slots in the order of the graph, kind by kind at each layer. A module that runs several times has one
         slot of a kind, used at each.
 
     Raises:
-        UnsupportedModel: nothing is chosen; the message names modules that could be.
+        UnsupportedModel: nothing is chosen, or nothing of it gets a gradient; the message names modules.
         UsageError: no kind, or an unknown one.
     """
     if not kinds or set(kinds) - set(KINDS):
         raise UsageError(f"expected adapter kinds of {', '.join(KINDS)}, found {', '.join(kinds) or 'none'}")
     by_weight: dict[str, list[Layer]] = {}
     chosen = choose(model, targets)
+    if toward:
+        chosen = _learning(model.graph, chosen, toward)
     NameFixPass()(model)  # new names begin with those of the nodes, which files may leave out or use twice
     for layer in chosen:
         by_weight.setdefault(str(layer.weight.name), []).append(layer)
@@ -82,6 +86,24 @@ def insert_slots(model: ir.Model, targets: str, kinds: Sequence[str] = ("lora",)
         name = _free(shared[0].module, taken)
         sites += [_INSERT[kind](model.graph, shared, name, number) for kind in KINDS if kind in kinds]
     return sites
+
+
+def _learning(graph: ir.Graph, chosen: Sequence[Layer], toward: str) -> list[Layer]:
+    """Those layers that a gradient of an output reaches.
+
+    Raises:
+        UnsupportedModel: none.
+    """
+    output = next(value for value in graph.outputs if value.name == toward)
+    leading = leading_to(graph, output)
+    found = [layer for layer in chosen if layer.node.outputs[0] in leading]
+    if not found:
+        modules = join(list(dict.fromkeys(layer.module for layer in chosen)), 8)
+        raise UnsupportedModel(
+            f"expected layers from which a gradient of {toward} comes back, found none among {modules}: what lies "
+            "between goes in steps; choose other --adapter-targets, or export with --mode train-forward"
+        )
+    return found
 
 
 def _free(module: str, taken: set[str]) -> str:

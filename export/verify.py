@@ -32,7 +32,7 @@ SUMMED, SUMMED_BAR = frozenset({"int8-blocks", "int4", "nf4", "fp4"}), 1e-4
 COSINE_BAR = 0.98
 ROUGH, ROUGH_BAR = frozenset({"int4", "nf4", "fp4", "int8-dynamic", "int8-static"}), 0.5
 DERIVATIVE_BAR = 0.01
-STEPS = (1e-3, 3e-3, 1e-2)  # of the central difference, relative to the length of what is varied
+STEPS = (3e-4, 1e-3, 3e-3, 1e-2)  # of the central difference, relative to the length of what is varied
 
 
 def original_runs(

@@ -57,6 +57,15 @@ def reachable(graph: ir.Graph, targets: Collection[ir.Value]) -> set[ir.Value]:
     return moving
 
 
+def leading_to(graph: ir.Graph, output: ir.Value) -> set[ir.Value]:
+    """Everything whose change changes an output smoothly, the output included."""
+    found = {output}
+    for node in reversed(graph):
+        if not _stops(node) and any(value in found for value in node.outputs):
+            found.update(_read(node))
+    return found
+
+
 def _stops(node: ir.Node) -> bool:
     if node.op_type == "Cast" and node.domain == "":
         return ir.DataType(node.attributes["to"].as_int()) not in FLOATS
@@ -95,7 +104,8 @@ def refuse_problems(visits: list[Visit]) -> None:
         found = [f"{problem} (node {join(nodes, 8)})" for problem, nodes in missing.items()]
         raise NoGradientRule(
             "Expected operators with a gradient rule between the adapters and the loss, found no rule for "
-            f"{join(found)}. `--mode serve` or `--mode train-forward` still works for this model."
+            f"{join(found)}. Without one a board still trains with `ridge`, a head on features, and with `spry`, which "
+            "runs forward only: export with --mode train-forward, or with --mode serve to serve it."
         )
     unknown = list(dict.fromkeys(text for visit in visits for text in _unknown(visit.node)))
     if unknown:

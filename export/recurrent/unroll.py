@@ -14,7 +14,9 @@ from dataclasses import dataclass
 
 import numpy as np
 import onnx_ir as ir
+import onnxruntime as ort
 from numpy.typing import NDArray
+from onnx_ir.convenience import extract
 
 from console.errors import UnsupportedModel
 from export.edit import Edit, redirect
@@ -23,6 +25,7 @@ from export.gradient.present import present
 from export.linears import constant
 from export.modules import module_of, positions
 from export.recurrent.cells import CELLS, FUNCTIONS, GATES, KNOWN, Cell, Weights, split
+from export.values import constant_nodes
 
 Array = NDArray[np.float32]
 
@@ -78,7 +81,7 @@ def unroll(model: ir.Model, frozen: ir.Model) -> None:
     found, problems = [], []
     for node in recurrent_nodes(model.graph):
         same = next((known[value.name] for value in node.outputs if value.name and value.name in known), None)
-        one = None if same is None else _read(node, same)
+        one = None if same is None else _read(node, same, frozen)
         problem = "its weights or steps are not known" if one is None else _problem(one)
         if problem:
             problems.append(f"{node.op_type} '{node.name}' ({problem})")
@@ -96,17 +99,30 @@ def unroll(model: ir.Model, frozen: ir.Model) -> None:
         layers[module] += 1
 
 
-def _read(node: ir.Node, frozen: ir.Node) -> Recurrent | None:
+def _read(node: ir.Node, same: ir.Node, frozen: ir.Model) -> Recurrent | None:
     """None where the number of steps or a weight is not known."""
-    inputs = [*frozen.inputs, *[None] * 8]
-    shape = shape_of(inputs[0]) if inputs[0] is not None else None
-    wanted = [inputs[1], inputs[2], inputs[3], inputs[7] if node.op_type == "LSTM" else None]
-    held = [constant(value) for value in wanted]
+    inputs = [*same.inputs, *[None] * 8]
+    shape = None if inputs[0] is None else shape_of(inputs[0])
     steps = None if shape is None else shape[node.attributes.get_int("layout", 0)]
-    if not isinstance(steps, int) or any(v is not None and t is None for v, t in zip(wanted, held, strict=True)):
+    wanted = [inputs[1], inputs[2], inputs[3], inputs[7] if node.op_type == "LSTM" else None]
+    held = [None if value is None else _numbers(value, frozen) for value in wanted]
+    if not isinstance(steps, int) or any((v is None) != (n is None) for v, n in zip(wanted, held, strict=True)):
         return None
-    w, r, b, p = (None if tensor is None else tensor.numpy() for tensor in held)
+    w, r, b, p = held
     return None if w is None or r is None else Recurrent(node, steps, (w, r, b, p))
+
+
+def _numbers(value: ir.Value, model: ir.Model) -> Array | None:
+    """What weights alone decide: exporters put matrices together from those of each gate."""
+    held = constant(value)
+    if held is not None:
+        return np.asarray(held.numpy(), np.float32)
+    if value.producer() not in constant_nodes(model.graph):
+        return None
+    graph = extract(model.graph, [], [value])
+    alone = ir.external_data.load_to_model(ir.Model(graph, ir_version=model.ir_version))
+    session = ort.InferenceSession(ir.to_proto(alone).SerializeToString(), providers=["CPUExecutionProvider"])
+    return np.asarray(session.run(None, {})[0], np.float32)
 
 
 def _problem(one: Recurrent) -> str:

@@ -10,10 +10,14 @@ import pytest
 
 from export.chain import Chain, Link
 from export.cut import Segment, crossing, cut
+from export.fold import freeze
 from export.gradient.backward import LossSpec, build_backward
 from export.legal import MOST_CROSSING, legal_cuts, uncuttable
+from export.slots import insert_slots
+from export.sources.captured import Captured
 from export.write import write_graphs
 from tests.export.graphs import WIDTH, Builder, feeds, residual_mlp
+from tests.export.runtime import copy_of
 
 
 def positions_after(model: ir.Model, *names: str) -> list[int]:
@@ -142,3 +146,16 @@ def test_a_net_inside_if_is_named() -> None:
     assert legal_cuts(model.graph) == []
     assert uncuttable(model.graph) == "it has If '/y/If', which cannot be cut inside"
     assert uncuttable(residual_mlp().graph) == ""
+
+
+def test_a_slot_is_not_cut(captured_bert: Captured) -> None:
+    """No cut leaves a segment with some inputs of a slot and not the others; between slots there are cuts."""
+    captured = copy_of(captured_bert)
+    sites = insert_slots(captured.model, "all-linear")
+    model = freeze(captured.model, 2, 6)
+    positions = legal_cuts(model.graph)
+    assert len(positions) > len(sites)
+    for position in positions:
+        for segment in cut(model, [position]):
+            taken = {value.name for value in segment.model.graph.inputs}
+            assert all(len(taken & {site.a, site.b, site.scale}) in (0, 3) for site in sites)

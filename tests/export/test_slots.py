@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
+import onnx
 import onnx_ir as ir
 import pytest
 import torch
@@ -223,3 +224,25 @@ def gemm(w: Array, c: Array, shape: tuple[int, ...], **attributes: float) -> ir.
     node = ir.node("Gemm", [x, *constants], attributes, outputs=[y], name="/layer/Gemm")
     graph = ir.Graph([x], [y], nodes=[node], initializers=constants, opset_imports={"": 18}, name="gemm")
     return ir.Model(graph, ir_version=8)
+
+
+def test_what_no_gradient_reaches_has_no_slot() -> None:
+    """A layer before a threshold gets none where a gradient must come back; where none is left, that is said."""
+    text = """<ir_version: 9, opset_import: ["": 18]>
+    spiking (float[N,4] x, float[4,5] a, float[5,3] b) => (float[N,3] y) {
+        h = MatMul (x, a)
+        zero = Constant <value_float = 0.0> ()
+        over = Greater (h, zero)
+        spikes = Cast <to = 1> (over)
+        y = MatMul (spikes, b)
+    }"""
+    model = ir.from_proto(onnx.parser.parse_model(text))
+    for shape in ((4, 5), (5, 3)):
+        value = model.graph.inputs.pop(1)
+        value.name = f"layer_{value.name}.weight"
+        value.const_value = ir.tensor(np.ones(shape, np.float32), name=value.name)
+        model.graph.register_initializer(value)
+    assert [site.name for site in insert_slots(model.clone(), ".")] == ["layer_a", "layer_b"]
+    assert [site.name for site in insert_slots(model.clone(), ".", toward="y")] == ["layer_b"]
+    with pytest.raises(UnsupportedModel, match="a gradient of y comes back, found none among layer_a: .*train-forward"):
+        insert_slots(model, "a$", toward="y")

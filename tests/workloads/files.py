@@ -79,13 +79,18 @@ class Sage(nn.Module):
         return unit
 
 
+def sage() -> nn.Module:
+    """The net, drawn."""
+    return draw(Sage(), seed=15)
+
+
 def graphsage(path: Path) -> None:
     """Every layer reads the same table of neighbours; the number of nodes is symbolic."""
     nodes = torch.export.Dim("nodes", min=NEIGHBOURS)
     arguments = (torch.zeros(NODES, WIDTHS[0]), torch.zeros(NODES, NEIGHBOURS, dtype=torch.int64))
     with quiet():
         torch.onnx.export(
-            draw(Sage(), seed=15),
+            sage(),
             arguments,
             str(path),
             dynamo=True,

@@ -123,7 +123,8 @@ def test_refused_by_name(name: str) -> None:
     message = str(caught.value)
     assert words in message
     assert message.startswith("Expected operators with a gradient rule between the adapters and the loss, found")
-    assert message.endswith("`--mode serve` or `--mode train-forward` still works for this model.")
+    assert "trains with `ridge`, a head on features, and with `spry`" in message
+    assert message.endswith("export with --mode train-forward, or with --mode serve to serve it.")
     assert caught.value.exit_code == UnsupportedModel.exit_code == 10
 
 

@@ -9,11 +9,11 @@ from torch import nn
 
 from tests.workloads.draw import draw
 
-STEPS, INPUTS, HIDDEN, FEATURES = 12, 16, 48, 32
+STEPS, INPUTS, HIDDEN, FEATURES = 6, 16, 48, 32
 
 
 class Sequences(nn.Module):
-    """Sequences [batch, 12, 16] to features [batch, 32]."""
+    """Sequences [batch, 6, 16] to features [batch, 32]."""
 
     example_inputs: ClassVar[dict[str, torch.Tensor]] = {"sequence": torch.zeros(2, STEPS, INPUTS)}
 
