@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 import onnx_ir as ir
 
-from export.gradient.dims import dims_of, fixed, size_of
+from export.gradient.dims import dims_of, dtype_of, fixed, size_of
 from export.gradient.moves import Array, along, scatter_elements, zeros
 from export.gradient.outputs import output
 from export.gradient.reductions import spread_evenly
@@ -78,3 +78,38 @@ def global_max_pool(t: Tape, c: Call) -> Products:
     """`y = max over all pixels`: dx = g where x = y, in equal parts where several are."""
     axes = list(range(2, len(dims_of(c.input(0)))))
     return {0: lambda: spread_evenly(t, c.input(0), c.y, c.g, axes)}
+
+
+@rule("LpPool")
+def lp_pool(t: Tape, c: Call) -> Products:
+    """`y = (sum over each window |x|^p)^(1/p)`: dx = sign(x) |x|^(p-1) S^T (g y^(1-p)), S the sum; zero where y = 0."""
+    matrices = [_average(window, padded=False) > 0 for window in _windows(c)]
+    x, p = c.input(0), c.int("p", 2)
+
+    def product() -> ir.Value:
+        positive = t.emit("Greater", [c.y, t.scalar(0.0, dtype_of(c.y))], dims_of(c.y), ir.DataType.BOOL)
+        least = t.where(positive, c.y, 1.0)  # where y = 0 so is x, and the product with it
+        seen = c.g if p == 1 else t.mul(c.g, t.binary("Pow", least, float(1 - p)))
+        back = t.mul(_all_axes(t, seen, [matrix.astype(float) for matrix in matrices]), t.unary("Sign", x))
+        return back if p == 1 else t.mul(back, t.binary("Pow", t.unary("Abs", x), float(p - 1)))
+
+    return {0: product}
+
+
+@rule("LRN")
+def local_response_normalization(t: Tape, c: Call) -> Products:
+    """`y = x s^-b, s = k + (a / n) sum x^2` over n channels around: dx = g s^-b - 2 a b / n x C^T (g x s^(-b-1))."""
+    x, size, beta = c.input(0), c.int("size", 1), c.float("beta", 0.75)
+    each = c.float("alpha", 1e-4) / size
+    channels = fixed(dims_of(x)[1])
+    at = np.arange(channels)
+    behind = at[None, :] - at[:, None]  # [c, i]: how far the channel i lies behind c
+    summed = ((behind >= -((size - 1) // 2)) & (behind <= size // 2)).astype(float)
+
+    def product() -> ir.Value:
+        base = t.add(t.mul(along(t, t.mul(x, x), 1, summed), each), c.float("bias", 1.0))
+        scaled = t.mul(c.g, t.binary("Pow", base, -beta))
+        back = along(t, t.div(t.mul(scaled, x), base), 1, summed.T)
+        return t.sub(scaled, t.mul(t.mul(x, back), 2.0 * beta * each))
+
+    return {0: product}

@@ -144,7 +144,8 @@ def _logits(pooled: torch.Tensor, manifest: Manifest, shared: Arrays, adapted: A
     assert head is not None
     weight, bias = (torch.tensor(shared[name]).double().requires_grad_() for name in (head.weight, head.bias))
     adapted.leaves |= {head.weight: weight, head.bias: bias}
-    return functional.normalize(pooled, dim=1) * pooled.shape[1] ** 0.5 @ weight + bias
+    features: torch.Tensor = functional.normalize(pooled, dim=1) * pooled.shape[1] ** 0.5
+    return features @ weight + bias
 
 
 def _adapt(model: nn.Module, slot: Slot, shared: Arrays, adapted: Adapted) -> None:
@@ -159,13 +160,25 @@ def _adapt(model: nn.Module, slot: Slot, shared: Arrays, adapted: Adapted) -> No
     if inside is not None:
         _adapt_recurrent(model, inside, change, adapted)
         return
-    layer, read = model.get_submodule(slot.module), model.get_submodule(slot.module)
-    if isinstance(layer, nn.BatchNorm2d):  # the exporter has folded it into the convolution before it
-        path, _, number = slot.module.rpartition(".")
-        read = model.get_submodule(f"{path}.{int(number) - 1}")
+    layer, read = _layers(model, slot.module)
     given: list[torch.Tensor] = []
     read.register_forward_pre_hook(lambda _, inputs: given.__setitem__(slice(None), inputs))
     layer.register_forward_hook(lambda _, __, y: y + _change(read, given[0], y, change))
+
+
+def _layers(model: nn.Module, path: str) -> tuple[nn.Module, nn.Module]:
+    """The module behind which a slot lies, and the one whose input and weight it has.
+
+    Exporters fold a normalisation into the convolution before it: the slot is beside what came of both. And they name a
+    sequence that is called before its members, which are named with it: `layer.layer.0` is `layer.0`.
+    """
+    names = {name for name, _ in model.named_modules()}
+    path = path if path in names else re.sub(r"\b(\w+)\.(?=\1\.\d)", "", path)
+    front, _, last = path.rpartition(".")
+    if isinstance(model.get_submodule(path), nn.BatchNorm2d):
+        return model.get_submodule(path), model.get_submodule(f"{front}.{int(last) - 1}")
+    behind = f"{front}.normalization"
+    return model.get_submodule(behind if behind in names else path), model.get_submodule(path)
 
 
 def _change(layer: Any, x: torch.Tensor, y: torch.Tensor, change: torch.Tensor) -> torch.Tensor:

@@ -56,6 +56,15 @@ CASES = {
     ),
     "GlobalAveragePool": "(T[2,3,4,5] a) => (T[2,3,1,1] y) { y = GlobalAveragePool(a) }",
     "GlobalMaxPool": "(T[2,3,4,5] a) => (T[2,3,1,1] y) { y = GlobalMaxPool(a) }",
+    "LpPool": "(T[2,3,6,5] a) => (T[2,3,3,2] y) { y = LpPool<kernel_shape=[2,2], strides=[2,2]>(a) }",
+    "LpPool, p, overlap and pads": (
+        "(T[2,2,6,5] a) => (T[2,2,3,3] y) { y = LpPool<kernel_shape=[3,3], strides=[2,2], pads=[1,1,1,1], p=3>(a) }"
+    ),
+    "LpPool, of ones": "(T[2,3,8] a) => (T[2,3,4] y) { y = LpPool<kernel_shape=[2], strides=[2], p=1>(a) }",
+    # as many items as channels: onnx's reference, which judges here, looks at no more channels than there are items
+    "LRN": "(T[6,6,3,2] a) => (T[6,6,3,2] y) { y = LRN<size=3, alpha=0.5, beta=0.6, bias=1.5>(a) }",
+    "LRN, an even number of channels": "(T[5,5,2,3] a) => (T[5,5,2,3] y) { y = LRN<size=4, alpha=0.9>(a) }",
+    "LRN, more than there are": "(T[3,3,4,1] a) => (T[3,3,4,1] y) { y = LRN<size=9, alpha=2.0>(a) }",
     "Resize, nearest": (
         "(T[1,2,3,4] a) => (T[1,2,6,12] y) <float[4] s = {1, 1, 2, 3}> "
         '{ y = Resize<mode="nearest", coordinate_transformation_mode="asymmetric", nearest_mode="floor">(a, , s) }'
