@@ -40,15 +40,8 @@ def net(
     names = ["x", "W", "R", "B", *(name if name in wanting else "" for name in ("lengths", "h", "c", "P"))]
     outputs = ["y", "y_h", *(["y_c"] if kind == "LSTM" else [])]
     names = names if kind == "LSTM" else names[:6]
-    node = helper.make_node(
-        kind,
-        names,
-        outputs,
-        name=f"/body/{kind}",
-        hidden_size=HIDDEN,
-        **({"layout": 1} if layout else {}),
-        **attributes,
-    )
+    given: dict[str, Any] = {**({"layout": 1} if layout else {}), **attributes}
+    node = helper.make_node(kind, names, outputs, name=f"/body/{kind}", hidden_size=HIDDEN, **given)
     types = {np.dtype(np.float32): TensorProto.FLOAT, np.dtype(np.int32): TensorProto.INT32}
     inputs = [helper.make_tensor_value_info(n, types[a.dtype], a.shape) for n, a in fed.items()]
     made = [helper.make_tensor_value_info(n, TensorProto.FLOAT, None) for n in outputs]
