@@ -1,24 +1,23 @@
-"""From the journal to a version: what a round counts, one update at a time, in an order that arrival cannot change."""
+"""From the journal to a version: contributions, shares, method, version. The same journal gives the same bytes."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 from console.errors import HubError
-from hub import versions
-from hub.check import adapter_of, statistics_of
-from hub.ledger import Row
+from hub import contributions, versions
+from hub.aggregation.method import Emitted
+from hub.aggregation.methods import method_of
+from hub.aggregation.shares import Shares, by_samples
+from hub.contributions import Contribution
 from hub.model import Model
+from hub.recipe import Recipe
 from hub.registry import Home
 from hub.round import Round
-from wire.adapter import Adapter
-from wire.kinds.head import Statistics
-from wire.messages import Begin, Sender
+from wire.ladder import slot_key
 from wire.scores import Score, read_scores
 
 
 def make(home: Home, model: Model, rank: int, state: Round) -> versions.Made:
-    """The version of a round of training or statistics; the same journal gives the same bytes.
+    """The version of a round of training or statistics.
 
     Raises:
         HubError: nothing comes of these updates.
@@ -27,10 +26,36 @@ def make(home: Home, model: Model, rank: int, state: Round) -> versions.Made:
     parent = made_of(home, state.versions[0])
     number = home.ledger.versions()[-1]["number"] + 1
     if state.kind == "train":
-        updates = _factors(home, model, rank, state.number)
-        return versions.from_factors(parent, number, state.number, model, updates, home.blobs, home.key)
-    sums = _statistics(home, model, state)
+        found = contributions.trained(home, model, rank, state)
+        made = combine(home, model, parent, found, weigh(found, state.recipe), state.recipe, number)
+        return versions.from_factors(parent, number, state.number, model, made, home.blobs, home.key)
+    sums = contributions.sums(home, model, state)
     return versions.from_statistics(parent, number, state.number, sums, home.blobs, home.key)
+
+
+def weigh(found: list[Contribution], recipe: Recipe) -> Shares:
+    """How much each update counts."""
+    return by_samples([c.samples for c in found])
+
+
+def combine(
+    home: Home,
+    model: Model,
+    parent: versions.Made,
+    found: list[Contribution],
+    shares: Shares,
+    recipe: Recipe,
+    number: int,
+) -> dict[str, Emitted]:
+    """One adapter out of many, by slot; one update is in memory at a time."""
+    method, old = method_of(recipe.method), parent.version
+    states = {name: method.init(sent) for name, sent in versions.read_ladder(old, home.blobs).items()}
+    for one, share in zip(found, shares.values, strict=True):
+        if share > 0:
+            for name, factors in one.read().lora.items():
+                states[name] = method.apply(states[name], factors, float(share))
+    keys = {name: slot_key(model.id, name, number) for name in states}
+    return {name: method.finish(state, old.rank, old.scale, keys[name], 1.0) for name, state in states.items()}
 
 
 def scores_of_round(home: Home, model: Model, number: int) -> list[Score]:
@@ -52,21 +77,3 @@ def made_of(home: Home, digest: str) -> versions.Made:
     if row is None:
         raise HubError(f"expected version {digest[:12]} in the ledger, found none; restore it from a backup")
     return versions.read_made(row)
-
-
-def _factors(home: Home, model: Model, rank: int, number: int) -> Iterator[tuple[Adapter, float]]:
-    for row in home.ledger.updates(number, "adapter"):
-        yield adapter_of(home.blobs.get(row["digest"]), _begin(row), model, rank), float(row["samples"])
-
-
-def _statistics(home: Home, model: Model, state: Round) -> Iterator[dict[int, Statistics]]:
-    for row in home.ledger.updates(state.number, "statistics"):
-        yield statistics_of(home.blobs.get(row["digest"]), _begin(row), model, state.statistics_ranks)
-
-
-def _begin(row: Row) -> Begin:
-    """The beginning of an update, as the ledger remembers it."""
-    sender = Sender(row["device"], "", 0)
-    return Begin(
-        sender, row["digest"], row["kind"], row["job"], row["round"], row["base"], row["bytes"], row["samples"]
-    )

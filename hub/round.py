@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from hub.recipe import Recipe
 from wire.messages import JobKind, UpdateKind
 
 Phase = Literal["collecting", "making", "gating", "judging", "complete", "failed"]
@@ -43,6 +44,7 @@ class Round:
     candidate_accuracy: float | None = None
     parent_accuracy: float | None = None
     sentence: str = ""
+    recipe: Recipe = field(default_factory=Recipe)
     extra: dict[str, Any] = field(default_factory=dict)
 
     @property

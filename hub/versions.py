@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from console.errors import HubError, join
-from hub.aggregation import stacking
+from hub.aggregation.method import Emitted
 from hub.blobs import Blobs
 from hub.model import Model
 from wire import discriminant
@@ -23,7 +23,7 @@ from wire.files import digest
 from wire.keys import PrivateKey
 from wire.kinds.head import Head, Statistics
 from wire.kinds.lora import Lora, concatenate
-from wire.ladder import emit, rungs, slot_key, spare_columns
+from wire.ladder import rungs, slot_key, spare_columns
 from wire.messages import Rung, Version, decode, encode
 
 
@@ -61,31 +61,23 @@ def from_factors(
     number: int,
     round_number: int,
     model: Model,
-    updates: Iterable[tuple[Adapter, float]],
+    made: Mapping[str, Emitted],
     blobs: Blobs,
     key: PrivateKey,
 ) -> Made:
-    """The version after a round of training; `updates` are (factors as trained, samples), read one at a time.
+    """The version after a round of training, from what was made of each slot.
 
     Raises:
         HubError: the result does not fit float32.
     """
     old = parent.version
-    stacks = {name: stacking.init(sent) for name, sent in read_ladder(old, blobs).items()}
-    for adapter, weight in updates:
-        for name, trained in adapter.lora.items():
-            stacks[name] = stacking.apply(stacks[name], trained, weight)
-    ladder, cut = {}, {}
-    for name, stack in stacks.items():
-        whole = stacking.finish(stack, old.rank)
-        a, b = emit(whole, old.rank, old.scale, slot_key(model.id, name, number))
-        ladder[name] = Lora(a.astype(np.float32), b.astype(np.float32), old.scale)
-        cut[name] = [whole.tail, stacking.norm(whole)]
+    ladder = {n: Lora(e.a.astype(np.float32), e.b.astype(np.float32), old.scale) for n, e in made.items()}
     wild = [name for name, w in ladder.items() if not (np.isfinite(w.a).all() and np.isfinite(w.b).all())]
     if wild:
         raise HubError(f"expected a finite aggregate, but slot {join(wild)} is not; look at the updates of this round")
-    made = _put_rungs(model, ladder, old.rank, blobs)
-    return _sign(_child(parent, number, round_number, rungs=made), key, cut)
+    rungs_made = _put_rungs(model, ladder, old.rank, blobs)
+    cut = {name: [e.tail, e.norm] for name, e in made.items()}
+    return _sign(_child(parent, number, round_number, rungs=rungs_made), key, cut)
 
 
 def from_statistics(

@@ -17,8 +17,9 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
+from hub.aggregation.method import Emitted, Method
 from wire.kinds.lora import Lora
-from wire.ladder import Factored, refactor
+from wire.ladder import Factored, emit, refactor
 
 Array = NDArray[np.float64]
 
@@ -50,36 +51,43 @@ def init(sent: Lora) -> Stack:
 def apply(stack: Stack, trained: Lora, weight: float) -> Stack:
     """Add one board's factors, as trained, with a weight above 0 (its samples).
 
-    The stack never takes more memory than the matrix itself: once its factors would, they are multiplied out.
+    The stack never takes more memory than the matrix itself.
     """
     left = trained.a.astype(np.float64) * (weight * trained.scale)
     held = stack.held + np.where(np.arange(stack.sent.rank) < trained.rank, weight, 0.0)
-    added = replace(
-        stack,
-        parts=(*stack.parts, (left, trained.b.astype(np.float64))),
-        weight=stack.weight + weight,
-        held=held,
-    )
-    rows, columns = trained.a.shape[0], trained.b.shape[1]
-    if added.columns * (rows + columns) <= rows * columns:
-        return added
-    left, right = _join(added.parts)
-    dense = left @ right if added.dense is None else added.dense + left @ right
-    return replace(added, parts=(), dense=dense)
+    parts = (*stack.parts, (left, trained.b.astype(np.float64)))
+    return _thin(replace(stack, parts=parts, weight=stack.weight + weight, held=held))
 
 
-def finish(stack: Stack, rank: int) -> Factored:
+def merge(one: Stack, other: Stack) -> Stack:
+    """The sum of two sums over different boards that started from the same version."""
+    dense = other.dense if one.dense is None else one.dense if other.dense is None else one.dense + other.dense
+    weight, held = one.weight + other.weight, one.held + other.held
+    return _thin(Stack(one.sent, (*one.parts, *other.parts), dense, weight, held))
+
+
+def finish(stack: Stack, rank: int, total: float | None = None) -> Factored:
     """The best rank-`rank` approximation of W', with the Frobenius norm of what was cut off in `tail`.
 
-    Without any update the result is what was sent.
+    `total` is the weight of all boards (default: of those applied); the share of it that nobody fills stays as it was
+    sent. Without any update the result is what was sent.
     """
-    total, sent = stack.weight or 1.0, stack.sent
+    total, sent = total or stack.weight or 1.0, stack.sent
     kept = total * sent.scale * (1.0 - stack.held / total)
     left, right = _join((*stack.parts, (sent.a.astype(np.float64) * kept, sent.b.astype(np.float64))))
     if stack.dense is None:
         return refactor(left / total, right, rank)
     whole = (stack.dense + left @ right) / total
     return refactor(whole, np.eye(whole.shape[1]), rank)
+
+
+def _thin(stack: Stack) -> Stack:
+    """The same sum, multiplied out once its factors would take more memory than the matrix itself."""
+    rows, columns = stack.sent.a.shape[0], stack.sent.b.shape[1]
+    if stack.columns * (rows + columns) <= rows * columns:
+        return stack
+    left, right = _join(stack.parts)
+    return replace(stack, parts=(), dense=left @ right if stack.dense is None else stack.dense + left @ right)
 
 
 def _join(parts: tuple[tuple[Array, Array], ...]) -> tuple[Array, Array]:
@@ -90,3 +98,13 @@ def _join(parts: tuple[tuple[Array, Array], ...]) -> tuple[Array, Array]:
 def norm(factored: Factored) -> float:
     """Frobenius norm of the whole, what was cut off included."""
     return float(np.sqrt(np.sum(factored.s**2) + factored.tail**2))
+
+
+def ladder(stack: Stack, rank: int, scale: float, key: int, total: float) -> Emitted:
+    """`finish`, and its result as the ladder that is published."""
+    whole = finish(stack, rank, total)
+    a, b = emit(whole, rank, scale, key)
+    return Emitted(a, b, whole.tail, norm(whole))
+
+
+METHOD = Method("stacking", "", init, apply, merge, ladder)

@@ -1,0 +1,66 @@
+"""What an aggregation method is: pure functions over the factors of one slot, fed one update at a time.
+
+    state = method.init(sent)
+    for update in updates: state = method.apply(state, trained, weight)
+    result = method.finish(state, rank, scale, key, total)
+
+A state holds no more the more boards there are; two states of the same slot add by `merge`, so that a tree of hubs
+gives what one hub gives. What boards start from is always a prefix of `Emitted`: the first r columns of A and the
+first r rows of B.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from wire.kinds.lora import Lora
+
+Array = NDArray[np.float64]
+Trains = Literal["both", "a", "b"]
+
+
+@dataclass(frozen=True)
+class Emitted:
+    """A slot of a version: a [in, R], b [R, out], to be used with the version's scale.
+
+    `tail` and `norm` are Frobenius norms of the product: of what was cut off, and of the whole.
+    """
+
+    a: Array
+    b: Array
+    tail: float
+    norm: float
+
+
+def always_both(round_number: int) -> Trains:
+    """Both factors learn in every round."""
+    return "both"
+
+
+@dataclass(frozen=True)
+class Method:
+    """One way to make one adapter out of many.
+
+    Attributes:
+        name: how people choose it.
+        inexact: what it loses of the weighted mean of the boards' products, one sentence; empty if nothing.
+        init: (sent, the whole of the version that the boards started from) -> state.
+        apply: (state, factors as trained, weight above 0) -> state.
+        merge: (state, state) -> state; both began with the same `sent`.
+        finish: (state, rank, scale, key of spare directions, total) -> Emitted. `total` is the weight of all, at least
+            the sum of the weights applied; the share that nobody fills stays as it was sent.
+        trains: which factors boards train in a round.
+    """
+
+    name: str
+    inexact: str
+    init: Callable[[Lora], Any]
+    apply: Callable[[Any, Lora, float], Any]
+    merge: Callable[[Any, Any], Any]
+    finish: Callable[[Any, int, float, int, float], Emitted]
+    trains: Callable[[int], Trains] = always_both
