@@ -40,7 +40,7 @@ VERBS = {
     "run": Verb("edge.cli_run:main", "edge", "generate text with a bundle, label a sample, or put arrays through"),
     "train": Verb("edge.training.cli:train", "edge", "train an adapter on this machine, without a hub"),
     "agent": Verb("edge.cli:main", "edge", "run the agent of a board"),
-    "hub": Verb("hub.cli:main", "hub", "run the hub, enrol devices, open rounds"),
+    "hub": Verb("hub.verbs.main:main", "hub", "run the hub, enrol devices, open rounds"),
     "devices": Verb("devices.cli:main", "", "list the boards that edgequilt knows"),
 }
 

@@ -9,6 +9,7 @@ from typing import Any
 
 from console.errors import BadData, UsageError, join
 from console.toml import read_toml
+from hub.recipe import Recipe
 from wire.envelope import Trust
 from wire.keys import PublicKey, read_public_key
 from wire.mqtt import Broker, parse_broker
@@ -46,6 +47,14 @@ quorum = 0.5
 deadline_s = 3600.0
 # By how much the macro accuracy on rows that boards kept back may fall (0.01 is one point) before the gate refuses.
 gate_tolerance = 0.0
+
+[aggregation]
+# How many adapters become one; `edgequilt hub round open` may choose otherwise for its round.
+# method = "stacking"
+# weights = "samples"
+# robust = "none"
+# optimiser = "plain"
+# server_rate = 1.0
 
 [trust]
 # Whose bundles this hub takes: .pub files, relative to this file.
@@ -102,6 +111,7 @@ class Config:
     broker: BrokerConfig = field(default_factory=BrokerConfig)
     adapter: AdapterConfig = field(default_factory=AdapterConfig)
     rounds: RoundsConfig = field(default_factory=RoundsConfig)
+    aggregation: Recipe = field(default_factory=Recipe)
     trust: TrustConfig = field(default_factory=TrustConfig)
     extra: dict[str, Any] = field(default_factory=dict)
 
@@ -124,6 +134,7 @@ def read_config(folder: Path) -> Config:
         "broker.": config.broker.extra,
         "adapter.": config.adapter.extra,
         "rounds.": config.rounds.extra,
+        "aggregation.": config.aggregation.extra,
         "trust.": config.trust.extra,
     }
     unknown = [f"{at}{name}" for at, extra in tables.items() for name in extra]

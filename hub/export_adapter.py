@@ -8,7 +8,7 @@ from typing import Any
 from console.errors import HubError, StorageError
 from hub import versions
 from hub.registry import Home, model
-from hub.requests import version_digest
+from hub.requests.versions import version_digest
 from wire.files import write_atomic
 from wire.kinds.head import pick
 from wire.peft import CONFIG, files_of

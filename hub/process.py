@@ -11,12 +11,13 @@ from functools import partial
 from pathlib import Path
 
 from console.errors import TransportError, UsageError
-from hub import requests, show
+from hub import show
 from hub.broker import EmbeddedBroker
 from hub.config import Config, listen_address, outside_broker, read_config
 from hub.control import ControlServer
 from hub.loop import Loop
 from hub.registry import alone
+from hub.requests.answer import answer
 from hub.server_agent import ServerAgent
 from hub.service import Service
 from wire.mqtt import Broker, MqttTransport
@@ -44,7 +45,7 @@ def up(folder: Path, port: int | None, server_agent: Path | None, as_json: bool)
         if embedded is not None:
             service.nobody_is_online()  # a broker that has just started has no clients
         service.start(loop.defer)
-        control = ControlServer(folder, lambda request: loop.wait_for(partial(requests.answer, service, request)))
+        control = ControlServer(folder, lambda request: loop.wait_for(partial(answer, service, request)))
         stack.callback(control.close)
         connected = transport.wait_connected(CONNECT_TIMEOUT_S)
         if embedded is not None:

@@ -5,7 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
-from wire.record import at_least
+from console.errors import BadData, UsageError
+from hub.aggregation.methods import method_of
+from wire.record import at_least, plain, read_record
 
 
 @dataclass(frozen=True)
@@ -18,3 +20,19 @@ class Recipe:
     optimiser: str = "plain"
     server_rate: float = field(default=1.0, metadata=at_least(1e-6, 1e6))
     extra: dict[str, Any] = field(default_factory=dict)
+
+
+def chosen(usual: Recipe, given: dict[str, Any]) -> Recipe:
+    """The recipe of a round: what hub.toml says, changed by what was asked for; everything in it is checked.
+
+    Raises:
+        UsageError: a name or a number that does not exist here, or parts that do not go together.
+    """
+    try:
+        recipe = read_record(Recipe, {**plain(usual), **given}, "the recipe of the aggregation")
+    except BadData as error:
+        raise UsageError(str(error)) from error
+    if recipe.extra:
+        raise UsageError(f"expected settings of an aggregation, found {', '.join(recipe.extra)}; update the hub")
+    method_of(recipe.method)
+    return recipe

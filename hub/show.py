@@ -10,6 +10,7 @@ from hub import versions
 from hub.ledger import Row
 from hub.registry import Home
 from hub.round import UPDATE_OF, Round, Seat
+from wire.record import plain
 from wire.scores import Score, read_scores
 
 LACKS = ["TLS", "an access list"]  # of the embedded broker
@@ -85,6 +86,7 @@ def round_view(home: Home, number: int) -> Row:
     return {
         **round_line(state),
         "settings": state.settings,
+        "recipe": plain(state.recipe),
         "versions": [named(home.ledger.version(v)) for v in state.versions],
         "quorum": state.quorum,
         "per_device": {s.device: _seat(s, rows) for s in state.seats},

@@ -87,7 +87,7 @@ def test_no_hub_is_said(tmp_path: Path) -> None:
 
 def test_unknown_requests_are_named() -> None:
     """A newer client's request to an older hub is refused with what this one knows."""
-    from hub.requests import answer
+    from hub.requests.answer import answer
 
     with pytest.raises(UsageError, match="expected a request among add, enroll, .*, found 'dance'"):
         answer(None, {"request": "dance"})  # type: ignore[arg-type]  # it is refused before the hub is needed

@@ -8,7 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from hub import registry, requests
+from hub import registry
+from hub.requests.answer import answer
 from hub.service import Service
 from tests.fleet import Device, nudge
 from tests.hub.bundles import FEATURES, LABELS
@@ -65,7 +66,7 @@ class World:
 
     def ask(self, request: str, **arguments: Any) -> dict[str, Any]:
         """A request of the local socket, without the socket."""
-        return requests.answer(self.hub, {"request": request, **arguments})
+        return answer(self.hub, {"request": request, **arguments})
 
     def show(self, number: int) -> dict[str, Any]:
         return self.ask("show", round=number)

@@ -1,16 +1,16 @@
-"""What people ask a running hub through its local socket: one function per request, plain values in and out."""
+"""Requests about rounds."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
-from console.errors import HubError, UsageError
-from hub import registry, show
-from hub.conductor import Conductor, put_release
-from hub.ledger import Row, put
+from console.errors import HubError
+from hub import show
+from hub.ledger import Row
+from hub.recipe import chosen
+from hub.requests.versions import conductor_of, version_digest, with_head
 from hub.round import Round, Seat, Stopped
 from hub.service import Service
 from hub.versions import read_made
@@ -26,41 +26,6 @@ TRAIN = {
 GATED = {"statistics": True, "train": False, "evaluate": False}
 
 
-def answer(service: Service, request: Row) -> Row:
-    """Do what is asked.
-
-    Raises:
-        EdgequiltError: it cannot be done, and why.
-    """
-    what = request.get("request")
-    if not isinstance(what, str) or what not in TABLE:
-        raise UsageError(
-            f"expected a request among {', '.join(TABLE)}, found {what!r}; use the same edgequilt as the hub"
-        )
-    return TABLE[what](service, request)
-
-
-def _add(service: Service, request: Row) -> Row:
-    known = registry.model(service.home)
-    found = registry.add_bundle(service.home, Path(request["folder"]))
-    if known is None:
-        service.learn_model()
-        service.connected(True)
-    return found
-
-
-def _enroll(service: Service, request: Row) -> Row:
-    return registry.enroll(service.home, request["name"], request["line"])
-
-
-def _status(service: Service, request: Row) -> Row:
-    return {
-        **show.status(service.home, service.broker, service.broker_lacks, service.clock()),
-        "messages_ignored": service.ignored,
-        "ignored_because": [f"{where}: {why}" for where, why in service.reasons.items()],
-    }
-
-
 def _list(service: Service, request: Row) -> Row:
     return {"rounds": [show.round_line(r) for r in service.home.ledger.rounds()]}
 
@@ -70,26 +35,16 @@ def _show(service: Service, request: Row) -> Row:
 
 
 def _stop(service: Service, request: Row) -> Row:
-    number, conductor = int(request["round"]), _conductor(service)
+    number, conductor = int(request["round"]), conductor_of(service)
     if number not in conductor.open:
         raise HubError(f"expected an open round, found {number}; see `edgequilt hub round list`")
     conductor.tell(number, Stopped("stopped by hand"))
     return show.round_view(service.home, number)
 
 
-def _release(service: Service, request: Row) -> Row:
-    conductor = _conductor(service)
-    digest = version_digest(service.home, str(request["version"]))
-    _with_head(service, digest)
-    with service.home.ledger.transaction() as tx:
-        put_release(tx, digest, "by hand", service.clock())
-        put(tx, "tip", digest)
-    conductor.announce_release()
-    return _status(service, request)
-
-
 def _open(service: Service, request: Row) -> Row:
-    conductor, ledger, kind = _conductor(service), service.home.ledger, request["kind"]
+    recipe = chosen(service.home.config.aggregation, request.get("recipe") or {})
+    conductor, ledger, kind = conductor_of(service), service.home.ledger, request["kind"]
     if kind != "evaluate":
         busy = [r.number for r in conductor.open.values() if r.kind != "evaluate"]
         if busy:
@@ -114,6 +69,7 @@ def _open(service: Service, request: Row) -> Row:
         deadline_at_s=service.clock() + deadline_s,
         candidate=GATED[kind] if candidate is None else bool(candidate),
         seats=tuple(Seat(name) for name in devices),
+        recipe=recipe,
     )
     conductor.begin(state)
     return show.round_view(service.home, number)
@@ -144,33 +100,8 @@ def _versions(service: Service, kind: str, wanted: list[str] | None) -> tuple[st
     release = service.home.ledger.release()
     found = tuple(dict.fromkeys(version_digest(service.home, v) for v in wanted or ["released" if release else "tip"]))
     for digest in found:
-        _with_head(service, digest)
+        with_head(service, digest)
     return found
-
-
-def _with_head(service: Service, digest: str) -> None:
-    named = show.named(service.home.ledger.version(digest))
-    if named is not None and not named["has_head"] and _conductor(service).model.features:
-        raise HubError(
-            f"expected a version with a head, found that version {named['version']} has none; open a statistics "
-            f"round first"
-        )
-
-
-def version_digest(home: registry.Home, wanted: str) -> str:
-    """The digest of a version that is named by number, `tip` or `released`.
-
-    Raises:
-        HubError: there is none of that name.
-    """
-    release = home.ledger.release()
-    names: dict[str, str] = {str(row["number"]): row["digest"] for row in home.ledger.versions()}
-    names["tip"] = home.ledger.get("tip")
-    if release is not None:
-        names["released"] = release["digest"]
-    if wanted not in names:
-        raise HubError(f"expected a version among {', '.join(names)}, found {wanted!r}")
-    return names[wanted]
 
 
 def _settings(kind: str, number: int, known: list[int], request: Row) -> dict[str, Any]:
@@ -198,19 +129,4 @@ def _only(given: dict[str, Any], names: tuple[str, ...]) -> dict[str, Any]:
     return {k: v for k, v in given.items() if k in names}
 
 
-def _conductor(service: Service) -> Conductor:
-    if service.conductor is None:
-        raise HubError("expected a model, found none; add a bundle with `edgequilt hub add BUNDLE`")
-    return service.conductor
-
-
-TABLE: dict[str, Callable[[Service, Row], Row]] = {
-    "add": _add,
-    "enroll": _enroll,
-    "status": _status,
-    "open": _open,
-    "list": _list,
-    "show": _show,
-    "stop": _stop,
-    "release": _release,
-}
+TABLE: dict[str, Callable[[Service, Row], Row]] = {"open": _open, "list": _list, "show": _show, "stop": _stop}

@@ -1,0 +1,35 @@
+"""Requests about who and what belongs to the hub."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+from hub import registry, show
+from hub.ledger import Row
+from hub.service import Service
+
+
+def _add(service: Service, request: Row) -> Row:
+    known = registry.model(service.home)
+    found = registry.add_bundle(service.home, Path(request["folder"]))
+    if known is None:
+        service.learn_model()
+        service.connected(True)
+    return found
+
+
+def _enroll(service: Service, request: Row) -> Row:
+    return registry.enroll(service.home, request["name"], request["line"])
+
+
+def status(service: Service, request: Row) -> Row:
+    """The whole hub at a glance."""
+    return {
+        **show.status(service.home, service.broker, service.broker_lacks, service.clock()),
+        "messages_ignored": service.ignored,
+        "ignored_because": [f"{where}: {why}" for where, why in service.reasons.items()],
+    }
+
+
+TABLE: dict[str, Callable[[Service, Row], Row]] = {"add": _add, "enroll": _enroll, "status": status}

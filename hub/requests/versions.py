@@ -1,0 +1,67 @@
+"""Requests about versions: which one is served, and which one a name means."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from console.errors import HubError
+from hub import registry, show
+from hub.conductor import Conductor, put_release
+from hub.ledger import Row, put
+from hub.requests.fleet import status
+from hub.service import Service
+
+
+def _release(service: Service, request: Row) -> Row:
+    conductor = conductor_of(service)
+    digest = version_digest(service.home, str(request["version"]))
+    with_head(service, digest)
+    with service.home.ledger.transaction() as tx:
+        put_release(tx, digest, "by hand", service.clock())
+        put(tx, "tip", digest)
+    conductor.announce_release()
+    return status(service, request)
+
+
+def version_digest(home: registry.Home, wanted: str) -> str:
+    """The digest of a version that is named by number, `tip` or `released`.
+
+    Raises:
+        HubError: there is none of that name.
+    """
+    release = home.ledger.release()
+    names: dict[str, str] = {str(row["number"]): row["digest"] for row in home.ledger.versions()}
+    names["tip"] = home.ledger.get("tip")
+    if release is not None:
+        names["released"] = release["digest"]
+    if wanted not in names:
+        raise HubError(f"expected a version among {', '.join(names)}, found {wanted!r}")
+    return names[wanted]
+
+
+def with_head(service: Service, digest: str) -> None:
+    """Check that a version can tell classes apart, where the model has a head.
+
+    Raises:
+        HubError: it has no head yet.
+    """
+    named = show.named(service.home.ledger.version(digest))
+    if named is not None and not named["has_head"] and conductor_of(service).model.features:
+        raise HubError(
+            f"expected a version with a head, found that version {named['version']} has none; open a statistics "
+            f"round first"
+        )
+
+
+def conductor_of(service: Service) -> Conductor:
+    """Who conducts the rounds.
+
+    Raises:
+        HubError: there is no model yet.
+    """
+    if service.conductor is None:
+        raise HubError("expected a model, found none; add a bundle with `edgequilt hub add BUNDLE`")
+    return service.conductor
+
+
+TABLE: dict[str, Callable[[Service, Row], Row]] = {"release": _release}

@@ -1,0 +1,19 @@
+"""`edgequilt hub`: make a hub, run it, tell it who belongs to it, open rounds, look at them."""
+
+from __future__ import annotations
+
+from console.arguments import Arguments
+from hub.verbs import rounds, setup, versions
+
+NOUNS = (setup, rounds, versions)
+
+
+def main(argv: list[str]) -> int:
+    """`edgequilt hub VERB ...`."""
+    parser = Arguments(prog="edgequilt hub", description="Run the hub of a fleet.")
+    verbs = parser.add_subparsers(dest="verb", required=True)
+    for noun in NOUNS:
+        noun.parse(verbs)
+    options = parser.parse_args(argv)
+    code: int = options.run(options)
+    return code

@@ -1,0 +1,22 @@
+"""The options of `round open` that choose how many adapters become one (hub.recipe)."""
+
+from __future__ import annotations
+
+import argparse
+from typing import Any
+
+from console.arguments import Arguments
+from hub.aggregation.methods import METHODS
+from hub.recipe import Recipe
+
+FIELDS = tuple(name for name in Recipe.__dataclass_fields__ if name != "extra")
+
+
+def parse(opened: Arguments) -> None:
+    """One option per field of a recipe; what is not given is what hub.toml says."""
+    opened.add_argument("--aggregate", dest="method", choices=tuple(METHODS), help="how adapters become one")
+
+
+def recipe_of(options: argparse.Namespace) -> dict[str, Any]:
+    """What was given, by the recipe's names."""
+    return {name: getattr(options, name) for name in FIELDS if getattr(options, name, None) is not None}

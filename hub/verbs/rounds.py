@@ -1,0 +1,98 @@
+"""`edgequilt hub round`: open rounds and look at them."""
+
+from __future__ import annotations
+
+import argparse
+import time
+from typing import Any
+
+from console.errors import HubError
+from console.progress import progress
+from hub import show
+from hub.verbs import recipe
+from hub.verbs.common import Row, add_verb, ask, names, numbers, say
+
+POLL_S = 0.5
+
+
+def parse(verbs: Any) -> None:
+    """Its verbs and their options."""
+    parser = verbs.add_parser("round", help="open rounds and look at them")
+    rounds = parser.add_subparsers(dest="round_verb", required=True)
+    opened = add_verb(rounds, "open", _round_open, "open a round")
+    opened.add_argument("--kind", choices=("statistics", "train", "evaluate"), required=True)
+    opened.add_argument("--devices", type=names, help="their names with commas (default: all that are able)")
+    opened.add_argument("--steps", type=int)
+    opened.add_argument("--batch", type=int)
+    opened.add_argument("--learning-rate", type=float)
+    opened.add_argument("--seed", type=int)
+    opened.add_argument("--ranks", type=numbers, help="evaluate: at these ranks; train: at most this rank")
+    opened.add_argument("--split", choices=("holdout", "all"), help="evaluate: on which rows")
+    opened.add_argument("--minimum-per-class", type=int, help="statistics: leave out classes with fewer rows")
+    opened.add_argument("--versions", type=names, help="evaluate: numbers, tip or released, with commas")
+    opened.add_argument(
+        "--gate",
+        action=argparse.BooleanOptionalAction,
+        default=None,
+        help="whether the result is a candidate for release (default: after statistics)",
+    )
+    opened.add_argument("--deadline", type=float, metavar="S", help="seconds")
+    recipe.parse(opened)
+    opened.add_argument("--wait", action="store_true", help="until the round is done")
+    shown = add_verb(rounds, "show", _round_show, "everything about a round")
+    shown.add_argument("number", type=int)
+    add_verb(rounds, "list", _round_list, "all rounds")
+    stop = add_verb(rounds, "stop", _round_stop, "end an open round; nothing is made of it")
+    stop.add_argument("number", type=int)
+
+
+def _round_open(options: argparse.Namespace) -> int:
+    settings = {
+        n: getattr(options, n)
+        for n in ("steps", "batch", "learning_rate", "seed", "ranks", "split", "minimum_per_class")
+    }
+    request = {
+        "request": "open",
+        "kind": options.kind,
+        "devices": options.devices,
+        "settings": settings,
+        "versions": options.versions,
+        "gate": options.gate,
+        "recipe": recipe.recipe_of(options),
+        "deadline_s": options.deadline,
+    }
+    found = ask(options, request)
+    if options.wait:
+        found = _wait(options, found)
+    say(options, found, show.round_text(found))
+    if options.wait and found["state"] == "failed":
+        raise HubError(f"expected round {found['round']} to complete, it failed: {found['sentence']}")
+    return 0
+
+
+def _wait(options: argparse.Namespace, found: Row) -> Row:
+    number, total = found["round"], len(found["per_device"])
+    with progress(f"round {number} ({found['kind']})", total, unit="devices", quiet=options.json) as bar:
+        answered = 0
+        while found["open"]:
+            time.sleep(POLL_S)
+            found = ask(options, {"request": "show", "round": number})
+            bar.advance(found["answered"] - answered)
+            bar.say(f"round {number} ({found['kind']}): {found['state']}")
+            answered = found["answered"]
+    return found
+
+
+def _round_show(options: argparse.Namespace) -> int:
+    found = ask(options, {"request": "show", "round": options.number})
+    return say(options, found, show.round_text(found))
+
+
+def _round_stop(options: argparse.Namespace) -> int:
+    found = ask(options, {"request": "stop", "round": options.number})
+    return say(options, found, show.round_text(found))
+
+
+def _round_list(options: argparse.Namespace) -> int:
+    found = ask(options, {"request": "list"})
+    return say(options, found, show.rounds_text(found["rounds"]))

@@ -1,0 +1,83 @@
+"""`edgequilt hub init | up | add | enroll | status`: make a hub, run it, tell it who belongs to it."""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import os
+import sys
+from pathlib import Path
+from typing import Any
+
+from hub import registry, show
+from hub.verbs.common import add_verb, ask, ask_or_do, say
+from wire.files import read_bytes
+from wire.keys import KEY_FILE_LIMIT_BYTES
+
+
+def parse(verbs: Any) -> None:
+    """Their options."""
+    _parse_init(verbs)
+    _parse_up(verbs)
+    add = add_verb(verbs, "add", _add, "take in a signed bundle; the first one gives the hub its model")
+    add.add_argument("bundle", type=Path)
+    enroll = add_verb(verbs, "enroll", _enroll, "believe a device")
+    enroll.add_argument("name")
+    enroll.add_argument("--key", type=Path, required=True, help="the device's .pub file")
+    add_verb(verbs, "status", _status, "devices, versions, open rounds")
+
+
+def _parse_init(verbs: Any) -> None:
+    init = verbs.add_parser("init", help="make a hub: its key and its hub.toml")
+    init.add_argument("folder", type=Path)
+    init.add_argument("--fleet", default="home", help="the name that all topics begin with (default: home)")
+    init.add_argument("--publisher", type=Path, action="append", default=[], help="a .pub file whose bundles to take")
+    init.add_argument("--listen", default="127.0.0.1:1883", help="HOST:PORT of the embedded broker")
+    init.add_argument("--json", action="store_true")
+    init.set_defaults(run=_init)
+
+
+def _parse_up(verbs: Any) -> None:
+    up = verbs.add_parser("up", help="run the hub until Ctrl-C")
+    up.add_argument("folder", type=Path, nargs="?", default=Path(os.environ.get("EDGEQUILT_HUB", ".")))
+    up.add_argument("--port", type=int, help="another port for the embedded broker; 0 takes a free one")
+    up.add_argument("--server-agent", type=Path, help="configuration of an agent to run beside the hub")
+    up.add_argument("--json", action="store_true")
+    up.set_defaults(run=_up)
+
+
+def _init(options: argparse.Namespace) -> int:
+    public = registry.create(options.folder, options.fleet, options.publisher, options.listen)
+    found = {"hub": str(options.folder), "public": str(public), "fleet": options.fleet}
+    return say(
+        options, found, f"{public}  (give it to the agents of this fleet)\nstart it: edgequilt hub up {options.folder}"
+    )
+
+
+def _up(options: argparse.Namespace) -> int:
+    from hub.process import up
+
+    logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(name)s: %(message)s", stream=sys.stderr)
+    return up(options.folder, options.port, options.server_agent, options.json)
+
+
+def _add(options: argparse.Namespace) -> int:
+    folder = options.bundle.resolve()
+    found = ask_or_do(
+        options, {"request": "add", "folder": str(folder)}, lambda home: registry.add_bundle(home, folder)
+    )
+    return say(
+        options, found, f"bundle {found['bundle'][:12]} of {found['model']} for {found['device']}, rank {found['rank']}"
+    )
+
+
+def _enroll(options: argparse.Namespace) -> int:
+    line = read_bytes(options.key, "a public key", KEY_FILE_LIMIT_BYTES).decode(errors="replace")
+    request = {"request": "enroll", "name": options.name, "line": line}
+    found = ask_or_do(options, request, lambda home: registry.enroll(home, options.name, line))
+    return say(options, found, f"{found['device']} is enrolled with key {found['key']}")
+
+
+def _status(options: argparse.Namespace) -> int:
+    found = ask(options, {"request": "status"})
+    return say(options, found, show.status_text(found))
