@@ -80,6 +80,8 @@ def run(arguments: list[str]) -> int:
     if name == "--version":
         print(f"edgequilt {__version__}")
         return 0
+    if name == "completion":
+        return completion(rest)
     try:
         return resolve(name)(rest)
     except ModuleNotFoundError as error:
@@ -96,6 +98,22 @@ def resolve(name: str) -> Callable[[list[str]], int]:
     return cast("Callable[[list[str]], int]", getattr(importlib.import_module(module), function))
 
 
+def completion(arguments: list[str]) -> int:
+    """Print a completion script for a shell; verbs whose libraries are not here are completed by name."""
+    from console.completion import parser, script
+
+    shell = parser().parse_args(arguments).shell
+    print(script(shell, "edgequilt", {name: (verb.help, _resolved(name)) for name, verb in VERBS.items()}))
+    return 0
+
+
+def _resolved(name: str) -> Callable[[list[str]], int] | None:
+    try:
+        return resolve(name)
+    except ModuleNotFoundError:
+        return None
+
+
 def missing(name: str, error: ModuleNotFoundError) -> Exception:
     """What to say of a module that is not there: an outside library is an install away, ours is a bug."""
     library = (error.name or "").partition(".")[0]
@@ -108,8 +126,9 @@ def missing(name: str, error: ModuleNotFoundError) -> Exception:
 
 def usage() -> str:
     """The help page: a line per verb."""
-    width = max(map(len, VERBS))
+    width = max(map(len, [*VERBS, "completion"]))
     lines = [f"  {name.ljust(width)}  {verb.help}" for name, verb in VERBS.items()]
+    lines.append(f"  {'completion'.ljust(width)}  print a completion script for bash, zsh or tcsh")
     head = "usage: edgequilt VERB ... | --help | --version\n\n"
     return head + "\n".join(lines) + "\n\nedgequilt VERB --help says more."
 
