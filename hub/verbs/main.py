@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from console.arguments import Arguments
-from hub.verbs import rounds, setup, versions
+from hub.verbs import rounds, setup, versions, watch
 
-NOUNS = (setup, rounds, versions)
+NOUNS = (setup, rounds, versions, watch)
 
 
 def main(argv: list[str]) -> int:
