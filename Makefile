@@ -83,6 +83,9 @@ light-%: .venv-%/.installed-$(WANTED)
 	.venv-$*/bin/python -m pytest -m "$(FAST)" --ignore quant/bnb.py $(LIGHT) $(wildcard $(LIGHT:%=tests/%)) \
 	  tests/test_light.py tests/test_command.py
 
+# else make removes it as a step on the way, and installs everything again the next time
+.PRECIOUS: .venv-%/.installed-$(WANTED)
+
 .venv-%/.installed-$(WANTED):
 	@test -x .venv-$*/bin/python || $(LIGHT_PYTHON) -m venv .venv-$*
 	.venv-$*/bin/python -m pip install -c constraints.txt -e '.[edge,hub]' pytest hypothesis onnx scikit-learn
