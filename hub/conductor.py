@@ -177,6 +177,7 @@ class Conductor:
             self._judges(state),
             self.clock(),
             bool(made.version.head),
+            made.notes,
         )
         actions = self.record(
             state.number,

@@ -55,6 +55,11 @@ gate_tolerance = 0.0
 # robust = "none"
 # optimiser = "plain"
 # server_rate = 1.0
+# How a round of statistics makes a head: lda, ridge, nearest (class mean), or auto (nearest below 20 rows per class).
+# head = "auto"
+# Of ridge: its strength in mean squares of a feature, and its order.
+# head_strength = 0.1
+# head_order = 0
 
 [trust]
 # Whose bundles this hub takes: .pub files, relative to this file.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -31,10 +31,10 @@ def trained(home: Home, model: Model, rank: int, state: Round) -> list[Contribut
     return [_trained(home, model, rank, row) for row in home.ledger.updates(state.number, "adapter")]
 
 
-def sums(home: Home, model: Model, state: Round) -> list[dict[int, Statistics]]:
+def sums(home: Home, model: Model, state: Round) -> Iterator[dict[int, Statistics]]:
     """The statistics of a round, by rank, board after board."""
-    rows = home.ledger.updates(state.number, "statistics")
-    return [statistics_of(home.blobs.get(r["digest"]), _begin(r), model, state.statistics_ranks) for r in rows]
+    for row in home.ledger.updates(state.number, "statistics"):
+        yield statistics_of(home.blobs.get(row["digest"]), _begin(row), model, state.statistics_ranks)
 
 
 def _trained(home: Home, model: Model, rank: int, row: Row) -> Contribution:

@@ -30,7 +30,7 @@ def make(home: Home, model: Model, rank: int, state: Round) -> versions.Made:
         made = combine(home, model, parent, found, weigh(found, state.recipe), state.recipe, number)
         return versions.from_factors(parent, number, state.number, model, made, home.blobs, home.key)
     sums = contributions.sums(home, model, state)
-    return versions.from_statistics(parent, number, state.number, sums, home.blobs, home.key)
+    return versions.from_statistics(parent, number, state.number, sums, state.recipe, home.blobs, home.key)
 
 
 def weigh(found: list[Contribution], recipe: Recipe) -> Shares:

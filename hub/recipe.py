@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from console.errors import BadData, UsageError
+from hub import heads
 from hub.aggregation.methods import method_of
 from wire.record import at_least, plain, read_record
 
@@ -19,6 +20,9 @@ class Recipe:
     robust: str = "none"
     optimiser: str = "plain"
     server_rate: float = field(default=1.0, metadata=at_least(1e-6, 1e6))
+    head: str = "auto"
+    head_strength: float = field(default=0.1, metadata=at_least(0.0, 1e6))
+    head_order: int = field(default=0, metadata=at_least(0, 100))
     extra: dict[str, Any] = field(default_factory=dict)
 
 
@@ -35,4 +39,5 @@ def chosen(usual: Recipe, given: dict[str, Any]) -> Recipe:
     if recipe.extra:
         raise UsageError(f"expected settings of an aggregation, found {', '.join(recipe.extra)}; update the hub")
     method_of(recipe.method)
+    heads.known(recipe.head)
     return recipe

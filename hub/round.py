@@ -96,6 +96,7 @@ class Made:
     judges: tuple[str, ...]
     now_s: float
     has_head: bool = True
+    notes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -158,12 +158,13 @@ def _mark(state: Round, device: str, what: Literal["arrived", "failed", "late"],
 
 
 def _made(state: Round, event: Made) -> Step:
-    made = replace(state, version=event.version, against=event.against)
+    said = "; ".join((state.sentence, *event.notes))
+    made = replace(state, version=event.version, against=event.against, sentence=said)
     if not event.has_head or (event.against and not state.candidate):
-        return replace(made, phase="complete", sentence=f"{state.sentence}; not a candidate for release"), ()
+        return replace(made, phase="complete", sentence=f"{said}; not a candidate for release"), ()
     if not event.against:
         done = replace(made, phase="complete", released=True)
-        return replace(done, sentence=f"{state.sentence}; the first version, released"), (Release(event.version),)
+        return replace(done, sentence=f"{said}; the first version, released"), (Release(event.version),)
     judges = tuple(Seat(device) for device in event.judges)
     gating = replace(made, phase="gating", judges=judges, deadline_at_s=event.now_s + state.deadline_s)
     return (gating, resume(gating)) if judges else _settle(gating)

@@ -13,10 +13,11 @@ from typing import Any
 import numpy as np
 
 from console.errors import HubError, join
+from hub import heads
 from hub.aggregation.method import Emitted
 from hub.blobs import Blobs
 from hub.model import Model
-from wire import discriminant
+from hub.recipe import Recipe
 from wire.adapter import Adapter, read_adapter, to_bytes
 from wire.envelope import seal
 from wire.files import digest
@@ -35,6 +36,7 @@ class Made:
     body: bytes
     envelope: bytes
     cut: dict[str, list[float]] = field(default_factory=dict)  # slot: [cut off, norm of the whole]
+    notes: tuple[str, ...] = ()  # what was decided when it was made, for people; not kept with it
 
     @property
     def digest(self) -> str:
@@ -85,6 +87,7 @@ def from_statistics(
     number: int,
     round_number: int,
     updates: Iterable[dict[int, Statistics]],
+    recipe: Recipe,
     blobs: Blobs,
     key: PrivateKey,
 ) -> Made:
@@ -95,10 +98,13 @@ def from_statistics(
             total[rank] = total[rank] + sums if rank in total else sums
     if not any(sums.count.any() for sums in total.values()):
         raise HubError("expected rows in the statistics of this round, found none; check the data of the devices")
-    heads = {rank: discriminant.solve(sums) for rank, sums in total.items()}
-    data = to_bytes(Adapter(parent.version.model, heads=heads))
+    ways = {rank: heads.chosen(sums, recipe.head) for rank, sums in total.items()}
+    solved = {
+        rank: heads.solve(sums, ways[rank], recipe.head_strength, recipe.head_order) for rank, sums in total.items()
+    }
+    data = to_bytes(Adapter(parent.version.model, heads=solved))
     child = _child(parent, number, round_number, head=blobs.put(data), head_bytes=len(data))
-    return _sign(child, key, {})
+    return replace(_sign(child, key, {}), notes=(f"head by {join(sorted(set(ways.values())))}",))
 
 
 def read_ladder(version: Version, blobs: Blobs, rank: int | None = None) -> dict[str, Lora]:

@@ -1,6 +1,6 @@
 """A head in closed form: ridge regression or discriminants, whichever is better on rows kept back.
 
-Both are solved from the same sums, at once and without a rate. Ridge (`edge.trainers.ridge`, arXiv 2505.08129) has a
+Both are solved from the same sums, at once and without a rate. Ridge (`wire.ridge`, arXiv 2505.08129) has a
 strength and an order, which are chosen on the rows kept back; the discriminants (`wire.discriminant`) have nothing to
 choose, and their prior is uniform, so classes of unequal size do them no harm. Then the winner is solved again from
 all rows.
@@ -22,17 +22,16 @@ from numpy.typing import NDArray
 
 from console.errors import BadData
 from edge.trainers.interface import Array
-from edge.trainers.ridge import choose, solve, spectrum
-from edge.trainers.sums import mean_square, of_classes
 from edge.training.losses import cross_entropy
 from wire import discriminant
 from wire.discriminant import UNSEEN_BIAS
 from wire.kinds.head import Head, Statistics, gather
 from wire.philox import key_of, words
+from wire.ridge import choose, head_of, spectrum
+from wire.sums import mean_square, of_classes
 
 Recipe = Literal["ridge", "discriminants"]
 RECIPES: tuple[Recipe, ...] = ("discriminants", "ridge")  # of equals the first is taken
-RIDGE_SCALE = 12.0  # targets are 0 and 1
 SCALES = tuple(2.0 ** (e / 2) for e in range(-16, 3))  # of the recipe's own
 SMOOTHING = 0.05
 STRENGTHS = tuple(10.0**e for e in range(-4, 4))  # of the mean square of a feature, for each row
@@ -139,11 +138,7 @@ def _head(recipe: Recipe, sums: Statistics, ridge: tuple[float, int]) -> Head:
     if recipe == "discriminants":
         return _centred(discriminant.solve(sums), sums.count > 0)
     strength, order = ridge
-    all_rows = of_classes(sums)
-    weight, bias = solve(spectrum(all_rows), strength * all_rows.rows, order)
-    seen = sums.count > 0
-    weight, bias = RIDGE_SCALE * np.where(seen, weight, 0.0), np.where(seen, RIDGE_SCALE * bias, UNSEEN_BIAS)
-    return Head(weight.astype(np.float32), bias.astype(np.float32))
+    return head_of(sums, strength * of_classes(sums).rows, order)
 
 
 @dataclass(frozen=True)

@@ -84,7 +84,8 @@ def test_the_published_version_is_the_formula(make_world: MakeWorld) -> None:
 def test_the_published_head_is_that_of_the_pooled_rows(make_world: MakeWorld) -> None:
     """The head after a round of statistics is the closed form on all rows in one place."""
     world = make_world()
-    world.run("statistics")
+    found = world.run("statistics", recipe={"head": "lda"})
+    assert "head by lda" in found["sentence"]
 
     made = versions.read_made(world.hub.home.ledger.versions()[-1]).version
     heads = versions.read_heads(made, world.hub.home.blobs)

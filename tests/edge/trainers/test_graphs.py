@@ -17,14 +17,15 @@ from edge.train import TrainSettings, train
 from edge.trainers.backprop import Backprop
 from edge.trainers.interface import Gradients, Rows, Scalars
 from edge.trainers.optimizers import Adam32
-from edge.trainers.ridge import Ridge, solve, spectrum
+from edge.trainers.ridge import Ridge
 from edge.trainers.spry import Spry, rebuild
-from edge.trainers.sums import gather, on_grid, packed, unpacked
 from edge.training.order import batches
 from tests.edge.test_gradients import random_adapter, rows, runner
 from tests.edge.trainers.problems import Arrays, flat, same_bytes
 from wire.adapter import Adapter
 from wire.kinds.lora import Lora
+from wire.ridge import solve, spectrum
+from wire.sums import gather, on_grid, packed, unpacked
 
 
 def arrays_of(run: Runner, adapter: Adapter) -> dict[str, np.typing.NDArray[np.float32]]:

@@ -13,8 +13,10 @@ from sklearn.linear_model import Ridge as Reference
 
 from console.errors import BadData
 from edge.trainers.interface import Rows
-from edge.trainers.ridge import Ridge, choose, error, solve, spectrum
-from edge.trainers.sums import (
+from edge.trainers.ridge import Ridge
+from wire.kinds.head import gather as statistics_of
+from wire.ridge import choose, error, solve, spectrum
+from wire.sums import (
     BLOCK_ROWS,
     Sums,
     exact_rows,
@@ -25,7 +27,6 @@ from edge.trainers.sums import (
     packed,
     unpacked,
 )
-from wire.kinds.head import gather as statistics_of
 
 Float64 = NDArray[np.float64]
 

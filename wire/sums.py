@@ -15,10 +15,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from console.errors import BadData
-from edge.trainers.interface import Array
 from wire.kinds.head import Statistics, square, triangle
 
 Float64 = NDArray[np.float64]
+Array = NDArray[np.float32]
 BLOCK_ROWS = 256  # held in float64 at once
 PARTS = ("upper", "right", "squares")
 
