@@ -16,6 +16,7 @@ from console.errors import EdgequiltError, StorageError
 from hub import gate, rounds, versions
 from hub import round as r
 from hub import schema as t
+from hub.following import following
 from hub.ledger import put, put_job, put_round, put_row
 from hub.making import made_of, make, scores_of_round
 from hub.model import Model
@@ -56,16 +57,20 @@ class Conductor:
         """Commit the state after an event together with `writes`; returns what is to be done about it."""
         before = self.open[number]
         state, actions = rounds.step(before, event)
+        ended = before.is_open and not state.is_open
+        after = following(self.home, state, self.clock()) if ended else None
         if state != before or writes or force:
             with self.home.ledger.transaction() as tx:
                 for write in writes:
                     write(tx)
-                for action in actions:
-                    self._keep(tx, state, action)
-                put_round(tx, state, self.clock())
-                if before.is_open and not state.is_open:
+                self._put(tx, state, actions)
+                if ended:
                     put_row(tx, t.events, self._event(state))
+                if after is not None:
+                    self._put(tx, after, rounds.resume(after))
         self.open[number] = state
+        if after is not None:
+            self.open[after.number] = after
         return actions
 
     def perform(self, number: int, actions: tuple[r.Action, ...]) -> None:
@@ -87,6 +92,8 @@ class Conductor:
                 self._judge(state)
         if number in self.open and not self.open[number].is_open:
             del self.open[number]
+            for after in [s for s in self.open.values() if s.follows == number]:
+                self.perform(after.number, rounds.resume(after))
 
     def greet(self) -> None:
         """Say what everybody must know and go on with every open round, after a start or a lost connection."""
@@ -137,6 +144,12 @@ class Conductor:
             self.post.version(self._made(name), tip=name == tip)
         for message in messages:
             self.post.send(message.device, message)
+
+    def _put(self, tx: Connection, state: Round, actions: tuple[r.Action, ...]) -> None:
+        """A state, with what of its actions must be committed together with it."""
+        for action in actions:
+            self._keep(tx, state, action)
+        put_round(tx, state, self.clock())
 
     def _keep(self, tx: Connection, state: Round, action: r.Action) -> None:
         """What of an action must be committed together with the state."""

@@ -47,6 +47,8 @@ quorum = 0.5
 deadline_s = 3600.0
 # By how much the macro accuracy on rows that boards kept back may fall (0.01 is one point) before the gate refuses.
 gate_tolerance = 0.0
+# After so many rounds of training one of statistics follows by itself and makes a new head; 0: only when asked for.
+refresh_head = 0
 
 [aggregation]
 # How many adapters become one; `edgequilt hub round open` may choose otherwise for its round.
@@ -97,6 +99,7 @@ class RoundsConfig:
     quorum: float = field(default=0.5, metadata=at_least(0.0, 1.0))
     deadline_s: float = field(default=3600.0, metadata=at_least(1.0))
     gate_tolerance: float = field(default=0.0, metadata=at_least(0.0, 1.0))
+    refresh_head: int = field(default=0, metadata=at_least(0))
     extra: dict[str, Any] = field(default_factory=dict)
 
 

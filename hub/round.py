@@ -45,6 +45,8 @@ class Round:
     parent_accuracy: float | None = None
     sentence: str = ""
     recipe: Recipe = field(default_factory=Recipe)
+    then: Literal["", "statistics"] = ""  # the kind of the round that follows by itself
+    follows: int = 0  # the number of the round that this one followed by itself
     extra: dict[str, Any] = field(default_factory=dict)
 
     @property

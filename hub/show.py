@@ -89,6 +89,8 @@ def round_view(home: Home, number: int) -> Row:
         "recipe": plain(state.recipe),
         "versions": [named(home.ledger.version(v)) for v in state.versions],
         "quorum": state.quorum,
+        "then": state.then,
+        "follows": state.follows or None,
         "per_device": {s.device: _seat(s, rows) for s in state.seats},
         "version": named(made),
         "tails": None if made is None else _tails(made["cut"]),

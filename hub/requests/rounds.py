@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Literal
 
-from console.errors import HubError
+from console.errors import HubError, UsageError
 from hub import show
+from hub.following import due, served_ranks
 from hub.ledger import Row
 from hub.recipe import chosen
 from hub.requests.versions import conductor_of, version_digest, with_head
@@ -70,9 +71,24 @@ def _open(service: Service, request: Row) -> Row:
         candidate=GATED[kind] if candidate is None else bool(candidate),
         seats=tuple(Seat(name) for name in devices),
         recipe=recipe,
+        then=_then(service, kind, request.get("then")),
     )
     conductor.begin(state)
     return show.round_view(service.home, number)
+
+
+def _then(service: Service, kind: str, wanted: str | None) -> Literal["", "statistics"]:
+    """Whether a round of statistics follows by itself: because it was asked for, or because a new head is due."""
+    if wanted not in (None, "", "statistics") or (wanted and kind != "train"):
+        raise UsageError(
+            f"expected statistics to follow a train round, found {wanted} after {kind}; open them one by one"
+        )
+    has_head = bool(conductor_of(service).model.features)
+    if wanted and not has_head:
+        raise HubError(f"expected a model with a head, found that {conductor_of(service).model.id} has none")
+    home = service.home
+    refresh = kind == "train" and wanted is None and has_head and due(home, home.config.rounds.refresh_head)
+    return "statistics" if wanted or refresh else ""
 
 
 def _devices(service: Service, kind: str, wanted: list[str] | None) -> list[str]:
@@ -120,9 +136,7 @@ def _ranks(service: Service) -> list[int]:
     home = service.home
     tip = read_made(home.ledger.version(home.ledger.get("tip")) or {}).version
     first = read_made(home.ledger.versions()[0]).version
-    if tip.rungs == first.rungs:
-        return [0]
-    return sorted({min(row["rank"], tip.rank) for row in home.ledger.bundles()})
+    return [0] if tip.rungs == first.rungs else served_ranks(home)
 
 
 def _only(given: dict[str, Any], names: tuple[str, ...]) -> dict[str, Any]:

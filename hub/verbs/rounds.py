@@ -36,6 +36,9 @@ def parse(verbs: Any) -> None:
         default=None,
         help="whether the result is a candidate for release (default: after statistics)",
     )
+    opened.add_argument(
+        "--then", choices=("statistics",), help="train: the round that follows by itself and makes a new head"
+    )
     opened.add_argument("--deadline", type=float, metavar="S", help="seconds")
     recipe.parse(opened)
     opened.add_argument("--wait", action="store_true", help="until the round is done")
@@ -60,6 +63,7 @@ def _round_open(options: argparse.Namespace) -> int:
         "gate": options.gate,
         "recipe": recipe.recipe_of(options),
         "deadline_s": options.deadline,
+        "then": options.then,
     }
     found = ask(options, request)
     if options.wait:
