@@ -82,7 +82,7 @@ def softmax(t: Tape, c: Call) -> Products:
 
 def _guarded(t: Tape, y: ir.Value) -> ir.Value:
     """The output of `Where(IsNaN(y), 0, y)`; the same for any other Where over y, which may be such a guard."""
-    selections = [use.node for use in y.uses() if use.node.op_type == "Where" and use.idx > 0]
+    selections = _selections(y)
     for node in selections:
         condition = node.inputs[0]
         test = condition.producer() if condition is not None else None
@@ -94,6 +94,17 @@ def _guarded(t: Tape, y: ir.Value) -> ir.Value:
     if not selections:
         return y
     return t.where(t.emit("IsNaN", [y], dims_of(y), ir.DataType.BOOL), 0.0, y)
+
+
+def _selections(y: ir.Value) -> list[ir.Node]:
+    """Every Where that takes `y` or leaves it, also as another type."""
+    found = []
+    for use in y.uses():
+        if use.node.op_type == "Where" and use.idx > 0:
+            found.append(use.node)
+        elif use.node.op_type == "Cast":
+            found += _selections(use.node.outputs[0])
+    return found
 
 
 @rule("LogSoftmax")

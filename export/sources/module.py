@@ -26,7 +26,7 @@ from wire.files import file_digest
 if TYPE_CHECKING:
     import torch
 
-# from 23 on scaled dot products become one Attention, which has no gradient and does not run on older boards
+# from 23 on scaled dot products become one Attention, which would only be written out again
 OPSET = 18
 TOLERANCE = 1e-4
 INLINE_BYTES = 1024

@@ -9,6 +9,7 @@ from onnx_ir.traversal import RecursiveGraphIterator
 
 from console.errors import UnsupportedModel
 from export.opset import FIRST_OPSET, raise_opset
+from export.sources.onnx_bodies import write_out
 
 HIGHEST = 21
 
@@ -31,7 +32,11 @@ def to_common_opset(model: ir.Model) -> None:
 
 
 def _lower(model: ir.Model, version: int) -> None:
-    """Operators that are the same in both are only relabelled: since 21 most changes are new types."""
+    """Newer operators are written out; those that are the same in both are only relabelled.
+
+    Since 21 most changes are new types.
+    """
+    write_out(model, version, lambda node: _is_in(node, HIGHEST))
     nodes = [node for node in RecursiveGraphIterator(model.graph) if node.domain in {"", "ai.onnx"}]
     unknown = sorted({node.op_type for node in nodes if not _is_in(node, HIGHEST)})
     if unknown:

@@ -190,6 +190,7 @@ def test_paths_end_at_step_functions() -> None:
 GUARDS = {
     "the export's own": "n = IsNaN(p) y = Where(n, zero, p)",
     "another condition": "y = Where(c, p, zero)",
+    "behind a cast": "f = Cast<to=1>(p) l = Cast<to=1>(zero) w = Where(c, f, l) y = Cast<to=11>(w)",
     "the condition in front": "y = Where(d, zero, p)",
 }
 
