@@ -14,7 +14,9 @@ from wire.kinds.lora import concatenate
 from wire.messages import Version
 
 
-def assemble(model: str, version: str, rungs: Sequence[bytes], head: bytes | None, rank: int) -> Adapter:
+def assemble(
+    model: str, version: str, rungs: Sequence[bytes], head: bytes | None, rank: int, others: bytes | None = None
+) -> Adapter:
     """Put the rungs of a ladder together, in order.
 
     Args:
@@ -23,6 +25,7 @@ def assemble(model: str, version: str, rungs: Sequence[bytes], head: bytes | Non
         rungs: adapter files of directions low to high - 1, from 0 on without a gap.
         head: adapter file of the heads, or None.
         rank: how many directions to keep.
+        others: adapter file of the other kinds, or None.
 
     Raises:
         BadData: a file is not an adapter, or the rungs have different slots.
@@ -34,7 +37,8 @@ def assemble(model: str, version: str, rungs: Sequence[bytes], head: bytes | Non
         raise BadData(f"expected rungs of one ladder in version {version[:12]}, but {join(problems)}")
     lora = {slot: concatenate([r[slot] for r in read]).prefix(rank) for slot in (read[0] if read else {})}
     heads = {} if head is None else read_adapter(head, f"the heads of version {version[:12]}").heads
-    return Adapter(model, version, lora, heads=heads)
+    rest = Adapter(model) if others is None else read_adapter(others, f"the other kinds of version {version[:12]}")
+    return Adapter(model, version, lora, rest.bias, heads)
 
 
 def read_version(blobs: Path, name: str, version: Version, rank: int) -> Adapter:
@@ -51,8 +55,9 @@ def read_version(blobs: Path, name: str, version: Version, rank: int) -> Adapter
         if digest(data) != blob:
             raise IntegrityError(f"expected blob {blob[:12]} with its own SHA-256, found other bytes; fetch it again")
         read.append(data)
+    others = read.pop() if version.others else None
     head = read.pop() if version.head else None
-    return assemble(version.model, name, read, head, rank)
+    return assemble(version.model, name, read, head, rank, others)
 
 
 def prefix(adapter: Adapter, rank: int) -> Adapter:

@@ -8,6 +8,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from console.errors import BadData, IntegrityError
 from edge.assemble import prefix, read_version
 from edge.data import Data, open_data
@@ -20,6 +22,7 @@ from edge.trunk import keep, trunk_of
 from wire.adapter import Adapter, to_bytes
 from wire.bundle import MANIFEST, Bundle, open_bundle
 from wire.files import digest, read_bytes, write_atomic
+from wire.kinds.head import ROWS, rows_text
 from wire.manifest import LIMIT_BYTES
 from wire.messages import Version
 from wire.record import plain, read_record
@@ -102,7 +105,18 @@ def _train(runner: Runner, request: Request, data: Data, advance: Advance) -> tu
         "rank": done.adapter.rank,
         "undone": len(done.session.undone),
     }
-    update = Adapter(start.model, start.version, done.adapter.lora, metadata=_tag(request))
+    made, tag = done.adapter, _tag(request)
+    if settings.head:
+        labels = [row.label for row in data.train]
+        tag[ROWS] = rows_text(np.bincount(labels, minlength=len(runner.manifest.labels)).tolist())
+    update = Adapter(
+        start.model,
+        start.version,
+        made.lora if "lora" in settings.kinds else {},
+        made.bias if "bias" in settings.kinds else {},
+        made.heads if settings.head else {},
+        metadata=tag,
+    )
     return to_bytes(update), Result(request.id, len(data.train), metrics)
 
 

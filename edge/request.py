@@ -102,6 +102,7 @@ def ranks(kind: str, settings: dict[str, Any], own: int) -> list[int]:
 
 
 def needed_blobs(version: Version, rank: int) -> list[tuple[str, int]]:
-    """Digest and size of the blobs of a version for a rank: rungs that begin below it, and the head."""
+    """Digest and size of the blobs of a version for a rank: rungs that begin below it, the head, and other kinds."""
     blobs = [(r.blob, r.bytes) for r in version.rungs if r.low < rank]
-    return blobs + ([(version.head, version.head_bytes)] if version.head else [])
+    blobs += [(version.head, version.head_bytes)] if version.head else []
+    return blobs + ([(version.others, version.others_bytes)] if version.others else [])

@@ -119,7 +119,7 @@ class Store:
         for path in bodies:
             if path.stem in kept:
                 version = self.version(path.stem)
-                needed |= set() if version is None else {version.head, *(r.blob for r in version.rungs)}
+                needed |= set() if version is None else {version.head, version.others, *(r.blob for r in version.rungs)}
             else:
                 path.unlink(missing_ok=True)
                 path.with_suffix(".envelope").unlink(missing_ok=True)

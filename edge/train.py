@@ -1,4 +1,4 @@
-"""The train job: AdamW on factors and biases, with gradients of the bundle's backward graphs; the head is frozen.
+"""The train job: AdamW on factors, with gradients of the bundle's backward graphs; biases and a head if asked for.
 
 The gradient of a step is the mean over its rows, summed micro-batch by micro-batch, so the micro-batch changes
 memory and not the result. The steps are those of every session (`edge.training.loop`), without rows kept back: what a
@@ -8,8 +8,11 @@ round is worth is judged by its gate.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
+import numpy as np
+
+from console.errors import BadData
 from edge.adamw import Hyperparameters
 from edge.data.row import Row
 from edge.runner import Runner
@@ -24,7 +27,13 @@ from wire.record import at_least
 
 @dataclass(frozen=True)
 class TrainSettings:
-    """What the hub asks for. `stop_loss`: stop early when a step's mean loss is below it."""
+    """What the hub asks for.
+
+    Attributes:
+        stop_loss: stop early when a step's mean loss is below it.
+        kinds: what learns, of lora and bias; places that the bundle does not have are left out.
+        head: whether the head learns too.
+    """
 
     steps: int = field(default=8, metadata=at_least(1, 100_000))
     batch: int = field(default=16, metadata=at_least(1, 65_536))
@@ -34,6 +43,8 @@ class TrainSettings:
     weight_decay: float = field(default=0.0, metadata=at_least(0))
     seed: int = field(default=0, metadata=at_least(0))
     stop_loss: float = field(default=0.0, metadata=at_least(0))
+    kinds: tuple[str, ...] = ("lora",)
+    head: bool = False
 
 
 @dataclass(frozen=True)
@@ -61,7 +72,7 @@ def train(
     settings: TrainSettings,
     advance: Callable[[int, float], None] = lambda done, loss: None,
 ) -> Trained:
-    """Train the LoRA factors and the biases of an adapter; its head and scales stay.
+    """Train what the settings say of an adapter; all else of it stays.
 
     Args:
         runner: the bundle.
@@ -73,11 +84,11 @@ def train(
     Raises:
         BadData: no rows, no factors to train, or no step with a finite loss.
     """
-    task = Classes(runner, adapter, rows)
+    task = Classes(runner, _with_biases(runner, adapter, settings), rows, head=settings.head)
     optimizer = Adam32(
         Hyperparameters(settings.learning_rate, settings.beta1, settings.beta2, weight_decay=settings.weight_decay)
     )
-    trainer = Backprop(tuple(task.start()), optimizer)
+    trainer = Backprop(learning(runner, task, settings), optimizer)
     plan = Settings(settings.steps, settings.batch, settings.seed, patience=0, stop_loss=settings.stop_loss)
 
     def tell(session: Session) -> None:
@@ -86,3 +97,28 @@ def train(
 
     session = run(task, trainer, plan, begin(task, trainer), tell)
     return Trained(task.adapter(session.arrays), session)
+
+
+def learning(runner: Runner, task: Classes, settings: TrainSettings) -> tuple[str, ...]:
+    """The arrays that learn, by graph input.
+
+    Raises:
+        BadData: none of the kinds that were asked for has a place here.
+    """
+    manifest, arrays = runner.manifest, task.start()
+    names = {n for s in manifest.slots if s.kind in settings.kinds for n in (s.a, s.b, s.bias)}
+    names |= {manifest.head.weight, manifest.head.bias} if settings.head and manifest.head is not None else set()
+    found = tuple(name for name in arrays if name in names)
+    if not found:
+        raise BadData(
+            f"expected places for {' or '.join(settings.kinds)} in the bundle, found none; export with --adapter-kinds"
+        )
+    return found
+
+
+def _with_biases(runner: Runner, adapter: Adapter, settings: TrainSettings) -> Adapter:
+    """The adapter with a change of 0 for every bias that could learn and has none yet."""
+    if "bias" not in settings.kinds:
+        return adapter
+    new = {s.name: np.zeros(s.features_out, np.float32) for s in runner.manifest.slots_of("bias")}
+    return replace(adapter, bias={**new, **adapter.bias})

@@ -2,29 +2,70 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
+from numpy.typing import NDArray
 
 from console.errors import BadData, join
 from hub.model import Model
+from hub.round import Round
 from wire.adapter import Adapter, read_adapter
-from wire.kinds.head import Statistics
+from wire.kinds.head import ROWS, Statistics, read_rows
 from wire.messages import Begin
 from wire.scores import Score, read_scores
 
 ENTRY_LIMIT = 1e6  # no trained factor has such an entry; beyond it the published float32 could overflow
 
 
-def adapter_of(data: bytes, begin: Begin, model: Model, rank: int) -> Adapter:
-    """The factors of an update of kind `adapter`: every slot, at most `rank` directions, finite.
+@dataclass(frozen=True)
+class Asked:
+    """What the jobs of a round asked for.
+
+    Attributes:
+        rank: the hub's.
+        versions: those that the job named.
+        ranks: those of a statistics job.
+        kinds: what a train job may bring: lora, bias.
+        head: whether a train job brings a head too.
+    """
+
+    rank: int
+    versions: tuple[str, ...] = ()
+    ranks: tuple[int, ...] = ()
+    kinds: tuple[str, ...] = ("lora",)
+    head: bool = False
+
+
+def asked_of(state: Round, rank: int) -> Asked:
+    """What a round asks for in its present phase."""
+    versions = (state.version, state.against) if state.phase == "gating" else state.versions
+    told = state.settings
+    return Asked(rank, versions, state.statistics_ranks, tuple(told.get("kinds", ("lora",))), bool(told.get("head")))
+
+
+def adapter_of(data: bytes, begin: Begin, model: Model, asked: Asked) -> Adapter:
+    """What was trained: the kinds that the job asked for, every slot of LoRA, all of it finite.
 
     Raises:
         BadData: saying everything that is wrong.
     """
     adapter, problems = _open(data, begin, model)
-    if adapter.heads or adapter.statistics or adapter.bias or adapter.scales:
-        problems.append("expected LoRA factors only, found another kind")
+    if adapter.statistics or adapter.scales or (adapter.heads and not asked.head):
+        problems.append(f"expected {join(list(asked.kinds))} only, found another kind")
+    problems += _lora_problems(adapter, model, asked)
+    problems += _bias_problems(adapter, model, asked)
+    problems += _head_problems(adapter, begin, model) if asked.head else []
+    if begin.samples < 1:
+        problems.append("it was trained on no sample")
+    return _raise(adapter, problems, begin)
+
+
+def _lora_problems(adapter: Adapter, model: Model, asked: Asked) -> list[str]:
+    if "lora" not in asked.kinds:
+        return [f"slot {name} was not asked for" for name in adapter.lora]
     shapes = {s.name: (s.features_in, s.features_out) for s in model.slots}
-    problems += [f"slot {name} is not one of the model's" for name in adapter.lora if name not in shapes]
+    problems = [f"slot {name} is not one of the model's" for name in adapter.lora if name not in shapes]
     for name, (rows, columns) in shapes.items():
         factors = adapter.lora.get(name)
         if factors is None:
@@ -32,13 +73,47 @@ def adapter_of(data: bytes, begin: Begin, model: Model, rank: int) -> Adapter:
         elif (factors.a.shape[0], factors.b.shape[1]) != (rows, columns):
             found = (factors.a.shape[0], factors.b.shape[1])
             problems.append(f"slot {name} is [{found[0]}, {found[1]}] instead of [{rows}, {columns}]")
-        elif not 1 <= factors.rank <= rank:
-            problems.append(f"slot {name} has rank {factors.rank}, the hub keeps 1 to {rank}")
-        elif max(np.abs(factors.a).max(), np.abs(factors.b).max(), abs(factors.scale)) > ENTRY_LIMIT:
+        elif not 1 <= factors.rank <= asked.rank:
+            problems.append(f"slot {name} has rank {factors.rank}, the hub keeps 1 to {asked.rank}")
+        elif max(_largest(factors.a), _largest(factors.b), abs(factors.scale)) > ENTRY_LIMIT:
             problems.append(f"slot {name} has entries above {ENTRY_LIMIT:g}")
-    if begin.samples < 1:
-        problems.append("it was trained on no sample")
-    return _raise(adapter, problems, begin)
+    return problems
+
+
+def _bias_problems(adapter: Adapter, model: Model, asked: Asked) -> list[str]:
+    """A board brings the biases that it has places for; what it leaves out stays as it was sent."""
+    if "bias" not in asked.kinds:
+        return [f"the bias of {name} was not asked for" for name in adapter.bias]
+    sizes, problems = dict(model.biases), []
+    for name, delta in adapter.bias.items():
+        if name not in sizes:
+            problems.append(f"the bias of {name} is not one of the model's")
+        elif delta.shape != (sizes[name],):
+            problems.append(f"the bias of {name} is {list(delta.shape)} instead of [{sizes[name]}]")
+        elif _largest(delta) > ENTRY_LIMIT:
+            problems.append(f"the bias of {name} has entries above {ENTRY_LIMIT:g}")
+    if not adapter.bias and "lora" not in asked.kinds:
+        problems.append("it brings no bias")
+    return problems
+
+
+def _head_problems(adapter: Adapter, begin: Begin, model: Model) -> list[str]:
+    classes = len(model.labels)
+    if len(adapter.heads) != 1:
+        return [f"expected one head, found {len(adapter.heads)}"]
+    head, problems = next(iter(adapter.heads.values())), []
+    if head.weight.shape != (model.features, classes):
+        problems.append(f"the head is {list(head.weight.shape)} instead of [{model.features}, {classes}]")
+    if max(_largest(head.weight), _largest(head.bias)) > ENTRY_LIMIT:
+        problems.append(f"the head has entries above {ENTRY_LIMIT:g}")
+    rows = read_rows(adapter.metadata.get(ROWS, ""))
+    if rows is None or len(rows) != classes or sum(rows) != begin.samples:
+        problems.append(f"it does not say of which of the {classes} classes its {begin.samples} rows are")
+    return problems
+
+
+def _largest(values: NDArray[np.float32]) -> float:
+    return float(np.abs(values).max(initial=0.0))
 
 
 def statistics_of(data: bytes, begin: Begin, model: Model, ranks: tuple[int, ...]) -> dict[int, Statistics]:
@@ -81,28 +156,24 @@ def scores_of(data: bytes, begin: Begin, model: Model, versions: tuple[str, ...]
     return scores
 
 
-def check(
-    data: bytes, begin: Begin, model: Model, rank: int, versions: tuple[str, ...], ranks: tuple[int, ...]
-) -> None:
+def check(data: bytes, begin: Begin, model: Model, asked: Asked) -> None:
     """Let an update of any kind in, or say why not.
 
     Args:
         data: the payload.
         begin: what it was announced as.
         model: what it must belong to.
-        rank: the hub's.
-        versions: those that the job named.
-        ranks: those of a statistics job.
+        asked: by the jobs of its round.
 
     Raises:
         BadData: saying everything that is wrong.
     """
     if begin.kind == "adapter":
-        adapter_of(data, begin, model, rank)
+        adapter_of(data, begin, model, asked)
     elif begin.kind == "statistics":
-        statistics_of(data, begin, model, ranks)
+        statistics_of(data, begin, model, asked.ranks)
     else:
-        scores_of(data, begin, model, versions)
+        scores_of(data, begin, model, asked.versions)
 
 
 def _open(data: bytes, begin: Begin, model: Model) -> tuple[Adapter, list[str]]:

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
-from hub.check import adapter_of, statistics_of
+from hub.check import Asked, adapter_of, asked_of, statistics_of
 from hub.ledger import Row
 from hub.model import Model
 from hub.registry import Home
@@ -28,7 +28,8 @@ class Contribution:
 
 def trained(home: Home, model: Model, rank: int, state: Round) -> list[Contribution]:
     """The updates of a round of training."""
-    return [_trained(home, model, rank, row) for row in home.ledger.updates(state.number, "adapter")]
+    asked = asked_of(state, rank)
+    return [_trained(home, model, asked, row) for row in home.ledger.updates(state.number, "adapter")]
 
 
 def sums(home: Home, model: Model, state: Round) -> Iterator[dict[int, Statistics]]:
@@ -37,9 +38,9 @@ def sums(home: Home, model: Model, state: Round) -> Iterator[dict[int, Statistic
         yield statistics_of(home.blobs.get(row["digest"]), _begin(row), model, state.statistics_ranks)
 
 
-def _trained(home: Home, model: Model, rank: int, row: Row) -> Contribution:
+def _trained(home: Home, model: Model, asked: Asked, row: Row) -> Contribution:
     def read() -> Adapter:
-        return adapter_of(home.blobs.get(row["digest"]), _begin(row), model, rank)
+        return adapter_of(home.blobs.get(row["digest"]), _begin(row), model, asked)
 
     return Contribution(row["device"], row["samples"], read, row["metrics"])
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from console.errors import HubError
 from hub import contributions, versions
-from hub.aggregation.method import Emitted
+from hub.aggregation import biases, head_rows
 from hub.aggregation.methods import method_of
 from hub.aggregation.shares import Shares, by_samples
 from hub.contributions import Contribution
@@ -12,6 +12,8 @@ from hub.model import Model
 from hub.recipe import Recipe
 from hub.registry import Home
 from hub.round import Round
+from wire.adapter import Adapter
+from wire.kinds.head import ROWS, Head, read_rows
 from wire.ladder import slot_key
 from wire.scores import Score, read_scores
 
@@ -28,7 +30,7 @@ def make(home: Home, model: Model, rank: int, state: Round) -> versions.Made:
     if state.kind == "train":
         found = contributions.trained(home, model, rank, state)
         made = combine(home, model, parent, found, weigh(found, state.recipe), state.recipe, number)
-        return versions.from_factors(parent, number, state.number, model, made, home.blobs, home.key)
+        return versions.from_training(parent, number, state.number, model, made, home.blobs, home.key)
     sums = contributions.sums(home, model, state)
     return versions.from_statistics(parent, number, state.number, sums, state.recipe, home.blobs, home.key)
 
@@ -46,16 +48,44 @@ def combine(
     shares: Shares,
     recipe: Recipe,
     number: int,
-) -> dict[str, Emitted]:
-    """One adapter out of many, by slot; one update is in memory at a time."""
+) -> versions.Trained:
+    """One adapter out of many; one update is in memory at a time."""
     method, old = method_of(recipe.method), parent.version
     states = {name: method.init(sent) for name, sent in versions.read_ladder(old, home.blobs).items()}
+    sent_heads, offsets, rows = versions.read_heads(old, home.blobs), dict[str, biases.Mean](), None
+    learned = set[str]()
     for one, share in zip(found, shares.values, strict=True):
-        if share > 0:
-            for name, factors in one.read().lora.items():
-                states[name] = method.apply(states[name], factors, float(share))
-    keys = {name: slot_key(model.id, name, number) for name in states}
-    return {name: method.finish(state, old.rank, old.scale, keys[name], 1.0) for name, state in states.items()}
+        if not share > 0:
+            continue
+        adapter = one.read()
+        for name, factors in adapter.lora.items():
+            states[name] = method.apply(states[name], factors, float(share))
+        offsets = biases.apply(offsets, adapter.bias, float(share))
+        rows = _add_head(rows, adapter, sent_heads, model)
+        learned |= set(adapter.lora)
+    keys = {name: slot_key(model.id, name, number) for name in states if name in learned}
+    lora = {
+        name: method.finish(state, old.rank, old.scale, keys[name], 1.0)
+        for name, state in states.items()
+        if name in keys
+    }
+    return versions.Trained(
+        lora,
+        biases.finish(offsets, versions.read_biases(old, home.blobs)),
+        {} if rows is None else head_rows.finish(rows, sent_heads),
+    )
+
+
+def _add_head(
+    rows: head_rows.Rows | None, adapter: Adapter, sent: dict[int, Head], model: Model
+) -> head_rows.Rows | None:
+    """The sum of heads with that of one more update, if it brought one."""
+    count = read_rows(adapter.metadata.get(ROWS, ""))
+    if not adapter.heads or count is None:
+        return rows
+    rank, head = next(iter(adapter.heads.items()))
+    shape = model.features, len(model.labels)
+    return head_rows.apply(rows or head_rows.init(*shape), head, head_rows.began(sent, rank, *shape), count)
 
 
 def scores_of_round(home: Home, model: Model, number: int) -> list[Score]:

@@ -31,6 +31,7 @@ class Model:
     slots: tuple[Slot, ...]
     labels: tuple[str, ...]
     features: int  # 0: it has no head
+    biases: tuple[tuple[str, int], ...] = ()  # places for a change of a bias: name, features_out
 
 
 def model_of(manifest: Manifest) -> Model:
@@ -38,7 +39,8 @@ def model_of(manifest: Manifest) -> Model:
     ordered = sorted(manifest.slots_of("lora"), key=lambda s: s.name)
     slots = tuple(Slot(s.name, s.module, s.features_in, s.features_out, s.window, s.groups) for s in ordered)
     features = 0 if manifest.head is None else manifest.head.features
-    return Model(manifest.model.id, slots, manifest.labels, features)
+    biases = tuple(sorted((s.name, s.features_out) for s in manifest.slots_of("bias")))
+    return Model(manifest.model.id, slots, manifest.labels, features, biases)
 
 
 def agree(known: Model, found: Model, where: str) -> None:
@@ -52,6 +54,7 @@ def agree(known: Model, found: Model, where: str) -> None:
         "labels": (known.labels, found.labels),
         "features of the head": (known.features, found.features),
         "slots": (known.slots, found.slots),
+        "biases": (known.biases, found.biases),
     }
     for what, (old, new) in pairs.items():
         if old != new:

@@ -9,7 +9,7 @@ from typing import Any
 
 from console.errors import BadData
 from hub import schema as t
-from hub.check import check
+from hub.check import asked_of, check
 from hub.conductor import Conductor
 from hub.inbox import Inbox, Partial
 from hub.ledger import Row, put_receipt, put_row
@@ -92,9 +92,8 @@ class Updates:
     def _fault(self, data: bytes, begin: m.Begin) -> str:
         """What is wrong with the content; empty if nothing is."""
         state = self.conductor.open[begin.round]
-        versions = (state.version, state.against) if state.phase == "gating" else state.versions
         try:
-            check(data, begin, self.conductor.model, self.conductor.rank, versions, state.statistics_ranks)
+            check(data, begin, self.conductor.model, asked_of(state, self.conductor.rank))
         except BadData as error:
             return str(error)
         return ""

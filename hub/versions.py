@@ -11,6 +11,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from console.errors import HubError, join
 from hub import heads
@@ -58,28 +59,42 @@ def first(model: Model, rank: int, scale: float, blobs: Blobs, key: PrivateKey) 
     return _sign(version, key, {name: [0.0, 0.0] for name in ladder})
 
 
-def from_factors(
+@dataclass(frozen=True)
+class Trained:
+    """What a round of training made of its updates: slots, changes of biases, heads by rank. Empty: as they were."""
+
+    lora: Mapping[str, Emitted]
+    bias: Mapping[str, NDArray[np.float32]] = field(default_factory=dict)
+    heads: Mapping[int, Head] = field(default_factory=dict)
+
+
+def from_training(
     parent: Made,
     number: int,
     round_number: int,
     model: Model,
-    made: Mapping[str, Emitted],
+    made: Trained,
     blobs: Blobs,
     key: PrivateKey,
 ) -> Made:
-    """The version after a round of training, from what was made of each slot.
+    """The version after a round of training, from what was made of its updates.
 
     Raises:
         HubError: the result does not fit float32.
     """
     old = parent.version
-    ladder = {n: Lora(e.a.astype(np.float32), e.b.astype(np.float32), old.scale) for n, e in made.items()}
+    ladder = {n: Lora(e.a.astype(np.float32), e.b.astype(np.float32), old.scale) for n, e in made.lora.items()}
     wild = [name for name, w in ladder.items() if not (np.isfinite(w.a).all() and np.isfinite(w.b).all())]
+    wild += [name for name, delta in made.bias.items() if not np.isfinite(delta).all()]
     if wild:
         raise HubError(f"expected a finite aggregate, but slot {join(wild)} is not; look at the updates of this round")
-    rungs_made = _put_rungs(model, ladder, old.rank, blobs)
-    cut = {name: [e.tail, e.norm] for name, e in made.items()}
-    return _sign(_child(parent, number, round_number, rungs=rungs_made), key, cut)
+    cut = {name: [e.tail, e.norm] for name, e in made.lora.items()}
+    changed: dict[str, Any] = {"rungs": _put_rungs(model, ladder, old.rank, blobs)} if ladder else {}
+    if made.bias:
+        changed["others"], changed["others_bytes"] = _put(blobs, Adapter(model.id, bias=dict(made.bias)))
+    if made.heads:
+        changed["head"], changed["head_bytes"] = _put(blobs, Adapter(model.id, heads=dict(made.heads)))
+    return _sign(_child(parent, number, round_number, **changed), key, cut)
 
 
 def from_statistics(
@@ -102,8 +117,8 @@ def from_statistics(
     solved = {
         rank: heads.solve(sums, ways[rank], recipe.head_strength, recipe.head_order) for rank, sums in total.items()
     }
-    data = to_bytes(Adapter(parent.version.model, heads=solved))
-    child = _child(parent, number, round_number, head=blobs.put(data), head_bytes=len(data))
+    head, size = _put(blobs, Adapter(parent.version.model, heads=solved))
+    child = _child(parent, number, round_number, head=head, head_bytes=size)
     return replace(_sign(child, key, {}), notes=(f"head by {join(sorted(set(ways.values())))}",))
 
 
@@ -122,6 +137,11 @@ def read_heads(version: Version, blobs: Blobs) -> dict[int, Head]:
     return read_adapter(blobs.get(version.head), f"heads {version.head[:12]}").heads if version.head else {}
 
 
+def read_biases(version: Version, blobs: Blobs) -> dict[str, NDArray[np.float32]]:
+    """The changes of biases of a version; empty while none was trained."""
+    return read_adapter(blobs.get(version.others), f"others {version.others[:12]}").bias if version.others else {}
+
+
 def read_made(row: Mapping[str, Any]) -> Made:
     """A version from its row in the ledger."""
     return Made(decode(row["body"], Version), row["body"], row["envelope"], row["cut"])
@@ -129,7 +149,13 @@ def read_made(row: Mapping[str, Any]) -> Made:
 
 def blob_names(version: Version) -> set[str]:
     """What devices may fetch of a version."""
-    return {r.blob for r in version.rungs} | ({version.head} if version.head else set())
+    return {r.blob for r in version.rungs} | ({version.head, version.others} - {""})
+
+
+def _put(blobs: Blobs, adapter: Adapter) -> tuple[str, int]:
+    """Keep an adapter file; its name and its size."""
+    data = to_bytes(adapter)
+    return blobs.put(data), len(data)
 
 
 def _put_rungs(model: Model, ladder: dict[str, Lora], rank: int, blobs: Blobs) -> tuple[Rung, ...]:

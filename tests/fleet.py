@@ -19,7 +19,7 @@ from wire.chunks import Assembly, cut
 from wire.envelope import Trust, seal, unseal
 from wire.files import digest
 from wire.keys import PrivateKey, PublicKey
-from wire.kinds.head import Head, Statistics, gather, pick
+from wire.kinds.head import ROWS, Head, Statistics, gather, pick, rows_text
 from wire.kinds.lora import Lora, concatenate
 from wire.scores import Score
 from wire.scores import to_bytes as scores_to_bytes
@@ -83,6 +83,8 @@ class Device:
     corrupt: bool = False  # sends bytes that are no adapter
     mislabel: bool = False  # gathers statistics under the wrong labels
     excuse: str = ""  # why it does no job
+    bias_moves: dict[str, NDArray[np.float32]] = field(default_factory=dict)  # what its training adds to biases
+    head_move: float = 0.0  # what its training adds to every number of the head
     metrics: dict[str, Any] = field(default_factory=lambda: {"loss": 0.5})
 
     def start(self) -> None:
@@ -175,6 +177,7 @@ class Device:
     def has(self, version: m.Version) -> bool:
         wanted = [(r.blob, r.bytes) for r in version.rungs if r.low < self.rank]
         wanted += [(version.head, version.head_bytes)] if version.head else []
+        wanted += [(version.others, version.others_bytes)] if version.others else []
         missing = [(blob, size) for blob, size in wanted if blob not in self.blobs]
         for blob, size in missing:
             if blob not in self.pending:
@@ -200,12 +203,29 @@ class Device:
             return b"\x08 this is no adapter at all"
         base = self.versions[job.versions[0]]
         if job.kind == "train":
-            trained = {slot: self.train(slot, start) for slot, start in self.ladder(base).items()}
-            return to_bytes(Adapter(self.model, job.versions[0], lora=trained))
+            return to_bytes(self.trained(job, base))
         if job.kind == "statistics":
             found = dict.fromkeys(job.settings["ranks"], self.statistics())
             return to_bytes(Adapter(self.model, job.versions[0], statistics=found))
         return scores_to_bytes([self.score(v) for v in job.versions])
+
+    def trained(self, job: m.Job, base: m.Version) -> Adapter:
+        """The kinds that the job asks for, and a head if it does."""
+        kinds = job.settings.get("kinds", ["lora"])
+        lora = {slot: self.train(slot, start) for slot, start in self.ladder(base).items()} if "lora" in kinds else {}
+        began = self.biases(base)
+        bias = {n: began.get(n, 0) + moved for n, moved in self.bias_moves.items()} if "bias" in kinds else {}
+        heads, metadata = {}, {}
+        if job.settings.get("head"):
+            shape = self.features.shape[1], self.labels
+            start = self.head(base) or Head(np.zeros(shape, np.float32), np.zeros(self.labels, np.float32))
+            heads = {self.rank: Head(start.weight + self.head_move, start.bias + self.head_move)}
+            metadata = {ROWS: rows_text(np.bincount(self.classes, minlength=self.labels).tolist())}
+        return Adapter(self.model, job.versions[0], lora, bias, heads, metadata=metadata)
+
+    def biases(self, version: m.Version) -> dict[str, NDArray[np.float32]]:
+        """The changes of biases of a version."""
+        return read_adapter(self.blobs[version.others], "others").bias if version.others else {}
 
     def statistics(self) -> Statistics:
         classes = (self.classes + 1) % self.labels if self.mislabel else self.classes

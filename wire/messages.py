@@ -183,6 +183,8 @@ class Version:
     head: str = ""  # blob of the head's adapter file; empty while no class is known
     head_bytes: int = 0
     round: int = 0
+    others: str = ""  # blob of the other kinds' adapter file, whatever the rank: changes of biases; empty without any
+    others_bytes: int = 0
     extra: dict[str, Any] = field(default_factory=dict)
 
 

@@ -10,6 +10,7 @@ from console.errors import HubError, UsageError
 from hub import show
 from hub.following import due, served_ranks
 from hub.ledger import Row
+from hub.model import Model
 from hub.recipe import chosen
 from hub.requests.versions import conductor_of, version_digest, with_head
 from hub.round import Round, Seat, Stopped
@@ -24,6 +25,8 @@ TRAIN = {
     "beta2": 0.99,
     "weight_decay": 0.0,
 }
+LEARNT = ("kinds", "head")  # what a train job brings, where it is not the factors alone
+KINDS = ("lora", "bias")
 GATED = {"statistics": True, "train": False, "evaluate": False}
 
 
@@ -64,7 +67,7 @@ def _open(service: Service, request: Row) -> Row:
         number=number,
         kind=kind,
         versions=_versions(service, kind, request.get("versions")),
-        settings=_settings(kind, number, _ranks(service), request),
+        settings=_learnt(conductor.model, _settings(kind, number, _ranks(service), request)),
         quorum=max(1, math.ceil(told.quorum * len(devices))),
         deadline_s=deadline_s,
         deadline_at_s=service.clock() + deadline_s,
@@ -124,11 +127,24 @@ def _settings(kind: str, number: int, known: list[int], request: Row) -> dict[st
     given = {k: v for k, v in (request.get("settings") or {}).items() if v is not None}
     ranks = given.pop("ranks", None)
     if kind == "train":
-        return {**TRAIN, "seed": number, **({"rank": ranks[0]} if ranks else {}), **_only(given, (*TRAIN, "seed"))}
+        rank = {"rank": ranks[0]} if ranks else {}
+        return {**TRAIN, "seed": number, **rank, **_only(given, (*TRAIN, "seed", *LEARNT))}
     if kind == "evaluate":
         return {"split": given.get("split", "holdout"), **({"ranks": ranks} if ranks else {})}
     # Each prefix of the ladder makes features of its own, so each rank of the fleet gets a head of its own.
     return {"ranks": known, **_only(given, ("minimum_per_class",))}
+
+
+def _learnt(model: Model, settings: dict[str, Any]) -> dict[str, Any]:
+    """The settings, if the model has a place for all that is to learn."""
+    kinds = settings.get("kinds", ["lora"])
+    if not isinstance(kinds, list) or not kinds or any(kind not in KINDS for kind in kinds):
+        raise UsageError(f"expected kinds among {', '.join(KINDS)}, found {kinds}")
+    if "bias" in kinds and not model.biases:
+        raise HubError(f"expected places for biases in {model.id}, found none; export with --adapter-kinds lora,bias")
+    if settings.get("head") and not model.features:
+        raise HubError(f"expected a model with a head, found that {model.id} has none; train without --train-head")
+    return settings
 
 
 def _ranks(service: Service) -> list[int]:

@@ -27,6 +27,10 @@ def parse(verbs: Any) -> None:
     opened.add_argument("--learning-rate", type=float)
     opened.add_argument("--seed", type=int)
     opened.add_argument("--ranks", type=numbers, help="evaluate: at these ranks; train: at most this rank")
+    opened.add_argument("--kinds", type=names, help="train: what learns, of lora and bias, with commas (default: lora)")
+    opened.add_argument(
+        "--train-head", action="store_true", default=None, dest="head_learns", help="train: the head learns too"
+    )
     opened.add_argument("--split", choices=("holdout", "all"), help="evaluate: on which rows")
     opened.add_argument("--minimum-per-class", type=int, help="statistics: leave out classes with fewer rows")
     opened.add_argument("--versions", type=names, help="evaluate: numbers, tip or released, with commas")
@@ -52,8 +56,9 @@ def parse(verbs: Any) -> None:
 def _round_open(options: argparse.Namespace) -> int:
     settings = {
         n: getattr(options, n)
-        for n in ("steps", "batch", "learning_rate", "seed", "ranks", "split", "minimum_per_class")
+        for n in ("steps", "batch", "learning_rate", "seed", "ranks", "split", "minimum_per_class", "kinds")
     }
+    settings["head"] = options.head_learns
     request = {
         "request": "open",
         "kind": options.kind,

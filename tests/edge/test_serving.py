@@ -81,7 +81,7 @@ def test_biases_are_trained(tmp_path: Path) -> None:
     run = runner(tmp_path, segments=(1, 1), biases=True)
     start = replace(random_adapter(run.manifest), lora={})
     before = {name: delta.copy() for name, delta in start.bias.items()}
-    done = train(run, start, rows(6), TrainSettings(steps=8, batch=6, learning_rate=0.05))
+    done = train(run, start, rows(6), TrainSettings(steps=8, batch=6, learning_rate=0.05, kinds=("bias",)))
     assert done.losses[-1] < done.losses[0]
     for name, delta in before.items():
         np.testing.assert_array_equal(start.bias[name], delta)

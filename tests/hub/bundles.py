@@ -22,6 +22,7 @@ def manifest(
     features: int = FEATURES,
     device: str = "raspberry-pi-4-2gb",
     model: str = "tiny",
+    biases: dict[str, int] | None = None,
 ) -> tuple[m.Manifest, dict[str, bytes]]:
     """A manifest and the files that it lists."""
     files = {"segment-0.onnx": b"not a graph, and nobody here looks", "golden.safetensors": b"nor this"}
@@ -35,6 +36,7 @@ def manifest(
             m.Tensor(f"{name}/s", "float32", ()),
         )
     ]
+    adapted += [m.Tensor(f"{name}/bias", "float32", (size,)) for name, size in (biases or {}).items()]
     graph = m.Graph("forward", "b1", "segment-0.onnx", tuple(adapted), (), options, m.Measured(1))
     made = m.Manifest(
         schema=1,
@@ -48,6 +50,10 @@ def manifest(
         slots=tuple(
             m.Slot(name, f"encoder.{name}", "lora", rows, columns, "segment-0", f"{name}/A", f"{name}/B", f"{name}/s")
             for name, (rows, columns) in slots.items()
+        )
+        + tuple(
+            m.Slot(name, f"encoder.{name}", "bias", 1, size, "segment-0", "", "", "", f"{name}/bias")
+            for name, size in (biases or {}).items()
         ),
         head=m.Head(features, "head/W", "head/b", "features", "logits", "segment-0", "none"),
         labels=labels,

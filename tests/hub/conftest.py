@@ -18,14 +18,14 @@ def make_world(tmp_path: Path) -> Callable[..., World]:
     """Make a hub folder with a bundle and devices; the keyword arguments go to the network."""
     made = 0
 
-    def make(**network: float) -> World:
+    def make(biases: dict[str, int] | None = None, **network: float) -> World:
         nonlocal made
         made += 1
         folder = tmp_path / f"world-{made}"
         publisher = new_key("publisher", "acme")
         _, public = write_key(publisher, folder)
         registry.create(folder / "hub", "farm", [public], "127.0.0.1:0")
-        bundle = write_bundle(folder / "bundle", publisher, *manifest())
+        bundle = write_bundle(folder / "bundle", publisher, *manifest(biases=biases))
         home = registry.open_home(folder / "hub")
         registry.add_bundle(home, bundle)
         home.ledger.close()

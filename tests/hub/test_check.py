@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from console.errors import BadData
-from hub.check import check
+from hub.check import Asked, check
 from hub.model import model_of
 from tests.hub.bundles import FEATURES, LABELS, SLOTS, manifest
 from wire.adapter import Adapter, to_bytes
@@ -19,7 +19,7 @@ from wire.messages import Begin, Sender
 from wire.scores import Score
 from wire.scores import to_bytes as scores_to_bytes
 
-MODEL = model_of(manifest()[0])
+MODEL = model_of(manifest(biases={"layer.0.query": 6})[0])
 BASE, OTHER = "a" * 64, "b" * 64
 
 
@@ -39,10 +39,10 @@ def both(sums: Statistics) -> dict[int, Statistics]:
     return {2: sums, 4: sums}
 
 
-def attempt(kind: Any, data: bytes, samples: int = 4) -> None:
+def attempt(kind: Any, data: bytes, samples: int = 4, **asked: Any) -> None:
     """Bring an update of four samples to the door of a hub of rank 4."""
     begin = Begin(Sender("barn", "x", 1), digest(data), kind, "r1-job-barn", 1, BASE, len(data), samples)
-    check(data, begin, MODEL, 4, (BASE, OTHER), (2, 4))
+    check(data, begin, MODEL, Asked(4, (BASE, OTHER), (2, 4), **asked))
 
 
 def adapter(**fields: Any) -> bytes:
@@ -98,7 +98,7 @@ BAD = {
     "a head among factors": (
         "adapter",
         adapter(lora=factors(), heads={0: Head(np.ones((5, 3), np.float32), np.ones(3, np.float32))}),
-        "expected LoRA factors only",
+        "expected lora only, found another kind",
     ),
     "factors instead of statistics": (
         "statistics",
@@ -138,6 +138,52 @@ def test_what_is_wrong_is_said(kind: str, data: bytes, words: str) -> None:
     """Every fault is refused by the one door, in words that name it."""
     with pytest.raises(BadData) as caught:
         attempt(kind, data)
+
+    assert words in str(caught.value)
+
+
+HEAD = Head(np.ones((FEATURES, 3), np.float32), np.ones(3, np.float32))
+ASKED: dict[str, Any] = {"kinds": ("lora", "bias"), "head": True}
+BIAS = {SLOT: np.ones(6, np.float32)}
+
+
+def trained(**fields: Any) -> bytes:
+    """Factors, a bias and a head of four rows."""
+    return adapter(**{"lora": factors(), "bias": BIAS, "heads": {2: HEAD}, "metadata": {"rows": "[3,0,1]"}, **fields})
+
+
+def test_all_kinds_that_were_asked_for_come_in() -> None:
+    """An update of factors, biases and a head passes where the job asked for them; a bias may be left out."""
+    attempt("adapter", trained(), **ASKED)
+    attempt("adapter", trained(bias={}), **ASKED)
+    attempt("adapter", adapter(bias=BIAS), kinds=("bias",))
+
+
+WRONG = {
+    "a bias too long": (trained(bias={SLOT: np.ones(7, np.float32)}), ASKED, "bias of layer.0.query is [7] instead of"),
+    "a bias of no place": (trained(bias={"extra": np.ones(6, np.float32)}), ASKED, "bias of extra is not one of"),
+    "an absurd bias": (trained(bias={SLOT: np.full(6, 1e9, np.float32)}), ASKED, "has entries above 1e+06"),
+    "a bias unasked": (adapter(lora=factors(), bias=BIAS), {}, "the bias of layer.0.query was not asked for"),
+    "factors unasked": (trained(), {"kinds": ("bias",)}, "slot layer.0.query was not asked for"),
+    "nothing": (adapter(), {"kinds": ("bias",)}, "it brings no bias"),
+    "no head": (trained(heads={}), ASKED, "expected one head, found 0"),
+    "two heads": (trained(heads={1: HEAD, 2: HEAD}), ASKED, "expected one head, found 2"),
+    "a narrow head": (
+        trained(heads={2: Head(HEAD.weight[:4], HEAD.bias)}),
+        ASKED,
+        "the head is [4, 3] instead of [5, 3]",
+    ),
+    "no rows": (trained(metadata={}), ASKED, "does not say of which of the 3 classes its 4 rows are"),
+    "more rows than it has": (trained(metadata={"rows": "[9,0,1]"}), ASKED, "of which of the 3 classes its 4 rows"),
+    "rows that are none": (trained(metadata={"rows": "[5,-1,0]"}), ASKED, "of which of the 3 classes its 4 rows"),
+}
+
+
+@pytest.mark.parametrize(("data", "asked", "words"), WRONG.values(), ids=WRONG.keys())
+def test_other_kinds_go_through_the_same_door(data: bytes, asked: dict[str, Any], words: str) -> None:
+    """What is wrong with a bias or a trained head, or was not asked for, is refused in words that name it."""
+    with pytest.raises(BadData) as caught:
+        attempt("adapter", data, **asked)
 
     assert words in str(caught.value)
 

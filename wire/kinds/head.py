@@ -9,13 +9,15 @@ boards is the statistic of the pooled data, under any split. They are valid for 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import json
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
+ROWS = "rows"  # of the metadata
 HEAD_PARTS, STATISTICS_PARTS = ("weight", "bias"), ("count", "sum", "gram")
 Value = TypeVar("Value")
 
@@ -58,6 +60,29 @@ def pick(by_rank: Mapping[int, Value], rank: int) -> Value | None:
     if not by_rank:
         return None
     return by_rank[max((r for r in by_rank if r <= rank), default=min(by_rank))]
+
+
+def rows_text(count: Sequence[int]) -> str:
+    """What the metadata of a trained head says of the rows that it was trained on: how many of each class.
+
+    >>> rows_text([3, 0])
+    '[3,0]'
+    """
+    return json.dumps(list(count), separators=(",", ":"))
+
+
+def read_rows(text: str) -> tuple[int, ...] | None:
+    """The same, read; None if it is something else.
+
+    >>> read_rows("[3,0]"), read_rows("[-1]"), read_rows("many")
+    ((3, 0), None, None)
+    """
+    try:
+        found = json.loads(text)
+    except ValueError:
+        return None
+    good = isinstance(found, list) and all(type(n) is int and 0 <= n < 2**53 for n in found)
+    return tuple(found) if good else None
 
 
 def gather(features: NDArray[np.float32], classes: NDArray[np.int64], class_count: int) -> Statistics:
