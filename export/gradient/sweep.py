@@ -23,6 +23,7 @@ from export.gradient import (
     pooling,
     reductions,
     resizing,
+    sampling,
     shapes,
     slicing,
     trigonometry,
@@ -36,7 +37,7 @@ from export.gradient.tape import Tape
 # Importing a family registers its rules.
 FAMILIES = (
     *(activations, convolution, einsum, elementwise, indexing, linear, normalization, piecewise, pooling),
-    *(reductions, resizing, shapes, slicing, trigonometry),
+    *(reductions, resizing, sampling, shapes, slicing, trigonometry),
 )
 
 

@@ -64,6 +64,25 @@ class Gelu(OpRun):
         return ((0.5 * x * (1.0 + inner)).astype(x.dtype),)
 
 
+class GridSample(OpRun):
+    """By torch in the precision of `x`; the evaluator's own places its samples in float32."""
+
+    op_domain = ""
+
+    def _run(self, x: Array, grid: Array, **attributes: Any) -> tuple[Array]:
+        import torch
+
+        mode = attributes.get("mode") or "linear"
+        made = torch.nn.functional.grid_sample(
+            torch.from_numpy(x),
+            torch.from_numpy(grid.astype(x.dtype)),
+            {"linear": "bilinear", "cubic": "bicubic"}.get(mode, mode),
+            attributes.get("padding_mode") or "zeros",
+            bool(attributes.get("align_corners")),
+        )
+        return (made.numpy(),)
+
+
 class ConvTranspose(OpRun):
     """The definition, one cell of the kernel after the other; the evaluator's own is wrong for several groups."""
 
@@ -188,7 +207,8 @@ class Pad(OpRun):
 
 
 OPERATORS: list[type[OpRun]] = [
-    *(FusedMatMul, SimplifiedLayerNormalization, Erf, Gelu, ConvTranspose, MaxPool, LpNormalization, Mean, Pad),
+    *(FusedMatMul, SimplifiedLayerNormalization, Erf, Gelu, GridSample, ConvTranspose, MaxPool, LpNormalization),
+    *(Mean, Pad),
 ]
 
 

@@ -82,5 +82,15 @@ CASES = {
     "Resize, cubic": (
         '(T[1,2,4,5] a) => (T[1,2,8,7] y) <int64[4] s = {1, 2, 8, 7}> { y = Resize<mode="cubic">(a, , , s) }'
     ),
+    "GridSample": "(T[2,3,4,5] a, T[2,3,2,2] b) => (T[2,3,3,2] y) { y = GridSample(a, b) }",
+    "GridSample, corners": ("(T[1,2,4,3] a, T[1,3,4,2] b) => (T[1,2,3,4] y) { y = GridSample<align_corners=1>(a, b) }"),
+    "GridSample, border": (
+        '(T[2,2,3,4] a, T[2,5,2,2] b) => (T[2,2,5,2] y) { y = GridSample<padding_mode="border">(a, b) }'
+    ),
+    "GridSample, border, corners": (
+        "(T[1,2,4,3] a, T[1,3,4,2] b) => (T[1,2,3,4] y) "
+        '{ y = GridSample<align_corners=1, padding_mode="border">(a, b) }'
+    ),
+    "GridSample, three axes": "(T[1,2,3,4,2] a, T[1,2,3,2,3] b) => (T[1,2,2,3,2] y) { y = GridSample(a, b) }",
 }
 OPSETS: dict[str, int] = {}

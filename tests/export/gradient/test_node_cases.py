@@ -189,6 +189,8 @@ LEFT_OUT = {
     "refused: ConvTranspose (its pads are uneven and chosen by the runtime)",
     "refused: Dropout (it drops values at random)",
     "refused: Einsum (a label stands twice in one input)",
+    *(f"refused: GridSample (attribute mode is {mode})" for mode in ("nearest", "cubic", "bicubic")),
+    "refused: GridSample (attribute padding_mode is reflection)",
     "refused: MaxPool (attribute storage_order is set)",
     "refused: Resize (attribute coordinate_transformation_mode is tf_crop_and_resize)",
     *(f"refused: Resize (attribute keep_aspect_ratio_policy is not_{side})" for side in ("larger", "smaller")),
