@@ -9,11 +9,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from console.errors import BadData, IntegrityError
 from edge.assemble import prefix, read_version
 from edge.data import Data, open_data
-from edge.evaluate import evaluate
+from edge.evaluate import right_rows, score_of
 from edge.features import enough, statistics
 from edge.request import Place, Request, Result, needed_rank, ranks
 from edge.runner import Runner
@@ -142,13 +143,16 @@ def _evaluate(runner: Runner, request: Request, data: Data, advance: Advance) ->
     rows = data.all if request.settings.get("split") == "all" else data.holdout
     wanted = ranks(request.kind, request.settings, runner.manifest.plan.rank)
     scores, of = [], len(request.versions) * len(wanted)
+    first: dict[int, NDArray[np.bool_]] = {}  # by rank: what the first version gets right
     ready = runner.ready([r.sample for r in rows])
     for index, version in enumerate(request.versions):
         _same_labels(runner, version)
         adapter = adapter_of(request, index, runner.manifest.plan.rank)
         for rank in wanted:
-            found = evaluate(runner, prefix(adapter, rank), rows, request.digests[index], rank, ready=ready)
-            scores.append(found)
+            right = right_rows(runner, prefix(adapter, rank), rows, ready=ready)
+            paired = first.setdefault(rank, right)
+            classes = len(runner.manifest.labels)
+            scores.append(score_of(rows, right, request.digests[index], rank, classes, paired))
             advance(len(scores), of)
     # the job's name is inside: equal findings of two rounds must not be equal bytes, or one would not count
     payload = json.dumps(plain(Scores(SCHEMA, tuple(scores), {"job": request.id}))).encode()

@@ -209,12 +209,11 @@ class Conductor:
 
     def _judge(self, state: Round) -> None:
         scores = scores_of_round(self.home, self.model, state.number)
-        candidate = [s for s in scores if s.version == state.version]
-        parent = [s for s in scores if s.version == state.against]
-        decision = gate.decide(candidate, parent, self.home.config.rounds.gate_tolerance)
+        told, pair = self.home.config.rounds, (state.version, state.against)
+        decision = gate.decide(scores.values(), *pair, told.gate_tolerance, told.gate_noise, self.model.labels)
         self.tell(
             state.number,
-            r.Judged(decision.released, decision.candidate, decision.parent, decision.sentence),
+            r.Judged(decision.released, decision.candidate, decision.parent, decision.sentence, decision.error),
         )
 
     def _event(self, state: Round) -> dict[str, Any]:

@@ -9,6 +9,7 @@ from typing import Any
 
 from console.errors import BadData, UsageError, join
 from console.toml import read_toml
+from hub.gate import NOISE
 from hub.recipe import Recipe
 from wire.envelope import Trust
 from wire.keys import PublicKey, read_public_key
@@ -45,8 +46,10 @@ scale = 2.0
 quorum = 0.5
 # Seconds from opening a round to its deadline, and once more for the gate.
 deadline_s = 3600.0
-# By how much the macro accuracy on rows that boards kept back may fall (0.01 is one point) before the gate refuses.
+# By how much the macro accuracy on rows that boards kept back may fall (0.01 is one point) before the gate refuses,
+# and by how many standard errors beyond that: at 1.645 it refuses one in twenty versions that are just as good.
 gate_tolerance = 0.0
+gate_noise = 1.645
 # After so many rounds of training one of statistics follows by itself and makes a new head; 0: only when asked for.
 refresh_head = 0
 
@@ -99,6 +102,7 @@ class RoundsConfig:
     quorum: float = field(default=0.5, metadata=at_least(0.0, 1.0))
     deadline_s: float = field(default=3600.0, metadata=at_least(1.0))
     gate_tolerance: float = field(default=0.0, metadata=at_least(0.0, 1.0))
+    gate_noise: float = field(default=NOISE, metadata=at_least(0.0, 100.0))
     refresh_head: int = field(default=0, metadata=at_least(0))
     extra: dict[str, Any] = field(default_factory=dict)
 

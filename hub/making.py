@@ -88,13 +88,12 @@ def _add_head(
     return head_rows.apply(rows or head_rows.init(*shape), head, head_rows.began(sent, rank, *shape), count)
 
 
-def scores_of_round(home: Home, model: Model, number: int) -> list[Score]:
-    """All scores that a round counts, device by device."""
-    found = []
-    for row in home.ledger.updates(number, "scores"):
-        data = home.blobs.get(row["digest"])
-        found += read_scores(data, len(model.labels), f"the scores of {row['device']}")
-    return found
+def scores_of_round(home: Home, model: Model, number: int) -> dict[str, list[Score]]:
+    """All scores that a round counts, by device."""
+    return {
+        row["device"]: read_scores(home.blobs.get(row["digest"]), len(model.labels), f"the scores of {row['device']}")
+        for row in home.ledger.updates(number, "scores")
+    }
 
 
 def made_of(home: Home, digest: str) -> versions.Made:

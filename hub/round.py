@@ -43,6 +43,7 @@ class Round:
     released: bool = False
     candidate_accuracy: float | None = None
     parent_accuracy: float | None = None
+    accuracy_error: float | None = None  # the standard error of their difference
     sentence: str = ""
     recipe: Recipe = field(default_factory=Recipe)
     then: Literal["", "statistics"] = ""  # the kind of the round that follows by itself
@@ -116,6 +117,7 @@ class Judged:
     candidate: float | None
     parent: float | None
     sentence: str
+    error: float | None = None
 
 
 @dataclass(frozen=True)

@@ -185,6 +185,7 @@ def _judged(state: Round, event: Judged) -> Step:
         released=event.released,
         candidate_accuracy=event.candidate,
         parent_accuracy=event.parent,
+        accuracy_error=event.error,
         sentence=f"{state.sentence}; {event.sentence}",
     )
     return done, (Release(state.version) if event.released else Retreat(state.against),)

@@ -101,6 +101,7 @@ def round_view(home: Home, number: int) -> Row:
             "released": state.released,
             "candidate_macro_accuracy": state.candidate_accuracy,
             "parent_macro_accuracy": state.parent_accuracy,
+            "standard_error": state.accuracy_error,
             "against": named(home.ledger.version(state.against)),
             "judges": {s.device: s.state for s in state.judges},
         },

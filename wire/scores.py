@@ -1,6 +1,8 @@
 """What a board found when it evaluated versions on data it kept back: counts per class, nothing else.
 
-An update of kind `scores` is JSON: `{"schema": 1, "scores": [{version, rank, count, correct}, ...]}`.
+An update of kind `scores` is JSON: `{"schema": 1, "scores": [{version, rank, count, correct, both}, ...]}`. `both`
+counts the rows that are right under this version and under the first one of the job, too (at the same rank); whoever
+does not say it (older agents) leaves it out.
 """
 
 from __future__ import annotations
@@ -23,16 +25,8 @@ class Score:
     rank: int = field(metadata=at_least(0))
     count: tuple[int, ...] = field(metadata=at_least(0))
     correct: tuple[int, ...] = field(metadata=at_least(0))
+    both: tuple[int, ...] = field(default=(), metadata=at_least(0))  # right here and under the job's first version
     extra: dict[str, Any] = field(default_factory=dict)
-
-    def __add__(self, other: Score) -> Score:
-        count = tuple(a + b for a, b in zip(self.count, other.count, strict=True))
-        return Score(
-            self.version,
-            self.rank,
-            count,
-            tuple(a + b for a, b in zip(self.correct, other.correct, strict=True)),
-        )
 
     @property
     def accuracy(self) -> float:
@@ -78,7 +72,8 @@ def read_scores(data: bytes, classes: int, where: str) -> list[Score]:
         ) from error
     found = read_record(Scores, decoded, where).scores
     for score in found:
-        lengths = (len(score.count), len(score.correct)) == (classes, classes)
-        if not lengths or any(c > n for n, c in zip(score.count, score.correct, strict=True)):
+        lengths = {len(score.count), len(score.correct), len(score.both or score.count)} == {classes}
+        pairs = [(score.count, score.correct), *([(score.correct, score.both)] if score.both else [])]
+        if not lengths or any(c > n for whole, part in pairs for n, c in zip(whole, part, strict=True)):
             raise BadData(f"expected counts of {classes} classes, none above its total, in {where}; found others")
     return list(found)

@@ -13,8 +13,8 @@ import pytest
 from console.errors import BadData, EdgequiltError, IntegrityError, SignatureError, StorageError
 from edge import load
 from edge.assemble import assemble, prefix
-from edge.data import read_data
-from edge.evaluate import evaluate
+from edge.data import Row, read_data
+from edge.evaluate import evaluate, score_of
 from edge.features import statistics
 from edge.jobs import settings_of
 from edge.runner import Runner
@@ -72,6 +72,16 @@ def test_scores_count_what_is_right(tmp_path: Path) -> None:
     assert score.correct == tuple(int(((guess == labels) & (labels == c)).sum()) for c in range(3))
     assert sum(score.correct) > 0
     assert headless.correct == (0, 0, 0)
+
+
+def test_scores_say_which_rows_two_versions_share() -> None:
+    """The paired count per class is that of rows right under both, counted by hand."""
+    given = [Row({}, label) for label in (0, 0, 0, 1, 1)]
+    first, right = np.array([True, True, False, True, False]), np.array([True, False, True, True, True])
+
+    score = score_of(given, right, "0" * 64, 2, 3, first)
+
+    assert (score.count, score.correct, score.both) == ((3, 2, 0), (2, 2, 0), (1, 1, 0))
 
 
 def test_rungs_make_the_adapter_again() -> None:

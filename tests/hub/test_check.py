@@ -129,6 +129,11 @@ BAD = {
     "scores that are not JSON": ("scores", b"\0", "expected scores as JSON in the scores of barn"),
     "a version not scored": ("scores", scores(BASE), "version bbbbbbbbbbbb is missing"),
     "a version too many": ("scores", scores(BASE, OTHER, "c" * 64), "version cccccccccccc was not asked for"),
+    "more rows right under both than under one": (
+        "scores",
+        scores_to_bytes([Score(v, 2, (4,) * 3, (3,) * 3, (4,) * 3) for v in (BASE, OTHER)]),
+        "none above its total",
+    ),
     "scores over other classes": ("scores", scores(BASE, OTHER, classes=2), "expected counts of 3 classes"),
 }
 
