@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import subprocess
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -14,12 +15,28 @@ from export.build import twin
 from export.gradient.present import present
 from export.prepare import Prepared, Wanted, prepare
 from export.stage import Key, build_stage
+from tests.conftest import ROOT
 from wire.adapter import Adapter
+from wire.bundle import Bundle
 from wire.kinds.lora import Lora
 from wire.manifest import Manifest
 
 SEQUENCE, BATCH = 12, 2
 Arrays = dict[str, NDArray[Any]]
+Runs = Callable[[Bundle, Arrays, Arrays], tuple[float, Arrays]]
+
+FLOOR = """
+import sys
+import numpy as np
+from pathlib import Path
+from edge.chain import Chain
+from wire.bundle import open_bundle
+bundle = open_bundle(Path(sys.argv[1]), None)
+given = dict(np.load(sys.argv[2]))
+fed = {n: given.pop(n) for n in ("input_ids", "attention_mask", "position_ids", "labels", "weights")}
+sums = Chain(bundle).gradients([fed], bundle.manifest.buckets[0].name, given)
+np.savez(sys.argv[3], loss=sums.loss, **sums.by_input)
+"""
 
 
 def trainable(folder: Path, work: Path, quant: str = "fp32", **asked: Any) -> Prepared:
@@ -103,6 +120,20 @@ def decoder(folder: Path, weights: Mapping[str, Any] | None = None) -> Any:
         for module, value in (weights or {}).items():
             model.get_submodule(module).weight.copy_(torch.tensor(np.asarray(value, np.float64)))
     return model
+
+
+def on(python: Path, work: Path) -> Runs:
+    """Loss and gradients of a bundle by the runtime of another interpreter; files between the two lie in `work`."""
+
+    def run(found: Bundle, fed: Arrays, given: Arrays) -> tuple[float, Arrays]:
+        work.mkdir(exist_ok=True)
+        asked, answered = work / "asked.npz", work / "answered.npz"
+        np.savez(asked, allow_pickle=False, **fed, **given)
+        subprocess.run([python, "-c", FLOOR, found.folder, asked, answered], cwd=ROOT, check=True, timeout=200)
+        got = dict(np.load(answered))
+        return float(got.pop("loss")), got
+
+    return run
 
 
 def worst(found: Mapping[str, Any], expected: Mapping[str, Any]) -> float:

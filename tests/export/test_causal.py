@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -22,8 +21,17 @@ from edge.trainers.optimizers import Adam32
 from edge.training.cli import train
 from edge.training.passages import Passage
 from edge.training.tokens import NextTokens, perplexity
-from tests.conftest import ROOT
-from tests.export.causal import by_torch, drawn_adapter, drawn_batch, restored_weights, trainable, worst
+from tests.export.causal import (
+    Arrays,
+    Runs,
+    by_torch,
+    drawn_adapter,
+    drawn_batch,
+    on,
+    restored_weights,
+    trainable,
+    worst,
+)
 from tests.export.decoders import BUILDERS, VOCABULARY, bundle
 from wire.adapter import read_adapter
 from wire.bundle import Bundle
@@ -46,13 +54,19 @@ def made(name: str, work: Path, segments: tuple[int, ...]) -> tuple[Path, dict[i
     return folder, {n: bundle(prepared, n, work / f"b{n}", mode="train", batch=2) for n in segments}
 
 
-def compare(folder: Path, found: Bundle, side: str) -> None:
+def here(found: Bundle, fed: Arrays, given: Arrays) -> tuple[float, Arrays]:
+    """Loss and gradients of a bundle by the runtime of this process."""
+    sums = Chain(found).gradients([fed], found.manifest.buckets[0].name, given)
+    return sums.loss, dict(sums.by_input)
+
+
+def compare(folder: Path, found: Bundle, side: str, run_by: Runs = here) -> None:
     """Loss and gradients of a bundle are torch's."""
     adapter, fed = drawn_adapter(found.manifest), drawn_batch(side, VOCABULARY)
     loss, expected = by_torch(folder, found.manifest, adapter, fed)
-    sums = Chain(found).gradients([fed], found.manifest.buckets[0].name, inputs_of(found.manifest, adapter))
-    assert sums.loss == pytest.approx(loss, rel=BAR)
-    assert worst(sums.by_input, expected) < BAR
+    got, gradients = run_by(found, fed, inputs_of(found.manifest, adapter))
+    assert got == pytest.approx(loss, rel=BAR)
+    assert worst(gradients, expected) < BAR
 
 
 @pytest.mark.parametrize("side", SIDES)
@@ -82,26 +96,13 @@ def test_an_output_layer_in_parts_has_the_same_gradients(tmp_path: Path) -> None
 
 @pytest.mark.heavy
 @pytest.mark.parametrize("name", ["llama", "qwen3"])
-def test_gradients_with_rotary_positions_are_torchs(name: str, tmp_path: Path) -> None:
-    """The same of Llama and Qwen3, in one segment and in three, filled up on either side."""
+def test_gradients_with_rotary_positions_are_torchs(name: str, tmp_path: Path, floor_python: Path) -> None:
+    """The same of Llama and Qwen3, in one segment and in three, filled up on either side, by the oldest runtime too."""
     folder, bundles = made(name, tmp_path, (1, 3))
-    for found in bundles.values():
+    for n, found in bundles.items():
         for side in SIDES:
             compare(folder, found, side)
-
-
-FLOOR = """
-import sys
-import numpy as np
-from pathlib import Path
-from edge.chain import Chain
-from wire.bundle import open_bundle
-bundle = open_bundle(Path(sys.argv[1]), None)
-given = dict(np.load(sys.argv[2]))
-fed = {n: given.pop(n) for n in ("input_ids", "attention_mask", "position_ids", "labels", "weights")}
-sums = Chain(bundle).gradients([fed], bundle.manifest.buckets[0].name, given)
-np.savez(sys.argv[3], loss=sums.loss, **sums.by_input)
-"""
+            compare(folder, found, side, on(floor_python, tmp_path / f"{n}{side}"))
 
 
 @pytest.mark.parametrize("side", SIDES)
@@ -109,18 +110,7 @@ def test_the_oldest_runtime_has_the_same_gradients(
     gpt2: tuple[Path, dict[int, Bundle]], side: str, tmp_path: Path, floor_python: Path
 ) -> None:
     """Under the oldest onnxruntime of the fleet both segments give torch's loss and gradients."""
-    folder, found = gpt2[0], gpt2[1][2]
-    adapter, fed = drawn_adapter(found.manifest), drawn_batch(side, VOCABULARY)
-    loss, expected = by_torch(folder, found.manifest, adapter, fed)
-    asked, answered = tmp_path / "asked.npz", tmp_path / "answered.npz"
-    given: dict[str, Any] = {**fed, **inputs_of(found.manifest, adapter)}
-    np.savez(asked, **given)
-
-    subprocess.run([floor_python, "-c", FLOOR, found.folder, asked, answered], cwd=ROOT, check=True)
-
-    got = dict(np.load(answered))
-    assert float(got.pop("loss")) == pytest.approx(loss, rel=BAR)
-    assert worst(got, expected) < BAR
+    compare(gpt2[0], gpt2[1][2], side, on(floor_python, tmp_path))
 
 
 def test_a_trained_bundle_generates_what_the_serving_one_does(
