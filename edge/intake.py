@@ -13,7 +13,7 @@ from edge.store import Store
 from wire.chunks import Assembly
 from wire.envelope import unseal
 from wire.files import digest
-from wire.messages import Cancel, Chunk, Job, Missing, Receipt, Release, Version, decode
+from wire.messages import Canary, Cancel, Chunk, Job, Missing, Receipt, Release, Version, decode
 from wire.topics import Address, parse_topic
 
 log = logging.getLogger("edgequilt.agent")
@@ -58,7 +58,7 @@ class Intake:
         message = decode(body, kind)
         if address.device and message.device != own.name:
             raise SignatureError(f"expected a {kind.TYPE} for {own.name}, found one for {message.device}; ignored")
-        if isinstance(message, (Version, Release)) and message.model != own.model:
+        if isinstance(message, (Version, Release, Canary)) and message.model != own.model:
             raise BadData(f"expected a {kind.TYPE} of {own.model}, found one of {message.model}; ignored")
         return self._events(message, body, payload)
 
@@ -73,6 +73,8 @@ class Intake:
             name, _ = self._store.save_version(body, envelope)
             self.asked.pop(name, None)
             return [ev.Stored(name)]
+        if isinstance(message, Canary):  # a release to us alone: the one order of sequences decides
+            message = Release(message.model, message.sequence, message.version, message.digest)
         if isinstance(message, Release):
             return [ev.ReleaseCame(message)] if self._store.follow(message) else []
         return [_PLAIN[type(message)](message)]

@@ -135,6 +135,10 @@ class Device:
         if self.release is None or message.sequence > self.release.sequence:
             self.release = message
 
+    def on_canary(self, message: m.Canary) -> None:
+        self.on_release(m.Release(message.model, message.sequence, message.version, message.digest))
+        self.hello()
+
     def on_job(self, message: m.Job) -> None:
         self.seen[message.job] = message
         if message.job not in self.done:

@@ -201,6 +201,22 @@ class Release:
 
 
 @dataclass(frozen=True)
+class Canary:
+    """Hub: you serve this version on trial, until a release (or another trial) of a higher `sequence` comes.
+
+    A type of its own, since agents that know only releases must not take another device's trial for one.
+    """
+
+    TYPE: ClassVar[str] = "canary"
+    device: str = field(metadata=matching(NAME))
+    model: str = field(metadata=matching(NAME))
+    sequence: int = field(metadata=at_least(0))
+    version: int = field(metadata=at_least(0))
+    digest: str = field(metadata=matching(DIGEST))
+    extra: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
 class Chunk:
     """Either side: bytes `index * chunk_bytes` and on of an update or blob. Not signed: the whole is checked."""
 
@@ -227,6 +243,7 @@ MESSAGES: dict[str, Any] = {
         Missing,
         Version,
         Release,
+        Canary,
         Chunk,
     )
 }

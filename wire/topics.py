@@ -40,6 +40,7 @@ TABLE: tuple[Topic, ...] = (
     Topic(m.Cancel, "down", 1, False, "hub"),
     Topic(m.Receipt, "down", 1, False, "hub"),
     Topic(m.Missing, "down", 1, False, "hub"),
+    Topic(m.Canary, "down", 1, False, "hub"),
     Topic(m.Chunk, "down", 1, False, ""),
     Topic(m.Version, "all", 1, True, "hub"),
     Topic(m.Release, "all", 1, True, "hub"),

@@ -23,6 +23,7 @@ from wire.ladder import rungs, slot_key, spare_columns
 from wire.manifest import Manifest
 from wire.messages import (
     Begin,
+    Canary,
     Cancel,
     Commit,
     Failed,
@@ -117,6 +118,10 @@ class ScriptedHub:
     def release(self, version: str, sequence: int, number: int = 0, key: PrivateKey | None = None) -> None:
         """Name the version to serve."""
         self.say("all", Release.TYPE, encode(Release(MODEL, sequence, number, version)), key=key)
+
+    def canary(self, version: str, sequence: int, number: int, device: str, topic: str = "") -> None:
+        """Name the version that one device serves on trial; `topic` is whose topic it is said on."""
+        self.say("down", Canary.TYPE, encode(Canary(device, MODEL, sequence, number, version)), topic or device)
 
     def ask(self, job: Job) -> None:
         """Open a job; `nag` says it again until it is done."""

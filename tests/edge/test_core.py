@@ -24,7 +24,7 @@ from wire.adapter import read_adapter
 from wire.files import digest
 from wire.keys import new_key
 from wire.memory import Network
-from wire.messages import Chunk, Job, Receipt, Release, Version, decode, encode
+from wire.messages import Canary, Chunk, Job, Receipt, Release, Version, decode, encode
 from wire.scores import read_scores
 from wire.topics import topic_of
 
@@ -179,7 +179,13 @@ def lower_sequence(farm: Farm) -> None:
     farm.hub.release("7" * 64, 3, 7)
 
 
-NOT_BELIEVED = (forged_version, device_signed, other_model, garbage, lower_sequence)
+def trial_of_another(farm: Farm) -> None:
+    """The trial of another device, replayed on our topic and on everybody's."""
+    farm.hub.canary("7" * 64, 9, 7, "barn-2", topic=NAME)
+    farm.hub.say("all", Release.TYPE, encode(Canary("barn-2", MODEL, 9, 7, "7" * 64)))
+
+
+NOT_BELIEVED = (forged_version, device_signed, other_model, garbage, lower_sequence, trial_of_another)
 
 
 @pytest.mark.parametrize("attack", NOT_BELIEVED, ids=lambda f: f.__name__)
@@ -198,6 +204,32 @@ def test_what_is_not_believed_changes_nothing(board: Board, attack: Any) -> None
     assert core.store.released.served == core.store.released.seen == Release(MODEL, 5, 1, good)
     assert sorted(p.name for p in core.store.versions.iterdir()) == before
     assert farm.network.endpoints[NAME].errors == []
+
+
+def test_a_trial_is_served_until_the_next_release(board: Board) -> None:
+    """A canary serves the version of its trial, past a restart; the release of the old version takes it back."""
+    farm = Farm(board, Network(), HereLink())
+    core = farm.start()
+    old, new = (farm.hub.publish_version(board.manifest, n) for n in (1, 2))
+
+    def served() -> tuple[int, int] | None:
+        found = core.store.released.served
+        return None if found is None else (found.sequence, found.version)
+
+    farm.hub.release(old, 5, 1)
+    assert farm.run(lambda: served() == (5, 1))
+    farm.hub.canary(new, 6, 2, NAME)
+    assert farm.run(lambda: served() == (6, 2))
+    assert farm.run(lambda: farm.hub.hellos[-1].released == 2)
+
+    farm.hub.release(old, 5, 1)
+    farm.kill()
+    core = farm.start()
+    farm.run(seconds=5)
+    assert served() == (6, 2)
+
+    farm.hub.release(old, 7, 1)
+    assert farm.run(lambda: served() == (7, 1))
 
 
 def test_a_job_for_somebody_else_is_not_done(board: Board) -> None:

@@ -34,6 +34,7 @@ SAMPLES: tuple[Any, ...] = (
     m.Missing("barn-1", D, (1,), begin=True),
     m.Version("toy-1", 3, D, 16, 2.0, (m.Rung(0, 1, D, 10),), ("a", "b"), D, 99, 4),
     m.Release("toy-1", 2, 3, D),
+    m.Canary("barn-1", "toy-1", 3, 4, D),
     m.Chunk(D, 0, 1, b"\x00\xff"),
 )
 
