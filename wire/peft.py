@@ -180,6 +180,31 @@ def read_peft(folder: Path, slots: Sequence[Place]) -> dict[str, Lora]:
     return out
 
 
+def read_head(folder: Path, labels: Sequence[str]) -> Head | None:
+    """The head that lies beside a PEFT adapter, as `files_of` writes it; None if there is none.
+
+    Raises:
+        BadData: it is not one, or belongs to other classes.
+    """
+    if not (folder / HEAD).exists():
+        return None
+    try:
+        tensors: Tensors = load((folder / HEAD).read_bytes())
+        weight, bias = tensors["weight"], tensors["bias"]
+        named = json.loads((folder / LABELS).read_bytes())
+    except (OSError, ValueError, KeyError, TypeError, SafetensorError) as error:
+        raise BadData(
+            f"expected weight and bias in {folder / HEAD} and names of classes in {LABELS}, found something else "
+            f"({error}); take the file away to go without a head"
+        ) from error
+    if named != list(labels):
+        raise BadData(f"expected the classes {', '.join(labels)} in {folder / LABELS}, found {str(named)[:200]}")
+    finite = all(t.dtype.kind == "f" and np.isfinite(t).all() for t in (weight, bias))
+    if not finite or weight.ndim != 2 or bias.shape != weight.shape[:1] or len(bias) != len(labels):
+        raise BadData(f"expected a finite weight [classes, features] and bias [classes] in {folder / HEAD}")
+    return Head(np.ascontiguousarray(weight.T, np.float32), np.ascontiguousarray(bias, np.float32))
+
+
 def _read(folder: Path) -> tuple[dict[str, Any], Tensors]:
     try:
         config = json.loads((folder / CONFIG).read_bytes())

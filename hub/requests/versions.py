@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 
 from console.errors import HubError
 from hub import registry, show
@@ -21,6 +22,15 @@ def _release(service: Service, request: Row) -> Row:
         put(tx, "tip", digest)
     conductor.announce_release()
     return status(service, request)
+
+
+def _import(service: Service, request: Row) -> Row:
+    from hub.import_adapter import import_adapter
+
+    conductor = conductor_of(service)
+    found = import_adapter(service.home, Path(request["path"]), service.clock())
+    conductor.announce_tip()
+    return found
 
 
 def version_digest(home: registry.Home, wanted: str) -> str:
@@ -64,4 +74,4 @@ def conductor_of(service: Service) -> Conductor:
     return service.conductor
 
 
-TABLE: dict[str, Callable[[Service, Row], Row]] = {"release": _release}
+TABLE: dict[str, Callable[[Service, Row], Row]] = {"release": _release, "import": _import}

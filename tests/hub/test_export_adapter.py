@@ -16,6 +16,7 @@ from hub import versions
 from hub.export_adapter import export_adapter
 from tests.hub.bundles import LABELS, SLOTS
 from tests.hub.world import World
+from wire.adapter import read_adapter
 from wire.kinds.head import pick
 
 
@@ -73,6 +74,21 @@ def test_what_cannot_be_written_is_said(world: World, tmp_path: Path) -> None:
     export_adapter(home, "3", None, "tiny", tmp_path / "out")
     with pytest.raises(StorageError, match="expected no adapter in .*, found one; choose another folder"):
         export_adapter(home, "3", None, "tiny", tmp_path / "out")
+
+
+def test_an_adapter_file_holds_the_prefix(world: World, tmp_path: Path) -> None:
+    """As safetensors, the file is of our own format: the first directions of each slot and the heads up to there."""
+    out = tmp_path / "out.safetensors"
+    export_adapter(world.hub.home, "released", 5, "", out, "safetensors")
+
+    found = read_adapter(out.read_bytes(), "it")
+    made = versions.read_made(world.hub.home.ledger.versions()[3])
+    ladder = versions.read_ladder(made.version, world.hub.home.blobs)
+    assert (found.model, found.version, found.rank, set(found.heads)) == ("tiny", made.digest, 5, {4})
+    for name in SLOTS:
+        np.testing.assert_array_equal(found.lora[name].product(), ladder[name].prefix(5).product())
+    with pytest.raises(StorageError, match="expected no file at .*, found one; choose another name"):
+        export_adapter(world.hub.home, "released", 5, "", out, "safetensors")
 
 
 @pytest.mark.heavy
