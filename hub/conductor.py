@@ -39,11 +39,11 @@ class Conductor:
         self.rank = versions.read_made(home.ledger.versions()[0]).version.rank
         self._asked_at_s = clock()
 
-    def begin(self, state: Round) -> None:
-        """Open a round."""
+    def begin(self, state: Round, *writes: Write) -> None:
+        """Open a round, and commit `writes` with it."""
         self.open[state.number] = state
         try:
-            actions = self.record(state.number, r.Opened(), force=True)
+            actions = self.record(state.number, r.Opened(), *writes, force=True)
         except StorageError:
             del self.open[state.number]
             raise

@@ -10,6 +10,7 @@ from typing import Any
 from console.errors import BadData, UsageError, join
 from console.toml import read_toml
 from hub.gate import NOISE
+from hub.privacy.settings import PrivacyConfig
 from hub.recipe import Recipe
 from wire.envelope import Trust
 from wire.keys import PublicKey, read_public_key
@@ -65,6 +66,18 @@ refresh_head = 0
 # Of ridge: its strength in mean squares of a feature, and its order.
 # head_strength = 0.1
 # head_order = 0
+
+[privacy]
+# Differential privacy of boards (docs/privacy.md). The noise on the sum of their changes in multiples of clip; 0: none.
+noise = 0.0
+# The largest Frobenius norm of a board's change, over all its slots together.
+# clip = 1.0
+# What is spent is an epsilon at this delta; no round is opened that would spend more than the budget (0: no limit).
+# delta = 1e-5
+# budget = 0.0
+# Who is asked: all, poisson (each board with probability rate), or fixed (a share of that size, drawn).
+# sampling = "all"
+# rate = 1.0
 
 [trust]
 # Whose bundles this hub takes: .pub files, relative to this file.
@@ -124,6 +137,7 @@ class Config:
     adapter: AdapterConfig = field(default_factory=AdapterConfig)
     rounds: RoundsConfig = field(default_factory=RoundsConfig)
     aggregation: Recipe = field(default_factory=Recipe)
+    privacy: PrivacyConfig = field(default_factory=PrivacyConfig)
     trust: TrustConfig = field(default_factory=TrustConfig)
     extra: dict[str, Any] = field(default_factory=dict)
 
@@ -147,6 +161,7 @@ def read_config(folder: Path) -> Config:
         "adapter.": config.adapter.extra,
         "rounds.": config.rounds.extra,
         "aggregation.": config.aggregation.extra,
+        "privacy.": config.privacy.extra,
         "trust.": config.trust.extra,
     }
     unknown = [f"{at}{name}" for at, extra in tables.items() for name in extra]

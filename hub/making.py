@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from console.errors import HubError
 from hub import contributions, versions
 from hub.aggregation import biases, head_rows
@@ -9,6 +11,8 @@ from hub.aggregation.methods import method_of
 from hub.aggregation.shares import Shares, by_samples
 from hub.contributions import Contribution
 from hub.model import Model
+from hub.privacy.promise import said
+from hub.privacy.release import release as private
 from hub.recipe import Recipe
 from hub.registry import Home
 from hub.round import Round
@@ -29,6 +33,10 @@ def make(home: Home, model: Model, rank: int, state: Round) -> versions.Made:
     number = home.ledger.versions()[-1]["number"] + 1
     if state.kind == "train":
         found = contributions.trained(home, model, rank, state)
+        if state.private is not None:
+            release = private(home, model, parent, found, state, state.private, number)
+            version = versions.from_training(parent, number, state.number, model, release, home.blobs, home.key)
+            return replace(version, notes=(said(state.private),))
         made = combine(home, model, parent, found, weigh(found, state.recipe), state.recipe, number)
         return versions.from_training(parent, number, state.number, model, made, home.blobs, home.key)
     sums = contributions.sums(home, model, state)

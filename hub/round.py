@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from hub.privacy.settings import Private
 from hub.recipe import Recipe
 from wire.messages import JobKind, UpdateKind
 
@@ -48,6 +49,7 @@ class Round:
     recipe: Recipe = field(default_factory=Recipe)
     then: Literal["", "statistics"] = ""  # the kind of the round that follows by itself
     follows: int = 0  # the number of the round that this one followed by itself
+    private: Private | None = None  # what it promises; None: nothing
     extra: dict[str, Any] = field(default_factory=dict)
 
     @property

@@ -8,6 +8,7 @@ from console.errors import HubError
 from console.table import mib, percent, table
 from hub import versions
 from hub.ledger import Row
+from hub.privacy.promise import summary
 from hub.registry import Home
 from hub.round import UPDATE_OF, Round, Seat
 from wire.record import plain
@@ -30,6 +31,7 @@ def status(home: Home, broker: str, lacks: list[str], now_s: float) -> Row:
         "tip": named(tip),
         "released": None if release is None else {"version": release["version"], "digest": release["digest"]},
         "rounds_open": [round_line(r) for r in ledger.open_rounds()],
+        "privacy": summary(home),
         "receipts": [{k: r[k] for k in ("device", "job", "status", "reason")} for r in ledger.receipts(10)],
         "events": [e["text"] for e in ledger.events(10)],
     }
@@ -87,6 +89,7 @@ def round_view(home: Home, number: int) -> Row:
         **round_line(state),
         "settings": state.settings,
         "recipe": plain(state.recipe),
+        "privacy": None if state.private is None else plain(state.private),
         "versions": [named(home.ledger.version(v)) for v in state.versions],
         "quorum": state.quorum,
         "then": state.then,
@@ -167,6 +170,7 @@ def status_text(found: Row) -> str:
         f"fleet {found['fleet']}, model {found['model'] or '(none: add a bundle)'}, broker {found['broker']}"
         + (f" (lacks {' and '.join(found['broker_lacks'])})" if found["broker_lacks"] else ""),
         f"tip: {_version(tip)}, released: {_version(released)}",
+        *_privacy(found.get("privacy")),
         "",
         table(
             ["device", "online", "profile", "rank", "released", "samples", "memory"],
@@ -217,6 +221,16 @@ def round_text(found: Row) -> str:
     if scores:
         lines += ["", table(["device", "version", "rank", "rows", "accuracy", "macro accuracy"], scores)]
     return "\n".join(lines)
+
+
+def _privacy(found: Row | None) -> list[str]:
+    if found is None:
+        return []
+    budget = f" of {found['budget']:g}" if found["budget"] else ""
+    lines = [f"spent: epsilon {found['epsilon']:.3g}{budget} (delta {found['delta']:g}) in {found['rounds']} rounds"]
+    if found["rounds_without_noise"]:
+        lines.append(f"{found['rounds_without_noise']} rounds made versions without noise: nothing is promised of them")
+    return lines
 
 
 def _version(found: Row | None) -> str:

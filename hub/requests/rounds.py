@@ -9,8 +9,11 @@ from typing import Any, Literal
 from console.errors import HubError, UsageError
 from hub import show
 from hub.following import due, served_ranks
-from hub.ledger import Row
+from hub.ledger import Row, put
 from hub.model import Model
+from hub.privacy.noise import new_secret
+from hub.privacy.opening import private_round
+from hub.privacy.promise import secret_key
 from hub.recipe import chosen
 from hub.requests.versions import conductor_of, version_digest, with_head
 from hub.round import Round, Seat, Stopped
@@ -76,7 +79,11 @@ def _open(service: Service, request: Row) -> Row:
         recipe=recipe,
         then=_then(service, kind, request.get("then")),
     )
-    conductor.begin(state)
+    if service.home.config.privacy.noise and kind != "evaluate":
+        state, secret = private_round(service.home, state, bool(request.get("devices"))), new_secret()
+        conductor.begin(state, lambda tx: put(tx, secret_key(number), secret))
+    else:
+        conductor.begin(state)
     return show.round_view(service.home, number)
 
 

@@ -1,0 +1,1 @@
+"""Differential privacy of boards: clipping, noise and what is spent (docs/privacy.md)."""

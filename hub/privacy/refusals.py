@@ -1,0 +1,57 @@
+"""What a private hub does not do, because its promise would not hold; each with its reason."""
+
+from __future__ import annotations
+
+from console.errors import UsageError, join
+from hub.privacy.settings import PrivacyConfig
+from hub.round import Round
+
+LINEAR = ("stacking",)  # before truncation the mean of changes, so that its sensitivity is clip / n
+
+
+def refuse(state: Round, told: PrivacyConfig, named: bool) -> None:
+    """Check that a round may be held by a hub that promises privacy.
+
+    Args:
+        state: the round that is about to be opened.
+        told: what is promised.
+        named: whether its boards were named by hand.
+
+    Raises:
+        UsageError: all that does not go together with the promise.
+    """
+    if state.kind == "evaluate":
+        return  # its scores are for whoever runs the hub; nothing is published
+    found = reasons(state) + _of_sampling(state, told, named)
+    if found:
+        raise UsageError(
+            f"expected a round for which privacy.noise = {told.noise:g} promises something, but {join(found)}; change "
+            f"the round, or see docs/privacy.md"
+        )
+
+
+def reasons(state: Round) -> list[str]:
+    """Why nothing can be promised of a round, whoever is asked."""
+    recipe = state.recipe
+    if state.kind == "statistics":
+        return ["sums of a round of statistics are published without noise (as a head)"]
+    checks = {
+        'weights by what boards declare have no bound (set weights = "uniform")': recipe.weights != "uniform",
+        f"the robust rule {recipe.robust} weighs boards by what others sent, so one board moves more than its share": (
+            recipe.robust != "none"
+        ),
+        f"the method {recipe.method} is not linear in the changes of boards": recipe.method not in LINEAR,
+        f"the optimiser {recipe.optimiser} comes before the noise": recipe.optimiser != "plain",
+        "a server rate other than 1 stretches the changes but not the noise": recipe.server_rate != 1.0,
+        "the gate decides by scores without noise (release by hand, with --no-gate)": state.candidate,
+        "the statistics that are to follow are published without noise": bool(state.then),
+        "a trained head is averaged by declared rows of each class": bool(state.settings.get("head")),
+    }
+    return [reason for reason, holds in checks.items() if holds]
+
+
+def _of_sampling(state: Round, told: PrivacyConfig, named: bool) -> list[str]:
+    """Why what is known of the draw does not hold."""
+    if told.sampling == "all" or not named:
+        return []
+    return [f"boards that are named are no draw (privacy.sampling is {told.sampling})"]
