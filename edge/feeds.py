@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterable, Sequence
 
 from console.errors import BadData, DoesNotFit, join
@@ -99,6 +100,18 @@ def cut_up(
         order = order[len(rows) :]
     place = {b.name: at for at, b in enumerate(buckets)}
     return sorted(out, key=lambda part: place[part[0].name])
+
+
+def by_bucket(
+    count: int, buckets: Sequence[Bucket], lengths: Sequence[int] | None = None
+) -> list[tuple[Bucket, list[list[int]]]]:
+    """The same with the micro-batches of a bucket together.
+
+    >>> [(bucket.name, parts) for bucket, parts in by_bucket(3, (Bucket("b2", 2), Bucket("b1", 1)))]
+    [('b2', [[0, 1]]), ('b1', [[2]])]
+    """
+    parts = itertools.groupby(cut_up(count, buckets, lengths), key=lambda part: part[0])
+    return [(bucket, [rows for _, rows in group]) for bucket, group in parts]
 
 
 def _holds(bucket: Bucket, tokens: int) -> bool:

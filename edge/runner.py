@@ -5,7 +5,6 @@ A row that fills up repeats a real one and has weight 0, so it changes neither t
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -16,7 +15,7 @@ from numpy.typing import NDArray
 from console.errors import BadData
 from edge.chain import Chain, Gradients
 from edge.data import Row
-from edge.feeds import cut_up, forward_bucket, smaller_buckets, training_bucket
+from edge.feeds import by_bucket, forward_bucket, smaller_buckets, training_bucket
 from edge.preprocess import Part, Prepared, preprocessor
 from wire.adapter import Adapter
 from wire.bundle import Bundle
@@ -202,9 +201,7 @@ class Runner:
 
 def _by_bucket(ready: Ready, indexes: Sequence[int]) -> list[tuple[Bucket, list[list[int]]]]:
     """Places among `indexes` of samples, in micro-batches by their bucket."""
-    parts = cut_up(len(indexes), ready.buckets, ready.lengths(indexes))
-    groups = [list(group) for _, group in itertools.groupby(parts, key=lambda part: part[0].name)]
-    return [(group[0][0], [places for _, places in group]) for group in groups]
+    return by_bucket(len(indexes), ready.buckets, ready.lengths(indexes))
 
 
 def _labelled(ready: Ready, bucket: Bucket, pairs: Sequence[tuple[int, int]]) -> dict[str, Array]:

@@ -16,7 +16,7 @@ from export.verify import SAME_BAR, SUMMED, SUMMED_BAR, check_same
 Array = NDArray[Any]
 Values = Mapping[str, Array]
 Shapes = Mapping[str, tuple[int | str | None, ...]]
-PER_ROW = ("labels", "weights")  # that a loss reads beside the model's inputs
+PER_ROW = frozenset({"labels", "weights"})  # that a loss reads beside the model's inputs
 
 
 def input_shapes(model: ir.Model) -> Shapes:
@@ -43,9 +43,12 @@ def split_rows(values: Values, shapes: tuple[Shapes, Shapes], batch: int, rows: 
     parts = []
     for start in range(0, batch, rows):
         chosen = np.minimum(np.arange(start, start + rows), batch - 1)
-        part = {name: array[chosen] if name in (*split, *PER_ROW) else array for name, array in values.items()}
-        if "weights" in part:
-            part["weights"][batch - start :] = 0
+        part = {name: array[chosen] if name in split else array for name, array in values.items()}
+        for name in values.keys() & PER_ROW:
+            by_row = values[name].reshape(batch, -1)[chosen]  # of a decoder each token has one
+            if name == "weights":
+                by_row[batch - start :] = 0
+            part[name] = by_row.ravel()
         parts.append(part)
     return parts
 

@@ -41,6 +41,10 @@ class Blocks:
         out[:, :-1] = np.where(self.learned[index, 1:], self.ids[index, 1:], IGNORED)
         return out
 
+    def lengths(self, chosen: Sequence[int]) -> NDArray[np.int64]:
+        """Tokens of some rows, without what fills them up: int64 [rows]."""
+        return np.asarray(self.mask[np.asarray(chosen, np.int64)].sum(axis=1), np.int64)
+
     def targets(self, chosen: Sequence[int]) -> int:
         """How many tokens of some rows are to be predicted."""
         return int(self.learned[np.asarray(chosen, np.int64)].sum())

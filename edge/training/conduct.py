@@ -179,9 +179,15 @@ class Run:
             return ScaleTask(source.runner, adapter, source.data.train, source.data.holdout, layers=self.wish.layers)
         if source.texts is not None:
             scales = factors_of(self._manifest, adapter, self.wish.layers) if course.trainer == "qzo" else None
-            texts, packed = source.texts, self.wish.packed
             return NextTokens(
-                source.runner, adapter, texts.train, texts.holdout, packed=packed, backward=backward, scales=scales
+                source.runner,
+                adapter,
+                source.texts.train,
+                source.texts.holdout,
+                packed=self.wish.packed,
+                backward=backward,
+                scales=scales,
+                micro_batch=course.micro_batch,
             )
         head = backward and "head" in self.wish.kinds
         rows, held = source.data.train, source.data.holdout

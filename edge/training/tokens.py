@@ -14,7 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from console.errors import BadData
-from edge.feeds import forward_bucket, training_bucket
+from edge.chain import Gradients as Sums
+from edge.feeds import by_bucket, forward_bucket, smaller_buckets, training_bucket
 from edge.runner import Runner
 from edge.text import FILE, positions_of
 from edge.trainers.interface import Array, Arrays, Gradients, Rows
@@ -42,9 +43,11 @@ class NextTokens:
         packed: texts one after the other in full rows, instead of a row each that is cut and filled up.
         backward: whether the bucket of the backward graphs is used; else that of the forward graphs.
         scales: factors of the bundle's scales, which learn then instead of the adapter, by forward graphs.
+        micro_batch: rows of a backward graph's run; None takes the plan's.
 
     Raises:
-        BadData: the bundle has another loss; no text with a token to predict; nothing that could learn.
+        BadData: the bundle has another loss; no text with a token to predict; nothing that could learn; no graphs of
+            that micro-batch.
     """
 
     def __init__(
@@ -57,6 +60,7 @@ class NextTokens:
         packed: bool = False,
         backward: bool = True,
         scales: Factors | None = None,
+        micro_batch: int | None = None,
     ) -> None:
         manifest = runner.manifest
         if manifest.loss is None or manifest.generate is None:
@@ -69,7 +73,9 @@ class NextTokens:
         self.runner, self._adapter, self._scales = runner, adapter, scales
         self._backward = backward = backward and scales is None
         self._record = manifest.generate
-        self.bucket = (training_bucket if backward else forward_bucket)(manifest)
+        self.bucket = training_bucket(manifest, micro_batch) if backward else forward_bucket(manifest)
+        self._buckets = smaller_buckets(manifest, self.bucket, training=backward)
+        self._left = str(manifest.preprocess.parameters.get("padding_side", "right")) == "left"
         self.blocks = self._blocks(train, packed)
         if not len(self.blocks):
             raise BadData(f"expected texts of two tokens or more to train on, found none among {len(train)}")
@@ -103,9 +109,10 @@ class NextTokens:
             return self._judged(self.blocks, chosen, arrays).loss
 
         def gradients(arrays: Arrays) -> list[Gradients]:
-            shared = inputs_of(self.runner.manifest, self.adapter(arrays))
-            batches = [self._batch(self.blocks, part) for part in self._parts(chosen)]
-            sums = self.runner.chain.gradients(batches, self.bucket.name, shared)
+            shared, sums = inputs_of(self.runner.manifest, self.adapter(arrays)), Sums()
+            for bucket, parts in self._parts(self.blocks, chosen):
+                batches = [self._batch(self.blocks, bucket, part) for part in parts]
+                sums.merge(self.runner.chain.gradients(batches, bucket.name, shared))
             return [Gradients(sums.loss, sums.by_input, count)]
 
         return Rows(loss, gradients if self._backward else None)
@@ -118,37 +125,39 @@ class NextTokens:
 
     def _judged(self, blocks: Blocks, chosen: Sequence[int], arrays: Arrays) -> Score:
         adapter, manifest = self.adapter(arrays), self.runner.manifest
-        loss, right, count = 0.0, 0, blocks.targets(chosen)
-        parts = self._parts(chosen)
-        name, step = self._record.logits, self.runner.window_batches(self.bucket)
-        for start in range(0, len(parts), step):
-            window = parts[start : start + step]
-            labels = iter([blocks.labels(part) for part in window])
+        shared, bare = inputs_of(manifest, adapter), not changes_layers(adapter)
+        loss, right, count, name = 0.0, 0, blocks.targets(chosen), self._record.logits
+        for bucket, parts in self._parts(blocks, chosen):
+            step = self.runner.window_batches(bucket)
+            for start in range(0, len(parts), step):
+                batches = [self._batch(blocks, bucket, part) for part in parts[start : start + step]]
+                labels = iter([fed["labels"].reshape(bucket.batch, -1) for fed in batches])
 
-            def take(found: dict[str, Array], labels: Any = labels) -> tuple[float, int]:
-                return judge(found[name], next(labels))
+                def take(found: dict[str, Array], labels: Any = labels) -> tuple[float, int]:
+                    return judge(found[name], next(labels))
 
-            batches = [self._batch(blocks, part) for part in window]
-            shared, bare = inputs_of(manifest, adapter), not changes_layers(adapter)
-            sums = self.runner.chain.each(batches, self.bucket.name, shared, (name,), take, bare=bare)
-            loss, right = loss + sum(s[0] for s in sums), right + sum(s[1] for s in sums)
+                sums = self.runner.chain.each(batches, bucket.name, shared, (name,), take, bare=bare)
+                loss, right = loss + sum(s[0] for s in sums), right + sum(s[1] for s in sums)
         return Score(loss / max(1, count), right, count)
 
-    def _parts(self, chosen: Sequence[int]) -> list[Sequence[int]]:
-        return [chosen[at : at + self.bucket.batch] for at in range(0, len(chosen), self.bucket.batch)]
+    def _parts(self, blocks: Blocks, chosen: Sequence[int]) -> list[tuple[Bucket, list[list[int]]]]:
+        """Rows in micro-batches by their bucket; rows of like length go together where there are shorter buckets."""
+        parts = by_bucket(len(chosen), self._buckets, blocks.lengths(chosen).tolist())
+        return [(bucket, [[chosen[at] for at in places] for places in found]) for bucket, found in parts]
 
-    def _batch(self, blocks: Blocks, part: Sequence[int]) -> dict[str, Array]:
+    def _batch(self, blocks: Blocks, bucket: Bucket, part: Sequence[int]) -> dict[str, Array]:
         """The graphs' inputs for a micro-batch; rows that are missing repeat the last one and have no labels."""
-        missing = self.bucket.batch - len(part)
+        missing = bucket.batch - len(part)
         index = np.array([*part, *([part[-1]] * missing)], np.int64)
-        labels = blocks.labels(index.tolist())
+        cut = bucket.sequence if bucket.sequence != self.bucket.sequence else None
+        kept = slice(cut) if not self._left or cut is None else slice(-cut, None)
+        labels = blocks.labels(index.tolist())[:, kept]
         labels[len(part) :] = -100
-        fed: dict[str, Any] = _inputs(self._record, blocks.ids[index], blocks.mask[index])
+        fed: dict[str, Any] = _inputs(self._record, blocks.ids[index, kept], blocks.mask[index, kept])
         return {**fed, "labels": labels.ravel(), "weights": np.ones(labels.size, np.float32)}
 
     def _blocks(self, passages: Sequence[Passage], pack: bool) -> Blocks:
         manifest = self.runner.manifest
-        record, parameters = self._record, manifest.preprocess.parameters
         path = next((self.runner.bundle.path(f) for f in manifest.preprocess.files if f.endswith(FILE)), None)
         if path is None:
             raise BadData("expected a bundle with a tokenizer for texts, found none; export it again")
@@ -158,7 +167,7 @@ class NextTokens:
             from edge.encode import open_tokenizer
 
             texts = encode_passages(open_tokenizer(path), passages)
-        return blocks_of(texts, self.bucket, record, str(parameters.get("padding_side", "right")), pack=pack)
+        return blocks_of(texts, self.bucket, self._record, "left" if self._left else "right", pack=pack)
 
 
 def blocks_of(texts: Sequence[Encoded], bucket: Bucket, record: Generate, side: str, *, pack: bool) -> Blocks:

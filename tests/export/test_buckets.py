@@ -183,6 +183,15 @@ def test_rows_that_do_not_divide_are_filled_up_without_weight() -> None:
     assert split_rows(values, ({"x": (5, 9)}, {"x": (2, 5)}), 5, 2) is None
 
 
+def test_labels_of_tokens_go_with_their_rows() -> None:
+    """Of a decoder three rows of two tokens have six labels and weights; the repeated row has none that count."""
+    values = {"ids": np.arange(6).reshape(3, 2), "labels": np.arange(6), "weights": np.ones(6, np.float32)}
+    parts = split_rows(values, ({"ids": (3, 2)}, {"ids": (2, 2)}), 3, 2)
+    assert parts is not None
+    assert [part["labels"].tolist() for part in parts] == [[0, 1, 2, 3], [4, 5, 4, 5]]
+    assert [part["weights"].tolist() for part in parts] == [[1, 1, 1, 1], [1, 1, 0, 0]]
+
+
 def test_cuts_are_found_again_in_another_bucket(captured_bert: Captured) -> None:
     """The same tensors cross in a graph of another batch and length, at every cut; of another model none does."""
     model, other = freeze(captured_bert.model, 4, 9), freeze(captured_bert.model, 1, 5)
