@@ -57,8 +57,17 @@ refresh_head = 0
 [aggregation]
 # How many adapters become one; `edgequilt hub round open` may choose otherwise for its round.
 # method = "stacking"
+# What a board counts by: samples, risk (its rows times its loss to a power), uniform; what boards declare of
+# themselves counts at most so many times the median of all (0: no limit).
 # weights = "samples"
+# weights_cap = 10.0
+# risk_power = 1.0
+# A rule against bad boards: clip, clip-median, krum, multi-krum, geometric-median, cosine; how many may be bad (krum,
+# multi-krum), the longest change (clip: its norm, clip-median: times the median of all), the smallest cosine.
 # robust = "none"
+# robust_bad = 1
+# robust_clip = 1.0
+# robust_cosine = 0.0
 # optimiser = "plain"
 # server_rate = 1.0
 # How a round of statistics makes a head: lda, ridge, nearest (class mean), or auto (nearest below 20 rows per class).

@@ -8,7 +8,7 @@ from console.errors import HubError
 from hub import contributions, versions
 from hub.aggregation import biases, head_rows
 from hub.aggregation.methods import method_of
-from hub.aggregation.shares import Shares, by_samples
+from hub.aggregation.shares import Shares
 from hub.contributions import Contribution
 from hub.model import Model
 from hub.privacy.promise import said
@@ -16,6 +16,7 @@ from hub.privacy.release import release as private
 from hub.recipe import Recipe
 from hub.registry import Home
 from hub.round import Round
+from hub.weighing import weigh
 from wire.adapter import Adapter
 from wire.kinds.head import ROWS, Head, read_rows
 from wire.ladder import slot_key
@@ -37,15 +38,12 @@ def make(home: Home, model: Model, rank: int, state: Round) -> versions.Made:
             release = private(home, model, parent, found, state, state.private, number)
             version = versions.from_training(parent, number, state.number, model, release, home.blobs, home.key)
             return replace(version, notes=(said(state.private),))
-        made = combine(home, model, parent, found, weigh(found, state.recipe), state.recipe, number)
-        return versions.from_training(parent, number, state.number, model, made, home.blobs, home.key)
+        shares = weigh(found, state.recipe, parent.version, home.blobs)
+        made = combine(home, model, parent, found, shares, state.recipe, number)
+        version = versions.from_training(parent, number, state.number, model, made, home.blobs, home.key)
+        return replace(version, notes=(*version.notes, *shares.notes))
     sums = contributions.sums(home, model, state)
     return versions.from_statistics(parent, number, state.number, sums, state.recipe, home.blobs, home.key)
-
-
-def weigh(found: list[Contribution], recipe: Recipe) -> Shares:
-    """How much each update counts."""
-    return by_samples([c.samples for c in found])
 
 
 def combine(
@@ -62,14 +60,14 @@ def combine(
     states = {name: method.init(sent) for name, sent in versions.read_ladder(old, home.blobs).items()}
     sent_heads, offsets, rows = versions.read_heads(old, home.blobs), dict[str, biases.Mean](), None
     learned = set[str]()
-    for one, share in zip(found, shares.values, strict=True):
+    for index, (one, share) in enumerate(zip(found, shares.values, strict=True)):
         if not share > 0:
             continue
         adapter = one.read()
         for name, factors in adapter.lora.items():
             states[name] = method.apply(states[name], factors, float(share))
         offsets = biases.apply(offsets, adapter.bias, float(share))
-        rows = _add_head(rows, adapter, sent_heads, model)
+        rows = _add_head(rows, adapter, sent_heads, model, shares.head_factors(index))
         learned |= set(adapter.lora)
     keys = {name: slot_key(model.id, name, number) for name in states if name in learned}
     lora = {
@@ -85,7 +83,11 @@ def combine(
 
 
 def _add_head(
-    rows: head_rows.Rows | None, adapter: Adapter, sent: dict[int, Head], model: Model
+    rows: head_rows.Rows | None,
+    adapter: Adapter,
+    sent: dict[int, Head],
+    model: Model,
+    factors: tuple[float, float],
 ) -> head_rows.Rows | None:
     """The sum of heads with that of one more update, if it brought one."""
     count = read_rows(adapter.metadata.get(ROWS, ""))
@@ -93,7 +95,8 @@ def _add_head(
         return rows
     rank, head = next(iter(adapter.heads.items()))
     shape = model.features, len(model.labels)
-    return head_rows.apply(rows or head_rows.init(*shape), head, head_rows.began(sent, rank, *shape), count)
+    began = head_rows.began(sent, rank, *shape)
+    return head_rows.apply(rows or head_rows.init(*shape), head, began, count, *factors)
 
 
 def scores_of_round(home: Home, model: Model, number: int) -> dict[str, list[Score]]:

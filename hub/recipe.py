@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 from console.errors import BadData, UsageError
 from hub import heads
 from hub.aggregation.methods import method_of
+from hub.aggregation.robust import rules
+from hub.aggregation.robust.rule import Bounds
 from wire.record import at_least, plain, read_record
 
 
@@ -16,14 +18,29 @@ class Recipe:
     """The settings of an aggregation; it is kept with its round, so that a killed hub makes the same version."""
 
     method: str = "stacking"
-    weights: str = "samples"
+    weights: Literal["samples", "risk", "uniform"] = "samples"
+    weights_cap: float = field(default=10.0, metadata=at_least(0.0, 1e6))  # times the median of all; 0: no limit
+    risk_power: float = field(default=1.0, metadata=at_least(0.0, 10.0))
     robust: str = "none"
+    robust_bad: int = field(default=1, metadata=at_least(0, 10_000))  # boards that may be bad
+    robust_clip: float = field(default=1.0, metadata=at_least(1e-9, 1e9))  # a length, or times the median of all
+    robust_cosine: float = field(default=0.0, metadata=at_least(-1.0, 1.0))
     optimiser: str = "plain"
     server_rate: float = field(default=1.0, metadata=at_least(1e-6, 1e6))
     head: str = "auto"
     head_strength: float = field(default=0.1, metadata=at_least(0.0, 1e6))
     head_order: int = field(default=0, metadata=at_least(0, 100))
     extra: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def bounds(self) -> Bounds:
+        """The numbers of its robust rule."""
+        return Bounds(self.robust_bad, self.robust_clip, self.robust_cosine)
+
+    @property
+    def least(self) -> int:
+        """How many updates its robust rule needs."""
+        return rules.least(self.robust, self.bounds)
 
 
 def chosen(usual: Recipe, given: dict[str, Any]) -> Recipe:
@@ -40,4 +57,5 @@ def chosen(usual: Recipe, given: dict[str, Any]) -> Recipe:
         raise UsageError(f"expected settings of an aggregation, found {', '.join(recipe.extra)}; update the hub")
     method_of(recipe.method)
     heads.known(recipe.head)
+    rules.known(recipe.robust)
     return recipe

@@ -31,11 +31,16 @@ def init(features: int, classes: int) -> Rows:
     return Rows(np.zeros((features, classes)), np.zeros(classes), np.zeros(classes))
 
 
-def apply(state: Rows, trained: Head, began: Head, rows: tuple[int, ...]) -> Rows:
-    """Add the head of one board: as trained, as it began, and how many rows of each class it has."""
-    count = np.asarray(rows, np.float64)
-    weight = count * (trained.weight.astype(np.float64) - began.weight)
-    bias = count * (trained.bias.astype(np.float64) - began.bias)
+def apply(
+    state: Rows, trained: Head, began: Head, rows: tuple[int, ...], trust: float = 1.0, passed: float = 1.0
+) -> Rows:
+    """Add the head of one board: as trained, as it began, and how many rows of each class it has.
+
+    A robust rule may let its rows count `trust` times, and let only the part `passed` of its change through.
+    """
+    count = trust * np.asarray(rows, np.float64)
+    weight = count * passed * (trained.weight.astype(np.float64) - began.weight)
+    bias = count * passed * (trained.bias.astype(np.float64) - began.bias)
     return merge(state, Rows(weight, bias, count))
 
 
@@ -46,7 +51,7 @@ def merge(one: Rows, other: Rows) -> Rows:
 
 def finish(state: Rows, sent: Mapping[int, Head]) -> dict[int, Head]:
     """The heads of the next version, by rank as they were sent; without any, one of zeros was."""
-    rows = np.maximum(state.count, 1.0)  # a class that nobody has has no change either
+    rows = np.where(state.count > 0, state.count, 1.0)  # a class that nobody has has no change either
     heads = sent or {0: blank(*state.weight.shape)}
     return {
         rank: Head((h.weight + state.weight / rows).astype(np.float32), (h.bias + state.bias / rows).astype(np.float32))

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -11,13 +12,25 @@ from hub.aggregation.method import Array
 
 @dataclass(frozen=True)
 class Shares:
-    """A share per update, [n], each at least 0, together at most 1; `notes` say what was decided, for people."""
+    """A share per update, [n], each at least 0, together at most 1; `notes` say what was decided, for people.
+
+    Where a robust rule spoke, `trust` [n] is by how much it changed what each board counts in relation to others (0:
+    left out), and `passed` [n] what it lets through of each change (1: all of it). Heads, which are averaged by rows
+    of each class and not by shares, need them one by one.
+    """
 
     values: Array
     notes: tuple[str, ...] = ()
+    trust: Array | None = None
+    passed: Array | None = None
+
+    def head_factors(self, index: int) -> tuple[float, float]:
+        """Of one update: by how much its rows count, and what is let through of its change."""
+        trust = 1.0 if self.trust is None else float(self.trust[index])
+        return trust, 1.0 if self.passed is None else float(self.passed[index])
 
 
-def by_samples(samples: list[int]) -> Shares:
+def by_samples(samples: Sequence[float]) -> Shares:
     """In proportion to the rows that boards declare.
 
     >>> by_samples([1, 3]).values.tolist()
@@ -25,3 +38,24 @@ def by_samples(samples: list[int]) -> Shares:
     """
     weights = np.asarray(samples, np.float64)
     return Shares(weights / weights.sum())
+
+
+def trusted(shares: Shares, trust: Array) -> Shares:
+    """Shares in new relations: each times its trust, and together what they were.
+
+    >>> trusted(Shares(np.array([0.5, 0.25, 0.25])), np.array([0.0, 1.0, 1.0])).values.tolist()
+    [0.0, 0.5, 0.5]
+    """
+    values = shares.values * trust
+    before = 1.0 if shares.trust is None else shares.trust
+    return replace(shares, values=values * (shares.values.sum() / values.sum()), trust=before * trust)
+
+
+def shortened(shares: Shares, passed: Array) -> Shares:
+    """Shares that let through only a part of each change; the rest stays as it was sent.
+
+    >>> shortened(Shares(np.array([0.5, 0.5])), np.array([1.0, 0.5])).values.tolist()
+    [0.5, 0.25]
+    """
+    before = 1.0 if shares.passed is None else shares.passed
+    return replace(shares, values=shares.values * passed, passed=before * passed)

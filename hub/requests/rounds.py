@@ -8,6 +8,7 @@ from typing import Any, Literal
 
 from console.errors import HubError, UsageError
 from hub import show
+from hub.aggregation.robust.rules import enough
 from hub.following import due, served_ranks
 from hub.ledger import Row, put
 from hub.model import Model
@@ -63,6 +64,8 @@ def _open(service: Service, request: Row) -> Row:
         raise HubError(f"expected a model with a head, found that {conductor.model.id} has none; open a train round")
     number = ledger.last_round() + 1
     devices = _devices(service, kind, request.get("devices"))
+    if kind == "train":
+        enough(recipe.robust, recipe.bounds, len(devices))
     told = service.home.config.rounds
     deadline_s = float(request.get("deadline_s") or told.deadline_s)
     candidate = request.get("gate")
@@ -71,7 +74,7 @@ def _open(service: Service, request: Row) -> Row:
         kind=kind,
         versions=_versions(service, kind, request.get("versions")),
         settings=_learnt(conductor.model, _settings(kind, number, _ranks(service), request)),
-        quorum=max(1, math.ceil(told.quorum * len(devices))),
+        quorum=max(1, math.ceil(told.quorum * len(devices)), recipe.least if kind == "train" else 1),
         deadline_s=deadline_s,
         deadline_at_s=service.clock() + deadline_s,
         candidate=GATED[kind] if candidate is None else bool(candidate),
