@@ -10,7 +10,7 @@ import pytest
 
 from hub.aggregation.gram import Changes, gram, lengths
 from hub.aggregation.products import Change
-from tests.hub.aggregation.boards import changed, dense, honest, regauged, sent
+from tests.hub.aggregation.crowd import changed, dense, honest, regauged, sent
 
 
 class Shelf:

@@ -17,7 +17,7 @@ from hub.aggregation.robust.krum import scores
 from hub.aggregation.robust.rule import Bounds
 from hub.aggregation.robust.rules import RULES, enough, least
 from hub.aggregation.shares import Shares, by_samples
-from tests.hub.aggregation.boards import BAD, Array, Factors, changed, dense, honest, regauged, sent
+from tests.hub.aggregation.crowd import BAD, Array, Factors, changed, dense, honest, regauged, sent
 
 RANKS = [2, 4, 4, 8, 8, 12, 4, 2]
 
