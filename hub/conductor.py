@@ -10,14 +10,14 @@ import logging
 from collections.abc import Callable
 from typing import Any
 
-from sqlalchemy import Connection, func, select
+from sqlalchemy import Connection, select
 
 from console.errors import EdgequiltError, StorageError
 from hub import gate, rounds, versions
 from hub import round as r
 from hub import schema as t
 from hub.following import following
-from hub.ledger import put, put_job, put_round, put_row
+from hub.ledger import next_sequence, put, put_job, put_round, put_row
 from hub.making import made_of, make, scores_of_round
 from hub.model import Model
 from hub.post import Post
@@ -228,12 +228,11 @@ class Conductor:
 def put_release(tx: Connection, digest: str, why: str, now_s: float) -> None:
     """Keep that a version is the one to serve."""
     number = tx.execute(select(t.versions.c.number).where(t.versions.c.digest == digest)).scalar_one()
-    last = tx.execute(select(func.max(t.releases.c.sequence))).scalar() or 0
     put_row(
         tx,
         t.releases,
         {
-            "sequence": last + 1,
+            "sequence": next_sequence(tx),
             "version": number,
             "digest": digest,
             "why": why,

@@ -91,8 +91,8 @@ class Ledger:
         return None if row is None else _round(row)
 
     def last_round(self) -> int:
-        """The highest number given to a round; 0 before the first."""
-        return self._scalar(select(func.max(t.rounds.c.number))) or 0
+        """The highest number given to a round, or that a ledger which is lost may have given; 0 before the first."""
+        return max(self._scalar(select(func.max(t.rounds.c.number))) or 0, int(self.get("round_floor") or 0))
 
     def job(self, job: str) -> Row | None:
         """A job."""
@@ -146,6 +146,13 @@ def put(tx: Connection, key: str, value: str) -> None:
     """Set a single value of `meta`."""
     statement = insert(t.meta).values(key=key, value=value)
     tx.execute(statement.on_conflict_do_update(index_elements=["key"], set_={"value": value}))
+
+
+def next_sequence(tx: Connection) -> int:
+    """The next place in the one order of releases, above all that a ledger which is lost may have given."""
+    last = tx.execute(select(func.max(t.releases.c.sequence))).scalar() or 0
+    floor = tx.execute(select(t.meta.c.value).where(t.meta.c.key == "sequence_floor")).scalar() or 0
+    return max(last, int(floor)) + 1
 
 
 def put_row(tx: Connection, table: Any, values: Mapping[str, Any]) -> None:

@@ -36,9 +36,12 @@ class Post:
             self.transport.publish(topic, encode(chunk), qos=entry_of("down", Chunk.TYPE).qos)
 
     def version(self, made: Made, *, tip: bool) -> None:
-        """Say a version to everybody; only the tip stays with the broker for those who come later."""
+        """Say a version to everybody; only the tip stays with the broker for those who come later.
+
+        It is signed anew: the hub may have another key by now than when it made the version.
+        """
         topic = topic_of(self.fleet, self.model, "all", Version.TYPE)
-        self.transport.publish(topic, made.envelope, qos=1, retain=tip)
+        self.transport.publish(topic, seal(self.key, made.body), qos=1, retain=tip)
 
     def release(self, row: dict[str, Any]) -> None:
         """Say to everybody, also later, which version to serve."""

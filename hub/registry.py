@@ -17,7 +17,7 @@ from hub import schema as t
 from hub import versions
 from hub.blobs import Blobs
 from hub.config import FILE, TEMPLATE, BrokerConfig, Config, listen_address, publishers, read_config
-from hub.ledger import Ledger, put, put_row
+from hub.ledger import Ledger, put, put_device, put_row
 from hub.model import Model, agree, model_of
 from wire.bundle import MANIFEST, open_bundle
 from wire.files import read_bytes, write_atomic
@@ -92,8 +92,14 @@ def alone(folder: Path) -> Iterator[None]:
         yield
 
 
-def enroll(home: Home, name: str, line: str) -> dict[str, Any]:
+def enroll(home: Home, name: str, line: str, *, replace: bool = False) -> dict[str, Any]:
     """Believe a device's key under a name; the same key again changes nothing.
+
+    Args:
+        home: the hub's folder, opened.
+        name: of the device.
+        line: of its .pub file.
+        replace: the name may have another key already, which is no longer believed.
 
     Raises:
         HubError: the name has another key, or the key another name.
@@ -110,13 +116,17 @@ def enroll(home: Home, name: str, line: str) -> dict[str, Any]:
         same = parse_public_key(row["key"], "device", "the ledger").raw == key.raw
         if row["name"] == name and same:
             return answer
-        if row["name"] == name or same:
+        if same or (row["name"] == name and not replace):
             raise HubError(
                 f"expected a new name and a new key, found that {row['name']} is enrolled with "
-                f"{'this key' if same else 'another key'}; choose another name or make another key"
+                f"{'this key; make another one' if same else 'another key; choose another name, or say --replace'}"
             )
+    known = home.ledger.device(name) is not None
     with home.ledger.transaction() as tx:
-        put_row(tx, t.devices, {"name": name, "key": key.line, "online": False})
+        if known:
+            put_device(tx, name, key=key.line, online=False)
+        else:
+            put_row(tx, t.devices, {"name": name, "key": key.line, "online": False})
     return answer
 
 

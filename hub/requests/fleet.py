@@ -20,7 +20,7 @@ def _add(service: Service, request: Row) -> Row:
 
 
 def _enroll(service: Service, request: Row) -> Row:
-    return registry.enroll(service.home, request["name"], request["line"])
+    return registry.enroll(service.home, request["name"], request["line"], replace=bool(request.get("replace")))
 
 
 def status(service: Service, request: Row) -> Row:

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from console.arguments import Arguments
-from hub.verbs import adapter, rounds, setup, versions, watch
+from hub.verbs import adapter, backup, rounds, setup, versions, watch
 
-NOUNS = (setup, rounds, versions, adapter, watch)
+NOUNS = (setup, rounds, versions, adapter, backup, watch)
 
 
 def main(argv: list[str]) -> int:

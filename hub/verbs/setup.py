@@ -24,6 +24,7 @@ def parse(verbs: Any) -> None:
     enroll = add_verb(verbs, "enroll", _enroll, "believe a device")
     enroll.add_argument("name")
     enroll.add_argument("--key", type=Path, required=True, help="the device's .pub file")
+    enroll.add_argument("--replace", action="store_true", help="believe its former key no longer")
     add_verb(verbs, "status", _status, "devices, versions, open rounds")
 
 
@@ -73,8 +74,8 @@ def _add(options: argparse.Namespace) -> int:
 
 def _enroll(options: argparse.Namespace) -> int:
     line = read_bytes(options.key, "a public key", KEY_FILE_LIMIT_BYTES).decode(errors="replace")
-    request = {"request": "enroll", "name": options.name, "line": line}
-    found = ask_or_do(options, request, lambda home: registry.enroll(home, options.name, line))
+    request = {"request": "enroll", "name": options.name, "line": line, "replace": options.replace}
+    found = ask_or_do(options, request, lambda home: registry.enroll(home, options.name, line, replace=options.replace))
     return say(options, found, f"{found['device']} is enrolled with key {found['key']}")
 
 

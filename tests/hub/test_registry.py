@@ -96,6 +96,19 @@ def test_a_device_is_enrolled_once(home: Home) -> None:
     assert [d["name"] for d in home.ledger.devices()] == ["barn"]
 
 
+def test_a_lost_key_is_replaced_when_asked(home: Home) -> None:
+    """With `replace`, a name has the new key alone from then on; a key of another name is refused even then."""
+    old, new, other = (new_key("device", "barn").public for _ in range(3))
+    registry.enroll(home, "barn", old.line)
+    registry.enroll(home, "coop", other.line)
+
+    registry.enroll(home, "barn", new.line, replace=True)
+
+    assert [row["key"] for row in home.ledger.devices()] == [new.line, other.line]
+    with pytest.raises(HubError, match="found that coop is enrolled with this key"):
+        registry.enroll(home, "barn", other.line, replace=True)
+
+
 def test_one_process_at_a_time(home: Home) -> None:
     """A folder that another process holds is refused."""
     with (

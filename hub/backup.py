@@ -1,0 +1,180 @@
+"""A backup: one file with all that a hub must not lose, taken while it runs, and complete or not there.
+
+A tar of `backup.json` (names, sizes and SHA-256 of the rest), the ledger as SQLite's backup interface copies it, the
+blobs that this copy names, `hub.toml` and what lies beside it. Blobs are written before a row names them and are not
+changed afterwards, so a copy of the ledger that is taken first names only blobs that are there.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import sqlite3
+import tarfile
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, BinaryIO
+
+from console.errors import IntegrityError, StorageError
+from hub import versions
+from hub.blobs import Blobs
+from hub.config import FILE, Config, read_config
+from hub.ledger import Ledger
+from hub.registry import KEY
+from wire.files import BLOCK_BYTES, file_digest, sync_folder
+from wire.record import DIGEST, at_least, matching, plain
+
+FORMAT, SCHEMA = "edgequilt-backup", 1
+INDEX, LEDGER = "backup.json", "ledger.sqlite"
+Advance = Callable[[int], None]
+
+
+@dataclass(frozen=True)
+class Part:
+    """A file of a backup."""
+
+    name: str
+    bytes: int = field(metadata=at_least(0))
+    sha256: str = field(metadata=matching(DIGEST))
+    extra: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Index:
+    """What `backup.json` says."""
+
+    format: str
+    schema: int
+    fleet: str
+    at_s: float  # seconds since 1970, for people
+    keys: bool  # whether secret keys are inside
+    parts: tuple[Part, ...]
+    extra: dict[str, Any] = field(default_factory=dict)
+
+
+def back_up(folder: Path, out: Path, *, keys: bool, advance: Advance = lambda n: None) -> dict[str, Any]:
+    """Write a backup of a hub's folder; a running hub is not disturbed.
+
+    Args:
+        folder: the hub's.
+        out: the file, which must not be there; only its owner can read it.
+        keys: whether the hub's secret key, and what logs in to its broker, go into it.
+        advance: told the bytes of each block.
+
+    Raises:
+        UsageError: there is no hub in the folder.
+        StorageError: the file is there already, or something cannot be read or written.
+        IntegrityError: a blob is not what it should be.
+    """
+    config = read_config(folder)
+    if out.exists():
+        raise StorageError(f"expected no file at {out}, found one; choose another name")
+    beside, left_out = _beside(config, folder, keys)
+    with tempfile.TemporaryDirectory(prefix=".backup.", dir=folder) as place:
+        ledger = Path(place) / LEDGER
+        copy_ledger(folder / LEDGER, ledger)
+        files = {LEDGER: ledger, **beside, **_blobs(ledger, Blobs(folder / "blobs"))}
+        parts = tuple(_part(name, path, advance) for name, path in files.items())
+        index = Index(FORMAT, SCHEMA, config.fleet, time.time(), keys, parts)
+        _write(out, index, files)
+    return {
+        "out": str(out),
+        "bytes": out.stat().st_size,
+        "files": len(parts),
+        "keys": keys,
+        "left_out": left_out,
+    }
+
+
+def copy_ledger(source: Path, target: Path) -> None:
+    """A copy of a SQLite file as it is between two transactions, whoever writes to it.
+
+    Raises:
+        StorageError: it cannot be read or written.
+    """
+    try:
+        with (
+            closing(sqlite3.connect(f"file:{source}?mode=ro", uri=True)) as old,
+            closing(sqlite3.connect(target)) as new,
+        ):
+            old.backup(new)
+            new.execute("PRAGMA journal_mode=DELETE")  # one file, not three
+    except sqlite3.Error as error:
+        raise StorageError(f"expected to copy the ledger {source}, the database said: {error}") from error
+
+
+def _blobs(ledger: Path, blobs: Blobs) -> dict[str, Path]:
+    """The blobs that a ledger names, by their names in the archive."""
+    opened = Ledger(ledger)
+    try:
+        names = {name for row in opened.versions() for name in versions.blob_names(versions.read_made(row).version)}
+        names |= {row["digest"] for state in opened.rounds() for row in opened.updates(state.number)}
+    finally:
+        opened.close()
+    return {f"blobs/{name[:2]}/{name}": blobs.path(name) for name in sorted(names)}
+
+
+def _beside(config: Config, folder: Path, keys: bool) -> tuple[dict[str, Path], list[str]]:
+    """The files beside the ledger, and the names of those that are left out."""
+    told = config.broker
+    open_ones = [FILE, f"{KEY}.pub", *config.trust.publishers, told.ca, told.certificate]
+    secret = [f"{KEY}.key", told.key, told.password_file]
+    names = [name for name in (*open_ones, *(secret if keys else ())) if name]
+    inner = {name: folder / name for name in names if not Path(name).is_absolute() and ".." not in Path(name).parts}
+    left_out = [name for name in (*names, *(() if keys else filter(None, secret))) if name not in inner]
+    return {name: path for name, path in inner.items() if path.exists()}, left_out
+
+
+def _part(name: str, path: Path, advance: Advance) -> Part:
+    try:
+        part = Part(name, path.stat().st_size, file_digest(path, advance))
+    except OSError as error:
+        raise StorageError(
+            f"expected to read {path} for the backup, but {error.strerror}; nothing was written"
+        ) from error
+    if name.startswith("blobs/") and part.sha256 != path.name:
+        raise IntegrityError(
+            f"expected a file with SHA-256 {path.name} at {path}, found other bytes; nothing was written"
+        )
+    return part
+
+
+def _write(out: Path, index: Index, files: dict[str, Path]) -> None:
+    """Write the archive under a temporary name, then give it its own."""
+    temporary: Path | None = None
+    try:
+        handle, name = tempfile.mkstemp(prefix=f".{out.name}.", dir=out.parent)  # mode 0600
+        temporary = Path(name)
+        with os.fdopen(handle, "wb") as file:
+            with tarfile.open(fileobj=file, mode="w", format=tarfile.PAX_FORMAT) as archive:
+                text = json.dumps(plain(index), indent=1).encode()
+                _add(archive, INDEX, len(text), io.BytesIO(text))
+                for part in index.parts:
+                    with files[part.name].open("rb") as source:
+                        _add(archive, part.name, part.bytes, source)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(out)
+        sync_folder(out.parent)
+    except OSError as error:
+        if temporary is not None:
+            temporary.unlink(missing_ok=True)
+        raise StorageError(f"expected to write {out}, stopped ({error.strerror}); free some space") from error
+
+
+def _add(archive: tarfile.TarFile, name: str, size: int, source: BinaryIO) -> None:
+    """A member that says nothing of who wrote it where: bytes, and that only its owner may read them."""
+    member = tarfile.TarInfo(name)
+    member.size, member.mode = size, 0o600
+    archive.addfile(member, source)
+
+
+def blocks(file: BinaryIO) -> Iterator[bytes]:
+    """A file in blocks."""
+    while block := file.read(BLOCK_BYTES):
+        yield block

@@ -1,0 +1,50 @@
+"""`edgequilt hub backup | restore`: a hub's folder as one file, and back."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+from console.progress import progress
+from console.table import mib
+from hub.verbs.common import add_verb, say
+
+
+def parse(verbs: Any) -> None:
+    """Their options."""
+    backup = add_verb(verbs, "backup", _backup, "write all that the hub must not lose into one file; it may be running")
+    backup.add_argument("file", type=Path)
+    backup.add_argument(
+        "--with-keys", action="store_true", help="the hub's secret key too: whoever reads it is the hub"
+    )
+    restore = verbs.add_parser("restore", help="make a hub's folder of a backup")
+    restore.add_argument("file", type=Path)
+    restore.add_argument("folder", type=Path, help="must not be there, or be empty")
+    restore.add_argument("--json", action="store_true")
+    restore.set_defaults(run=_restore)
+
+
+def _backup(options: argparse.Namespace) -> int:
+    from hub.backup import back_up
+
+    with progress("backup", unit="bytes", quiet=options.json) as bar:
+        found = back_up(options.hub, options.file, keys=options.with_keys, advance=bar.advance)
+    lines = [f"{found['files']} files, {mib(found['bytes'])}, are in {found['out']}"]
+    if not found["keys"]:
+        lines.append(f"secret keys are not in it: keep {options.hub / 'hub.key'} elsewhere, or use --with-keys")
+    if found["left_out"]:
+        lines.append(f"not in it: {', '.join(found['left_out'])}")
+    return say(options, found, "\n".join(lines))
+
+
+def _restore(options: argparse.Namespace) -> int:
+    from hub.restore import restore
+
+    with progress("restore", unit="bytes", quiet=options.json) as bar:
+        found = restore(options.file, options.folder, advance=bar.advance)
+    holds = f"{found['devices']} devices, {found['versions']} versions; rounds go on from {found['next_round']}"
+    lines = [f"{found['hub']} holds the hub of fleet {found['fleet']}: {holds}"]
+    if not found["key"]:
+        lines.append(f"the backup has no secret key: put hub.key into {found['hub']} before you start it")
+    return say(options, found, "\n".join(lines))
