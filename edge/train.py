@@ -13,15 +13,15 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 
 from console.errors import BadData
-from edge.adamw import Hyperparameters
 from edge.data.row import Row
 from edge.runner import Runner
 from edge.trainers.backprop import Backprop
-from edge.trainers.optimizers import Adam32
 from edge.training.classes import Classes
 from edge.training.history import Session
 from edge.training.loop import Settings, begin, run
+from wire.adamw import Hyperparameters
 from wire.adapter import Adapter
+from wire.optimizers import Adam32
 from wire.record import at_least
 
 

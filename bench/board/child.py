@@ -27,7 +27,6 @@ from edge.runner import Runner
 from edge.runtime import Session
 from edge.trainers.backprop import Backprop
 from edge.trainers.interface import Array, Rows, Trainer
-from edge.trainers.optimizers import Adam32
 from edge.trainers.qzo import Qzo
 from edge.trainers.spry import Spry
 from edge.training.makers import units_of
@@ -39,6 +38,7 @@ from edge.trunk import keep
 from wire.adapter import Adapter
 from wire.bundle import open_bundle
 from wire.manifest import Graph
+from wire.optimizers import Adam32
 
 WAYS = ("inference", "backprop", "spry", "qzo")
 DIRECTIONS = 1  # of forward-only trainers: two forward passes a step

@@ -16,7 +16,6 @@ from edge.data.row import Row
 from edge.memory import memory
 from edge.runner import Runner
 from edge.trainers.interface import Trainer
-from edge.trainers.optimizers import Adam32
 from edge.trainers.qzo import Qzo
 from edge.trainers.spry import Spry
 from edge.training.classes import Classes
@@ -28,6 +27,7 @@ from export.peak import Sampler
 from wire.adapter import Adapter
 from wire.bundle import open_bundle
 from wire.kinds.head import Head
+from wire.optimizers import Adam32
 
 STEPS, ROWS, RANK, DIRECTIONS = 2, 16, 8, 3
 

@@ -10,9 +10,9 @@ import numpy as np
 
 from edge.trainers.directions import size
 from edge.trainers.interface import Factors, Rows
-from edge.trainers.optimizers import Sgd
 from edge.trainers.spry import Spry, average_units, deal, estimate, gradient, shared_gradient
 from tests.edge.trainers.problems import Array, Problem, flat, net
+from wire.optimizers import Sgd
 from wire.philox import key_of
 
 DRAWS = 24

@@ -3,7 +3,7 @@
 Dettmers, Lewis, Shleifer and Zettlemoyer, "8-bit Optimizers via Block-wise Quantization", arXiv 2110.02861: every
 block of 256 entries keeps its largest magnitude, and each entry the code of the nearest number of a dynamic tree
 (section 1.3); a step restores both moments, moves them on and stores them again (section 2). The step itself is
-`edge.adamw` (arXiv 1711.05101, algorithm 2).
+`wire.adamw` (arXiv 1711.05101, algorithm 2).
 
 It departs from the paper in what the second code stands for: sqrt(v), not v. A tree reaches seven decades below
 the block's largest number. Entries of v span twice as many decades as gradients do, so a gradient 2,000 times below
@@ -20,9 +20,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from edge.adamw import AdamW, Hyperparameters, slowed
 from edge.trainers.interface import Array, Arrays, State
 from quant.codes import dynamic_tree
+from wire.adamw import AdamW, Hyperparameters, slowed
 
 BLOCK = 256
 UNREAD_BITS = 15  # of float32: what is left tells numbers 0.4 % apart, and those of a tree are 0.7 % apart

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from console.errors import BadData
 from edge.trainers.ghost import clipped, mean_of
 from edge.trainers.interface import Arrays, Factors, Needs, Optimizer, Rows, State, Stepped
-from edge.trainers.optimizers import Adam32
+from wire.optimizers import Adam32
 
 
 @dataclass(frozen=True)

@@ -40,8 +40,8 @@ from edge.trainers.interface import (
     Stepped,
     Update,
 )
-from edge.trainers.optimizers import Sgd
 from wire.directions import Pairs, Units, combined
+from wire.optimizers import Sgd
 
 
 @dataclass(frozen=True)

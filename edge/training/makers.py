@@ -5,16 +5,16 @@ from __future__ import annotations
 import math
 
 from console.errors import BadData
-from edge.adamw import Hyperparameters
 from edge.trainers.adam8 import Adam8
 from edge.trainers.backprop import Backprop
 from edge.trainers.interface import Arrays, Optimizer, Trainer
-from edge.trainers.optimizers import Adam32, Sgd
 from edge.trainers.qzo import Qzo
 from edge.trainers.spry import Spry
 from edge.training.wish import Wish
+from wire.adamw import Hyperparameters
 from wire.directions import Units
 from wire.manifest import Manifest
+from wire.optimizers import Adam32, Sgd
 from wire.philox import key_of
 
 RATES = {"adamw": 1e-3, "adam8": 1e-3, "sgd": 1e-2}

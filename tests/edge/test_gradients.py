@@ -14,7 +14,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from edge import load
-from edge.adamw import AdamW, Hyperparameters
 from edge.data import Row
 from edge.runner import Runner
 from edge.runtime import Session
@@ -22,6 +21,7 @@ from edge.train import TrainSettings, train
 from tests.conftest import ROOT
 from tests.edge.bundles import MODEL, make_bundle, make_weights
 from tests.edge.oracle import Oracle, pixels
+from wire.adamw import AdamW, Hyperparameters
 from wire.adapter import Adapter
 from wire.bundle import open_bundle
 from wire.inputs import inputs_of

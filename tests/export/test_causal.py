@@ -9,7 +9,6 @@ import numpy as np
 import pytest
 
 from console.errors import BadData, UsageError
-from edge.adamw import Hyperparameters
 from edge.chain import Chain
 from edge.cli_run import main as run
 from edge.data import open_data
@@ -17,7 +16,6 @@ from edge.generate import generate
 from edge.runner import Runner
 from edge.steps import Steps
 from edge.trainers.backprop import Backprop
-from edge.trainers.optimizers import Adam32
 from edge.training.cli import train
 from edge.training.passages import Passage
 from edge.training.tokens import NextTokens, perplexity
@@ -33,9 +31,11 @@ from tests.export.causal import (
     worst,
 )
 from tests.export.decoders import BUILDERS, VOCABULARY, bundle
+from wire.adamw import Hyperparameters
 from wire.adapter import read_adapter
 from wire.bundle import Bundle
 from wire.inputs import inputs_of
+from wire.optimizers import Adam32
 
 BAR = 1e-5
 SIDES = ("right", "left")

@@ -9,16 +9,16 @@ import numpy as np
 import pytest
 import torch
 
-from edge.adamw import Hyperparameters
 from edge.runner import Runner
 from edge.trainers.backprop import Backprop
-from edge.trainers.optimizers import Adam32
 from edge.training.passages import Passage
 from edge.training.tokens import NextTokens
 from tests.export.causal import drawn_adapter, trainable
 from tests.export.decoders import BUILDERS, bundle
+from wire.adamw import Hyperparameters
 from wire.adapter import Adapter
 from wire.manifest import Manifest
+from wire.optimizers import Adam32
 
 RATE, STEPS, BAR = 1e-2, 3, 1e-5
 TEXTS = ["the kettle is on", "open", "a red bicycle leans against the wall"]

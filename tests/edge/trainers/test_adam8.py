@@ -11,12 +11,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from edge.adamw import Hyperparameters
 from edge.trainers.adam8 import BLOCK, Adam8, decode, encode, nearest, state_bytes
 from edge.trainers.interface import Arrays
-from edge.trainers.optimizers import Adam32, Sgd
 from quant.codes import dynamic_tree
 from tests.edge.trainers.problems import Problem, net, quadratic, same_bytes
+from wire.adamw import Hyperparameters
+from wire.optimizers import Adam32, Sgd
 
 STEPS = 300
 
@@ -199,7 +199,7 @@ def test_descent_is_torchs(momentum: float) -> None:
 
 
 def test_moments_of_32_bits_are_adamws() -> None:
-    """As an optimizer, `edge.adamw` ends after 30 steps where torch.optim.AdamW ends, to 1e-6."""
+    """As an optimizer, `wire.adamw` ends after 30 steps where torch.optim.AdamW ends, to 1e-6."""
     h = Hyperparameters(0.01, 0.9, 0.99, weight_decay=0.1)
     optimizer = Adam32(h)
     arrays = {"a": np.linspace(-1, 1, 20, dtype=np.float32)}

@@ -10,13 +10,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from console.errors import BadData
-from edge.adamw import Hyperparameters
 from edge.trainers.adam8 import Adam8
 from edge.trainers.backprop import Backprop
 from edge.trainers.ghost import clipped, mean_of, norm, passes, scaled_rate
 from edge.trainers.interface import Gradients, Rows, Stepped
-from edge.trainers.optimizers import Adam32, Sgd
 from tests.edge.trainers.problems import Arrays, net, same_bytes
+from wire.adamw import Hyperparameters
+from wire.optimizers import Adam32, Sgd
 
 
 def row_sums(count: int, seed: int) -> list[Gradients]:

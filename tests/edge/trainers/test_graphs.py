@@ -10,20 +10,20 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from edge.adamw import Hyperparameters
 from edge.data import Row
 from edge.runner import Runner
 from edge.train import TrainSettings, train
 from edge.trainers.backprop import Backprop
 from edge.trainers.interface import Gradients, Rows, Scalars
-from edge.trainers.optimizers import Adam32
 from edge.trainers.ridge import Ridge
 from edge.trainers.spry import Spry, rebuild
 from edge.training.order import batches
 from tests.edge.test_gradients import random_adapter, rows, runner
 from tests.edge.trainers.problems import Arrays, flat, same_bytes
+from wire.adamw import Hyperparameters
 from wire.adapter import Adapter
 from wire.kinds.lora import Lora
+from wire.optimizers import Adam32
 from wire.ridge import solve, spectrum
 from wire.sums import gather, on_grid, packed, unpacked
 

@@ -10,14 +10,14 @@ import pytest
 from safetensors.numpy import load_file, save_file
 
 from console.errors import BadData
-from edge.adamw import Hyperparameters
 from edge.trainers.adam8 import Adam8
 from edge.trainers.directions import size
 from edge.trainers.interface import Factors, Optimizer, Rows, Scalars, Stepped
-from edge.trainers.optimizers import Adam32, Sgd
 from edge.trainers.spry import Spry, average_units, deal, estimate, gradient, rebuild, shared_gradient
 from tests.edge.trainers.problems import Arrays, Problem, flat, net, quadratic, same_bytes
+from wire.adamw import Hyperparameters
 from wire.directions import Pairs, combined
+from wire.optimizers import Adam32, Sgd
 from wire.philox import key_of, signs
 
 KEY = key_of("round", 1)

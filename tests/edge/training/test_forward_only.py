@@ -13,7 +13,6 @@ import pytest
 from edge.runner import Runner
 from edge.trainers.directions import size
 from edge.trainers.interface import Arrays, Stepped
-from edge.trainers.optimizers import Sgd
 from edge.trainers.spry import Spry, deal, estimate, gradient
 from edge.training.classes import Classes
 from edge.training.cli import train
@@ -25,6 +24,7 @@ from wire.adapter import read_adapter
 from wire.bundle import Bundle
 from wire.kinds.lora import Lora
 from wire.manifest import to_bytes
+from wire.optimizers import Sgd
 from wire.philox import key_of
 
 KEY, ROWS, RANK, MANY = key_of("round", 3), 8, 2, 16

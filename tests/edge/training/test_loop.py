@@ -13,11 +13,9 @@ import numpy as np
 import pytest
 
 from console.errors import BadData
-from edge.adamw import Hyperparameters
 from edge.trainers.adam8 import Adam8
 from edge.trainers.backprop import Backprop
 from edge.trainers.interface import Trainer
-from edge.trainers.optimizers import Adam32, Sgd
 from edge.trainers.spry import Spry
 from edge.training import checkpoint
 from edge.training.history import Session
@@ -25,6 +23,8 @@ from edge.training.loop import MOST_UNDONE, Schedule, Settings, begin, result, r
 from edge.training.order import after, batches
 from tests.edge.trainers.problems import same_bytes
 from tests.edge.training.tasks import Quadratic
+from wire.adamw import Hyperparameters
+from wire.optimizers import Adam32, Sgd
 
 TRAINERS: dict[str, Trainer] = {
     "adamw": Backprop(("x",), Adam32(Hyperparameters(0.05))),

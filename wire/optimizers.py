@@ -1,19 +1,24 @@
 """Optimizers whose state needs no coding: plain gradient descent, and AdamW with moments of 32 bits.
 
+They are here because hubs replay what boards computed, step by step.
+
 Descent is Robbins & Monro, "A stochastic approximation method" (1951), with the momentum of Polyak (1964) in the
 form of Sutskever et al. (ICML 2013) that frameworks share: u <- momentum u + g, theta <- theta - rate u.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from edge.adamw import AdamW, Hyperparameters, slowed
-from edge.trainers.interface import Array, Arrays, State
+from wire.adamw import AdamW, Hyperparameters, slowed
+from wire.directions import Array, Arrays
+
+State = Mapping[str, NDArray[Any]]
 
 
 @dataclass(frozen=True)
@@ -50,7 +55,7 @@ class Sgd:
 
 @dataclass(frozen=True)
 class Adam32:
-    """AdamW with moments of 32 bits (`edge.adamw`) as an optimizer: state `t`, `m/NAME`, `v/NAME` float32."""
+    """AdamW with moments of 32 bits (`wire.adamw`) as an optimizer: state `t`, `m/NAME`, `v/NAME` float32."""
 
     hyperparameters: Hyperparameters = field(default_factory=Hyperparameters)
 
