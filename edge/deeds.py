@@ -99,9 +99,10 @@ class Deeds:
     def _look(self, action: ev.Look) -> None:
         job, setup = action.job, self._core.setup
         self._core.status.job(job.job, kind=job.kind, round=job.round, state="fetching")
-        if job.kind not in setup.jobs:
+        needed = m.ability(job.kind, job.settings)
+        if needed not in setup.jobs:
             able = ", ".join(setup.jobs) or "nothing"
-            self._core.happen(ev.Crashed(job.job, f"expected a job that the bundle can do ({able}), found {job.kind}"))
+            self._core.happen(ev.Crashed(job.job, f"expected a job that the bundle can do ({able}), found {needed}"))
             return
         rank = needed_rank(job.kind, job.settings, setup.rank)
         self._core.happen(ev.Looked(job.job, self._lacking(job.versions, rank)))

@@ -97,7 +97,7 @@ def _train(runner: Runner, request: Request, data: Data, advance: Advance) -> tu
     _same_labels(runner, request.versions[0])
     settings = settings_of(request.settings)
     start = adapter_of(request, 0, runner.manifest.plan.rank)
-    done = train(runner, start, data.train, settings, lambda step, loss: advance(step, settings.steps))
+    done = train(runner, start, data.train, settings, lambda step, loss: advance(step, settings.steps), request.id)
     metrics = {
         "steps": done.session.at,
         "seconds_per_step": done.seconds_per_step,
@@ -110,13 +110,15 @@ def _train(runner: Runner, request: Request, data: Data, advance: Advance) -> tu
     if settings.head:
         labels = [row.label for row in data.train]
         tag[ROWS] = rows_text(np.bincount(labels, minlength=len(runner.manifest.labels)).tolist())
+    brings_factors = "lora" in settings.kinds and done.directions is None
     update = Adapter(
         start.model,
         start.version,
-        made.lora if "lora" in settings.kinds else {},
+        made.lora if brings_factors else {},
         made.bias if "bias" in settings.kinds else {},
         made.heads if settings.head else {},
         metadata=tag,
+        directions=done.directions,
     )
     return to_bytes(update), Result(request.id, len(data.train), metrics)
 

@@ -106,7 +106,9 @@ def jobs_of(bundle: Bundle) -> tuple[str, ...]:
     kinds = [{g.kind for g in s.graphs} for s in manifest.segments]
     runs = all("forward" in k for k in kinds) and manifest.head is not None
     learns = "backward" in kinds[-1] and all("forward" in k for k in kinds[:-1])
-    return (*(("train",) if learns else ()), *(("statistics", "evaluate") if runs else ()))
+    steps = runs and bool(manifest.slots_of("lora"))
+    kinds_of_job = {"train": learns, "spry": steps, "statistics": runs, "evaluate": runs}
+    return tuple(kind for kind, able in kinds_of_job.items() if able)
 
 
 def runtime_version() -> str:

@@ -9,18 +9,23 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
+from typing import Literal
 
 import numpy as np
 
-from console.errors import BadData
+from console.errors import BadData, join
 from edge.data.row import Row
 from edge.runner import Runner
 from edge.trainers.backprop import Backprop
+from edge.trainers.interface import Scalars, Trainer
+from edge.trainers.spry import Spry
 from edge.training.classes import Classes
 from edge.training.history import Session
 from edge.training.loop import Settings, begin, run
 from wire.adamw import Hyperparameters
 from wire.adapter import Adapter
+from wire.forward_gradients import job_board, job_key, unit
+from wire.kinds.pairs import Directions, Told
 from wire.optimizers import Adam32
 from wire.record import at_least
 
@@ -33,6 +38,9 @@ class TrainSettings:
         stop_loss: stop early when a step's mean loss is below it.
         kinds: what learns, of lora and bias; places that the bundle does not have are left out.
         head: whether the head learns too.
+        trainer: backprop needs the bundle's backward graphs; spry (arXiv 2405.15551) steps along random directions,
+            by forward passes, and sends pairs of a counter and a derivative instead of factors.
+        directions: of spry, for each step.
     """
 
     steps: int = field(default=8, metadata=at_least(1, 100_000))
@@ -45,14 +53,17 @@ class TrainSettings:
     stop_loss: float = field(default=0.0, metadata=at_least(0))
     kinds: tuple[str, ...] = ("lora",)
     head: bool = False
+    trainer: Literal["backprop", "spry"] = "backprop"
+    directions: int = field(default=8, metadata=at_least(1, 65_536))
 
 
 @dataclass(frozen=True)
 class Trained:
-    """The adapter with its new factors, and the session in which they came about."""
+    """The adapter with its new factors, the session in which they came about, and spry's pairs that make them again."""
 
     adapter: Adapter
     session: Session
+    directions: Directions | None = None
 
     @property
     def losses(self) -> tuple[float, ...]:
@@ -71,6 +82,7 @@ def train(
     rows: Sequence[Row],
     settings: TrainSettings,
     advance: Callable[[int, float], None] = lambda done, loss: None,
+    job: str = "",
 ) -> Trained:
     """Train what the settings say of an adapter; all else of it stays.
 
@@ -80,15 +92,21 @@ def train(
         rows: what to learn from.
         settings: how.
         advance: told the steps done and the last mean loss.
+        job: its name, which makes spry's directions its own.
 
     Raises:
         BadData: no rows, no factors to train, or no step with a finite loss.
     """
-    task = Classes(runner, _with_biases(runner, adapter, settings), rows, head=settings.head)
+    forward = settings.trainer == "spry"
+    task = Classes(
+        runner, _with_biases(runner, adapter, settings), rows, head=settings.head and not forward, backward=not forward
+    )
     optimizer = Adam32(
         Hyperparameters(settings.learning_rate, settings.beta1, settings.beta2, weight_decay=settings.weight_decay)
     )
-    trainer = Backprop(learning(runner, task, settings), optimizer)
+    trainer: Trainer = Backprop(learning(runner, task, settings), optimizer)
+    if forward:
+        trainer = _spry(runner, adapter, settings, optimizer, job)
     plan = Settings(settings.steps, settings.batch, settings.seed, patience=0, stop_loss=settings.stop_loss)
 
     def tell(session: Session) -> None:
@@ -96,7 +114,20 @@ def train(
             advance(session.at, session.losses[-1].loss)
 
     session = run(task, trainer, plan, begin(task, trainer), tell)
-    return Trained(task.adapter(session.arrays), session)
+    made, sent = task.adapter(session.arrays), trainer.update(session.arrays, session.state)
+    pairs = Directions(Told(made.rank, sent.per_step), sent.pairs) if isinstance(sent, Scalars) else None
+    return Trained(made, session, pairs)
+
+
+def _spry(runner: Runner, adapter: Adapter, settings: TrainSettings, optimizer: Adam32, job: str) -> Spry:
+    """Forward gradients of all slots' factors, whose directions the hub makes again from names."""
+    slots = runner.manifest.slots_of("lora")
+    turned = [s.name for s in slots if s.a > s.b]
+    if turned:
+        raise BadData(f"expected inputs whose names sort A before B, found others in {join(turned)}; export again")
+    units = {unit(s.name): [s.a, s.b] for s in slots if s.name in adapter.lora}
+    key, board = job_key(adapter.model, adapter.version), job_board(job)
+    return Spry(key, units, board, settings.directions, optimizer=optimizer, publish="scalars")
 
 
 def learning(runner: Runner, task: Classes, settings: TrainSettings) -> tuple[str, ...]:

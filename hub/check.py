@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -10,9 +12,13 @@ from numpy.typing import NDArray
 from console.errors import BadData, join
 from hub.model import Model
 from hub.round import Round
+from wire.adamw import Hyperparameters
 from wire.adapter import Adapter, read_adapter
+from wire.forward_gradients import job_board, job_key, rebuilt
 from wire.kinds.head import ROWS, Statistics, read_rows
+from wire.kinds.lora import Lora
 from wire.messages import Begin
+from wire.optimizers import Adam32
 from wire.scores import Score, read_scores
 
 ENTRY_LIMIT = 1e6  # no trained factor has such an entry; beyond it the published float32 could overflow
@@ -28,6 +34,7 @@ class Asked:
         ranks: those of a statistics job.
         kinds: what a train job may bring: lora, bias.
         head: whether a train job brings a head too.
+        replay: how pairs along directions become factors, where a train job brings those.
     """
 
     rank: int
@@ -35,13 +42,45 @@ class Asked:
     ranks: tuple[int, ...] = ()
     kinds: tuple[str, ...] = ("lora",)
     head: bool = False
+    replay: Replay | None = None
 
 
-def asked_of(state: Round, rank: int) -> Asked:
-    """What a round asks for in its present phase."""
+@dataclass(frozen=True)
+class Replay:
+    """What the hub knows of training along directions (wire.forward_gradients); an update brings pairs alone.
+
+    Attributes:
+        steps: of the job, at most.
+        per_step: pairs of a step.
+        optimizer: of the job.
+        start: from the digest of a version and a rank, the factors that a board of that rank began with.
+    """
+
+    steps: int
+    per_step: int
+    optimizer: Adam32
+    start: Callable[[str, int], Mapping[str, Lora]]
+
+
+def asked_of(state: Round, rank: int, start: Callable[[str, int], Mapping[str, Lora]]) -> Asked:
+    """What a round asks for in its present phase; `start` as in `Replay`."""
     versions = (state.version, state.against) if state.phase == "gating" else state.versions
     told = state.settings
-    return Asked(rank, versions, state.statistics_ranks, tuple(told.get("kinds", ("lora",))), bool(told.get("head")))
+    return Asked(
+        rank,
+        versions,
+        state.statistics_ranks,
+        tuple(told.get("kinds", ("lora",))),
+        bool(told.get("head")),
+        _replay(told, start),
+    )
+
+
+def _replay(told: Mapping[str, Any], start: Callable[[str, int], Mapping[str, Lora]]) -> Replay | None:
+    if told.get("trainer") != "spry":
+        return None
+    rates = Hyperparameters(told["learning_rate"], told["beta1"], told["beta2"], weight_decay=told["weight_decay"])
+    return Replay(told["steps"], told["directions"], Adam32(rates), start)
 
 
 def adapter_of(data: bytes, begin: Begin, model: Model, asked: Asked) -> Adapter:
@@ -51,6 +90,11 @@ def adapter_of(data: bytes, begin: Begin, model: Model, asked: Asked) -> Adapter
         BadData: saying everything that is wrong.
     """
     adapter, problems = _open(data, begin, model)
+    if asked.replay is not None:
+        adapter, replayed = _rebuilt(adapter, begin, model, asked, asked.replay)
+        problems += replayed
+    elif adapter.directions is not None:
+        problems.append("pairs along directions were not asked for")
     if adapter.statistics or adapter.scales or (adapter.heads and not asked.head):
         problems.append(f"expected {join(list(asked.kinds))} only, found another kind")
     problems += _lora_problems(adapter, model, asked)
@@ -59,6 +103,30 @@ def adapter_of(data: bytes, begin: Begin, model: Model, asked: Asked) -> Adapter
     if begin.samples < 1:
         problems.append("it was trained on no sample")
     return _raise(adapter, problems, begin)
+
+
+def _rebuilt(adapter: Adapter, begin: Begin, model: Model, asked: Asked, replay: Replay) -> tuple[Adapter, list[str]]:
+    """The factors that pairs make, bit for bit those of the board; or what is wrong with the pairs."""
+    if adapter.directions is None or adapter.lora:
+        return adapter, ["expected pairs along directions and no factors"]
+    told, pairs, problems = adapter.directions.told, adapter.directions.pairs, []
+    if told.per_step != replay.per_step or len(pairs) > replay.steps * replay.per_step:
+        problems.append(
+            f"it has {len(pairs)} pairs, {told.per_step} a step, instead of {replay.steps} steps of {replay.per_step}"
+        )
+    if [counter for counter, _ in pairs] != list(range(len(pairs))):
+        problems.append("its counters are not 0, 1, 2 and so on")
+    if max(abs(scalar) for _, scalar in pairs) > ENTRY_LIMIT:
+        problems.append(f"it has derivatives above {ENTRY_LIMIT:g}")
+    if told.rank > asked.rank:
+        problems.append(f"it has rank {told.rank}, the hub keeps 1 to {asked.rank}")
+    if problems:
+        return adapter, problems
+    began = replay.start(begin.base, told.rank)
+    key, board = job_key(model.id, begin.base), job_board(begin.job)
+    made = rebuilt(began, adapter.directions.steps(), key, board, replay.optimizer)
+    wild = [n for n, w in made.items() if not (np.isfinite(w.a).all() and np.isfinite(w.b).all())]
+    return replace(adapter, lora=made, directions=None), [f"slot {name} runs away" for name in wild]
 
 
 def _lora_problems(adapter: Adapter, model: Model, asked: Asked) -> list[str]:

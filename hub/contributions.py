@@ -6,13 +6,16 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
+from console.errors import HubError
 from hub.check import Asked, adapter_of, asked_of, statistics_of
 from hub.ledger import Row
 from hub.model import Model
 from hub.registry import Home
 from hub.round import Round
+from hub.versions import read_ladder, read_made
 from wire.adapter import Adapter
 from wire.kinds.head import Statistics
+from wire.kinds.lora import Lora
 from wire.messages import Begin, Sender
 
 
@@ -28,8 +31,20 @@ class Contribution:
 
 def trained(home: Home, model: Model, rank: int, state: Round) -> list[Contribution]:
     """The updates of a round of training."""
-    asked = asked_of(state, rank)
+    asked = asked_of(state, rank, starts(home))
     return [_trained(home, model, asked, row) for row in home.ledger.updates(state.number, "adapter")]
+
+
+def starts(home: Home) -> Callable[[str, int], dict[str, Lora]]:
+    """From the digest of a version and a rank, the factors that a board of that rank began with."""
+
+    def start(digest: str, rank: int) -> dict[str, Lora]:
+        row = home.ledger.version(digest)
+        if row is None:
+            raise HubError(f"expected version {digest[:12]} in the ledger, found none; restore it from a backup")
+        return read_ladder(read_made(row).version, home.blobs, rank)
+
+    return start
 
 
 def sums(home: Home, model: Model, state: Round) -> Iterator[dict[int, Statistics]]:

@@ -11,6 +11,7 @@ from console.errors import BadData
 from hub import schema as t
 from hub.check import asked_of, check
 from hub.conductor import Conductor
+from hub.contributions import starts
 from hub.inbox import Inbox, Partial
 from hub.ledger import Row, put_receipt, put_row
 from hub.post import Post
@@ -93,7 +94,7 @@ class Updates:
         """What is wrong with the content; empty if nothing is."""
         state = self.conductor.open[begin.round]
         try:
-            check(data, begin, self.conductor.model, asked_of(state, self.conductor.rank))
+            check(data, begin, self.conductor.model, asked_of(state, self.conductor.rank, starts(self.home)))
         except BadData as error:
             return str(error)
         return ""

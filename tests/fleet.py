@@ -21,6 +21,7 @@ from wire.files import digest
 from wire.keys import PrivateKey, PublicKey
 from wire.kinds.head import ROWS, Head, Statistics, gather, pick, rows_text
 from wire.kinds.lora import Lora, concatenate
+from wire.kinds.pairs import Directions, Told
 from wire.scores import Score
 from wire.scores import to_bytes as scores_to_bytes
 from wire.topics import device_subscriptions, entry_of, parse_topic, topic_of
@@ -64,7 +65,7 @@ class Device:
     classes: NDArray[np.int64]
     labels: int
     train: Train
-    jobs: tuple[str, ...] = ("train", "statistics", "evaluate")
+    jobs: tuple[str, ...] = ("train", "spry", "statistics", "evaluate")
     boot: str = "boot-1"
     chunk_bytes: int = 1024
     sequence: int = 0
@@ -215,6 +216,8 @@ class Device:
 
     def trained(self, job: m.Job, base: m.Version) -> Adapter:
         """The kinds that the job asks for, and a head if it does."""
+        if job.settings.get("trainer") == "spry":
+            return Adapter(self.model, job.versions[0], directions=self.steps(job))
         kinds = job.settings.get("kinds", ["lora"])
         lora = {slot: self.train(slot, start) for slot, start in self.ladder(base).items()} if "lora" in kinds else {}
         began = self.biases(base)
@@ -226,6 +229,12 @@ class Device:
             heads = {self.rank: Head(start.weight + self.head_move, start.bias + self.head_move)}
             metadata = {ROWS: rows_text(np.bincount(self.classes, minlength=self.labels).tolist())}
         return Adapter(self.model, job.versions[0], lora, bias, heads, metadata=metadata)
+
+    def steps(self, job: m.Job) -> Directions:
+        """Pairs as forward gradients would give them."""
+        count = job.settings["steps"] * job.settings["directions"]
+        scalars = np.random.default_rng(len(self.classes)).standard_normal(count).astype(np.float32)
+        return Directions(Told(self.rank, job.settings["directions"]), tuple(enumerate(map(float, scalars))))
 
     def biases(self, version: m.Version) -> dict[str, NDArray[np.float32]]:
         """The changes of biases of a version."""

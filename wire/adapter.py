@@ -1,7 +1,7 @@
 """The adapter file: what learned things travel in (docs/adapter.md). safetensors with our metadata; never pickle.
 
 One door in each direction: `to_bytes` and `read_adapter`. A file may hold LoRA factors, biases, factors of scales, a
-head, and head statistics, in any combination.
+head, head statistics, and pairs along directions, in any combination.
 """
 
 from __future__ import annotations
@@ -17,9 +17,10 @@ import safetensors.numpy
 from numpy.typing import NDArray
 
 from console.errors import BadData, join
-from wire.kinds import bias, head, lora, scale_file
+from wire.kinds import bias, head, lora, pairs, scale_file
 from wire.kinds.head import Head, Statistics
 from wire.kinds.lora import Lora
+from wire.kinds.pairs import Directions
 from wire.kinds.scales import ScaleFactors
 
 FORMAT, SCHEMA = "edgequilt-adapter", "1"
@@ -38,6 +39,7 @@ class Adapter:
     statistics: dict[int, Statistics] = field(default_factory=dict)  # by rank
     metadata: dict[str, str] = field(default_factory=dict)
     scales: ScaleFactors | None = None
+    directions: Directions | None = None
 
     @property
     def rank(self) -> int:
@@ -71,6 +73,9 @@ def to_bytes(adapter: Adapter) -> bytes:
     if adapter.scales is not None:
         tensors |= scale_file.tensors_of(adapter.scales)
         metadata[scale_file.KEY] = scale_file.text_of(adapter.scales)
+    if adapter.directions is not None:
+        tensors |= pairs.tensors_of(adapter.directions)
+        metadata[pairs.KEY] = pairs.text_of(adapter.directions)
     return _ordered(tensors, metadata)
 
 
@@ -95,11 +100,15 @@ def read_adapter(data: bytes, where: str) -> Adapter:
     biases = _read_bias(tensors, known, problems)
     heads, statistics = _read_heads(tensors, known, problems), _read_statistics(tensors, known, problems)
     moved = scale_file.read(tensors, metadata.get(scale_file.KEY), known, problems)
+    steps = pairs.read(tensors, metadata.get(pairs.KEY), known, problems)
     problems += [f"{name} belongs to no kind" for name in tensors if name not in known]
     if problems:
         raise BadData(f"{where} is not an adapter of schema {SCHEMA}: {join(problems)}")
-    own = {k: v for k, v in metadata.items() if k not in ("format", "schema", "model", "version", scale_file.KEY)}
-    return Adapter(metadata["model"], metadata.get("version", ""), factors, biases, heads, statistics, own, moved)
+    ours = ("format", "schema", "model", "version", scale_file.KEY, pairs.KEY)
+    own = {k: v for k, v in metadata.items() if k not in ours}
+    return Adapter(
+        metadata["model"], metadata.get("version", ""), factors, biases, heads, statistics, own, moved, steps
+    )
 
 
 def _f32(value: NDArray[Any]) -> NDArray[np.float32]:

@@ -6,6 +6,7 @@ bytes whose SHA-256 a signed message has named. No wall clocks: order is (boot, 
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Literal, TypeVar
 
@@ -41,7 +42,7 @@ class Hello:
     profile: str
     bundle: str  # SHA-256 of the manifest that it serves
     rank: int = field(metadata=at_least(0))
-    jobs: tuple[str, ...]  # job kinds that it can do
+    jobs: tuple[str, ...]  # job kinds that it can do, and `spry`: training by forward passes
     samples: int = field(metadata=at_least(0))
     released: int = field(default=-1)  # the version that it serves; -1 is none
     memory_available_bytes: int | None = None
@@ -166,6 +167,15 @@ class Rung:
     blob: str = field(metadata=matching(DIGEST))
     bytes: int = field(metadata=at_least(1))
     extra: dict[str, Any] = field(default_factory=dict)
+
+
+def ability(kind: str, settings: Mapping[str, Any]) -> str:
+    """What of `Hello.jobs` a job needs: its kind, or `spry` for training by forward passes.
+
+    >>> ability("train", {"trainer": "spry"}), ability("evaluate", {})
+    ('spry', 'evaluate')
+    """
+    return "spry" if kind == "train" and settings.get("trainer") == "spry" else kind
 
 
 @dataclass(frozen=True)

@@ -40,6 +40,7 @@ from edge.trainers.interface import (
     Stepped,
     Update,
 )
+from wire import forward_gradients
 from wire.directions import Pairs, Units, combined
 from wire.optimizers import Sgd
 
@@ -156,8 +157,7 @@ def estimate(
 
 def gradient(pairs: Pairs, settings: Spry, like: Arrays) -> dict[str, Array]:
     """1/K sum d v for every array of the units: on the board, and bit for bit the same at the hub."""
-    shares = [(counter, d / len(pairs)) for counter, d in pairs]
-    return combined(settings.key, settings.board, shares, settings.units, like)
+    return forward_gradients.gradient(pairs, settings.key, settings.board, settings.units, like)
 
 
 def rebuild(settings: Spry, start: Arrays, update: Scalars) -> dict[str, Array]:
@@ -168,11 +168,8 @@ def rebuild(settings: Spry, start: Arrays, update: Scalars) -> dict[str, Array]:
         start: the version that it started from.
         update: its pairs.
     """
-    arrays = dict(start)
-    state = settings.optimizer.begin({name: arrays[name] for name in settings.trained()})
-    for pairs in update.steps():
-        arrays, state = settings.optimizer.apply(arrays, state, gradient(pairs, settings, arrays))
-    return arrays
+    steps = update.steps()
+    return forward_gradients.rebuild(start, steps, settings.key, settings.board, settings.units, settings.optimizer)
 
 
 def shared_gradient(parts: Sequence[tuple[Spry, Pairs]], like: Arrays) -> dict[str, Array]:

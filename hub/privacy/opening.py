@@ -12,6 +12,7 @@ from hub.privacy.refusals import refuse
 from hub.privacy.sampling import drawn
 from hub.registry import Home
 from hub.round import Round, Seat
+from wire.messages import ability
 
 
 def private_round(home: Home, state: Round, named: bool) -> Round:
@@ -28,7 +29,9 @@ def private_round(home: Home, state: Round, named: bool) -> Round:
     """
     told = home.config.privacy
     refuse(state, told, named)
-    boards = [s.device for s in state.seats] if told.sampling == "all" else able(home)
+    boards = (
+        [s.device for s in state.seats] if told.sampling == "all" else able(home, ability(state.kind, state.settings))
+    )
     chosen, divisor = drawn(boards, told)
     if not chosen:
         raise HubError("expected the draw to choose somebody, found that it chose nobody; open the round again")
@@ -37,10 +40,10 @@ def private_round(home: Home, state: Round, named: bool) -> Round:
     return replace(state, seats=tuple(Seat(name) for name in chosen), quorum=quorum, private=promised)
 
 
-def able(home: Home) -> Sequence[str]:
-    """The boards that a sample is drawn from: all that can train, online or not."""
+def able(home: Home, job: str) -> Sequence[str]:
+    """The boards that a sample is drawn from: all that can do such a job, online or not."""
     rows = home.ledger.devices()
-    found = [row["name"] for row in rows if "train" in (row["hello"] or {}).get("jobs", ())]
+    found = [row["name"] for row in rows if job in (row["hello"] or {}).get("jobs", ())]
     if not found:
-        raise HubError(f"expected a device that can train, found none of {len(rows)}; start their agents")
+        raise HubError(f"expected a device that can {job}, found none of {len(rows)}; start their agents")
     return found

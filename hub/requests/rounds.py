@@ -20,6 +20,7 @@ from hub.requests.versions import conductor_of, version_digest, with_head
 from hub.round import Round, Seat, Stopped
 from hub.service import Service
 from hub.versions import read_made
+from wire.messages import ability
 
 TRAIN = {
     "steps": 8,
@@ -29,8 +30,10 @@ TRAIN = {
     "beta2": 0.99,
     "weight_decay": 0.0,
 }
-LEARNT = ("kinds", "head")  # what a train job brings, where it is not the factors alone
+LEARNT = ("kinds", "head", "trainer", "directions")  # what a train job brings, where it is not the factors alone
 KINDS = ("lora", "bias")
+TRAINERS = ("backprop", "spry")
+DIRECTIONS = 8  # of spry, for each step
 GATED = {"statistics": True, "train": False, "evaluate": False}
 
 
@@ -63,7 +66,8 @@ def _open(service: Service, request: Row) -> Row:
     if kind == "statistics" and not conductor.model.features:
         raise HubError(f"expected a model with a head, found that {conductor.model.id} has none; open a train round")
     number = ledger.last_round() + 1
-    devices = _devices(service, kind, request.get("devices"))
+    settings = _learnt(conductor.model, _settings(kind, number, _ranks(service), request))
+    devices = _devices(service, ability(kind, settings), request.get("devices"))
     if kind == "train":
         enough(recipe.robust, recipe.bounds, len(devices))
     told = service.home.config.rounds
@@ -73,7 +77,7 @@ def _open(service: Service, request: Row) -> Row:
         number=number,
         kind=kind,
         versions=_versions(service, kind, request.get("versions")),
-        settings=_learnt(conductor.model, _settings(kind, number, _ranks(service), request)),
+        settings=settings,
         quorum=max(1, math.ceil(told.quorum * len(devices)), recipe.least if kind == "train" else 1),
         deadline_s=deadline_s,
         deadline_at_s=service.clock() + deadline_s,
@@ -104,8 +108,8 @@ def _then(service: Service, kind: str, wanted: str | None) -> Literal["", "stati
     return "statistics" if wanted or refresh else ""
 
 
-def _devices(service: Service, kind: str, wanted: list[str] | None) -> list[str]:
-    """Those that are named, or all that are online and can do such a job."""
+def _devices(service: Service, job: str, wanted: list[str] | None) -> list[str]:
+    """Those that are named, or all that are online and can do such a job (`wire.messages.ability`)."""
     rows = {row["name"]: row for row in service.home.ledger.devices()}
     if wanted:
         unknown = [name for name in wanted if name not in rows]
@@ -114,10 +118,10 @@ def _devices(service: Service, kind: str, wanted: list[str] | None) -> list[str]
                 f"expected enrolled devices, found {', '.join(unknown)}; enroll them with `edgequilt hub enroll`"
             )
         return sorted(set(wanted))
-    able = [n for n, row in rows.items() if row["online"] and kind in (row["hello"] or {}).get("jobs", ())]
+    able = [n for n, row in rows.items() if row["online"] and job in (row["hello"] or {}).get("jobs", ())]
     if not able:
         raise HubError(
-            f"expected a device that is online and can {kind}, found none of {len(rows)}; start their agents, or name "
+            f"expected a device that is online and can {job}, found none of {len(rows)}; start their agents, or name "
             f"devices with --devices"
         )
     return able
@@ -138,7 +142,8 @@ def _settings(kind: str, number: int, known: list[int], request: Row) -> dict[st
     ranks = given.pop("ranks", None)
     if kind == "train":
         rank = {"rank": ranks[0]} if ranks else {}
-        return {**TRAIN, "seed": number, **rank, **_only(given, (*TRAIN, "seed", *LEARNT))}
+        spry = {"directions": DIRECTIONS} if given.get("trainer") == "spry" else {}
+        return {**TRAIN, "seed": number, **rank, **spry, **_only(given, (*TRAIN, "seed", *LEARNT))}
     if kind == "evaluate":
         return {"split": given.get("split", "holdout"), **({"ranks": ranks} if ranks else {})}
     # Each prefix of the ladder makes features of its own, so each rank of the fleet gets a head of its own.
@@ -152,6 +157,12 @@ def _learnt(model: Model, settings: dict[str, Any]) -> dict[str, Any]:
         raise UsageError(f"expected kinds among {', '.join(KINDS)}, found {kinds}")
     if "bias" in kinds and not model.biases:
         raise HubError(f"expected places for biases in {model.id}, found none; export with --adapter-kinds lora,bias")
+    if settings.get("trainer", "backprop") not in TRAINERS:
+        raise UsageError(f"expected a trainer among {', '.join(TRAINERS)}, found {settings['trainer']!r}")
+    if not 1 <= settings.get("directions", 1) <= 65_536:
+        raise UsageError(f"expected 1 to 65,536 directions, found {settings['directions']}")
+    if settings.get("trainer") == "spry" and (kinds != ["lora"] or settings.get("head")):
+        raise UsageError("expected spry to train factors alone, found other kinds or a head; train those by backprop")
     if settings.get("head") and not model.features:
         raise HubError(f"expected a model with a head, found that {model.id} has none; train without --train-head")
     return settings

@@ -28,6 +28,8 @@ def parse(verbs: Any) -> None:
     opened.add_argument("--seed", type=int)
     opened.add_argument("--ranks", type=numbers, help="evaluate: at these ranks; train: at most this rank")
     opened.add_argument("--kinds", type=names, help="train: what learns, of lora and bias, with commas (default: lora)")
+    opened.add_argument("--trainer", choices=("backprop", "spry"), help="train: spry steps by forward passes alone")
+    opened.add_argument("--directions", type=int, help="train by spry: so many for each step (default: 8)")
     opened.add_argument(
         "--train-head", action="store_true", default=None, dest="head_learns", help="train: the head learns too"
     )
@@ -56,7 +58,18 @@ def parse(verbs: Any) -> None:
 def _round_open(options: argparse.Namespace) -> int:
     settings = {
         n: getattr(options, n)
-        for n in ("steps", "batch", "learning_rate", "seed", "ranks", "split", "minimum_per_class", "kinds")
+        for n in (
+            "steps",
+            "batch",
+            "learning_rate",
+            "seed",
+            "ranks",
+            "split",
+            "minimum_per_class",
+            "kinds",
+            "trainer",
+            "directions",
+        )
     }
     settings["head"] = options.head_learns
     request = {
