@@ -49,17 +49,54 @@ def refactor(left: Array, right: Array, rank: int) -> Factored:
     if stacked == 0:
         return Factored(np.zeros((m, 0)), np.zeros(0), np.zeros((0, n)), 0.0)
     if stacked >= min(m, n):  # the stack outgrew the matrix: form it (exact at any number of boards)
-        u, s, vt = np.linalg.svd(left @ right, full_matrices=False)
-        keep = _alive(s, rank)
-        u, vt = u[:, :keep], vt[:keep]
-    else:
-        ql, rl = np.linalg.qr(left)
-        qr, rr = np.linalg.qr(right.T)
-        cu, s, cvt = np.linalg.svd(rl @ rr.T)
-        keep = _alive(s, rank)
-        u, vt = ql @ cu[:, :keep], cvt[:keep] @ qr.T
-    tail = float(np.sqrt(np.sum(s[keep:] ** 2)))
-    return _fix_signs(Factored(u, s[:keep], vt, tail))
+        return decompose(left @ right, rank)
+    ql, qr = _triangle(left), _triangle(right.T)
+    cu, s, cvt = np.linalg.svd(ql.r @ qr.r.T)
+    keep = _alive(s, rank)
+    u, v = ql.rotate(cu[:, :keep]), qr.rotate(cvt[:keep].T)
+    return _fix_signs(Factored(u, s[:keep], v.T, _norm(s[keep:])))
+
+
+def decompose(whole: Array, rank: int) -> Factored:
+    """The best rank-`rank` approximation of a matrix [m, n], as `refactor` gives it."""
+    u, s, vt = np.linalg.svd(whole, full_matrices=False)
+    keep = _alive(s, rank)
+    return _fix_signs(Factored(u[:, :keep], s[:keep], vt[:keep], _norm(s[keep:])))
+
+
+@dataclass(frozen=True)
+class _Triangle:
+    """A thin QR whose Q [m, R] is never formed: reflectors v [m, R], their tau [R], and r [R, R].
+
+    Q = I - V T V^T with T^-1 = diag(1 / tau) + the part of V^T V above its diagonal (compact WY, Schreiber & Van
+    Loan, SIAM J. Sci. Stat. Comput. 10(1), 1989), so a few columns of Q C cost much less than Q.
+    """
+
+    v: Array
+    tau: Array
+    r: Array
+
+    def rotate(self, few: Array) -> Array:
+        """Q @ few, [m, k]."""
+        stacked, k = few.shape
+        turned = self.tau[:, None] * (self.v[:stacked].T @ few)
+        above = np.eye(stacked) + self.tau[:, None] * np.triu(self.v.T @ self.v, 1)
+        out: Array = self.v @ -np.linalg.solve(above, turned)
+        out[:stacked, :k] += few
+        return out
+
+
+def _triangle(thin: Array) -> _Triangle:
+    packed, tau = np.linalg.qr(thin, mode="raw")
+    v, stacked = packed.T, len(tau)
+    r = np.triu(v[:stacked])
+    v[:stacked] = np.tril(v[:stacked], -1)
+    np.fill_diagonal(v, 1.0)
+    return _Triangle(v, tau, r)
+
+
+def _norm(values: Array) -> float:
+    return float(np.sqrt(np.sum(values**2)))
 
 
 def _alive(s: Array, rank: int) -> int:

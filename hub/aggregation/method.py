@@ -37,7 +37,7 @@ class Emitted:
     norm: float
 
 
-def always_both(round_number: int) -> Trains:
+def always_both(nth: int) -> Trains:
     """Both factors learn in every round."""
     return "both"
 
@@ -54,7 +54,8 @@ class Method:
         merge: (state, state) -> state; both began with the same `sent`.
         finish: (state, rank, scale, key of spare directions, total) -> Emitted. `total` is the weight of all, at least
             the sum of the weights applied; the share that nobody fills stays as it was sent.
-        trains: which factors boards train in a round.
+        trains: which factors boards train in the n-th round of training, from 0.
+        equal_ranks: whether it takes only boards of one rank.
     """
 
     name: str
@@ -64,3 +65,4 @@ class Method:
     merge: Callable[[Any, Any], Any]
     finish: Callable[[Any, int, float, int, float], Emitted]
     trains: Callable[[int], Trains] = always_both
+    equal_ranks: bool = False

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from console.errors import UsageError
-from hub.aggregation import stacking
+from hub.aggregation import fedex, ffa, flexlora, hetlora, mean, nested_ffa, padding, rolora, stacking
 from hub.aggregation.method import Method
 
-METHODS: dict[str, Method] = {method.name: method for method in (stacking.METHOD,)}
+MODULES = (stacking, mean, padding, hetlora, flexlora, fedex, rolora, ffa, nested_ffa)
+METHODS: dict[str, Method] = {module.METHOD.name: module.METHOD for module in MODULES}
 
 
 def method_of(name: str) -> Method:

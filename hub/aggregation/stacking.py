@@ -12,58 +12,50 @@ the boards whose rank exceeds i. All arithmetic in float64; A is [in, r], B is [
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
-from hub.aggregation.method import Emitted, Method
+from hub.aggregation.method import Array, Emitted, Method
+from hub.aggregation.thin import Part, Thin
 from wire.kinds.lora import Lora
-from wire.ladder import Factored, emit, refactor
-
-Array = NDArray[np.float64]
+from wire.ladder import Factored, emit
 
 
 @dataclass(frozen=True)
 class Stack:
-    """The sum so far: sum of left @ right over the parts, plus dense, not yet divided by `weight`.
+    """The sum so far: of weight times product over the boards, not yet divided by `weight`.
 
-    Shapes: left [in, r], right [r, out], dense [in, out] or None, held [rank of what was sent].
+    `held` [rank of what was sent] is the weight of the boards that trained a direction.
     """
 
     sent: Lora
-    parts: tuple[tuple[Array, Array], ...]
-    dense: Array | None
+    products: Thin
     weight: float
-    held: Array  # per direction that was sent, the weight of the boards that trained it
-
-    @property
-    def columns(self) -> int:
-        """How many directions the parts have together."""
-        return sum(left.shape[1] for left, _ in self.parts)
+    held: Array
 
 
 def init(sent: Lora) -> Stack:
     """Nothing summed yet; `sent` is the whole ladder of the version that the boards started from."""
-    return Stack(sent, (), None, 0.0, np.zeros(sent.rank, dtype=np.float64))
+    return Stack(sent, Thin((sent.a.shape[0], sent.b.shape[1])), 0.0, np.zeros(sent.rank))
 
 
 def apply(stack: Stack, trained: Lora, weight: float) -> Stack:
-    """Add one board's factors, as trained, with a weight above 0 (its samples).
-
-    The stack never takes more memory than the matrix itself.
-    """
-    left = trained.a.astype(np.float64) * (weight * trained.scale)
+    """Add one board's factors, as trained, with a weight above 0 (its share)."""
     held = stack.held + np.where(np.arange(stack.sent.rank) < trained.rank, weight, 0.0)
-    parts = (*stack.parts, (left, trained.b.astype(np.float64)))
-    return _thin(replace(stack, parts=parts, weight=stack.weight + weight, held=held))
+    part = Part(trained.a, trained.b, weight * trained.scale)
+    return Stack(stack.sent, stack.products.plus(part), stack.weight + weight, held)
 
 
 def merge(one: Stack, other: Stack) -> Stack:
     """The sum of two sums over different boards that started from the same version."""
-    dense = other.dense if one.dense is None else one.dense if other.dense is None else one.dense + other.dense
-    weight, held = one.weight + other.weight, one.held + other.held
-    return _thin(Stack(one.sent, (*one.parts, *other.parts), dense, weight, held))
+    return Stack(one.sent, one.products.merged(other.products), one.weight + other.weight, one.held + other.held)
+
+
+def whole(stack: Stack, total: float) -> Thin:
+    """W' times `total`, which is the weight of all boards; what nobody trained is in it as it was sent."""
+    kept = (total - stack.held) * stack.sent.scale
+    return stack.products.beside(Part(stack.sent.a * kept, stack.sent.b))
 
 
 def finish(stack: Stack, rank: int, total: float | None = None) -> Factored:
@@ -72,27 +64,8 @@ def finish(stack: Stack, rank: int, total: float | None = None) -> Factored:
     `total` is the weight of all boards (default: of those applied); the share of it that nobody fills stays as it was
     sent. Without any update the result is what was sent.
     """
-    total, sent = total or stack.weight or 1.0, stack.sent
-    kept = total * sent.scale * (1.0 - stack.held / total)
-    left, right = _join((*stack.parts, (sent.a.astype(np.float64) * kept, sent.b.astype(np.float64))))
-    if stack.dense is None:
-        return refactor(left / total, right, rank)
-    whole = (stack.dense + left @ right) / total
-    return refactor(whole, np.eye(whole.shape[1]), rank)
-
-
-def _thin(stack: Stack) -> Stack:
-    """The same sum, multiplied out once its factors would take more memory than the matrix itself."""
-    rows, columns = stack.sent.a.shape[0], stack.sent.b.shape[1]
-    if stack.columns * (rows + columns) <= rows * columns:
-        return stack
-    left, right = _join(stack.parts)
-    return replace(stack, parts=(), dense=left @ right if stack.dense is None else stack.dense + left @ right)
-
-
-def _join(parts: tuple[tuple[Array, Array], ...]) -> tuple[Array, Array]:
-    """The parts side by side: left [in, R], right [R, out]."""
-    return np.concatenate([left for left, _ in parts], axis=1), np.concatenate([right for _, right in parts], axis=0)
+    total = total or stack.weight or 1.0
+    return whole(stack, total).refactored(rank, total)
 
 
 def norm(factored: Factored) -> float:
@@ -102,9 +75,9 @@ def norm(factored: Factored) -> float:
 
 def ladder(stack: Stack, rank: int, scale: float, key: int, total: float) -> Emitted:
     """`finish`, and its result as the ladder that is published."""
-    whole = finish(stack, rank, total)
-    a, b = emit(whole, rank, scale, key)
-    return Emitted(a, b, whole.tail, norm(whole))
+    found = finish(stack, rank, total)
+    a, b = emit(found, rank, scale, key)
+    return Emitted(a, b, found.tail, norm(found))
 
 
 METHOD = Method("stacking", "", init, apply, merge, ladder)
