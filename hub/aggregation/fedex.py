@@ -17,8 +17,8 @@ import numpy as np
 from hub.aggregation import factors, stacking
 from hub.aggregation.factors import Sums
 from hub.aggregation.method import Emitted, Method
-from hub.aggregation.thin import Part
 from hub.aggregation.stacking import Stack
+from hub.aggregation.thin import Part
 from wire.kinds.lora import Lora
 from wire.ladder import emit
 
