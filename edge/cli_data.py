@@ -9,6 +9,7 @@ from pathlib import Path
 from console.arguments import Arguments
 from console.errors import BadData, UsageError
 from console.table import shown, table
+from edge.data.row import KEPT_BACK
 from edge.data.survey import Survey, survey
 
 ROWS = 40  # classes in the table; the others are summed up
@@ -22,9 +23,8 @@ def parser() -> argparse.ArgumentParser:
     check.add_argument("file", type=Path, metavar="FILE", help="JSONL, CSV, NPZ, text, or a folder per class")
     check.add_argument("--bundle", type=Path, required=True, metavar="BUNDLE", help="what is to be trained")
     check.add_argument("--trust", type=Path, metavar="publisher.pub", help="the publisher to believe")
-    check.add_argument(
-        "--holdout", "--kept-back", type=float, default=0.15, metavar="SHARE", help="of rows kept back (default: 0.15)"
-    )
+    kept_back = f"of rows kept back (default: {KEPT_BACK:g})"
+    check.add_argument("--holdout", "--kept-back", type=float, default=KEPT_BACK, metavar="SHARE", help=kept_back)
     check.add_argument("--batch", type=int, default=16, metavar="N", help="rows in one step (default: 16)")
     check.add_argument("--json", action="store_true", help="print JSON")
     return p

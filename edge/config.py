@@ -8,6 +8,7 @@ from typing import Any
 
 from console.errors import BadData, UsageError, join
 from console.toml import read_toml
+from edge.data.row import KEPT_BACK
 from wire.record import NAME, at_least, matching, read_record
 
 CACHE_BYTES = 256 << 20  # of activations that a bundle whose trunk is apart keeps
@@ -22,7 +23,7 @@ class AgentTable:
     bundle: str
     state: str
     data: str
-    holdout: float = field(default=0.15, metadata=at_least(0, 0.9))
+    holdout: float = field(default=KEPT_BACK, metadata=at_least(0, 0.9))
     threads: int = field(default=1, metadata=at_least(1, 256))
     worker_idle_s: float = field(default=20.0, metadata=at_least(0))
     budget: int | None = field(default=None, metadata=at_least(1))

@@ -5,8 +5,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Iterable, Sequence
 
-from console.errors import BadData, DoesNotFit, join
-from console.table import mib
+from console.errors import BadData, join
 from wire.manifest import Bucket, Manifest, Segment
 
 WASTE = 2  # a run of at least so many times the rows that are left is not worth it, where smaller ones do
@@ -21,17 +20,15 @@ def forward_bucket(manifest: Manifest) -> Bucket:
     return _largest(_serving(manifest), "forward", "the model can only be trained")
 
 
-def training_bucket(manifest: Manifest, micro_batch: int | None = None, room_bytes: int | None = None) -> Bucket:
+def training_bucket(manifest: Manifest, micro_batch: int | None = None) -> Bucket:
     """The bucket to train with: the plan's, or the largest that the last segment has a backward graph for.
 
     Args:
         manifest: of the bundle.
         micro_batch: that a user asks for.
-        room_bytes: for graphs above what the process has; where it is known, the largest bucket within it is taken.
 
     Raises:
         BadData: the bundle cannot be trained, or not with that micro-batch.
-        DoesNotFit: no bucket is within the room.
     """
     buckets = _training(manifest)
     largest = _largest(buckets, "backward", "export with --mode train")
@@ -44,8 +41,6 @@ def training_bucket(manifest: Manifest, micro_batch: int | None = None, room_byt
                 f"of these, or export with --micro-batches {micro_batch}"
             )
         largest = _largest(buckets, "backward", "")
-    if room_bytes is not None:
-        return _within(manifest, buckets, room_bytes)
     planned = [b for b in buckets if b.batch == manifest.plan.micro_batch]
     return _largest(planned, "backward", "") if planned else largest
 
@@ -54,13 +49,6 @@ def smaller_buckets(manifest: Manifest, bucket: Bucket, *, training: bool) -> tu
     """The bucket, and those that can take its place where there are fewer rows or shorter texts."""
     able = _training(manifest) if training else _serving(manifest)
     return (bucket, *(b for b in able if b.name != bucket.name and _no_larger(b, bucket)))
-
-
-def growth_bytes(manifest: Manifest, bucket: Bucket) -> int:
-    """The most that a graph of a bucket adds to a process: measured where that was done, else predicted."""
-    found = [g.memory for segment in manifest.segments for g in segment.graphs if g.bucket == bucket.name]
-    taken = [(m.predicted_bytes if m.measured_bytes is None else m.measured_bytes) - (m.base_bytes or 0) for m in found]
-    return max(taken, default=0)
 
 
 def cut_up(
@@ -124,17 +112,6 @@ def _no_larger(bucket: Bucket, other: Bucket) -> bool:
 
 def _cheapest(buckets: Iterable[Bucket]) -> Bucket | None:
     return min(buckets, key=lambda b: b.batch * (b.sequence or 1), default=None)
-
-
-def _within(manifest: Manifest, buckets: Sequence[Bucket], room_bytes: int) -> Bucket:
-    fitting = [b for b in buckets if growth_bytes(manifest, b) <= room_bytes]
-    if not fitting:
-        least = min(growth_bytes(manifest, b) for b in buckets)
-        raise DoesNotFit(
-            f"expected {mib(least)} for the smallest micro-batch of the bundle, found room for {mib(room_bytes)}; "
-            "end other programs, or export with a smaller --micro-batches"
-        )
-    return _largest(fitting, "backward", "")
 
 
 def _serving(manifest: Manifest) -> list[Bucket]:

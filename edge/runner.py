@@ -110,22 +110,19 @@ class Runner:
         *,
         training: bool = False,
         micro_batch: int | None = None,
-        room_bytes: int | None = None,
     ) -> Ready:
         """Prepare samples, for `forward` or for `gradients`.
 
         Args:
             samples: texts, pictures or arrays.
             training: for `gradients`.
-            micro_batch: the largest to train with; None: by the plan, or by `room_bytes` (`edge.feeds`).
-            room_bytes: for graphs above what the process has, if that is known.
+            micro_batch: the largest to train with; None: by the plan (`edge.feeds`).
 
         Raises:
             BadData: a sample is not what the bundle takes, or there are no graphs of that micro-batch.
-            DoesNotFit: no graph is within the room.
         """
         m = self.manifest
-        bucket = training_bucket(m, micro_batch, room_bytes) if training else forward_bucket(m)
+        bucket = training_bucket(m, micro_batch) if training else forward_bucket(m)
         smaller = smaller_buckets(m, bucket, training=training)[1:]
         return Ready(bucket, self._preprocessor.prepare(samples, bucket), smaller)
 

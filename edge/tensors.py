@@ -1,13 +1,14 @@
 """Arrays and sounds into the model's inputs, for bundles that take tensors.
 
-Arrays are rows of an NPZ file and need no more than their type. A sound is opened when its micro-batch runs, as
-pictures are, and becomes the samples that the model takes (`edge.sound`).
+Arrays are rows of an NPZ file and need no more than their type. A sound is opened when its micro-batch first runs and
+becomes the samples that the model takes (`edge.sound`); those that are opened first are kept, up to a bound, since a
+training run comes back to every one of them and resampling may take longer than a step of a small model.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ from edge.sound import read_sound
 from wire.manifest import Bucket, Preprocess, Tensor
 
 Array = NDArray[Any]
+KEPT_BYTES = 8 << 20  # of sounds that were opened: 131 seconds at 16 kHz
 
 
 @dataclass(frozen=True)
@@ -29,6 +31,8 @@ class Stack:
 
     samples: Sequence[Any]
     tensors: Tensors
+    kept_bytes: int = KEPT_BYTES
+    kept: dict[int, dict[str, Array]] = field(default_factory=dict)
 
     @property
     def truncated(self) -> int:
@@ -40,8 +44,23 @@ class Stack:
 
     def take(self, indexes: Sequence[int]) -> dict[str, Array]:
         """[len(indexes), ...] per model input."""
-        rows = [self.tensors.row(self.samples[i]) for i in indexes]
+        rows = [self._row(i) for i in indexes]
         return {t.name: np.stack([row[t.name] for row in rows]) for t in self.tensors.inputs}
+
+    def _row(self, index: int) -> dict[str, Array]:
+        """A sample's inputs; nothing that is kept is thrown out for another, which would come round no sooner."""
+        if index in self.kept:
+            return self.kept[index]
+        sample = self.samples[index]
+        row = self.tensors.row(sample)
+        if is_sound(sample) and (len(self.kept) + 1) * sum(array.nbytes for array in row.values()) <= self.kept_bytes:
+            self.kept[index] = row
+        return row
+
+
+def is_sound(sample: Any) -> bool:
+    """Whether a sample is the path of a WAV file, not arrays and not of some."""
+    return isinstance(sample, (str, Path)) and Path(sample).suffix != ".npz"
 
 
 class Tensors:
@@ -62,7 +81,7 @@ class Tensors:
         problems = [f"sample {i}: {told}" for i, s in enumerate(samples) if (told := self._unfit(s)) is not None]
         if problems:
             raise BadData(f"expected samples that fit the model's inputs, but {join(problems)}; mend the data")
-        if any(isinstance(s, (str, Path)) and Path(s).suffix != ".npz" for s in samples):
+        if any(map(is_sound, samples)):
             sound_length(self.inputs)
         return Stack(samples, self)
 

@@ -11,6 +11,8 @@ import json
 from dataclasses import dataclass
 from typing import Any
 
+KEPT_BACK = 0.1  # share of the rows, where nobody says another
+
 
 @dataclass(frozen=True)
 class Row:

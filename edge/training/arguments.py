@@ -8,6 +8,7 @@ from typing import Any
 
 from console.arguments import Arguments
 from console.errors import BadData, UsageError
+from edge.data.row import KEPT_BACK
 from edge.training.wish import OPTIMIZERS, SCHEDULES, TRAINERS, Wish
 from wire.record import plain, read_record
 
@@ -42,7 +43,8 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument("--packed", action="store_true", help="of a decoder: texts one after the other in full rows")
     p.add_argument("--directions", type=int, default=8, metavar="N", help="of forward-only trainers (default: 8)")
     p.add_argument("--layers", default="*", metavar="PATTERN,...", help="weights whose scales qzo moves (default: all)")
-    p.add_argument("--kept-back", type=float, default=0.1, metavar="SHARE", help="rows to judge by (default: 0.1)")
+    kept_back = f"rows to judge by (default: {KEPT_BACK:g})"
+    p.add_argument("--kept-back", type=float, default=KEPT_BACK, metavar="SHARE", help=kept_back)
     p.add_argument("--patience", type=int, default=4, metavar="N", help="looks without gain before it stops; 0: never")
     p.add_argument("--seed", type=int, default=0, metavar="N")
     p.add_argument("--force", action="store_true", help="train also what the data do not support")

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Literal
 
+from edge.data.row import KEPT_BACK
 from wire.record import at_least
 
 TRAINERS = ("auto", "backprop", "spry", "qzo", "ridge", "edit")
@@ -56,7 +57,7 @@ class Wish:
     packed: bool = False
     directions: int = field(default=8, metadata=at_least(1, 65_536))
     layers: tuple[str, ...] = ("*",)
-    kept_back: float = field(default=0.1, metadata=at_least(0, 0.9))
+    kept_back: float = field(default=KEPT_BACK, metadata=at_least(0, 0.9))
     patience: int = field(default=4, metadata=at_least(0))
     seed: int = field(default=0, metadata=at_least(0))
     bound: float = field(default=0.01, metadata=at_least(0, 1))

@@ -75,7 +75,7 @@ def test_a_configuration_is_read_relative_to_its_folder(board: Board) -> None:
     """Paths, defaults and lists of keys."""
     config = read_config(board.folder / "agent.toml")
 
-    assert (config.bundle, config.holdout, config.worker_idle_s) == (board.folder / "bundle", 0.15, 20.0)
+    assert (config.bundle, config.holdout, config.worker_idle_s) == (board.folder / "bundle", 0.1, 20.0)
     assert config.publisher_keys == (board.folder / "keys" / "tester.pub",)
     assert prepare(config).samples == 24
 

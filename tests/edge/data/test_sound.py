@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import struct
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -158,6 +159,22 @@ def test_sounds_enter_the_model_beside_arrays(tmp_path: Path) -> None:
     assert taken[0].min() == 1
     with pytest.raises(BadData, match=r"sample 0: samples must be \[1, 600\], not \[600\]; sample 1: int is neither"):
         way.prepare([{"samples": np.ones(600)}, 3], BUCKET)
+
+
+def test_a_sound_is_opened_once_within_a_bound(tmp_path: Path) -> None:
+    """What was opened is there without its file and with the same samples; beyond the bound files are opened again."""
+    paths = [write_wave(tmp_path / f"{k}.wav", TONE * (k + 1) / 4, 8000) for k in range(3)]
+    way = Tensors(Preprocess("tensors", (), {"sampling_rate": 8000}), [Tensor("samples", "float32", (2, 600))])
+    found = replace(way.prepare(paths, BUCKET), kept_bytes=2 * 600 * 4)
+
+    first = found.take([0, 1, 2, 1])["samples"]
+    for path in paths[:2]:
+        path.unlink()
+
+    np.testing.assert_array_equal(found.take([1, 2, 0])["samples"], first[[1, 2, 0]])
+    paths[2].unlink()
+    with pytest.raises(BadData, match="2.wav"):
+        found.take([2])
 
 
 def test_a_model_that_takes_no_samples_is_told() -> None:
