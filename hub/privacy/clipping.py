@@ -9,12 +9,12 @@ product space). n is fixed before anybody answers: a sum divided by how many ans
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 import numpy as np
 from numpy.typing import NDArray
 
-from hub.aggregation.products import changes, norm
+from hub.aggregation.products import change, norm
 from hub.aggregation.shares import Shares
 from wire.adapter import Adapter
 from wire.kinds.lora import Lora
@@ -22,15 +22,32 @@ from wire.kinds.lora import Lora
 SLACK = 1e-9  # so that rounding never makes a clipped change longer than the clip
 
 
-def length(trained: Adapter, ladder: Mapping[str, Lora], biases: Mapping[str, NDArray[np.float32]]) -> float:
+def of_product(trained: Lora, sent: Lora) -> float:
+    """The length of the change of a product."""
+    return norm(change(trained, sent))
+
+
+def of_b(trained: Lora, sent: Lora) -> float:
+    """The length of the change of B times scale, where A stays as it is whatever a board sends of it."""
+    b, began = trained.b.astype(np.float64), sent.prefix(trained.rank).b.astype(np.float64)
+    return float(np.linalg.norm(trained.scale * b - sent.scale * began))
+
+
+def length(
+    trained: Adapter,
+    ladder: Mapping[str, Lora],
+    biases: Mapping[str, NDArray[np.float32]],
+    of: Callable[[Lora, Lora], float] = of_product,
+) -> float:
     """The Frobenius norm of all that a board changed.
 
     Args:
         trained: what it sent.
         ladder: what it started from, by slot, whole.
         biases: what it started from.
+        of: the length of what it changed of a slot, from its factors and those of the ladder.
     """
-    squares = [norm(one) ** 2 for one in changes(trained.lora, ladder).values()]
+    squares = [of(factors, ladder[name]) ** 2 for name, factors in trained.lora.items()]
     for name, delta in trained.bias.items():
         moved = delta.astype(np.float64) - biases.get(name, np.zeros(delta.shape))
         squares.append(float(np.sum(moved * moved)))

@@ -6,7 +6,7 @@ from console.errors import UsageError, join
 from hub.privacy.settings import PrivacyConfig
 from hub.round import Round
 
-LINEAR = ("stacking",)  # before truncation the mean of changes, so that its sensitivity is clip / n
+LINEAR = ("stacking", "ffa", "nested-ffa")  # before truncation the mean of changes: its sensitivity is clip / n
 
 
 def refuse(state: Round, told: PrivacyConfig, named: bool) -> None:

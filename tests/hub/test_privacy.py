@@ -209,6 +209,34 @@ def test_a_round_is_the_mean_of_clipped_changes_with_noise(make_world: MakeWorld
     assert float(np.std(off)) == pytest.approx(0.3 * 0.5 / 3, rel=0.3)
 
 
+@pytest.mark.parametrize("method", ["ffa", "nested-ffa"])
+def test_frozen_a_has_its_noise_on_b(make_world: MakeWorld, method: str) -> None:
+    """A is what was sent, to the bit; B is the mean of clipped changes of B with noise on each of its numbers."""
+    worlds = [promise(make_world(), noise=noise, clip=0.4) for noise in (1e-7, 0.3)]
+    boards = ["barn"] if method == "ffa" else list(RANKS)  # ffa takes boards of one rank
+    for world in worlds:
+        found = world.run("train", recipe={"method": method}, devices=boards)
+        assert found["state"] == "complete", found["sentence"]
+    quiet, loud = ([versions.read_made(r).version for r in w.hub.home.ledger.versions()] for w in worlds)
+    sent, made, noised = (
+        versions.read_ladder(v, w.hub.home.blobs)
+        for v, w in ((quiet[0], worlds[0]), (quiet[1], worlds[0]), (loud[1], worlds[1]))
+    )
+    off = []
+    lengths = {}
+    moved = {n: {s: worlds[0].devices[n].train(s, w.prefix(RANKS[n])) for s, w in sent.items()} for n in boards}
+    for name in boards:
+        lengths[name] = math.sqrt(sum(float(np.sum((2.0 * w.b) ** 2)) for w in moved[name].values()))
+    for slot, whole in sent.items():
+        assert made[slot].a.tobytes() == whole.a.tobytes()
+        wanted = whole.b.astype(np.float64).copy()
+        for name in boards:
+            wanted[: RANKS[name]] += moved[name][slot].b * min(1, 0.4 / lengths[name]) / len(boards)
+        np.testing.assert_allclose(made[slot].b, wanted, atol=1e-5)
+        off.append((noised[slot].b - made[slot].b).ravel())
+    assert float(np.std(np.concatenate(off))) == pytest.approx(0.3 * 0.4 / len(boards) / 2.0, rel=0.25)
+
+
 def test_biases_are_clipped_and_noised_too(make_world: MakeWorld) -> None:
     """A private round of biases adds noise to every bias that the model has, brought or not."""
     world = promise(with_biases(make_world), noise=0.1, clip=100.0)
@@ -274,6 +302,8 @@ def test_earlier_rounds_without_noise_are_named(make_world: MakeWorld) -> None:
 REFUSED: dict[str, tuple[dict[str, Any], dict[str, Any], str]] = {
     "weights": ({"recipe": {"weights": "samples"}}, {}, "weights by what boards declare have no bound"),
     "server rate": ({"recipe": {"server_rate": 2.0}}, {}, "a server rate other than 1"),
+    "method": ({"recipe": {"method": "mean"}}, {}, "the method mean is not linear in the changes"),
+    "robust rule": ({"recipe": {"robust": "geometric-median"}}, {}, "weighs boards by what others sent"),
     "gate": ({"gate": True}, {}, "the gate decides by scores without noise"),
     "then": ({"then": "statistics"}, {}, "the statistics that are to follow are published without noise"),
     "head": ({"settings": {"head": True}}, {}, "a trained head is averaged by declared rows"),
