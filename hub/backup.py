@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from console.errors import IntegrityError, StorageError
-from hub import versions
+from hub import database, versions
 from hub.blobs import Blobs
 from hub.config import FILE, Config, read_config
 from hub.ledger import Ledger
@@ -110,7 +110,7 @@ def copy_ledger(source: Path, target: Path) -> None:
 
 def _blobs(ledger: Path, blobs: Blobs) -> dict[str, Path]:
     """The blobs that a ledger names, by their names in the archive."""
-    opened = Ledger(ledger)
+    opened = Ledger(database.file(ledger))
     try:
         names = {name for row in opened.versions() for name in versions.blob_names(versions.read_made(row).version)}
         names |= {row["digest"] for state in opened.rounds() for row in opened.updates(state.number)}

@@ -17,7 +17,7 @@ from hub import gate, rounds, versions
 from hub import round as r
 from hub import schema as t
 from hub.following import following
-from hub.ledger import next_sequence, put, put_job, put_round, put_row
+from hub.ledger import next_sequence, put_job, put_round, put_row, put_tip
 from hub.making import made_of, make, scores_of_round
 from hub.model import Model
 from hub.post import Post
@@ -36,7 +36,7 @@ class Conductor:
     def __init__(self, home: Home, model: Model, post: Post, clock: Callable[[], float]) -> None:
         self.home, self.model, self.post, self.clock = home, model, post, clock
         self.open = {state.number: state for state in home.ledger.open_rounds()}
-        self.rank = versions.read_made(home.ledger.versions()[0]).version.rank
+        self.rank = versions.read_made(home.ledger.versions(model.id)[0]).version.rank
         self._asked_at_s = clock()
 
     def begin(self, state: Round, *writes: Write) -> None:
@@ -121,14 +121,14 @@ class Conductor:
 
     def announce_tip(self) -> None:
         """Say which version work goes on from."""
-        self.post.version(self._made(self.home.ledger.get("tip")), tip=True)
+        self.post.version(self._made(self.home.ledger.tip(self.model.id)), tip=True)
 
     def announce_release(self) -> None:
         """Say which version to serve, and what it is."""
-        release = self.home.ledger.release()
+        release = self.home.ledger.release(self.model.id)
         if release is None:
             return
-        self.post.version(self._made(release["digest"]), tip=release["digest"] == self.home.ledger.get("tip"))
+        self.post.version(self._made(release["digest"]), tip=release["digest"] == self.home.ledger.tip(self.model.id))
         self.post.release(release)
 
     def _made(self, digest: str) -> versions.Made:
@@ -139,7 +139,7 @@ class Conductor:
             return
         jobs = [self.home.ledger.job(_job(state, a)) for a in asks]
         messages = [decode(row["body"], Job) for row in jobs if row is not None]
-        tip = self.home.ledger.get("tip")
+        tip = self.home.ledger.tip(self.model.id)
         for name in sorted({v for m in messages for v in m.versions}, key=lambda v: v == tip):
             self.post.version(self._made(name), tip=name == tip)
         for message in messages:
@@ -168,7 +168,7 @@ class Conductor:
         elif isinstance(action, r.Release):
             put_release(tx, action.version, f"round {state.number}", self.clock())
         elif isinstance(action, r.Retreat):
-            put(tx, "tip", action.version)
+            put_tip(tx, self.model.id, action.version)
 
     def _make(self, state: Round) -> None:
         try:
@@ -183,7 +183,7 @@ class Conductor:
             log.exception("round %d: the version could not be made", state.number)
             self.tell(state.number, r.Unmade(f"the version could not be made: {error!r}"))
             return
-        release = self.home.ledger.release()
+        release = self.home.ledger.release(self.model.id)
         event = r.Made(
             made.digest,
             release["digest"] if release else "",
@@ -195,8 +195,8 @@ class Conductor:
         actions = self.record(
             state.number,
             event,
-            lambda tx: put_version(tx, made, state.number),
-            lambda tx: put(tx, "tip", made.digest),
+            lambda tx: put_version(tx, made, state.number, self.clock()),
+            lambda tx: put_tip(tx, self.model.id, made.digest),
         )
         self.announce_tip()
         self.perform(state.number, actions)
@@ -227,13 +227,15 @@ class Conductor:
 
 def put_release(tx: Connection, digest: str, why: str, now_s: float) -> None:
     """Keep that a version is the one to serve."""
-    number = tx.execute(select(t.versions.c.number).where(t.versions.c.digest == digest)).scalar_one()
+    c = t.versions.c
+    version = tx.execute(select(c.number, c.model).where(c.digest == digest)).one()
     put_row(
         tx,
         t.releases,
         {
             "sequence": next_sequence(tx),
-            "version": number,
+            "model": version.model,
+            "version": version.number,
             "digest": digest,
             "why": why,
             "at_s": now_s,

@@ -36,6 +36,12 @@ listen = "{listen}"
 # username = "hub"
 # password_file = "broker.password"
 
+[database]
+# The ledger is a SQLite file in this folder. To keep it in PostgreSQL, uncomment; the password comes from the file, or
+# from the variable EDGEQUILT_DATABASE_PASSWORD. Blobs and keys stay in this folder.
+# url = "postgresql+psycopg://hub@db.example/edgequilt"
+# password_file = "database.password"
+
 [adapter]
 # Directions that the hub keeps; at least the rank of the largest board.
 rank = 16
@@ -109,6 +115,15 @@ class BrokerConfig:
 
 
 @dataclass(frozen=True)
+class DatabaseConfig:
+    """Where the ledger is; without a URL, a file in the hub's folder."""
+
+    url: str = ""
+    password_file: str = ""
+    extra: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
 class AdapterConfig:
     """The hub's rank and scale."""
 
@@ -143,6 +158,7 @@ class Config:
 
     fleet: str = field(metadata=matching(NAME))
     broker: BrokerConfig = field(default_factory=BrokerConfig)
+    database: DatabaseConfig = field(default_factory=DatabaseConfig)
     adapter: AdapterConfig = field(default_factory=AdapterConfig)
     rounds: RoundsConfig = field(default_factory=RoundsConfig)
     aggregation: Recipe = field(default_factory=Recipe)
@@ -167,6 +183,7 @@ def read_config(folder: Path) -> Config:
     tables = {
         "": config.extra,
         "broker.": config.broker.extra,
+        "database.": config.database.extra,
         "adapter.": config.adapter.extra,
         "rounds.": config.rounds.extra,
         "aggregation.": config.aggregation.extra,

@@ -38,7 +38,7 @@ def export_adapter(
     known = model(home)
     if known is None:
         raise HubError("expected a model, found none; add a bundle with `edgequilt hub add BUNDLE`")
-    row = home.ledger.version(version_digest(home, wanted))
+    row = home.ledger.version(version_digest(home, known.id, wanted))
     if row is None:
         raise HubError(f"expected version {wanted} in the ledger, found none")
     version = versions.read_made(row).version

@@ -34,7 +34,7 @@ def following(home: Home, state: Round, now_s: float) -> Round | None:
         number=home.ledger.last_round() + 1,
         kind="statistics",
         versions=(state.version,),
-        settings={"ranks": served_ranks(home)},
+        settings={"ranks": served_ranks(home, state.model)},
         quorum=max(1, math.ceil(home.config.rounds.quorum * len(devices))),
         deadline_s=state.deadline_s,
         deadline_at_s=now_s + state.deadline_s,
@@ -42,10 +42,11 @@ def following(home: Home, state: Round, now_s: float) -> Round | None:
         seats=tuple(Seat(name) for name in devices),
         recipe=state.recipe,
         follows=state.number,
+        model=state.model,
     )
 
 
-def served_ranks(home: Home) -> list[int]:
+def served_ranks(home: Home, model: str) -> list[int]:
     """The ranks that the boards of the fleet serve at; each prefix of a ladder makes features of its own."""
-    rank = read_made(home.ledger.versions()[0]).version.rank
-    return sorted({min(row["rank"], rank) for row in home.ledger.bundles()})
+    rank = read_made(home.ledger.versions(model)[0]).version.rank
+    return sorted({min(row["rank"], rank) for row in home.ledger.bundles(model)})

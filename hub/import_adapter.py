@@ -17,7 +17,7 @@ from hub import schema as t
 from hub import versions
 from hub.aggregation.method import Emitted
 from hub.check import ENTRY_LIMIT
-from hub.ledger import put, put_row
+from hub.ledger import put_row, put_tip
 from hub.making import made_of
 from hub.model import Model
 from hub.registry import Home, model, put_version
@@ -46,8 +46,8 @@ def import_adapter(home: Home, path: Path, now_s: float) -> dict[str, Any]:
     made = made_from(home, path)
     number = made.version.version
     with home.ledger.transaction() as tx:
-        put_version(tx, made, 0)
-        put(tx, "tip", made.digest)
+        put_version(tx, made, 0, now_s)
+        put_tip(tx, made.version.model, made.digest)
         text = f"version {number} was imported from {path.name}"
         put_row(tx, t.events, {"at_s": now_s, "round": None, "device": None, "text": text})
     return {
@@ -74,8 +74,8 @@ def made_from(home: Home, path: Path) -> versions.Made:
     problems = _problems(adapter, known)
     if problems:
         raise BadData(f"expected an adapter of {known.id} in {path}, but {join(problems)}; it was not imported")
-    parent = made_of(home, home.ledger.get("tip"))
-    number = home.ledger.versions()[-1]["number"] + 1
+    parent = made_of(home, home.ledger.tip(known.id))
+    number = home.ledger.versions(known.id)[-1]["number"] + 1
     heads = {min(rank, parent.version.rank): head for rank, head in sorted(adapter.heads.items())}
     trained = versions.Trained(_ladder(adapter, known, parent, number), adapter.bias, heads)
     return versions.from_training(parent, number, 0, known, trained, home.blobs, home.key)

@@ -1,22 +1,22 @@
-"""The journal of the hub: SQLite through SQLAlchemy Core. What is committed here survives a kill at any instant.
+"""The journal of the hub, through SQLAlchemy Core. What is committed here survives a kill at any instant.
 
-Writes take the connection of a `transaction`, so that what belongs together is committed together. Write-ahead log
-with `synchronous=FULL`: a commit has reached the disk when it returns.
+Writes take the connection of a `transaction`, so that what belongs together is committed together. A commit has
+reached the disk when it returns.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any
 
-from sqlalchemy import Connection, create_engine, event, func, select
-from sqlalchemy.dialects.sqlite import insert
+from sqlalchemy import Connection, func, select
 from sqlalchemy.exc import SQLAlchemyError
 
 from console.errors import StorageError
 from hub import schema as t
+from hub.database import Database, insert
+from hub.migrations import prepare
 from hub.round import OPEN, Round
 from wire.record import plain, read_record
 
@@ -24,22 +24,29 @@ Row = dict[str, Any]
 
 
 class Ledger:
-    """The ledger file of one hub; to be used by one process at a time.
+    """The ledger of one hub; one process at a time may write to it.
+
+    Args:
+        database: where it is.
+        reading: only look at it, while another process may be at work on it.
 
     Raises:
-        StorageError: the file cannot be opened or is not a database.
-        HubError: a newer edgequilt wrote it.
+        StorageError: it cannot be opened or is not a database.
+        HubError: a newer edgequilt wrote it, or another hub is at work on it.
     """
 
-    def __init__(self, path: Path) -> None:
-        self.path = path
-        self._engine = create_engine(f"sqlite:///{path}")
-        event.listen(self._engine, "connect", _pragmas)
-        with _storage(path):
-            t.prepare(self._engine, str(path))
+    def __init__(self, database: Database, *, reading: bool = False) -> None:
+        self.database = database
+        self._engine = database.engine(reading=reading)
+        try:
+            with _storage(database):
+                prepare(self._engine, str(database), reading=reading)
+        except BaseException:
+            self.close()
+            raise
 
     def close(self) -> None:
-        """Close the file."""
+        """Close the connections."""
         self._engine.dispose()
 
     @contextmanager
@@ -49,7 +56,7 @@ class Ledger:
         Raises:
             StorageError: the disk does not take it.
         """
-        with _storage(self.path), self._engine.begin() as tx:
+        with _storage(self.database), self._engine.begin() as tx:
             yield tx
 
     def get(self, key: str) -> str:
@@ -64,13 +71,23 @@ class Ledger:
         """A device."""
         return self._row(select(t.devices).where(t.devices.c.name == name))
 
-    def bundles(self) -> list[Row]:
-        """All bundles, by the kind of board."""
-        return self._rows(select(t.bundles).order_by(t.bundles.c.device, t.bundles.c.sha256))
+    def bundles(self, model: str | None = None) -> list[Row]:
+        """All bundles of a model, or of all models, by the kind of board."""
+        query = select(t.bundles).order_by(t.bundles.c.device, t.bundles.c.sha256)
+        return self._rows(query if model is None else query.where(t.bundles.c.model == model))
 
-    def versions(self) -> list[Row]:
-        """All versions in order."""
-        return self._rows(select(t.versions).order_by(t.versions.c.number))
+    def models(self) -> list[Row]:
+        """All models by name, each with its tip."""
+        return self._rows(select(t.models).order_by(t.models.c.model))
+
+    def tip(self, model: str) -> str:
+        """The digest of the version that work on a model goes on from; empty before its first bundle."""
+        return self._scalar(select(t.models.c.tip).where(t.models.c.model == model)) or ""
+
+    def versions(self, model: str | None = None) -> list[Row]:
+        """All versions of a model in order, or those of all models."""
+        query = select(t.versions).order_by(t.versions.c.model, t.versions.c.number)
+        return self._rows(query if model is None else query.where(t.versions.c.model == model))
 
     def version(self, digest: str) -> Row | None:
         """A version by digest."""
@@ -103,12 +120,12 @@ class Ledger:
         query = select(t.updates).where(t.updates.c.round == number)
         if kind is not None:
             query = query.where(t.updates.c.kind == kind)
-        return self._rows(query.order_by(t.updates.c.device, t.updates.c.kind))
+        return self._rows(query.order_by(t.updates.c.device, t.updates.c.kind, t.updates.c.lap))
 
-    def update_of(self, number: int, device: str, kind: str) -> Row | None:
-        """What a device gave to a round."""
+    def update_of(self, number: int, device: str, kind: str, lap: int = 0) -> Row | None:
+        """What a device gave to a lap of a round."""
         c = t.updates.c
-        return self._row(select(t.updates).where(c.round == number, c.device == device, c.kind == kind))
+        return self._row(select(t.updates).where(c.round == number, c.device == device, c.kind == kind, c.lap == lap))
 
     def receipt(self, device: str, digest: str, job: str | None = None) -> Row | None:
         """The answer that was given for an update; the last one when the job is not named."""
@@ -122,29 +139,31 @@ class Ledger:
         """The last answers, newest first."""
         return self._rows(select(t.receipts).order_by(t.receipts.c.id.desc()).limit(limit))
 
-    def release(self) -> Row | None:
-        """The version to serve."""
-        return self._row(select(t.releases).order_by(t.releases.c.sequence.desc()).limit(1))
+    def release(self, model: str, group: str = "") -> Row | None:
+        """The version of a model that a group of devices is to serve; the empty group is all of them."""
+        c = t.releases.c
+        query = select(t.releases).where(c.model == model, c.group == group)
+        return self._row(query.order_by(c.sequence.desc()).limit(1))
 
     def events(self, limit: int = 20) -> list[Row]:
         """What happened last, newest first."""
         return self._rows(select(t.events).order_by(t.events.c.id.desc()).limit(limit))
 
     def _rows(self, query: Any) -> list[Row]:
-        with _storage(self.path), self._engine.connect() as connection:
+        with _storage(self.database), self._engine.connect() as connection:
             return [dict(row) for row in connection.execute(query).mappings()]
 
     def _row(self, query: Any) -> Row | None:
         return next(iter(self._rows(query)), None)
 
     def _scalar(self, query: Any) -> Any:
-        with _storage(self.path), self._engine.connect() as connection:
+        with _storage(self.database), self._engine.connect() as connection:
             return connection.execute(query).scalar()
 
 
 def put(tx: Connection, key: str, value: str) -> None:
     """Set a single value of `meta`."""
-    statement = insert(t.meta).values(key=key, value=value)
+    statement = insert(tx, t.meta).values(key=key, value=value)
     tx.execute(statement.on_conflict_do_update(index_elements=["key"], set_={"value": value}))
 
 
@@ -155,6 +174,12 @@ def next_sequence(tx: Connection) -> int:
     return max(last, int(floor)) + 1
 
 
+def put_tip(tx: Connection, model: str, digest: str) -> None:
+    """Say which version work on a model goes on from."""
+    statement = insert(tx, t.models).values(model=model, tip=digest)
+    tx.execute(statement.on_conflict_do_update(index_elements=["model"], set_={"tip": digest}))
+
+
 def put_row(tx: Connection, table: Any, values: Mapping[str, Any]) -> None:
     """Insert a row; an equal key is an error of ours."""
     tx.execute(table.insert().values(**values))
@@ -162,18 +187,18 @@ def put_row(tx: Connection, table: Any, values: Mapping[str, Any]) -> None:
 
 def put_job(tx: Connection, values: Mapping[str, Any]) -> None:
     """Keep a job; one that is there stays as it was first sent."""
-    tx.execute(insert(t.jobs).values(**values).on_conflict_do_nothing())
+    tx.execute(insert(tx, t.jobs).values(**values).on_conflict_do_nothing())
 
 
 def put_receipt(tx: Connection, values: Mapping[str, Any]) -> None:
     """Keep an answer; the first one stands."""
-    tx.execute(insert(t.receipts).values(**values).on_conflict_do_nothing())
+    tx.execute(insert(tx, t.receipts).values(**values).on_conflict_do_nothing())
 
 
 def put_round(tx: Connection, state: Round, now_s: float) -> None:
     """Keep the state of a round."""
-    values = {"kind": state.kind, "phase": state.phase, "state": plain(state)}
-    statement = insert(t.rounds).values(number=state.number, opened_at_s=now_s, **values)
+    values = {"model": state.model, "kind": state.kind, "phase": state.phase, "state": plain(state)}
+    statement = insert(tx, t.rounds).values(number=state.number, opened_at_s=now_s, **values)
     tx.execute(statement.on_conflict_do_update(index_elements=["number"], set_=values))
 
 
@@ -186,20 +211,12 @@ def _round(row: Row) -> Round:
     return read_record(Round, row["state"], f"round {row['number']} in the ledger")
 
 
-def _pragmas(connection: Any, record: object) -> None:
-    cursor = connection.cursor()
-    for pragma in ("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON", "busy_timeout=5000"):
-        cursor.execute(f"PRAGMA {pragma}")
-    cursor.close()
-
-
 @contextmanager
-def _storage(path: Path) -> Iterator[None]:
+def _storage(database: Database) -> Iterator[None]:
     try:
         yield
     except SQLAlchemyError as error:
-        reason = str(getattr(error, "orig", None) or error)
+        reason = " ".join(str(getattr(error, "orig", None) or error).split())
         raise StorageError(
-            f"expected to read and write the ledger {path}, the database said: {reason}; free some space or restore "
-            f"the hub's folder from a backup"
+            f"expected to read and write the ledger {database}, the database said: {reason}; {database.mend}"
         ) from error

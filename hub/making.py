@@ -31,7 +31,7 @@ def make(home: Home, model: Model, rank: int, state: Round) -> versions.Made:
         StorageError: blobs cannot be read or written.
     """
     parent = made_of(home, state.versions[0])
-    number = home.ledger.versions()[-1]["number"] + 1
+    number = home.ledger.versions(model.id)[-1]["number"] + 1
     if state.kind == "train":
         found = contributions.trained(home, model, rank, state)
         if state.private is not None:

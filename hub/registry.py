@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import re
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -17,7 +18,8 @@ from hub import schema as t
 from hub import versions
 from hub.blobs import Blobs
 from hub.config import FILE, TEMPLATE, BrokerConfig, Config, listen_address, publishers, read_config
-from hub.ledger import Ledger, put, put_device, put_row
+from hub.database import Database, file, server
+from hub.ledger import Ledger, put_device, put_row, put_tip
 from hub.model import Model, agree, model_of
 from wire.bundle import MANIFEST, open_bundle
 from wire.files import read_bytes, write_atomic
@@ -66,15 +68,30 @@ def create(folder: Path, fleet: str, publisher_files: list[Path], listen: str) -
     return public
 
 
-def open_home(folder: Path) -> Home:
-    """Open a hub's folder.
+def open_home(folder: Path, *, reading: bool = False) -> Home:
+    """Open a hub's folder; `reading` where a hub may be running on it.
 
     Raises:
         UsageError: there is no hub in it.
+        HubError: a hub on another folder uses the same database.
     """
     config = read_config(folder)
     key = read_private_key(folder / f"{KEY}.key")
-    return Home(folder, config, key, Ledger(folder / "ledger.sqlite"), Blobs(folder / "blobs"))
+    ledger = Ledger(database_of(config, folder), reading=reading)
+    return Home(folder, config, key, ledger, Blobs(folder / "blobs"))
+
+
+def database_of(config: Config, folder: Path) -> Database:
+    """Where the ledger of a hub is.
+
+    Raises:
+        UsageError: database.url of hub.toml is not one.
+        StorageError: the file with its password cannot be read.
+    """
+    told = config.database
+    if not told.url:
+        return file(folder / "ledger.sqlite")
+    return server(told.url, folder / told.password_file if told.password_file else None)
 
 
 @contextmanager
@@ -157,11 +174,11 @@ def add_bundle(home: Home, folder: Path) -> dict[str, Any]:
 def _begin_model(tx: Connection, home: Home, found: Model) -> None:
     adapter = home.config.adapter
     made = versions.first(found, adapter.rank, adapter.scale, home.blobs, home.key)
-    put_version(tx, made, 0)
-    put(tx, "tip", made.digest)
+    put_version(tx, made, 0, time.time())
+    put_tip(tx, found.id, made.digest)
 
 
-def put_version(tx: Connection, made: versions.Made, round_number: int) -> None:
+def put_version(tx: Connection, made: versions.Made, round_number: int, created_at_s: float) -> None:
     """Keep a version."""
     v = made.version
     put_row(
@@ -169,9 +186,12 @@ def put_version(tx: Connection, made: versions.Made, round_number: int) -> None:
         t.versions,
         {
             "digest": made.digest,
+            "model": v.model,
             "number": v.version,
             "parent": v.parent,
+            "parents": [v.parent] if v.parent else [],
             "round": round_number,
+            "created_at_s": created_at_s,
             "body": made.body,
             "envelope": made.envelope,
             "cut": made.cut,

@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from console.errors import BadData, IntegrityError, StorageError, UsageError
+from hub import database
 from hub import schema as t
 from hub.backup import FORMAT, INDEX, LEDGER, SCHEMA, Advance, Index, Part, blocks
 from hub.conductor import put_release
@@ -60,7 +61,7 @@ def restore(
     place = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
     try:
         index = unpack(file, place, advance)
-        found = turn_page(Ledger(place / LEDGER), index, clock())
+        found = turn_page(Ledger(database.file(place / LEDGER)), index, clock())
         place.chmod(0o755)
         if folder.exists():
             folder.rmdir()
@@ -148,20 +149,21 @@ def _extract(archive: tarfile.TarFile, member: tarfile.TarInfo, part: Part, plac
 def turn_page(ledger: Ledger, index: Index, now_s: float) -> dict[str, Any]:
     """Let a restored ledger go on where no other ledger of this fleet has been; closes it."""
     try:
-        release, last = ledger.release(), ledger.last_round()
+        last, releases = ledger.last_round(), [ledger.release(row["model"]) for row in ledger.models()]
         floor = max(last, int(now_s - EPOCH_S) // 60)
         with ledger.transaction() as tx:
             put(tx, "round_floor", str(floor))
             put(tx, "sequence_floor", str(int(now_s)))
-            if release is not None:
-                put_release(tx, release["digest"], "restored from a backup", now_s)
+            for release in releases:
+                if release is not None:
+                    put_release(tx, release["digest"], "restored from a backup", now_s)
             taken = time.strftime("%Y-%m-%d %H:%M:%S", time.gmtime(index.at_s))
             text = f"restored from a backup of {taken} UTC"
             put_row(tx, t.events, {"at_s": now_s, "round": None, "device": None, "text": text})
         return {
             "devices": len(ledger.devices()),
             "versions": len(ledger.versions()),
-            "released": None if release is None else release["version"],
+            "released": next((row["version"] for row in releases if row is not None), None),
             "next_round": floor + 1,
         }
     finally:

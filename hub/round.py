@@ -50,6 +50,7 @@ class Round:
     then: Literal["", "statistics"] = ""  # the kind of the round that follows by itself
     follows: int = 0  # the number of the round that this one followed by itself
     private: Private | None = None  # what it promises; None: nothing
+    model: str = ""  # whose version it makes or judges
     extra: dict[str, Any] = field(default_factory=dict)
 
     @property

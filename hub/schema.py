@@ -1,35 +1,70 @@
-"""The tables of the ledger, and how an older file becomes a newer one.
-
-`meta` holds the schema number. A file of a newer schema is refused: an older hub would lose what it does not know.
-"""
+"""The tables of the ledger, as the last migration leaves them (hub.migrations); `meta` holds the schema number."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from typing import Any
 
 from sqlalchemy import (
     JSON,
+    BigInteger,
     Boolean,
     Column,
-    Connection,
-    Engine,
+    Dialect,
     Float,
     Integer,
     LargeBinary,
     MetaData,
     String,
     Table,
+    TypeDecorator,
     UniqueConstraint,
-    inspect,
-    select,
+    text,
 )
 
-from console.errors import HubError
+SCHEMA = 2
+NAMES = {"uq": "uq_%(table_name)s_%(column_0_name)s"}  # of constraints; migrations must be able to name them
+metadata = MetaData(naming_convention=NAMES)
 
-SCHEMA = 1
-metadata = MetaData()
+
+class Words(TypeDecorator[str]):
+    """Text with words from outside in it: PostgreSQL has no place for a NUL."""
+
+    impl = String
+    cache_ok = True
+
+    def process_bind_param(self, value: str | None, dialect: Dialect) -> str | None:
+        """What is kept of it."""
+        return value.replace("\0", "\N{REPLACEMENT CHARACTER}") if value else value
+
+
+def _words(name: str, default: str | None = None) -> Column[Any]:
+    return Column(name, Words, nullable=False, server_default=default)
+
+
+def _number(name: str, default: int) -> Column[Any]:
+    return Column(name, Integer, nullable=False, default=default, server_default=text(str(default)))
+
+
+def _flag(name: str) -> Column[Any]:
+    return Column(name, Boolean, nullable=False, default=False, server_default=text("false"))
+
+
+def _list(name: str) -> Column[Any]:
+    return Column(name, JSON, nullable=False, default=list, server_default="[]")
+
+
+def _fields(name: str) -> Column[Any]:
+    return Column(name, JSON, nullable=False, default=dict, server_default="{}")
+
 
 meta = Table("meta", metadata, Column("key", String, primary_key=True), Column("value", String, nullable=False))
+
+models = Table(
+    "models",
+    metadata,
+    Column("model", String, primary_key=True),
+    Column("tip", String, nullable=False),  # digest of the version that work goes on from
+)
 
 devices = Table(
     "devices",
@@ -39,6 +74,13 @@ devices = Table(
     Column("hello", JSON),  # the last one, as plain fields
     Column("online", Boolean, nullable=False, default=False),
     Column("seen_at_s", Float),
+    Column("model", String, nullable=False, server_default=""),  # of its last hello; empty: it has said none
+    _list("groups"),  # names that people gave
+    _list("tags"),  # what it says of itself
+    Column("trained_at_s", Float),  # when an update of it last counted
+    Column("marker", JSON),  # how far its data had come then
+    _flag("revoked"),  # its key is believed no more
+    _words("quarantine", ""),  # why it is left out of rounds; empty: it is not
 )
 
 bundles = Table(
@@ -57,18 +99,25 @@ versions = Table(
     "versions",
     metadata,
     Column("digest", String, primary_key=True),  # of body
-    Column("number", Integer, nullable=False, unique=True),
+    Column("model", String, nullable=False, server_default=""),
+    Column("number", Integer, nullable=False),  # counts from 0 for each model
     Column("parent", String, nullable=False),
+    _list("parents"),  # digests of all that it was made of
     Column("round", Integer, nullable=False),
+    _list("participants"),  # names of the devices whose updates are in it
+    _fields("metrics"),  # what was found when it was made
+    Column("created_at_s", Float),  # empty: an older edgequilt made it
     Column("body", LargeBinary, nullable=False),
     Column("envelope", LargeBinary, nullable=False),
     Column("cut", JSON, nullable=False),  # per slot: [Frobenius norm that truncation cut off, norm of the whole]
+    UniqueConstraint("model", "number"),
 )
 
 rounds = Table(
     "rounds",
     metadata,
     Column("number", Integer, primary_key=True),
+    Column("model", String, nullable=False, server_default=""),
     Column("kind", String, nullable=False),
     Column("phase", String, nullable=False),
     Column("state", JSON, nullable=False),
@@ -82,6 +131,7 @@ jobs = Table(
     Column("round", Integer, nullable=False),
     Column("device", String, nullable=False),
     Column("kind", String, nullable=False),
+    _number("lap", 0),
     Column("body", LargeBinary, nullable=False),  # the message; the same bytes every time it is sent
 )
 
@@ -92,14 +142,17 @@ updates = Table(
     Column("round", Integer, nullable=False),
     Column("device", String, nullable=False),
     Column("kind", String, nullable=False),
+    _number("lap", 0),  # a round of several laps counts an update of a device in each
     Column("digest", String, nullable=False),  # the blob
     Column("base", String, nullable=False),
+    Column("base_number", Integer),  # of the version that it started from
+    _number("staleness", 0),  # how many versions were made since that one when it arrived
     Column("job", String, nullable=False),
-    Column("samples", Integer, nullable=False),
+    Column("samples", BigInteger, nullable=False),
     Column("bytes", Integer, nullable=False),
     Column("metrics", JSON, nullable=False),
     Column("at_s", Float, nullable=False),
-    UniqueConstraint("round", "device", "kind"),
+    UniqueConstraint("round", "device", "kind", "lap"),
 )
 
 receipts = Table(
@@ -110,7 +163,7 @@ receipts = Table(
     Column("digest", String, nullable=False),
     Column("job", String, nullable=False),
     Column("status", String, nullable=False),
-    Column("reason", String, nullable=False),
+    _words("reason"),
     Column("at_s", Float, nullable=False),
     UniqueConstraint("device", "digest", "job"),
 )
@@ -118,10 +171,40 @@ receipts = Table(
 releases = Table(
     "releases",
     metadata,
-    Column("sequence", Integer, primary_key=True),
+    Column("sequence", BigInteger, primary_key=True),
+    Column("model", String, nullable=False, server_default=""),
+    Column("group", String, nullable=False, server_default=""),  # empty: all devices
     Column("version", Integer, nullable=False),
     Column("digest", String, nullable=False),
     Column("why", String, nullable=False),
+    Column("at_s", Float, nullable=False),
+)
+
+deployments = Table(
+    "deployments",
+    metadata,
+    Column("id", Integer, primary_key=True),
+    Column("model", String, nullable=False),
+    Column("version", Integer, nullable=False),
+    Column("digest", String, nullable=False),
+    Column("group", String, nullable=False),
+    Column("state", String, nullable=False),
+    Column("against", String, nullable=False),  # digest of the version that it is compared with; empty: of none
+    Column("round", Integer),  # that judges it
+    _words("sentence", ""),
+    Column("opened_at_s", Float, nullable=False),
+    Column("closed_at_s", Float),
+    _fields("detail"),
+)
+
+spending = Table(
+    "spending",
+    metadata,
+    Column("round", Integer, primary_key=True),  # it spends once, however often it is made
+    Column("model", String, nullable=False),
+    Column("epsilon", Float, nullable=False),
+    Column("delta", Float, nullable=False),
+    _fields("detail"),
     Column("at_s", Float, nullable=False),
 )
 
@@ -132,29 +215,5 @@ events = Table(
     Column("at_s", Float, nullable=False),
     Column("round", Integer),
     Column("device", String),
-    Column("text", String, nullable=False),
+    _words("text"),
 )
-
-Migrations = Mapping[int, Callable[[Connection], None]]
-MIGRATIONS: Migrations = {}  # MIGRATIONS[n] makes schema n + 1 out of schema n
-
-
-def prepare(engine: Engine, where: str, target: int = SCHEMA, migrations: Migrations = MIGRATIONS) -> None:
-    """Create the tables, or bring an older file to the target schema, all or nothing.
-
-    Raises:
-        HubError: the file was written by a newer edgequilt.
-    """
-    if not inspect(engine).has_table("meta"):
-        with engine.begin() as tx:
-            metadata.create_all(tx)
-            tx.execute(meta.insert().values(key="schema", value=str(target)))
-        return
-    with engine.begin() as tx:
-        found = int(tx.execute(select(meta.c.value).where(meta.c.key == "schema")).scalar_one())
-        if found > target:
-            raise HubError(f"expected a ledger of schema {target} or older in {where}, found {found}; update edgequilt")
-        for number in range(found, target):
-            migrations[number](tx)
-        if found < target:
-            tx.execute(meta.update().where(meta.c.key == "schema").values(value=str(target)))

@@ -151,7 +151,7 @@ class Service:
             put_device(tx, device["name"], hello=_known(message), online=True, seen_at_s=self.clock())
         if self.conductor is None:
             return
-        release = self.home.ledger.release()
+        release = self.home.ledger.release(self.conductor.model.id)
         if release is not None and message.released != release["version"]:
             self.conductor.announce_release()
         self.conductor.ask_device(device["name"])

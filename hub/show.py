@@ -20,10 +20,12 @@ LACKS = ["TLS", "an access list"]  # of the embedded broker
 def status(home: Home, broker: str, lacks: list[str], now_s: float) -> Row:
     """The whole hub at a glance."""
     ledger = home.ledger
-    bundles, release, tip = ledger.bundles(), ledger.release(), ledger.version(ledger.get("tip"))
+    bundles = ledger.bundles()
+    model = bundles[0]["model"] if bundles else ""
+    release, tip = ledger.release(model), ledger.version(ledger.tip(model))
     return {
         "fleet": home.config.fleet,
-        "model": bundles[0]["model"] if bundles else "",
+        "model": model,
         "broker": broker,
         "broker_lacks": lacks,
         "bundles": [{k: b[k] for k in ("sha256", "device", "rank", "mode", "folder")} for b in bundles],
@@ -143,7 +145,7 @@ def _scores(home: Home, state: Round) -> dict[str, list[Row]]:
     found: dict[str, list[Row]] = {}
     for row in home.ledger.updates(state.number, "scores"):
         data = home.blobs.get(row["digest"])
-        classes = len(versions.read_made(home.ledger.versions()[0]).version.labels)
+        classes = len(versions.read_made(home.ledger.versions(state.model)[0]).version.labels)
         for score in read_scores(data, classes, f"the scores of {row['device']}"):
             found.setdefault(row["device"], []).append(_score(home, score))
     return found

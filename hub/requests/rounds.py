@@ -84,6 +84,7 @@ def _open(service: Service, request: Row) -> Row:
         candidate=GATED[kind] if candidate is None else bool(candidate),
         seats=tuple(Seat(name) for name in devices),
         recipe=recipe,
+        model=conductor.model.id,
         then=_then(service, kind, request.get("then")),
     )
     if service.home.config.privacy.noise and kind != "evaluate":
@@ -128,10 +129,12 @@ def _devices(service: Service, job: str, wanted: list[str] | None) -> list[str]:
 
 
 def _versions(service: Service, kind: str, wanted: list[str] | None) -> tuple[str, ...]:
+    model = conductor_of(service).model.id
     if kind != "evaluate":
-        return (service.home.ledger.get("tip"),)
-    release = service.home.ledger.release()
-    found = tuple(dict.fromkeys(version_digest(service.home, v) for v in wanted or ["released" if release else "tip"]))
+        return (service.home.ledger.tip(model),)
+    release = service.home.ledger.release(model)
+    names = wanted or ["released" if release else "tip"]
+    found = tuple(dict.fromkeys(version_digest(service.home, model, v) for v in names))
     for digest in found:
         with_head(service, digest)
     return found
@@ -170,10 +173,10 @@ def _learnt(model: Model, settings: dict[str, Any]) -> dict[str, Any]:
 
 def _ranks(service: Service) -> list[int]:
     """The ranks that devices serve at; only 0 while no direction carries anything, since all prefixes are alike."""
-    home = service.home
-    tip = read_made(home.ledger.version(home.ledger.get("tip")) or {}).version
-    first = read_made(home.ledger.versions()[0]).version
-    return [0] if tip.rungs == first.rungs else served_ranks(home)
+    home, model = service.home, conductor_of(service).model.id
+    tip = read_made(home.ledger.version(home.ledger.tip(model)) or {}).version
+    first = read_made(home.ledger.versions(model)[0]).version
+    return [0] if tip.rungs == first.rungs else served_ranks(home, model)
 
 
 def _only(given: dict[str, Any], names: tuple[str, ...]) -> dict[str, Any]:

@@ -8,18 +8,18 @@ from pathlib import Path
 from console.errors import HubError
 from hub import registry, show
 from hub.conductor import Conductor, put_release
-from hub.ledger import Row, put
+from hub.ledger import Row, put_tip
 from hub.requests.fleet import status
 from hub.service import Service
 
 
 def _release(service: Service, request: Row) -> Row:
     conductor = conductor_of(service)
-    digest = version_digest(service.home, str(request["version"]))
+    digest = version_digest(service.home, conductor.model.id, str(request["version"]))
     with_head(service, digest)
     with service.home.ledger.transaction() as tx:
         put_release(tx, digest, "by hand", service.clock())
-        put(tx, "tip", digest)
+        put_tip(tx, conductor.model.id, digest)
     conductor.announce_release()
     return status(service, request)
 
@@ -33,15 +33,15 @@ def _import(service: Service, request: Row) -> Row:
     return found
 
 
-def version_digest(home: registry.Home, wanted: str) -> str:
-    """The digest of a version that is named by number, `tip` or `released`.
+def version_digest(home: registry.Home, model: str, wanted: str) -> str:
+    """The digest of a version of a model that is named by number, `tip` or `released`.
 
     Raises:
         HubError: there is none of that name.
     """
-    release = home.ledger.release()
-    names: dict[str, str] = {str(row["number"]): row["digest"] for row in home.ledger.versions()}
-    names["tip"] = home.ledger.get("tip")
+    release = home.ledger.release(model)
+    names: dict[str, str] = {str(row["number"]): row["digest"] for row in home.ledger.versions(model)}
+    names["tip"] = home.ledger.tip(model)
     if release is not None:
         names["released"] = release["digest"]
     if wanted not in names:

@@ -31,7 +31,7 @@ def _export(options: argparse.Namespace) -> int:
 
     if options.base and options.format != "peft":
         raise UsageError("expected --base with --format peft only, found safetensors; leave one of them out")
-    home = registry.open_home(options.hub)
+    home = registry.open_home(options.hub, reading=True)
     try:
         found = export_adapter(home, options.version, options.rank, options.base, options.out, options.format)
     finally:

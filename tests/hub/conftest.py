@@ -1,20 +1,59 @@
-"""A hub and three unequal devices on the in-memory network, with a clock that tests move."""
+"""A hub and three unequal devices on the in-memory network, with a clock that tests move; and where its ledger lies."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
 from hub import registry
+from hub.config import FILE
+from hub.database import Database, file, server
 from tests.hub.bundles import manifest, write_bundle
 from tests.hub.world import World
+from tests.programs import postgres
 from wire.keys import new_key, write_key
+
+if TYPE_CHECKING:
+    from tests.postgres import Cluster
+
+
+@pytest.fixture(scope="session")
+def cluster() -> Iterator[Cluster]:
+    """A PostgreSQL server for all tests that need one."""
+    programs = postgres()
+    pytest.importorskip("psycopg")
+    from tests.postgres import cluster as running
+
+    with running(programs) as made:
+        yield made
+
+
+@pytest.fixture(params=["sqlite", pytest.param("postgresql", marks=pytest.mark.postgresql)])
+def backend(request: pytest.FixtureRequest) -> str:
+    """The kind of database that a ledger is in; a test that names it, or a fixture that does, runs over each."""
+    return str(request.param)
 
 
 @pytest.fixture
-def make_world(tmp_path: Path) -> Callable[..., World]:
+def database(backend: str, tmp_path: Path, request: pytest.FixtureRequest) -> Database:
+    """A place for a ledger, with its tables where it is on a server."""
+    if backend == "sqlite":
+        return file(tmp_path / "ledger.sqlite")
+    return server(prepared(request))
+
+
+def prepared(request: pytest.FixtureRequest) -> str:
+    """A database of the server, for the time of a test."""
+    cluster: Cluster = request.getfixturevalue("cluster")
+    request.addfinalizer(cluster.give_back)
+    return cluster.prepared()
+
+
+@pytest.fixture
+def make_world(tmp_path: Path, backend: str, request: pytest.FixtureRequest) -> Callable[..., World]:
     """Make a hub folder with a bundle and devices; the keyword arguments go to the network."""
     made = 0
 
@@ -25,6 +64,10 @@ def make_world(tmp_path: Path) -> Callable[..., World]:
         publisher = new_key("publisher", "acme")
         _, public = write_key(publisher, folder)
         registry.create(folder / "hub", "farm", [public], "127.0.0.1:0")
+        if backend == "postgresql":
+            url = prepared(request)
+            told = folder / "hub" / FILE
+            told.write_text(told.read_text().replace("[database]\n", f'[database]\nurl = "{url}"\n'))
         bundle = write_bundle(folder / "bundle", publisher, *manifest(biases=biases))
         home = registry.open_home(folder / "hub")
         registry.add_bundle(home, bundle)

@@ -21,6 +21,14 @@ from wire.files import digest
 from wire.keys import new_key, write_key
 
 MakeWorld = Callable[..., World]
+
+
+@pytest.fixture
+def backend() -> str:
+    """A ledger in a file."""
+    return "sqlite"
+
+
 NOW_S = 1_800_000_000.0
 
 
@@ -105,7 +113,7 @@ def test_the_same_backup_twice(world: World, tmp_path: Path) -> None:
         restore(out, tmp_path / str(number), clock=lambda later_s=later_s: NOW_S + later_s)  # type: ignore[misc]  # mypy cannot infer the default's type
         world.folder = tmp_path / str(number)
         ledger = world.start_hub().home.ledger
-        release = ledger.release()
+        release = ledger.release("tiny")
         assert release is not None
         sequences.append(release["sequence"])
         rounds.append(ledger.last_round())

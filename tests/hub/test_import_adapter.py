@@ -66,7 +66,7 @@ def written(folder: Path, adapter: Adapter) -> Path:
 def tip(world: World) -> Version:
     """The version that work goes on from."""
     ledger = world.hub.home.ledger
-    row = ledger.version(ledger.get("tip"))
+    row = ledger.version(ledger.tip("tiny"))
     assert row is not None
     return versions.read_made(row).version
 

@@ -1,17 +1,17 @@
-"""The ledger: all or nothing, once only, and no older hub on a newer file."""
+"""The ledger, in a file and on a server: all or nothing, once only, and no older hub on a newer one."""
 
 from __future__ import annotations
 
-import sqlite3
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-from sqlalchemy import create_engine
 
 from console.errors import HubError, StorageError
 from hub import schema as t
-from hub.ledger import Ledger, put, put_job, put_receipt, put_round, put_row
+from hub.database import Database, file
+from hub.ledger import Ledger, put, put_job, put_receipt, put_round, put_row, put_tip
 from hub.round import Round, Seat
 
 ROUND = Round(1, "train", ("a" * 64,), {"steps": 8}, 1, 60.0, 160.0, False, seats=(Seat("barn"),))
@@ -35,13 +35,16 @@ def update(**changed: Any) -> dict[str, Any]:
 
 
 @pytest.fixture
-def ledger(tmp_path: Path) -> Ledger:
+def ledger(database: Database) -> Iterator[Ledger]:
     """An empty ledger."""
-    return Ledger(tmp_path / "ledger.sqlite")
+    made = Ledger(database)
+    yield made
+    made.close()
 
 
-def test_a_commit_reaches_the_disk(ledger: Ledger) -> None:
+def test_a_commit_reaches_the_disk(tmp_path: Path) -> None:
     """The file is a write-ahead log that is synced at every commit."""
+    ledger = Ledger(file(tmp_path / "ledger.sqlite"))
     with ledger.transaction() as tx:
         found = [tx.exec_driver_sql(f"PRAGMA {name}").scalar() for name in ("journal_mode", "synchronous")]
 
@@ -69,7 +72,7 @@ def test_an_update_counts_once(ledger: Ledger) -> None:
     with ledger.transaction() as tx:
         put_row(tx, t.updates, update())
 
-    with pytest.raises(StorageError, match="UNIQUE constraint failed: updates.round"), ledger.transaction() as tx:
+    with pytest.raises(StorageError, match="(?i)unique constraint"), ledger.transaction() as tx:
         put_row(tx, t.updates, update(digest="e" * 64))
     assert [row["digest"] for row in ledger.updates(1)] == ["d" * 64]
 
@@ -97,41 +100,30 @@ def test_first_answers_and_first_jobs_stand(ledger: Ledger) -> None:
     assert [row and (row.get("status") or row["body"]) for row in answers] == ["accepted", b"first"]
 
 
-def test_a_round_comes_back_as_it_was(ledger: Ledger, tmp_path: Path) -> None:
+def test_a_round_comes_back_as_it_was(ledger: Ledger) -> None:
     """A round that was kept is read back equal, by another process too; a closed one is not open."""
     with ledger.transaction() as tx:
         put_round(tx, ROUND, 1.0)
-        put(tx, "tip", "a" * 64)
-        put(tx, "tip", "b" * 64)
+        put_tip(tx, "tiny", "a" * 64)
+        put_tip(tx, "tiny", "b" * 64)
     ledger.close()
 
-    again = Ledger(tmp_path / "ledger.sqlite")
+    again = Ledger(ledger.database)
 
     assert again.open_rounds() == [ROUND] == again.rounds()
-    assert (again.get("tip"), again.get("nothing"), again.last_round()) == ("b" * 64, "", 1)
+    assert (again.tip("tiny"), again.get("nothing"), again.last_round()) == ("b" * 64, "", 1)
 
 
-def test_an_older_hub_refuses_a_newer_ledger(ledger: Ledger, tmp_path: Path) -> None:
-    """A file of a schema from the future is refused with words and left as it is."""
+def test_an_older_hub_refuses_a_newer_ledger(ledger: Ledger) -> None:
+    """A ledger of a schema from the future is refused with words and left as it is."""
     with ledger.transaction() as tx:
-        put(tx, "schema", "2")
+        put(tx, "schema", "3")
     ledger.close()
 
-    with pytest.raises(HubError, match=r"expected a ledger of schema 1 or older in .*, found 2; update edgequilt"):
-        Ledger(tmp_path / "ledger.sqlite")
-    assert sqlite3.connect(tmp_path / "ledger.sqlite").execute("select value from meta").fetchall() == [("2",)]
-
-
-def test_an_older_ledger_becomes_a_newer_one(ledger: Ledger, tmp_path: Path) -> None:
-    """A file of an older schema goes through every migration in order, and then says its new number."""
-    ledger.close()
-    engine = create_engine(f"sqlite:///{tmp_path / 'ledger.sqlite'}")
-    ran: list[int] = []
-
-    t.prepare(engine, "here", target=3, migrations={1: lambda tx: ran.append(1), 2: lambda tx: ran.append(2)})
-
-    assert ran == [1, 2]
-    with engine.connect() as connection:
+    for reading in (False, True):
+        with pytest.raises(HubError, match=r"expected a ledger of schema 2 or older in .*, found 3; update edgequilt"):
+            Ledger(ledger.database, reading=reading)
+    with ledger.database.engine().connect() as connection:
         assert connection.execute(t.meta.select()).all() == [("schema", "3")]
 
 
@@ -140,4 +132,4 @@ def test_a_file_that_is_no_database_is_named(tmp_path: Path) -> None:
     (tmp_path / "ledger.sqlite").write_bytes(b"not a database, but long enough to be read as one" * 100)
 
     with pytest.raises(StorageError, match="expected to read and write the ledger .* file is not a database"):
-        Ledger(tmp_path / "ledger.sqlite")
+        Ledger(file(tmp_path / "ledger.sqlite"))

@@ -65,9 +65,9 @@ class BurningBlobs(Blobs):
 
 def set_fire(service: Service, fuse: Fuse) -> None:
     """Let every write of this hub burn the fuse."""
-    ledger = BurningLedger(service.home.ledger.path)
-    blobs = BurningBlobs(service.home.blobs.folder)
     service.home.ledger.close()
+    ledger = BurningLedger(service.home.ledger.database)
+    blobs = BurningBlobs(service.home.blobs.folder)
     ledger.fuse = blobs.fuse = fuse
     service.home.ledger, service.home.blobs = ledger, blobs
 

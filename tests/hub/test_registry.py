@@ -41,7 +41,7 @@ def test_the_first_bundle_makes_version_0(home: Home, publisher: PrivateKey, tmp
 
     assert [b["device"] for b in home.ledger.bundles()] == ["jetson-orin-nano-8gb", "raspberry-pi-4-2gb"]
     assert [(v["number"], v["parent"]) for v in home.ledger.versions()] == [(0, "")]
-    assert home.ledger.get("tip") == home.ledger.versions()[0]["digest"]
+    assert home.ledger.tip("tiny") == home.ledger.versions()[0]["digest"]
 
 
 OTHERS: dict[str, tuple[dict[str, Any], str]] = {

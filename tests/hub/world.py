@@ -40,6 +40,8 @@ class World:
 
     def start_hub(self) -> Service:
         """A hub on the folder; the one before it, if any, is dropped as a kill would."""
+        if hasattr(self, "hub"):
+            self.hub.home.ledger.close()  # a kill closes connections, too
         service = Service(self.folder, MemoryTransport(self.network, "hub"), lambda: self.now_s)
         service.start()
         return service

@@ -1,0 +1,113 @@
+"""A PostgreSQL server of the tests' own: a private cluster in a temporary folder, reached through a Unix socket."""
+
+from __future__ import annotations
+
+import os
+import pwd
+import shutil
+import subprocess
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from itertools import count
+from pathlib import Path
+from typing import Any
+
+import psycopg
+
+from hub.database import server
+from hub.ledger import Ledger
+
+# what is lost when the machine stops is nobody's loss here
+SPEED = ("fsync=off", "full_page_writes=off", "synchronous_commit=off", "shared_buffers=16MB", "autovacuum=off")
+# whoever is still connected goes, and with it its lock
+EMPTY = """
+DO $$ BEGIN
+  PERFORM pg_terminate_backend(pid, 5000) FROM pg_stat_activity
+    WHERE datname = current_database() AND pid <> pg_backend_pid();
+  EXECUTE (SELECT 'TRUNCATE ' || string_agg(quote_ident(tablename), ', ') || ' RESTART IDENTITY'
+    FROM pg_tables WHERE schemaname = 'public' AND tablename NOT IN ('meta', 'alembic_version'));
+  DELETE FROM meta WHERE key <> 'schema';
+  UPDATE meta SET value = (SELECT version_num FROM alembic_version);
+END $$
+"""
+
+
+class Cluster:
+    """A running server. Making a database takes long, emptying one does not: those given back are used again."""
+
+    def __init__(self, programs: Path, folder: Path) -> None:
+        self.programs, self.folder = programs, folder
+        self._names, self._used, self._free = count(1), list[str](), list[str]()
+        self.run("initdb", "-D", "data", "-U", "hub", "--auth=trust", "--no-sync", "-E", "UTF8", "--locale=C.UTF-8")
+        settings = " ".join(f"-c {one}" for one in (*SPEED, "listen_addresses="))
+        self.run("pg_ctl", "-D", "data", "-l", "log", "-w", "-o", f"-k {folder} {settings}", "start")
+
+    def run(self, program: str, *arguments: str) -> None:
+        """One of its programs, as a user that it does not refuse."""
+        told: dict[str, Any] = {}
+        if os.geteuid() == 0:
+            user = pwd.getpwnam("postgres")
+            os.chown(self.folder, user.pw_uid, user.pw_gid)
+            told = {"user": user.pw_uid, "group": user.pw_gid, "extra_groups": []}
+        subprocess.run(
+            [self.programs / program, *arguments],
+            cwd=self.folder,
+            env={"PATH": "/usr/bin:/bin", "LC_ALL": "C.UTF-8"},
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            check=True,
+            timeout=60,
+            **told,
+        )
+
+    def stop(self) -> None:
+        """End it at once."""
+        self.run("pg_ctl", "-D", "data", "-m", "immediate", "-w", "stop")
+
+    def url(self, name: str) -> str:
+        """The address of a database."""
+        return f"postgresql+psycopg://hub@/{name}?host={self.folder}"
+
+    def empty(self) -> str:
+        """The URL of a new database without tables."""
+        return self.url(self._create())
+
+    def prepared(self) -> str:
+        """The URL of a database with the tables of a ledger, and nothing in them."""
+        if self._free:
+            name = self._free.pop()
+            self._do(name, EMPTY)
+        else:
+            name = self._create()
+            Ledger(server(self.url(name))).close()
+        self._used.append(name)
+        return self.url(name)
+
+    def give_back(self) -> None:
+        """Whoever used a database is done with it."""
+        self._free += self._used
+        self._used = []
+
+    def _create(self) -> str:
+        name = f"ledger_{next(self._names)}"
+        self._do("postgres", f"CREATE DATABASE {name}")
+        return name
+
+    def _do(self, name: str, statement: str) -> None:
+        with psycopg.connect(host=str(self.folder), user="hub", dbname=name, autocommit=True) as connection:
+            connection.execute(statement.encode())
+
+
+@contextmanager
+def cluster(programs: Path) -> Iterator[Cluster]:
+    """A server for as long as it is needed; a socket's path must be short, pytest's are not."""
+    folder = Path(tempfile.mkdtemp(prefix="edgequilt-pg-", dir="/tmp"))
+    try:
+        made = Cluster(programs, folder)
+        try:
+            yield made
+        finally:
+            made.stop()
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
