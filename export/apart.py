@@ -16,6 +16,7 @@ from typing import Any
 from console import errors
 from console.errors import EdgequiltError, StorageError, VerificationError
 from export.sources.folder import first_line
+from export.stoppable import held
 
 LIMIT_S = 7200.0  # a Loop may be endless, and nobody can tell before
 GRACE_S = 2.0  # for a child to end its own processes
@@ -36,10 +37,11 @@ def apart(work: Callable[[], Any], limit_s: float = LIMIT_S) -> Any:
         return work()
     fork = multiprocessing.get_context("fork")
     receiver, sender = fork.Pipe(duplex=False)
-    child = fork.Process(target=_child, args=(work, sender), daemon=True)
-    child.start()
-    sender.close()
+    child = fork.Process(target=_child, args=(work, sender, signal.getsignal(signal.SIGTERM)), daemon=True)
     try:
+        with held():  # a child that nobody knows of would run on
+            child.start()
+        sender.close()
         if not receiver.poll(limit_s):
             raise VerificationError(f"expected the graphs to run within {limit_s:g} s, found that they had not ended")
         answer = json.loads(receiver.recv_bytes())
@@ -47,12 +49,14 @@ def apart(work: Callable[[], Any], limit_s: float = LIMIT_S) -> Any:
         child.join()
         raise VerificationError(f"expected the graphs to run, but {_end(child.exitcode)}") from None
     except BaseException:
-        child.terminate()
-        child.join(GRACE_S)
-        child.kill()
+        if child.pid is not None:
+            child.terminate()
+            child.join(GRACE_S)
+            child.kill()
         raise
     finally:
-        child.join()
+        if child.pid is not None:
+            child.join()
         receiver.close()
     if "error" in answer:
         kind = getattr(errors, answer["kind"], EdgequiltError)
@@ -60,8 +64,9 @@ def apart(work: Callable[[], Any], limit_s: float = LIMIT_S) -> Any:
     return answer["found"]
 
 
-def _child(work: Callable[[], Any], sender: Connection) -> None:
+def _child(work: Callable[[], Any], sender: Connection, stopped: Any) -> None:
     signal.signal(signal.SIGINT, signal.SIG_DFL)
+    signal.signal(signal.SIGTERM, stopped)
     try:
         answer: dict[str, Any] = {"found": work()}
     except EdgequiltError as error:

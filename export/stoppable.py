@@ -26,5 +26,22 @@ def stoppable() -> Iterator[None]:
         signal.signal(signal.SIGTERM, before)
 
 
+@contextmanager
+def held() -> Iterator[None]:
+    """Ctrl-C and SIGTERM wait for the end of the block, so that what begins there is known to whoever must end it."""
+    if current_thread() is not main_thread():
+        yield
+        return
+    noted: list[int] = []
+    before = {n: signal.signal(n, lambda number, _: noted.append(number)) for n in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    finally:
+        for one, handler in before.items():
+            signal.signal(one, handler)
+        for number in noted:
+            signal.raise_signal(number)
+
+
 def _stop(number: int, _frame: object) -> None:
     raise SystemExit(SIGNALLED + number)

@@ -53,8 +53,10 @@ def write_atomic(path: Path, data: bytes, mode: int = 0o644) -> None:
             os.fsync(file.fileno())
         Path(name).replace(path)
         sync_folder(path.parent)
-    except OSError as error:
+    except BaseException as error:  # Ctrl-C leaves nothing half either
         Path(name).unlink(missing_ok=True)
+        if not isinstance(error, OSError):
+            raise
         raise StorageError(
             f"expected to write {len(data)} bytes to {path}, stopped ({error.strerror}); free some space"
         ) from error

@@ -185,7 +185,11 @@ def test_rows_that_do_not_divide_are_filled_up_without_weight() -> None:
 
 def test_labels_of_tokens_go_with_their_rows() -> None:
     """Of a decoder three rows of two tokens have six labels and weights; the repeated row has none that count."""
-    values = {"ids": np.arange(6).reshape(3, 2), "labels": np.arange(6), "weights": np.ones(6, np.float32)}
+    values: dict[str, Any] = {
+        "ids": np.arange(6).reshape(3, 2),
+        "labels": np.arange(6),
+        "weights": np.ones(6, np.float32),
+    }
     parts = split_rows(values, ({"ids": (3, 2)}, {"ids": (2, 2)}), 3, 2)
     assert parts is not None
     assert [part["labels"].tolist() for part in parts] == [[0, 1, 2, 3], [4, 5, 4, 5]]

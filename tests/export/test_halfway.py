@@ -15,9 +15,9 @@ from onnx import TensorProto, helper, numpy_helper
 
 from console.errors import StorageError
 from export.cli import export
+from tests.conftest import ROOT
 from tests.export.sources.files import perceptron, write
-
-ROOT = Path(__file__).parents[2]
+from tests.processes import PATIENCE_S, started
 
 
 def command(model: Path, out: Path, *more: str) -> list[str]:
@@ -36,7 +36,7 @@ def test_a_full_disk_leaves_nothing(limit: int, tmp_path: Path) -> None:
         cwd=ROOT,
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=PATIENCE_S,
         check=False,
         preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit)),  # no threads
     )
@@ -71,17 +71,12 @@ def endless(path: Path) -> Path:
 def test_a_signal_leaves_nothing(number: int, code: int, tmp_path: Path) -> None:
     """Told to stop while it works, the command ends with its children and takes back what was half done."""
     out = tmp_path / "out"
-    with subprocess.Popen(
-        [sys.executable, str(ROOT / "edgequilt.py"), "export", *command(endless(tmp_path / "model.onnx"), out)],
-        cwd=ROOT,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    ) as running:
+    line = [sys.executable, "edgequilt.py", "export", *command(endless(tmp_path / "model.onnx"), out)]
+    with started(line, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as running:
         assert running.stderr is not None
         assert running.stderr.readline().startswith("exporting")
         running.send_signal(number)
-        said, complained = running.communicate(timeout=60)
+        said, complained = running.communicate(timeout=PATIENCE_S)
     assert (running.returncode, said, complained.strip()) == (code, "", "")
     assert not out.exists()
 

@@ -12,10 +12,10 @@ import pytest
 
 from console.errors import UsageError
 from edge.training.cli import train
-from tests.conftest import ROOT
 from tests.edge.boards import write_data
 from tests.edge.bundles import make_bundle
-from tests.edge.training.test_command import COMMAND, _until, arguments, call
+from tests.edge.training.test_command import COMMAND, arguments, call
+from tests.processes import started, until
 from wire.adapter import read_adapter
 
 
@@ -52,8 +52,8 @@ def test_a_killed_run_finds_its_rows_and_ends_with_the_same_bytes(bench: Path, t
     """After SIGKILL the same command makes no row that was in again, and ends as a run that was left alone."""
     more = ("--trainer", "backprop", "--steps", "120", "--patience", "0", "--checkpoint-every", "0")
     assert call(bench, tmp_path / "whole", *more).returncode == 0
-    with subprocess.Popen([*COMMAND, *arguments(bench, tmp_path / "killed", *more)], cwd=ROOT, stderr=-3) as run:
-        _until((tmp_path / "killed.checkpoint").exists, run)
+    with started([*COMMAND, *arguments(bench, tmp_path / "killed", *more)], stderr=subprocess.DEVNULL) as run:
+        until((tmp_path / "killed.checkpoint").exists, run)
         run.send_signal(signal.SIGKILL)
     assert (tmp_path / "killed.cache").stat().st_size > 4096
 

@@ -7,9 +7,7 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -19,6 +17,7 @@ from edge.model import load
 from edge.training.cli import train
 from tests.conftest import ROOT
 from tests.edge.bundles import VOCABULARY, make_bundle
+from tests.processes import PATIENCE_S, started, until
 from wire.adapter import read_adapter
 from wire.keys import write_key
 
@@ -54,7 +53,7 @@ def call(bench: Path, out: Path, *more: str, code: str = "") -> subprocess.Compl
     if code:
         command = [sys.executable, "-c", f"{code}\nimport edgequilt, sys; sys.exit(edgequilt.main(sys.argv[1:]))"]
         command += ["train", *arguments(bench, out, *more)]
-    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False, timeout=60)
+    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False, timeout=PATIENCE_S)
 
 
 def test_an_adapter_comes_out_that_labels_better(
@@ -98,11 +97,11 @@ def test_a_killed_run_goes_on_to_the_same_bytes(bench: Path, tmp_path: Path) -> 
 
     What was decided before the first step is not decided again: free memory may have changed meanwhile.
     """
-    more = ("--trainer", "auto", "--steps", "400", "--patience", "0", "--checkpoint-every", "0")
+    more = ("--trainer", "auto", "--steps", "100", "--patience", "0", "--checkpoint-every", "0")
     assert call(bench, tmp_path / "whole", *more).returncode == 0
     kept = tmp_path / "killed.checkpoint"
-    with subprocess.Popen([*COMMAND, *arguments(bench, tmp_path / "killed", *more)], cwd=ROOT, stderr=-3) as run:
-        _until(kept.exists, run)
+    with started([*COMMAND, *arguments(bench, tmp_path / "killed", *more)], stderr=subprocess.DEVNULL) as run:
+        until(kept.exists, run)
         run.send_signal(signal.SIGKILL)
     assert not (tmp_path / "killed").exists()
 
@@ -119,21 +118,15 @@ def test_ctrl_c_keeps_what_was_done(bench: Path, tmp_path: Path) -> None:
     """It ends with 130 and says that the same command goes on; nothing is lost but the step under way."""
     more = ("--trainer", "backprop", "--steps", "100000", "--patience", "0", "--checkpoint-every", "0")
     command = [*COMMAND, *arguments(bench, tmp_path / "a", *more)]
-    with subprocess.Popen(command, cwd=ROOT, stderr=subprocess.PIPE, text=True) as run:
-        _until((tmp_path / "a.checkpoint").exists, run)
+    with started(command, stderr=subprocess.PIPE) as run:
+        until((tmp_path / "a.checkpoint").exists, run)
         run.send_signal(signal.SIGINT)
-        _, said = run.communicate(timeout=30)
+        _, said = run.communicate(timeout=PATIENCE_S)
     assert run.returncode == 130
     assert "the same command goes on" in said
     assert (tmp_path / "a.checkpoint").exists()
     assert "Traceback" not in said
-
-
-def _until(true: Any, run: subprocess.Popen[Any]) -> None:
-    ends = time.monotonic() + 40
-    while not true() and time.monotonic() < ends and run.poll() is None:
-        time.sleep(0.005)
-    assert true()
+    assert {path.name for path in tmp_path.iterdir()} == {"a.checkpoint"}
 
 
 def test_a_full_disk_stops_checkpoints_and_not_the_training(bench: Path, tmp_path: Path) -> None:
