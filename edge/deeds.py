@@ -91,6 +91,7 @@ class Deeds:
             jobs=setup.jobs,
             samples=setup.samples,
             released=-1 if served is None else served.version,
+            serves="" if served is None else served.digest,
             memory_available_bytes=available_bytes(),
             runtime=setup.runtime,
         )

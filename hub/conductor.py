@@ -121,17 +121,18 @@ class Conductor:
 
     def announce_tip(self) -> None:
         """Say which version work goes on from."""
-        self.post.version(self._made(self.home.ledger.tip(self.model.id)), tip=True)
+        self.post.version(self.made(self.home.ledger.tip(self.model.id)), tip=True)
 
     def announce_release(self) -> None:
         """Say which version to serve, and what it is."""
         release = self.home.ledger.release(self.model.id)
         if release is None:
             return
-        self.post.version(self._made(release["digest"]), tip=release["digest"] == self.home.ledger.tip(self.model.id))
+        self.post.version(self.made(release["digest"]), tip=release["digest"] == self.home.ledger.tip(self.model.id))
         self.post.release(release)
 
-    def _made(self, digest: str) -> versions.Made:
+    def made(self, digest: str) -> versions.Made:
+        """A version of the ledger."""
         return made_of(self.home, digest)
 
     def _ask(self, state: Round, asks: list[r.Ask]) -> None:
@@ -141,7 +142,7 @@ class Conductor:
         messages = [decode(row["body"], Job) for row in jobs if row is not None]
         tip = self.home.ledger.tip(self.model.id)
         for name in sorted({v for m in messages for v in m.versions}, key=lambda v: v == tip):
-            self.post.version(self._made(name), tip=name == tip)
+            self.post.version(self.made(name), tip=name == tip)
         for message in messages:
             self.post.send(message.device, message)
 
@@ -225,8 +226,8 @@ class Conductor:
         }
 
 
-def put_release(tx: Connection, digest: str, why: str, now_s: float) -> None:
-    """Keep that a version is the one to serve."""
+def put_release(tx: Connection, digest: str, why: str, now_s: float, group: str = "") -> None:
+    """Keep that a version is the one to serve, for all devices or for a group on trial."""
     c = t.versions.c
     version = tx.execute(select(c.number, c.model).where(c.digest == digest)).one()
     put_row(
@@ -235,6 +236,7 @@ def put_release(tx: Connection, digest: str, why: str, now_s: float) -> None:
         {
             "sequence": next_sequence(tx),
             "model": version.model,
+            "group": group,
             "version": version.number,
             "digest": digest,
             "why": why,

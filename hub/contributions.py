@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -58,6 +58,20 @@ def _trained(home: Home, model: Model, asked: Asked, row: Row) -> Contribution:
         return adapter_of(home.blobs.get(row["digest"]), _begin(row), model, asked)
 
     return Contribution(row["device"], row["samples"], read, row["metrics"])
+
+
+def took_part(rows: list[Row], shares: Sequence[float] | None = None) -> tuple[Row, ...]:
+    """Who a version was made of, for the ledger: device, samples, and the share of it where that is known.
+
+    Args:
+        rows: of the updates that count, in the ledger's order.
+        shares: one each; None where nobody may know them.
+    """
+    known = [None] * len(rows) if shares is None else [float(share) for share in shares]
+    return tuple(
+        {"device": row["device"], "samples": row["samples"], "share": share}
+        for row, share in zip(rows, known, strict=True)
+    )
 
 
 def _begin(row: Row) -> Begin:

@@ -8,8 +8,9 @@
                  some do                                        trying       Try
                  none does                                      rolled back  Release what is in use
     trying     Judged, not worse, promoted by itself            promoted     Release the version
-    trying     Judged, not worse, promoted by hand              waiting      -
-    trying     Judged, worse; nobody could judge                rolled back  Release what is in use
+    trying     Judged: not worse, or nobody could judge,
+                 promoted by hand                               waiting      -
+    trying     Judged: worse, or nobody could judge             rolled back  Release what is in use
     open       Promote (by hand)                                promoted     Release the version
     open       Back (by hand)                                   rolled back  Release what is in use
     open       Superseded (something else was released)         superseded   -
@@ -78,10 +79,11 @@ class Tick:
 
 @dataclass(frozen=True)
 class Judged:
-    """The round that judges it is over, and the gate has spoken."""
+    """The round that judges it is over, and the gate has spoken; `judged` is false where nobody could judge."""
 
     released: bool
     sentence: str
+    judged: bool = True
 
 
 @dataclass(frozen=True)
@@ -165,9 +167,10 @@ def _settle(state: Deployment, late: bool) -> Step:
 
 
 def _judged(state: Deployment, event: Judged) -> Step:
-    if not event.released:
+    by_hand = state.promote == "manual"
+    if not event.released and not (by_hand and not event.judged):
         return _end(state, "rolled back", event.sentence, state.against)
-    if state.promote == "auto":
+    if not by_hand:
         return _end(state, "promoted", event.sentence, state.version)
     return replace(state, phase="waiting", sentence=f"{state.sentence}; {event.sentence}"), ()
 

@@ -16,6 +16,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from console.errors import StorageError
 from hub import schema as t
 from hub.database import Database, insert
+from hub.deployment import Deployment
 from hub.migrations import prepare
 from hub.round import OPEN, Round
 from wire.record import plain, read_record
@@ -145,6 +146,22 @@ class Ledger:
         query = select(t.releases).where(c.model == model, c.group == group)
         return self._row(query.order_by(c.sequence.desc()).limit(1))
 
+    def releases(self, model: str) -> list[Row]:
+        """All releases of a model in order, those to groups too."""
+        return self._rows(select(t.releases).where(t.releases.c.model == model).order_by(t.releases.c.sequence))
+
+    def deployments(self, model: str) -> list[Row]:
+        """All deployments of a model in order."""
+        return self._rows(select(t.deployments).where(t.deployments.c.model == model).order_by(t.deployments.c.id))
+
+    def deployment(self, number: int) -> Row | None:
+        """A deployment."""
+        return self._row(select(t.deployments).where(t.deployments.c.id == number))
+
+    def last_deployment(self) -> int:
+        """The highest number given to a deployment; 0 before the first."""
+        return self._scalar(select(func.max(t.deployments.c.id))) or 0
+
     def events(self, limit: int = 20) -> list[Row]:
         """What happened last, newest first."""
         return self._rows(select(t.events).order_by(t.events.c.id.desc()).limit(limit))
@@ -200,6 +217,24 @@ def put_round(tx: Connection, state: Round, now_s: float) -> None:
     values = {"model": state.model, "kind": state.kind, "phase": state.phase, "state": plain(state)}
     statement = insert(tx, t.rounds).values(number=state.number, opened_at_s=now_s, **values)
     tx.execute(statement.on_conflict_do_update(index_elements=["number"], set_=values))
+
+
+def put_deployment(tx: Connection, model: str, version: int, state: Deployment, now_s: float) -> None:
+    """Keep the state of a deployment."""
+    values = {
+        "model": model,
+        "version": version,
+        "digest": state.version,
+        "group": state.group,
+        "state": state.phase,
+        "against": state.against,
+        "round": state.round or None,
+        "sentence": state.sentence,
+        "closed_at_s": None if state.is_open else now_s,
+        "detail": plain(state),
+    }
+    statement = insert(tx, t.deployments).values(id=state.number, opened_at_s=now_s, **values)
+    tx.execute(statement.on_conflict_do_update(index_elements=["id"], set_=values))
 
 
 def put_device(tx: Connection, name: str, **values: Any) -> None:

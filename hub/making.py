@@ -9,13 +9,13 @@ from hub import contributions, versions
 from hub.aggregation import biases, head_rows
 from hub.aggregation.methods import method_of
 from hub.aggregation.shares import Shares
-from hub.contributions import Contribution
+from hub.contributions import Contribution, took_part
 from hub.model import Model
 from hub.privacy.promise import said
 from hub.privacy.release import release as private
 from hub.recipe import Recipe
 from hub.registry import Home
-from hub.round import Round
+from hub.round import UPDATE_OF, Round
 from hub.weighing import weigh
 from wire.adapter import Adapter
 from wire.kinds.head import ROWS, Head, read_rows
@@ -32,18 +32,22 @@ def make(home: Home, model: Model, rank: int, state: Round) -> versions.Made:
     """
     parent = made_of(home, state.versions[0])
     number = home.ledger.versions(model.id)[-1]["number"] + 1
+    rows = home.ledger.updates(state.number, UPDATE_OF[state.kind])
     if state.kind == "train":
         found = contributions.trained(home, model, rank, state)
         if state.private is not None:
             release = private(home, model, parent, found, state, state.private, number)
             version = versions.from_training(parent, number, state.number, model, release, home.blobs, home.key)
-            return replace(version, notes=(said(state.private),))
+            return replace(version, notes=(said(state.private),), participants=took_part(rows))
         shares = weigh(found, state.recipe, parent.version, home.blobs)
         made = combine(home, model, parent, found, shares, state.recipe, number)
         version = versions.from_training(parent, number, state.number, model, made, home.blobs, home.key)
-        return replace(version, notes=(*version.notes, *shares.notes))
+        notes = (*version.notes, *shares.notes)
+        return replace(version, notes=notes, participants=took_part(rows, shares.values.tolist()))
     sums = contributions.sums(home, model, state)
-    return versions.from_statistics(parent, number, state.number, sums, state.recipe, home.blobs, home.key)
+    version = versions.from_statistics(parent, number, state.number, sums, state.recipe, home.blobs, home.key)
+    total = sum(row["samples"] for row in rows)
+    return replace(version, participants=took_part(rows, [row["samples"] / max(1, total) for row in rows]))
 
 
 def combine(

@@ -104,7 +104,7 @@ versions = Table(
     Column("parent", String, nullable=False),
     _list("parents"),  # digests of all that it was made of
     Column("round", Integer, nullable=False),
-    _list("participants"),  # names of the devices whose updates are in it
+    _list("participants"),  # device, samples and share of those whose updates are in it
     _fields("metrics"),  # what was found when it was made
     Column("created_at_s", Float),  # empty: an older edgequilt made it
     Column("body", LargeBinary, nullable=False),

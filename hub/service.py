@@ -21,6 +21,7 @@ from hub.conductor import Conductor
 from hub.ledger import Row, put_device
 from hub.post import Post
 from hub.registry import model, open_home
+from hub.rollout import Rollout
 from hub.round import Gone
 from hub.updates import Updates
 from wire import messages as m
@@ -49,6 +50,7 @@ class Service:
         self.transport, self.clock = transport, clock
         self.post = Post(transport, self.home.key, self.home.config.fleet)
         self.conductor: Conductor | None = None
+        self.rollout: Rollout | None = None
         self.updates: Updates | None = None
         self.blobs: set[str] = set()  # what devices may fetch
         self.broker, self.broker_lacks = "", list[str]()  # for people; who starts the hub knows
@@ -77,6 +79,7 @@ class Service:
             return
         self.post.model = found.id
         self.conductor = Conductor(self.home, found, self.post, self.clock)
+        self.rollout = Rollout(self.conductor)
         updates = self.updates = Updates(self.home, self.post, self.conductor, self.clock)
         self._on[m.Begin] = lambda device, message: updates.begin(message)
         self._on[m.Commit] = lambda device, message: updates.commit(message)
@@ -89,13 +92,15 @@ class Service:
 
     def connected(self, up: bool) -> None:
         """The connection came or went."""
-        if up and self.conductor is not None:
+        if up and self.conductor is not None and self.rollout is not None:
             self._guard(self.conductor.greet, "after connecting")
+            self._guard(self.rollout.greet, "after connecting")
 
     def tick(self) -> None:
         """Let time pass; call it about once a second."""
-        if self.conductor is not None and self.updates is not None:
+        if self.conductor is not None and self.updates is not None and self.rollout is not None:
             self._guard(self.conductor.tick, "at a tick")
+            self._guard(self.rollout.tick, "at a tick")
             self.updates.tick()
 
     def handle(self, topic: str, payload: bytes) -> None:
@@ -149,11 +154,9 @@ class Service:
     def _hello(self, device: Row, message: m.Hello) -> None:
         with self.home.ledger.transaction() as tx:
             put_device(tx, device["name"], hello=_known(message), online=True, seen_at_s=self.clock())
-        if self.conductor is None:
+        if self.conductor is None or self.rollout is None:
             return
-        release = self.home.ledger.release(self.conductor.model.id)
-        if release is not None and message.released != release["version"]:
-            self.conductor.announce_release()
+        self.rollout.greet_device(device["name"], message.serves, message.released)
         self.conductor.ask_device(device["name"])
 
     def _presence(self, device: Row, message: m.Presence) -> None:

@@ -98,19 +98,24 @@ def round_view(home: Home, number: int) -> Row:
         "follows": state.follows or None,
         "per_device": {s.device: _seat(s, rows) for s in state.seats},
         "version": named(made),
-        "tails": None if made is None else _tails(made["cut"]),
-        "gate": None
-        if not state.against or not state.candidate
-        else {
-            "decided": state.phase == "complete",
-            "released": state.released,
-            "candidate_macro_accuracy": state.candidate_accuracy,
-            "parent_macro_accuracy": state.parent_accuracy,
-            "standard_error": state.accuracy_error,
-            "against": named(home.ledger.version(state.against)),
-            "judges": {s.device: s.state for s in state.judges},
-        },
+        "tails": None if made is None else tails(made["cut"]),
+        "gate": gate_of(home, state),
         "scores": _scores(home, state),
+    }
+
+
+def gate_of(home: Home, state: Round) -> Row | None:
+    """What the gate of a round found; None if there was none."""
+    if not state.against or not state.candidate:
+        return None
+    return {
+        "decided": state.phase == "complete",
+        "released": state.released,
+        "candidate_macro_accuracy": state.candidate_accuracy,
+        "parent_macro_accuracy": state.parent_accuracy,
+        "standard_error": state.accuracy_error,
+        "against": named(home.ledger.version(state.against)),
+        "judges": {s.device: s.state for s in state.judges},
     }
 
 
@@ -130,13 +135,14 @@ def _seat(seat: Seat, rows: dict[str, Row]) -> Row:
     return found
 
 
-def _tails(cut: dict[str, list[float]]) -> Row:
-    tails = {slot: tail for slot, (tail, _) in cut.items()}
+def tails(cut: dict[str, list[float]]) -> Row:
+    """What truncation cut off, by slot: Frobenius norms."""
+    slots = {slot: tail for slot, (tail, _) in cut.items()}
     shares = [tail / norm for tail, norm in cut.values() if norm > 0]
     return {
-        "slots": tails,
-        "max": max(tails.values(), default=0.0),
-        "sum": float(sum(tails.values())),
+        "slots": slots,
+        "max": max(slots.values(), default=0.0),
+        "sum": float(sum(slots.values())),
         "largest_share": max(shares, default=0.0),
     }
 

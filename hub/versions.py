@@ -37,7 +37,8 @@ class Made:
     body: bytes
     envelope: bytes
     cut: dict[str, list[float]] = field(default_factory=dict)  # slot: [cut off, norm of the whole]
-    notes: tuple[str, ...] = ()  # what was decided when it was made, for people; not kept with it
+    notes: tuple[str, ...] = ()  # what was decided when it was made, for people
+    participants: tuple[dict[str, Any], ...] = ()  # device, samples, share of those whose updates are in it
 
     @property
     def digest(self) -> str:

@@ -67,6 +67,7 @@ class Device:
     train: Train
     jobs: tuple[str, ...] = ("train", "spry", "statistics", "evaluate")
     boot: str = "boot-1"
+    profile: str = "raspberry-pi-5-8gb"
     chunk_bytes: int = 1024
     sequence: int = 0
     versions: dict[str, m.Version] = field(default_factory=dict)
@@ -80,6 +81,7 @@ class Device:
     release: m.Release | None = None
     sent: dict[str, Sent] = field(default_factory=dict)  # everything ever published
     seen: dict[str, m.Job] = field(default_factory=dict)
+    knows_trials: bool = True  # an agent of the version before does not
     jobs_held: bool = False  # asked, but does not begin
     corrupt: bool = False  # sends bytes that are no adapter
     mislabel: bool = False  # gathers statistics under the wrong labels
@@ -101,8 +103,10 @@ class Device:
             self.retry()
 
     def hello(self) -> None:
-        served = -1 if self.release is None else self.release.version
-        self.say(m.Hello(self.sender(), "numpy", "server", "0" * 64, self.rank, self.jobs, len(self.classes), served))
+        number, serves = (-1, "") if self.release is None else (self.release.version, self.release.digest)
+        rows, serves = len(self.classes), serves if self.knows_trials else ""
+        told = (self.profile, "0" * 64, self.rank, self.jobs, rows, number)
+        self.say(m.Hello(self.sender(), "numpy", *told, serves=serves))
 
     def sender(self) -> m.Sender:
         self.sequence += 1
@@ -137,6 +141,8 @@ class Device:
             self.release = message
 
     def on_canary(self, message: m.Canary) -> None:
+        if not self.knows_trials:
+            return
         self.on_release(m.Release(message.model, message.sequence, message.version, message.digest))
         self.hello()
 

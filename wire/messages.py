@@ -47,6 +47,7 @@ class Hello:
     released: int = field(default=-1)  # the version that it serves; -1 is none
     memory_available_bytes: int | None = None
     runtime: str = ""
+    serves: str = ""  # digest of the version that it serves; empty: none, or an older agent that does not say it
     extra: dict[str, Any] = field(default_factory=dict)
 
 
@@ -195,6 +196,7 @@ class Version:
     round: int = 0
     others: str = ""  # blob of the other kinds' adapter file, whatever the rank: changes of biases; empty without any
     others_bytes: int = 0
+    parents: tuple[str, ...] = ()  # digests of others that updates in it started from, besides `parent`
     extra: dict[str, Any] = field(default_factory=dict)
 
 

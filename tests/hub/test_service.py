@@ -378,9 +378,10 @@ def test_release_by_hand_rolls_back(make_world: MakeWorld) -> None:
     for kind in ("statistics", "train", "statistics"):
         world.run(kind)
 
-    found = world.ask("release", version="1")
+    world.ask("rollback", version="1")
     world.network.pump()
 
+    found = world.ask("status")
     assert (found["released"]["version"], found["tip"]["version"]) == (1, 1)
     assert all(d.release is not None and d.release.version == 1 for d in world.devices.values())
 
