@@ -38,7 +38,7 @@ def assemble(
     lora = {slot: concatenate([r[slot] for r in read]).prefix(rank) for slot in (read[0] if read else {})}
     heads = {} if head is None else read_adapter(head, f"the heads of version {version[:12]}").heads
     rest = Adapter(model) if others is None else read_adapter(others, f"the other kinds of version {version[:12]}")
-    return Adapter(model, version, lora, rest.bias, heads)
+    return Adapter(model, version, lora, rest.bias, heads, scales=rest.scales)
 
 
 def read_version(blobs: Path, name: str, version: Version, rank: int) -> Adapter:

@@ -110,7 +110,7 @@ def _train(runner: Runner, request: Request, data: Data, advance: Advance) -> tu
     if settings.head:
         labels = [row.label for row in data.train]
         tag[ROWS] = rows_text(np.bincount(labels, minlength=len(runner.manifest.labels)).tolist())
-    brings_factors = "lora" in settings.kinds and done.directions is None
+    brings_factors = "lora" in settings.kinds and settings.trainer == "backprop"
     update = Adapter(
         start.model,
         start.version,
@@ -118,6 +118,7 @@ def _train(runner: Runner, request: Request, data: Data, advance: Advance) -> tu
         made.bias if "bias" in settings.kinds else {},
         made.heads if settings.head else {},
         metadata=tag,
+        scales=made.scales if settings.trainer == "qzo" else None,
         directions=done.directions,
     )
     return to_bytes(update), Result(request.id, len(data.train), metrics)

@@ -107,7 +107,8 @@ def jobs_of(bundle: Bundle) -> tuple[str, ...]:
     runs = all("forward" in k for k in kinds) and manifest.head is not None
     learns = "backward" in kinds[-1] and all("forward" in k for k in kinds[:-1])
     steps = runs and bool(manifest.slots_of("lora"))
-    kinds_of_job = {"train": learns, "spry": steps, "statistics": runs, "evaluate": runs}
+    scales = runs and bool(manifest.scales)
+    kinds_of_job = {"train": learns, "spry": steps, "qzo": scales, "statistics": runs, "evaluate": runs}
     return tuple(kind for kind, able in kinds_of_job.items() if able)
 
 

@@ -18,10 +18,13 @@ from edge.data.row import Row
 from edge.runner import Runner
 from edge.trainers.backprop import Backprop
 from edge.trainers.interface import Scalars, Trainer
+from edge.trainers.qzo import Qzo
 from edge.trainers.spry import Spry
 from edge.training.classes import Classes
 from edge.training.history import Session
 from edge.training.loop import Settings, begin, run
+from edge.training.scales import ScaleTask, small
+from edge.training.task import Task
 from wire.adamw import Hyperparameters
 from wire.adapter import Adapter
 from wire.forward_gradients import job_board, job_key, unit
@@ -39,8 +42,9 @@ class TrainSettings:
         kinds: what learns, of lora and bias; places that the bundle does not have are left out.
         head: whether the head learns too.
         trainer: backprop needs the bundle's backward graphs; spry (arXiv 2405.15551) steps along random directions,
-            by forward passes, and sends pairs of a counter and a derivative instead of factors.
-        directions: of spry, for each step.
+            by forward passes, and sends pairs of a counter and a derivative instead of factors; qzo (arXiv 2505.13430)
+            moves the scales of a quantized model, by forward passes too.
+        directions: of spry and qzo, for each step.
     """
 
     steps: int = field(default=8, metadata=at_least(1, 100_000))
@@ -53,7 +57,7 @@ class TrainSettings:
     stop_loss: float = field(default=0.0, metadata=at_least(0))
     kinds: tuple[str, ...] = ("lora",)
     head: bool = False
-    trainer: Literal["backprop", "spry"] = "backprop"
+    trainer: Literal["backprop", "spry", "qzo"] = "backprop"
     directions: int = field(default=8, metadata=at_least(1, 65_536))
 
 
@@ -97,16 +101,7 @@ def train(
     Raises:
         BadData: no rows, no factors to train, or no step with a finite loss.
     """
-    forward = settings.trainer == "spry"
-    task = Classes(
-        runner, _with_biases(runner, adapter, settings), rows, head=settings.head and not forward, backward=not forward
-    )
-    optimizer = Adam32(
-        Hyperparameters(settings.learning_rate, settings.beta1, settings.beta2, weight_decay=settings.weight_decay)
-    )
-    trainer: Trainer = Backprop(learning(runner, task, settings), optimizer)
-    if forward:
-        trainer = _spry(runner, adapter, settings, optimizer, job)
+    task, trainer = _MAKERS[settings.trainer](runner, adapter, rows, settings, job)
     plan = Settings(settings.steps, settings.batch, settings.seed, patience=0, stop_loss=settings.stop_loss)
 
     def tell(session: Session) -> None:
@@ -115,19 +110,50 @@ def train(
 
     session = run(task, trainer, plan, begin(task, trainer), tell)
     made, sent = task.adapter(session.arrays), trainer.update(session.arrays, session.state)
-    pairs = Directions(Told(made.rank, sent.per_step), sent.pairs) if isinstance(sent, Scalars) else None
-    return Trained(made, session, pairs)
+    if not isinstance(sent, Scalars):
+        return Trained(made, session)
+    if settings.trainer == "qzo":  # pairs make factors of ones only: of a version's own, they go as they are
+        return Trained(small(made, sent, job_board(job)) if adapter.scales is None else made, session)
+    return Trained(made, session, Directions(Told(made.rank, sent.per_step), sent.pairs))
 
 
-def _spry(runner: Runner, adapter: Adapter, settings: TrainSettings, optimizer: Adam32, job: str) -> Spry:
+def _backprop(
+    runner: Runner, adapter: Adapter, rows: Sequence[Row], settings: TrainSettings, job: str
+) -> tuple[Task, Trainer]:
+    """Gradients of the bundle's backward graphs."""
+    task = Classes(runner, _with_biases(runner, adapter, settings), rows, head=settings.head)
+    return task, Backprop(learning(runner, task, settings), _optimizer(settings))
+
+
+def _qzo(
+    runner: Runner, adapter: Adapter, rows: Sequence[Row], settings: TrainSettings, job: str
+) -> tuple[Task, Trainer]:
+    """Factors of scales, a row of them each."""
+    task, key = ScaleTask(runner, adapter, rows), job_key(adapter.model, adapter.version)
+    return task, Qzo(key, task.units, job_board(job), settings.directions, rate=settings.learning_rate)
+
+
+def _spry(
+    runner: Runner, adapter: Adapter, rows: Sequence[Row], settings: TrainSettings, job: str
+) -> tuple[Task, Trainer]:
     """Forward gradients of all slots' factors, whose directions the hub makes again from names."""
+    task = Classes(runner, adapter, rows, backward=False)
     slots = runner.manifest.slots_of("lora")
     turned = [s.name for s in slots if s.a > s.b]
     if turned:
         raise BadData(f"expected inputs whose names sort A before B, found others in {join(turned)}; export again")
     units = {unit(s.name): [s.a, s.b] for s in slots if s.name in adapter.lora}
     key, board = job_key(adapter.model, adapter.version), job_board(job)
-    return Spry(key, units, board, settings.directions, optimizer=optimizer, publish="scalars")
+    trainer = Spry(key, units, board, settings.directions, optimizer=_optimizer(settings), publish="scalars")
+    return task, trainer
+
+
+_MAKERS = {"backprop": _backprop, "spry": _spry, "qzo": _qzo}
+
+
+def _optimizer(settings: TrainSettings) -> Adam32:
+    rates = settings.learning_rate, settings.beta1, settings.beta2
+    return Adam32(Hyperparameters(*rates, weight_decay=settings.weight_decay))
 
 
 def learning(runner: Runner, task: Classes, settings: TrainSettings) -> tuple[str, ...]:

@@ -17,10 +17,13 @@ from wire.adapter import Adapter, read_adapter
 from wire.forward_gradients import job_board, job_key, rebuilt
 from wire.kinds.head import ROWS, Statistics, read_rows
 from wire.kinds.lora import Lora
+from wire.kinds.scales import problems_of
 from wire.messages import Begin
 from wire.optimizers import Adam32
 from wire.scores import Score, read_scores
 
+FACTOR_LIMIT = 1e3  # of a scale: nothing that learned moves one further
+PAIRS_LIMIT = 1 << 20
 ENTRY_LIMIT = 1e6  # no trained factor has such an entry; beyond it the published float32 could overflow
 
 
@@ -32,7 +35,7 @@ class Asked:
         rank: the hub's.
         versions: those that the job named.
         ranks: those of a statistics job.
-        kinds: what a train job may bring: lora, bias.
+        kinds: what a train job may bring: lora, bias, scales.
         head: whether a train job brings a head too.
         replay: how pairs along directions become factors, where a train job brings those.
     """
@@ -95,10 +98,11 @@ def adapter_of(data: bytes, begin: Begin, model: Model, asked: Asked) -> Adapter
         problems += replayed
     elif adapter.directions is not None:
         problems.append("pairs along directions were not asked for")
-    if adapter.statistics or adapter.scales or (adapter.heads and not asked.head):
+    if adapter.statistics or (adapter.heads and not asked.head):
         problems.append(f"expected {join(list(asked.kinds))} only, found another kind")
     problems += _lora_problems(adapter, model, asked)
     problems += _bias_problems(adapter, model, asked)
+    problems += _scale_problems(adapter, model, asked)
     problems += _head_problems(adapter, begin, model) if asked.head else []
     if begin.samples < 1:
         problems.append("it was trained on no sample")
@@ -163,6 +167,25 @@ def _bias_problems(adapter: Adapter, model: Model, asked: Asked) -> list[str]:
     if not adapter.bias and "lora" not in asked.kinds:
         problems.append("it brings no bias")
     return problems
+
+
+def _scale_problems(adapter: Adapter, model: Model, asked: Asked) -> list[str]:
+    """Factors belong to a format and to stored bytes; shapes are looked at before anything is made of them."""
+    if "scales" not in asked.kinds:
+        return ["moved scales were not asked for"] if adapter.scales is not None else []
+    if adapter.scales is None:
+        return ["it moves no scales"]
+    problems = problems_of(adapter.scales, model.scales)
+    replay = adapter.scales.replay
+    if replay is not None and len(replay.pairs) > PAIRS_LIMIT:
+        problems.append(f"its scales come of {len(replay.pairs)} pairs, more than {PAIRS_LIMIT}")
+    if problems:
+        return problems
+    return [
+        f"the factors of {weight} are not all from {1 / FACTOR_LIMIT:g} to {FACTOR_LIMIT:g}"
+        for weight, f in adapter.scales.factors.items()
+        if not bool(((f >= 1 / FACTOR_LIMIT) & (f <= FACTOR_LIMIT)).all())
+    ]
 
 
 def _head_problems(adapter: Adapter, begin: Begin, model: Model) -> list[str]:

@@ -77,7 +77,8 @@ def made_from(home: Home, path: Path) -> versions.Made:
     parent = made_of(home, home.ledger.tip(known.id))
     number = home.ledger.versions(known.id)[-1]["number"] + 1
     heads = {min(rank, parent.version.rank): head for rank, head in sorted(adapter.heads.items())}
-    trained = versions.Trained(_ladder(adapter, known, parent, number), adapter.bias, heads)
+    scales = versions.read_scales(parent.version, home.blobs) if adapter.bias else None  # they share a blob
+    trained = versions.Trained(_ladder(adapter, known, parent, number), adapter.bias, heads, scales)
     return versions.from_training(parent, number, 0, known, trained, home.blobs, home.key)
 
 

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 from console.errors import HubError
 from hub import contributions, versions
-from hub.aggregation import biases, head_rows
+from hub.aggregation import biases, head_rows, scales
 from hub.aggregation.methods import method_of
 from hub.aggregation.shares import Shares
 from hub.contributions import Contribution, took_part
@@ -63,6 +63,7 @@ def combine(
     method, old = method_of(recipe.method), parent.version
     states = {name: method.init(sent) for name, sent in versions.read_ladder(old, home.blobs).items()}
     sent_heads, offsets, rows = versions.read_heads(old, home.blobs), dict[str, biases.Mean](), None
+    moved: scales.Means = {}
     learned = set[str]()
     for index, (one, share) in enumerate(zip(found, shares.values, strict=True)):
         if not share > 0:
@@ -71,6 +72,7 @@ def combine(
         for name, factors in adapter.lora.items():
             states[name] = method.apply(states[name], factors, float(share))
         offsets = biases.apply(offsets, adapter.bias, float(share))
+        moved = scales.apply(moved, adapter.scales, float(share))
         rows = _add_head(rows, adapter, sent_heads, model, shares.head_factors(index))
         learned |= set(adapter.lora)
     keys = {name: slot_key(model.id, name, number) for name in states if name in learned}
@@ -83,6 +85,7 @@ def combine(
         lora,
         biases.finish(offsets, versions.read_biases(old, home.blobs)),
         {} if rows is None else head_rows.finish(rows, sent_heads),
+        scales.finish(moved, versions.read_scales(old, home.blobs)),
     )
 
 

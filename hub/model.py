@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from console.errors import HubError
 from wire.manifest import Manifest
 
+Scales = tuple[str, str, str, tuple[int, ...]]  # weight, format, digest of its stored bytes, shape of its scales
+
 
 @dataclass(frozen=True)
 class Slot:
@@ -32,6 +34,7 @@ class Model:
     labels: tuple[str, ...]
     features: int  # 0: it has no head
     biases: tuple[tuple[str, int], ...] = ()  # places for a change of a bias: name, features_out
+    scales: tuple[Scales, ...] = ()  # of quantized weights, that can be moved; boards of other formats have others
 
 
 def model_of(manifest: Manifest) -> Model:
@@ -40,7 +43,8 @@ def model_of(manifest: Manifest) -> Model:
     slots = tuple(Slot(s.name, s.module, s.features_in, s.features_out, s.window, s.groups) for s in ordered)
     features = 0 if manifest.head is None else manifest.head.features
     biases = tuple(sorted((s.name, s.features_out) for s in manifest.slots_of("bias")))
-    return Model(manifest.model.id, slots, manifest.labels, features, biases)
+    scales = tuple(sorted(((s.weight, s.format, s.digest, s.shape) for s in manifest.scales), key=lambda s: s[0]))
+    return Model(manifest.model.id, slots, manifest.labels, features, biases, scales)
 
 
 def agree(known: Model, found: Model, where: str) -> None:

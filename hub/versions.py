@@ -25,6 +25,7 @@ from wire.files import digest
 from wire.keys import PrivateKey
 from wire.kinds.head import Head, Statistics
 from wire.kinds.lora import Lora, concatenate
+from wire.kinds.scales import ScaleFactors
 from wire.ladder import rungs, slot_key, spare_columns
 from wire.messages import Rung, Version, decode, encode
 
@@ -62,11 +63,15 @@ def first(model: Model, rank: int, scale: float, blobs: Blobs, key: PrivateKey) 
 
 @dataclass(frozen=True)
 class Trained:
-    """What a round of training made of its updates: slots, changes of biases, heads by rank. Empty: as they were."""
+    """What a round of training made of its updates: slots, changes of biases, heads by rank, scales.
+
+    What is empty stays as it was; biases and scales are one file, and where one of them is given, both are.
+    """
 
     lora: Mapping[str, Emitted]
     bias: Mapping[str, NDArray[np.float32]] = field(default_factory=dict)
     heads: Mapping[int, Head] = field(default_factory=dict)
+    scales: ScaleFactors | None = None
 
 
 def from_training(
@@ -91,8 +96,9 @@ def from_training(
         raise HubError(f"expected a finite aggregate, but slot {join(wild)} is not; look at the updates of this round")
     cut = {name: [e.tail, e.norm] for name, e in made.lora.items()}
     changed: dict[str, Any] = {"rungs": _put_rungs(model, ladder, old.rank, blobs)} if ladder else {}
-    if made.bias:
-        changed["others"], changed["others_bytes"] = _put(blobs, Adapter(model.id, bias=dict(made.bias)))
+    if made.bias or made.scales is not None:
+        others = Adapter(model.id, bias=dict(made.bias), scales=made.scales)
+        changed["others"], changed["others_bytes"] = _put(blobs, others)
     if made.heads:
         changed["head"], changed["head_bytes"] = _put(blobs, Adapter(model.id, heads=dict(made.heads)))
     return _sign(_child(parent, number, round_number, **changed), key, cut)
@@ -140,7 +146,18 @@ def read_heads(version: Version, blobs: Blobs) -> dict[int, Head]:
 
 def read_biases(version: Version, blobs: Blobs) -> dict[str, NDArray[np.float32]]:
     """The changes of biases of a version; empty while none was trained."""
-    return read_adapter(blobs.get(version.others), f"others {version.others[:12]}").bias if version.others else {}
+    return _read_others(version, blobs).bias
+
+
+def read_scales(version: Version, blobs: Blobs) -> ScaleFactors | None:
+    """The factors of scales of a version; None while none was moved."""
+    return _read_others(version, blobs).scales
+
+
+def _read_others(version: Version, blobs: Blobs) -> Adapter:
+    if not version.others:
+        return Adapter(version.model)
+    return read_adapter(blobs.get(version.others), f"others {version.others[:12]}")
 
 
 def read_made(row: Mapping[str, Any]) -> Made:

@@ -22,6 +22,7 @@ from wire.keys import PrivateKey, PublicKey
 from wire.kinds.head import ROWS, Head, Statistics, gather, pick, rows_text
 from wire.kinds.lora import Lora, concatenate
 from wire.kinds.pairs import Directions, Told
+from wire.kinds.scales import Belongs, ScaleFactors
 from wire.scores import Score
 from wire.scores import to_bytes as scores_to_bytes
 from wire.topics import device_subscriptions, entry_of, parse_topic, topic_of
@@ -65,7 +66,7 @@ class Device:
     classes: NDArray[np.int64]
     labels: int
     train: Train
-    jobs: tuple[str, ...] = ("train", "spry", "statistics", "evaluate")
+    jobs: tuple[str, ...] = ("train", "spry", "qzo", "statistics", "evaluate")
     boot: str = "boot-1"
     profile: str = "raspberry-pi-5-8gb"
     chunk_bytes: int = 1024
@@ -87,6 +88,8 @@ class Device:
     mislabel: bool = False  # gathers statistics under the wrong labels
     excuse: str = ""  # why it does no job
     bias_moves: dict[str, NDArray[np.float32]] = field(default_factory=dict)  # what its training adds to biases
+    scale_moves: dict[str, NDArray[np.float32]] = field(default_factory=dict)  # what its training multiplies scales by
+    belongs: dict[str, Belongs] = field(default_factory=dict)
     head_move: float = 0.0  # what its training adds to every number of the head
     metrics: dict[str, Any] = field(default_factory=lambda: {"loss": 0.5})
 
@@ -224,6 +227,8 @@ class Device:
         """The kinds that the job asks for, and a head if it does."""
         if job.settings.get("trainer") == "spry":
             return Adapter(self.model, job.versions[0], directions=self.steps(job))
+        if job.settings.get("trainer") == "qzo":
+            return Adapter(self.model, job.versions[0], scales=self.moved(base))
         kinds = job.settings.get("kinds", ["lora"])
         lora = {slot: self.train(slot, start) for slot, start in self.ladder(base).items()} if "lora" in kinds else {}
         began = self.biases(base)
@@ -241,6 +246,13 @@ class Device:
         count = job.settings["steps"] * job.settings["directions"]
         scalars = np.random.default_rng(len(self.classes)).standard_normal(count).astype(np.float32)
         return Directions(Told(self.rank, job.settings["directions"]), tuple(enumerate(map(float, scalars))))
+
+    def moved(self, version: m.Version) -> ScaleFactors:
+        """The version's factors of scales, or ones, times what this device's training makes of them."""
+        began = read_adapter(self.blobs[version.others], "others").scales if version.others else None
+        held = {} if began is None else began.factors
+        arrays = {n: np.asarray(held.get(n, 1.0) * f, np.float32) for n, f in self.scale_moves.items()}
+        return ScaleFactors(self.belongs, arrays)
 
     def biases(self, version: m.Version) -> dict[str, NDArray[np.float32]]:
         """The changes of biases of a version."""

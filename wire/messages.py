@@ -42,7 +42,7 @@ class Hello:
     profile: str
     bundle: str  # SHA-256 of the manifest that it serves
     rank: int = field(metadata=at_least(0))
-    jobs: tuple[str, ...]  # job kinds that it can do, and `spry`: training by forward passes
+    jobs: tuple[str, ...]  # job kinds that it can do, and `spry`, `qzo`: training by forward passes
     samples: int = field(metadata=at_least(0))
     released: int = field(default=-1)  # the version that it serves; -1 is none
     memory_available_bytes: int | None = None
@@ -171,12 +171,13 @@ class Rung:
 
 
 def ability(kind: str, settings: Mapping[str, Any]) -> str:
-    """What of `Hello.jobs` a job needs: its kind, or `spry` for training by forward passes.
+    """What of `Hello.jobs` a job needs: its kind, or the trainer of forward passes: spry, qzo.
 
     >>> ability("train", {"trainer": "spry"}), ability("evaluate", {})
     ('spry', 'evaluate')
     """
-    return "spry" if kind == "train" and settings.get("trainer") == "spry" else kind
+    trainer = settings.get("trainer")
+    return str(trainer) if kind == "train" and trainer in ("spry", "qzo") else kind
 
 
 @dataclass(frozen=True)

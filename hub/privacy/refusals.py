@@ -45,6 +45,7 @@ def reasons(state: Round) -> list[str]:
         "a server rate other than 1 stretches the changes but not the noise": recipe.server_rate != 1.0,
         "the gate decides by scores without noise (release by hand, with --no-gate)": state.candidate,
         "the statistics that are to follow are published without noise": bool(state.then),
+        "factors of scales are not clipped": state.settings.get("trainer") == "qzo",
         "a trained head is averaged by declared rows of each class": bool(state.settings.get("head")),
     }
     return [reason for reason, holds in checks.items() if holds]

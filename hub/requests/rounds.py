@@ -11,7 +11,7 @@ from hub import show
 from hub.aggregation.robust.rules import enough
 from hub.following import due, served_ranks
 from hub.ledger import Row, put
-from hub.model import Model
+from hub.model import Model, model_of
 from hub.privacy.noise import new_secret
 from hub.privacy.opening import private_round
 from hub.privacy.promise import secret_key
@@ -19,7 +19,8 @@ from hub.recipe import chosen
 from hub.requests.versions import conductor_of, version_digest, with_head
 from hub.round import Round, Seat, Stopped
 from hub.service import Service
-from hub.versions import read_made
+from hub.versions import read_made, read_scales
+from wire.manifest import parse_manifest
 from wire.messages import ability
 
 TRAIN = {
@@ -32,8 +33,9 @@ TRAIN = {
 }
 LEARNT = ("kinds", "head", "trainer", "directions")  # what a train job brings, where it is not the factors alone
 KINDS = ("lora", "bias")
-TRAINERS = ("backprop", "spry")
-DIRECTIONS = 8  # of spry, for each step
+TRAINERS = ("backprop", "spry", "qzo")
+DIRECTIONS = 8  # of spry and qzo, for each step
+QZO = {"kinds": ["scales"], "learning_rate": 1e-2}  # the rate is in the logarithm of a scale
 GATED = {"statistics": True, "train": False, "evaluate": False}
 
 
@@ -70,6 +72,7 @@ def _open(service: Service, request: Row) -> Row:
     devices = _devices(service, ability(kind, settings), request.get("devices"))
     if kind == "train":
         enough(recipe.robust, recipe.bounds, len(devices))
+        _scales(service, ledger.get("tip"), settings, recipe.robust)
     told = service.home.config.rounds
     deadline_s = float(request.get("deadline_s") or told.deadline_s)
     candidate = request.get("gate")
@@ -145,8 +148,10 @@ def _settings(kind: str, number: int, known: list[int], request: Row) -> dict[st
     ranks = given.pop("ranks", None)
     if kind == "train":
         rank = {"rank": ranks[0]} if ranks else {}
-        spry = {"directions": DIRECTIONS} if given.get("trainer") == "spry" else {}
-        return {**TRAIN, "seed": number, **rank, **spry, **_only(given, (*TRAIN, "seed", *LEARNT))}
+        trainer = given.get("trainer")
+        more: dict[str, Any] = {"directions": DIRECTIONS} if trainer in ("spry", "qzo") else {}
+        more |= QZO if trainer == "qzo" else {}
+        return {**TRAIN, "seed": number, **rank, **more, **_only(given, (*TRAIN, "seed", *LEARNT))}
     if kind == "evaluate":
         return {"split": given.get("split", "holdout"), **({"ranks": ranks} if ranks else {})}
     # Each prefix of the ladder makes features of its own, so each rank of the fleet gets a head of its own.
@@ -155,20 +160,50 @@ def _settings(kind: str, number: int, known: list[int], request: Row) -> dict[st
 
 def _learnt(model: Model, settings: dict[str, Any]) -> dict[str, Any]:
     """The settings, if the model has a place for all that is to learn."""
-    kinds = settings.get("kinds", ["lora"])
-    if not isinstance(kinds, list) or not kinds or any(kind not in KINDS for kind in kinds):
-        raise UsageError(f"expected kinds among {', '.join(KINDS)}, found {kinds}")
+    kinds, forward = settings.get("kinds", ["lora"]), settings.get("trainer", "backprop") != "backprop"
+    known = ("scales",) if settings.get("trainer") == "qzo" else KINDS
+    if not isinstance(kinds, list) or not kinds or any(kind not in known for kind in kinds):
+        raise UsageError(f"expected kinds among {', '.join(known)}, found {kinds}")
     if "bias" in kinds and not model.biases:
         raise HubError(f"expected places for biases in {model.id}, found none; export with --adapter-kinds lora,bias")
     if settings.get("trainer", "backprop") not in TRAINERS:
         raise UsageError(f"expected a trainer among {', '.join(TRAINERS)}, found {settings['trainer']!r}")
     if not 1 <= settings.get("directions", 1) <= 65_536:
         raise UsageError(f"expected 1 to 65,536 directions, found {settings['directions']}")
-    if settings.get("trainer") == "spry" and (kinds != ["lora"] or settings.get("head")):
-        raise UsageError("expected spry to train factors alone, found other kinds or a head; train those by backprop")
+    if forward and ("bias" in kinds or settings.get("head")):
+        raise UsageError("expected forward passes to train one kind, found biases or a head; train those by backprop")
     if settings.get("head") and not model.features:
         raise HubError(f"expected a model with a head, found that {model.id} has none; train without --train-head")
     return settings
+
+
+def _scales(service: Service, version: str, settings: dict[str, Any], robust: str) -> None:
+    """Check a round of training against the scales of the fleet: whose they are, and whether they were moved.
+
+    Raises:
+        HubError, UsageError: scales cannot be moved together, or what was moved cannot be trained through.
+    """
+    home, trainer = service.home, settings.get("trainer", "backprop")
+    made = read_made(home.ledger.version(version) or {}).version
+    if trainer == "backprop" and read_scales(made, home.blobs) is not None:
+        raise HubError(
+            f"expected a version whose scales are where they were, found that version {made.version} moves them, of "
+            f"which backward graphs know nothing; train by spry or qzo"
+        )
+    if trainer != "qzo":
+        return
+    found = {
+        model_of(parse_manifest(row["manifest"], "a bundle in the ledger")).scales for row in home.ledger.bundles()
+    }
+    if len(found) > 1 or () in found:
+        raise HubError(
+            "expected bundles of one format whose scales can be moved, found others; export with --scale-inputs and "
+            "one --quant for all boards"
+        )
+    if not made.head:
+        raise HubError("expected a version with a head to train scales below it, found none; open a statistics round")
+    if robust != "none":
+        raise UsageError(f"expected no robust rule for factors of scales, found {robust}: it does not look at them")
 
 
 def _ranks(service: Service) -> list[int]:

@@ -13,6 +13,7 @@ from hub.verbs import recipe
 from hub.verbs.common import Row, add_verb, ask, names, numbers, say
 
 POLL_S = 0.5
+TRAINERS = ("backprop", "spry", "qzo")
 
 
 def parse(verbs: Any) -> None:
@@ -28,8 +29,8 @@ def parse(verbs: Any) -> None:
     opened.add_argument("--seed", type=int)
     opened.add_argument("--ranks", type=numbers, help="evaluate: at these ranks; train: at most this rank")
     opened.add_argument("--kinds", type=names, help="train: what learns, of lora and bias, with commas (default: lora)")
-    opened.add_argument("--trainer", choices=("backprop", "spry"), help="train: spry steps by forward passes alone")
-    opened.add_argument("--directions", type=int, help="train by spry: so many for each step (default: 8)")
+    opened.add_argument("--trainer", choices=TRAINERS, help="train: spry and qzo step by forward passes alone")
+    opened.add_argument("--directions", type=int, help="train by spry or qzo: so many for each step (default: 8)")
     opened.add_argument(
         "--train-head", action="store_true", default=None, dest="head_learns", help="train: the head learns too"
     )

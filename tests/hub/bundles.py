@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 from wire import manifest as m
@@ -23,6 +24,7 @@ def manifest(
     device: str = "raspberry-pi-4-2gb",
     model: str = "tiny",
     biases: dict[str, int] | None = None,
+    scales: dict[str, tuple[int, ...]] | None = None,
 ) -> tuple[m.Manifest, dict[str, bytes]]:
     """A manifest and the files that it lists."""
     files = {"segment-0.onnx": b"not a graph, and nobody here looks", "golden.safetensors": b"nor this"}
@@ -38,6 +40,8 @@ def manifest(
     ]
     adapted += [m.Tensor(f"{name}/bias", "float32", (size,)) for name, size in (biases or {}).items()]
     graph = m.Graph("forward", "b1", "segment-0.onnx", tuple(adapted), (), options, m.Measured(1))
+    moved = tuple(m.Tensor(f"{name}/F", "float32", ("r",) * len(shape)) for name, shape in (scales or {}).items())
+    graphs = (graph, replace(graph, kind="scales", inputs=(*adapted, *moved))) if scales else (graph,)
     made = m.Manifest(
         schema=1,
         edgequilt="0",
@@ -46,7 +50,7 @@ def manifest(
         files=tuple(m.File(name, len(data), digest(data)) for name, data in files.items()),
         inputs=(m.Tensor("x", "float32", ("batch", 8)),),
         buckets=(m.Bucket("b1", 1),),
-        segments=(m.Segment("segment-0", ("x",), ("logits",), (), tuple(slots), (graph,), ()),),
+        segments=(m.Segment("segment-0", ("x",), ("logits",), (), tuple(slots), graphs, ()),),
         slots=tuple(
             m.Slot(name, f"encoder.{name}", "lora", rows, columns, "segment-0", f"{name}/A", f"{name}/B", f"{name}/s")
             for name, (rows, columns) in slots.items()
@@ -56,6 +60,10 @@ def manifest(
             for name, size in (biases or {}).items()
         ),
         head=m.Head(features, "head/W", "head/b", "features", "logits", "segment-0", "none"),
+        scales=tuple(
+            m.Scales(f"{name}/F", name, "int4", "segment-0", shape, digest(name.encode()))
+            for name, shape in (scales or {}).items()
+        ),
         labels=labels,
         preprocess=m.Preprocess("text"),
         golden=m.Golden("golden.safetensors", "b1", 1e-5),

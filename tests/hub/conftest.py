@@ -57,7 +57,9 @@ def make_world(tmp_path: Path, backend: str, request: pytest.FixtureRequest) -> 
     """Make a hub folder with a bundle and devices; the keyword arguments go to the network."""
     made = 0
 
-    def make(biases: dict[str, int] | None = None, **network: float) -> World:
+    def make(
+        biases: dict[str, int] | None = None, scales: dict[str, tuple[int, ...]] | None = None, **network: float
+    ) -> World:
         nonlocal made
         made += 1
         folder = tmp_path / f"world-{made}"
@@ -68,7 +70,7 @@ def make_world(tmp_path: Path, backend: str, request: pytest.FixtureRequest) -> 
             url = prepared(request)
             told = folder / "hub" / FILE
             told.write_text(told.read_text().replace("[database]\n", f'[database]\nurl = "{url}"\n'))
-        bundle = write_bundle(folder / "bundle", publisher, *manifest(biases=biases))
+        bundle = write_bundle(folder / "bundle", publisher, *manifest(biases=biases, scales=scales))
         home = registry.open_home(folder / "hub")
         registry.add_bundle(home, bundle)
         home.ledger.close()

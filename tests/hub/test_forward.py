@@ -117,8 +117,8 @@ def test_only_boards_that_can_are_asked(make_world: MakeWorld) -> None:
 @pytest.mark.parametrize(
     ("settings", "words"),
     [
-        ({"trainer": "magic"}, "expected a trainer among backprop, spry, found 'magic'"),
-        ({"trainer": "spry", "head": True}, "expected spry to train factors alone"),
+        ({"trainer": "magic"}, "expected a trainer among backprop, spry, qzo, found 'magic'"),
+        ({"trainer": "spry", "head": True}, "expected forward passes to train one kind"),
         ({"trainer": "spry", "directions": 0}, "expected 1 to 65,536 directions, found 0"),
     ],
 )

@@ -14,11 +14,15 @@ from console.errors import BadData
 from edge.data.row import Row
 from edge.model import Model
 from edge.runner import Runner
+from edge.train import TrainSettings
+from edge.train import train as train_job
 from edge.trainers.interface import Array, Scalars, Stepped
 from edge.trainers.qzo import Qzo
 from edge.training.cli import train
 from edge.training.heads import closed_head
 from edge.training.scales import ScaleTask, moved, small
+from hub.check import Asked, adapter_of
+from hub.model import model_of
 from tests.edge.trainers.problems import same_bytes
 from tests.edge.training.conftest import WORDS
 from wire.adapter import Adapter, read_adapter, to_bytes
@@ -26,6 +30,7 @@ from wire.bundle import Bundle
 from wire.inputs import check_adapter
 from wire.kinds.lora import Lora
 from wire.kinds.scales import ScaleFactors
+from wire.messages import Begin, Sender
 from wire.philox import key_of
 
 KEY = key_of("round", 1)
@@ -42,6 +47,24 @@ def texts(count: int, seed: int = 0) -> list[Row]:
         drawn.shuffle(words)
         out.append(Row(" ".join(words), label))
     return out
+
+
+def test_a_job_of_scales_passes_the_hubs_door(runner: Runner) -> None:
+    """A train job by qzo sends pairs, smaller than its factors; the hub's door makes the same factors of them."""
+    rows = texts(24)
+    start = replace(headed(runner, rows[:12]), version="0" * 64)
+    told = TrainSettings(steps=3, batch=8, learning_rate=0.01, kinds=("scales",), trainer="qzo", directions=4)
+
+    made = train_job(runner, start, rows, told, job="r1-train-barn").adapter.scales
+
+    assert made is not None
+    assert made.replay is not None
+    data = to_bytes(Adapter(start.model, start.version, scales=made))
+    begin = Begin(Sender("barn", "x", 1), "", "adapter", "r1-train-barn", 1, "0" * 64, len(data), len(rows))
+    found = adapter_of(data, begin, model_of(runner.manifest), Asked(4, kinds=("scales",))).scales
+    assert found is not None
+    assert same_bytes(found.factors, made.factors)
+    assert any((f != 1).any() for f in found.factors.values())
 
 
 @pytest.fixture
