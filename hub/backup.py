@@ -2,7 +2,8 @@
 
 A tar of `backup.json` (names, sizes and SHA-256 of the rest), the ledger as SQLite's backup interface copies it, the
 blobs that this copy names, `hub.toml` and what lies beside it. Blobs are written before a row names them and are not
-changed afterwards, so a copy of the ledger that is taken first names only blobs that are there.
+changed afterwards, so a copy of the ledger that is taken first names only blobs that are there. Where the ledger is
+in PostgreSQL its own programs copy it: `pg_dump` first, then this.
 """
 
 from __future__ import annotations
@@ -24,8 +25,9 @@ from console.errors import IntegrityError, StorageError
 from hub import database, versions
 from hub.blobs import Blobs
 from hub.config import FILE, Config, read_config
+from hub.database import Database
 from hub.ledger import Ledger
-from hub.registry import KEY
+from hub.registry import KEY, database_of
 from wire.files import BLOCK_BYTES, file_digest, sync_folder
 from wire.record import DIGEST, at_least, matching, plain
 
@@ -54,6 +56,7 @@ class Index:
     at_s: float  # seconds since 1970, for people
     keys: bool  # whether secret keys are inside
     parts: tuple[Part, ...]
+    database: str = ""  # where the ledger is, if it is not inside
     extra: dict[str, Any] = field(default_factory=dict)
 
 
@@ -75,20 +78,30 @@ def back_up(folder: Path, out: Path, *, keys: bool, advance: Advance = lambda n:
     if out.exists():
         raise StorageError(f"expected no file at {out}, found one; choose another name")
     beside, left_out = _beside(config, folder, keys)
+    where = database_of(config, folder)
     with tempfile.TemporaryDirectory(prefix=".backup.", dir=folder) as place:
         ledger = Path(place) / LEDGER
-        copy_ledger(folder / LEDGER, ledger)
-        files = {LEDGER: ledger, **beside, **_blobs(ledger, Blobs(folder / "blobs"))}
+        if where.path is not None:
+            copy_ledger(where.path, ledger)
+            where, beside = database.file(ledger), {LEDGER: ledger, **beside}
+        blobs = Blobs(folder / "blobs")
+        files = {**beside, **{blob_name(name): blobs.path(name) for name in named_blobs(where)}}
         parts = tuple(_part(name, path, advance) for name, path in files.items())
-        index = Index(FORMAT, SCHEMA, config.fleet, time.time(), keys, parts)
-        _write(out, index, files)
+        away = "" if LEDGER in files else libpq(where)
+        _write(out, Index(FORMAT, SCHEMA, config.fleet, time.time(), keys, parts, away), files)
     return {
         "out": str(out),
         "bytes": out.stat().st_size,
         "files": len(parts),
         "keys": keys,
         "left_out": left_out,
+        "database": away,
     }
+
+
+def libpq(where: Database) -> str:
+    """A database's address as PostgreSQL's own programs take it; without a password."""
+    return where.url.set(drivername="postgresql", password=None).render_as_string()
 
 
 def copy_ledger(source: Path, target: Path) -> None:
@@ -108,22 +121,27 @@ def copy_ledger(source: Path, target: Path) -> None:
         raise StorageError(f"expected to copy the ledger {source}, the database said: {error}") from error
 
 
-def _blobs(ledger: Path, blobs: Blobs) -> dict[str, Path]:
-    """The blobs that a ledger names, by their names in the archive."""
-    opened = Ledger(database.file(ledger))
+def named_blobs(where: Database) -> list[str]:
+    """The blobs that a ledger names."""
+    ledger = Ledger(where, reading=where.path is None)
     try:
-        names = {name for row in opened.versions() for name in versions.blob_names(versions.read_made(row).version)}
-        names |= {row["digest"] for state in opened.rounds() for row in opened.updates(state.number)}
+        names = {name for row in ledger.versions() for name in versions.blob_names(versions.read_made(row).version)}
+        names |= {row["digest"] for state in ledger.rounds() for row in ledger.updates(state.number)}
     finally:
-        opened.close()
-    return {f"blobs/{name[:2]}/{name}": blobs.path(name) for name in sorted(names)}
+        ledger.close()
+    return sorted(names)
+
+
+def blob_name(name: str) -> str:
+    """What a blob is called in the archive."""
+    return f"blobs/{name[:2]}/{name}"
 
 
 def _beside(config: Config, folder: Path, keys: bool) -> tuple[dict[str, Path], list[str]]:
     """The files beside the ledger, and the names of those that are left out."""
-    told = config.broker
+    told, stored = config.broker, config.database
     open_ones = [FILE, f"{KEY}.pub", *config.trust.publishers, told.ca, told.certificate]
-    secret = [f"{KEY}.key", told.key, told.password_file]
+    secret = [f"{KEY}.key", told.key, told.password_file, stored.password_file]
     names = [name for name in (*open_ones, *(secret if keys else ())) if name]
     inner = {name: folder / name for name in names if not Path(name).is_absolute() and ".." not in Path(name).parts}
     left_out = [name for name in (*names, *(() if keys else filter(None, secret))) if name not in inner]

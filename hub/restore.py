@@ -20,13 +20,17 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from console.errors import BadData, IntegrityError, StorageError, UsageError
+from sqlalchemy.exc import SQLAlchemyError
+
+from console.errors import BadData, HubError, IntegrityError, StorageError, UsageError
 from hub import database
 from hub import schema as t
-from hub.backup import FORMAT, INDEX, LEDGER, SCHEMA, Advance, Index, Part, blocks
+from hub.backup import FORMAT, INDEX, LEDGER, SCHEMA, Advance, Index, Part, blob_name, blocks, libpq, named_blobs
 from hub.conductor import put_release
-from hub.config import FILE
+from hub.config import FILE, read_config
+from hub.database import Database
 from hub.ledger import Ledger, put, put_row
+from hub.migrations import schema_of
 from hub.registry import KEY
 from wire.files import inside, sync_folder
 from wire.record import read_record
@@ -51,6 +55,7 @@ def restore(
         UsageError: the folder holds something.
         BadData: the file is not a backup, or names a file that must not be written.
         IntegrityError: a file in it is not what its index says.
+        HubError: the ledger is in a database, which does not hold it, or on which a hub runs.
         StorageError: something cannot be read or written.
     """
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
@@ -61,7 +66,7 @@ def restore(
     place = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
     try:
         index = unpack(file, place, advance)
-        found = turn_page(Ledger(database.file(place / LEDGER)), index, clock())
+        found = turn_page(Ledger(_database(index, place)), index, clock())
         place.chmod(0o755)
         if folder.exists():
             folder.rmdir()
@@ -115,7 +120,8 @@ def _index(archive: tarfile.TarFile, file: Path) -> Index:
         raise BadData(f"expected a backup of schema {SCHEMA} in {file}, found {index.schema}; update edgequilt")
     names = [part.name for part in index.parts]
     strange = ", ".join(repr(part.name[:200]) for part in index.parts if not _is_ours(part))
-    if strange or len(set(names)) < len(names) or not {LEDGER, FILE} <= set(names):
+    wanted = {FILE} if index.database else {FILE, LEDGER}
+    if strange or len(set(names)) < len(names) or not wanted <= set(names):
         found = strange[:1000] or "too few or twice the same"
         raise BadData(f"expected names of a hub's files in {file}, found {found}; do not use it")
     return index
@@ -144,6 +150,34 @@ def _extract(archive: tarfile.TarFile, member: tarfile.TarInfo, part: Part, plac
         raise IntegrityError(
             f"expected {part.name} with SHA-256 {part.sha256[:12]}, found other bytes; take another backup"
         )
+
+
+def _database(index: Index, place: Path) -> Database:
+    """Where the ledger is: in the archive, or loaded into its database, with no more blobs than the archive has."""
+    if not index.database:
+        return database.file(place / LEDGER)
+    told = read_config(place).database
+    password = place / told.password_file if told.password_file else None
+    where = database.server(told.url, password if password is not None and password.exists() else None)
+    load = f"load the dump of before the backup first: pg_restore --dbname '{libpq(where)}' FILE"
+    engine = where.engine(reading=True)
+    try:
+        with engine.connect() as connection:
+            if schema_of(connection) == 0:
+                raise HubError(f"expected the ledger in {where}, found an empty database; {load}")
+    except SQLAlchemyError as error:
+        reason = " ".join(str(getattr(error, "orig", None) or error).split())
+        raise HubError(f"expected the ledger in {where}, the database said: {reason}; {where.mend}") from error
+    finally:
+        engine.dispose()
+    Ledger(where).close()  # brings an older dump up to date, and is refused where a hub runs
+    missing = [name for name in named_blobs(where) if not (place / blob_name(name)).exists()]
+    if missing:
+        raise IntegrityError(
+            f"expected a dump from before the backup in {where}, found {len(missing)} blobs named that the backup "
+            f"lacks, {missing[0][:12]} first; {load}"
+        )
+    return where
 
 
 def turn_page(ledger: Ledger, index: Index, now_s: float) -> dict[str, Any]:

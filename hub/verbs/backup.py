@@ -31,6 +31,9 @@ def _backup(options: argparse.Namespace) -> int:
     with progress("backup", unit="bytes", quiet=options.json) as bar:
         found = back_up(options.hub, options.file, keys=options.with_keys, advance=bar.advance)
     lines = [f"{found['files']} files, {mib(found['bytes'])}, are in {found['out']}"]
+    if found["database"]:
+        dump = f"pg_dump --format=custom --file=ledger.dump '{found['database']}'"
+        lines.append(f"the ledger is not in it, but in PostgreSQL; dump it before each backup: {dump}")
     if not found["keys"]:
         lines.append(f"secret keys are not in it: keep {options.hub / 'hub.key'} elsewhere, or use --with-keys")
     if found["left_out"]:

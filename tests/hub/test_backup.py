@@ -10,15 +10,21 @@ import stat
 import tarfile
 from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
-from console.errors import BadData, EdgequiltError, IntegrityError, StorageError, UsageError
-from hub.backup import INDEX, back_up
+from console.errors import BadData, EdgequiltError, HubError, IntegrityError, StorageError, UsageError
+from hub import registry
+from hub.backup import INDEX, back_up, libpq
+from hub.database import server
 from hub.restore import EPOCH_S, restore
 from tests.hub.world import World
 from wire.files import digest
 from wire.keys import new_key, write_key
+
+if TYPE_CHECKING:
+    from tests.postgres import Cluster
 
 MakeWorld = Callable[..., World]
 
@@ -286,3 +292,58 @@ def test_a_full_disk_leaves_nothing(small: Path, tmp_path: Path) -> None:
     assert not list(tmp_path.glob("*new*"))
     assert not list(tmp_path.glob("*again*"))
     assert not list(folder.glob(".backup*"))
+
+
+@pytest.mark.postgresql
+def test_a_ledger_in_postgresql_is_dumped_by_its_own_programs(
+    cluster: Cluster, make_world: MakeWorld, tmp_path: Path
+) -> None:
+    """pg_dump before the backup and pg_restore before the restore bring a hub back; the wrong order is refused."""
+    world = make_world()
+    told = world.folder / "hub.toml"
+    world.hub.close()
+    old, new = cluster.prepared(), cluster.empty()
+    text = told.read_text()
+    told.write_text(text.replace("[database]\n", f'[database]\nurl = "{old}"\n'))
+    home = registry.open_home(world.folder)
+    registry.add_bundle(home, world.folder.parent / "bundle")
+    for device in world.devices.values():
+        registry.enroll(home, device.name, device.key.public.line)
+    home.ledger.close()
+    world.hub = world.start_hub()
+    for device in world.devices.values():
+        device.hello()
+    world.network.pump()
+    world.run("statistics")
+
+    found = back_up(world.folder, tmp_path / "early.tar", keys=True)
+    world.run("train")
+    cluster.run("pg_dump", "--format=custom", "--file=ledger.dump", found["database"])
+    back_up(world.folder, tmp_path / "late.tar", keys=True)
+    world.run("statistics")
+    world.hub.close()
+    shutil.rmtree(world.folder)
+    for name in ("early", "late"):
+        archive = tmp_path / f"{name}.tar"
+        files = members(archive)
+        changed = [(m, d.replace(old.encode(), new.encode()) if m.name == "hub.toml" else d) for m, d in files]
+        index = json.loads(changed[0][1])
+        for part in index["parts"]:
+            if part["name"] == "hub.toml":
+                data = next(d for m, d in changed if m.name == "hub.toml")
+                part.update(bytes=len(data), sha256=digest(data))
+        rewritten(archive, [(changed[0][0], json.dumps(index).encode()), *changed[1:]])
+
+    with pytest.raises(HubError, match="found an empty database; load the dump of before the backup first"):
+        restore(tmp_path / "late.tar", world.folder)
+    cluster.run("pg_restore", "--dbname", libpq(server(new)), "ledger.dump")
+    with pytest.raises(IntegrityError, match="expected a dump from before the backup"):
+        restore(tmp_path / "early.tar", world.folder)
+    assert not world.folder.exists()
+    restore(tmp_path / "late.tar", world.folder, clock=lambda: NOW_S)
+    world.now_s = NOW_S
+    world.hub = world.start_hub()
+    world.network.pump()
+
+    assert [row["number"] for row in world.hub.home.ledger.versions()] == [0, 1, 2]
+    assert world.run("train")["state"] == "complete"
