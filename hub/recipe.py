@@ -7,6 +7,7 @@ from typing import Any, Literal
 
 from console.errors import BadData, UsageError
 from hub import heads
+from hub.aggregation.method import Method
 from hub.aggregation.methods import method_of
 from hub.aggregation.robust import rules
 from hub.aggregation.robust.rule import Bounds
@@ -55,7 +56,15 @@ def chosen(usual: Recipe, given: dict[str, Any]) -> Recipe:
         raise UsageError(str(error)) from error
     if recipe.extra:
         raise UsageError(f"expected settings of an aggregation, found {', '.join(recipe.extra)}; update the hub")
-    method_of(recipe.method)
+    _one_factor(method_of(recipe.method), recipe)
     heads.known(recipe.head)
     rules.known(recipe.robust)
     return recipe
+
+
+def _one_factor(method: Method, recipe: Recipe) -> None:
+    if method.one_factor and (recipe.optimiser != "plain" or recipe.server_rate != 1.0):
+        raise UsageError(
+            f"expected {method.name} with a plain step of 1, found {recipe.optimiser} with {recipe.server_rate:g}: "
+            "others mix the factors; leave them out, or choose another method"
+        )
