@@ -77,7 +77,7 @@ def _open(service: Service, request: Row) -> Row:
         settings = with_factors(method, [r for r in ledger.rounds() if r.model in ("", conductor.model.id)], settings)
         of_one_rank(method, settings, [row for row in ledger.devices() if row["name"] in devices])
         enough(recipe.robust, recipe.bounds, len(devices))
-        _scales(service, ledger.get("tip"), settings, recipe.robust)
+        _scales(service, ledger.tip(conductor.model.id), settings, recipe.robust)
     told = service.home.config.rounds
     deadline_s = float(request.get("deadline_s") or told.deadline_s)
     candidate = request.get("gate")
