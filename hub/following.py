@@ -9,11 +9,11 @@ from hub.round import Round, Seat
 from hub.versions import read_made
 
 
-def due(home: Home, every: int) -> bool:
-    """Whether the next round of training is the last of `every` without a new head; 0: never."""
+def due(home: Home, model: str, every: int) -> bool:
+    """Whether the next round of training of a model is the last of `every` without a new head; 0: never."""
     since = 0
     for state in home.ledger.rounds():
-        if state.phase == "complete" and state.kind in ("train", "statistics"):
+        if state.model == model and state.phase == "complete" and state.kind in ("train", "statistics"):
             since = since + 1 if state.kind == "train" else 0
     return every > 0 and since + 1 >= every
 

@@ -113,7 +113,12 @@ def _then(service: Service, kind: str, wanted: str | None) -> Literal["", "stati
     if wanted and not has_head:
         raise HubError(f"expected a model with a head, found that {conductor_of(service).model.id} has none")
     home = service.home
-    refresh = kind == "train" and wanted is None and has_head and due(home, home.config.rounds.refresh_head)
+    refresh = (
+        kind == "train"
+        and wanted is None
+        and has_head
+        and due(home, conductor_of(service).model.id, home.config.rounds.refresh_head)
+    )
     return "statistics" if wanted or refresh else ""
 
 
@@ -198,7 +203,8 @@ def _scales(service: Service, version: str, settings: dict[str, Any], robust: st
     if trainer != "qzo":
         return
     found = {
-        model_of(parse_manifest(row["manifest"], "a bundle in the ledger")).scales for row in home.ledger.bundles()
+        model_of(parse_manifest(row["manifest"], "a bundle in the ledger")).scales
+        for row in home.ledger.bundles(made.model)
     }
     if len(found) > 1 or () in found:
         raise HubError(
