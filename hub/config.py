@@ -62,6 +62,7 @@ refresh_head = 0
 
 [aggregation]
 # How many adapters become one; `edgequilt hub round open` may choose otherwise for its round.
+# The method: stacking (exact; any ranks), or one for comparison (`edgequilt hub methods`; docs/aggregation.md).
 # method = "stacking"
 # What a board counts by: samples, risk (its rows times its loss to a power), uniform; what boards declare of
 # themselves counts at most so many times the median of all (0: no limit).

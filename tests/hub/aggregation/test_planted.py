@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
+from bench.planted import planted
 from hub.aggregation.methods import METHODS, method_of
-from tests.hub.aggregation.planted import planted
 
 
 @pytest.mark.parametrize("seed", range(5))
