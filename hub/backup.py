@@ -11,12 +11,13 @@ from __future__ import annotations
 import io
 import json
 import os
+import shutil
 import sqlite3
 import tarfile
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from contextlib import closing
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -79,7 +80,7 @@ def back_up(folder: Path, out: Path, *, keys: bool, advance: Advance = lambda n:
         raise StorageError(f"expected no file at {out}, found one; choose another name")
     beside, left_out = _beside(config, folder, keys)
     where = database_of(config, folder)
-    with tempfile.TemporaryDirectory(prefix=".backup.", dir=folder) as place:
+    with _beside_of(out) as place:  # not in the hub's folder, whose disk may be full
         ledger = Path(place) / LEDGER
         if where.path is not None:
             copy_ledger(where.path, ledger)
@@ -97,6 +98,20 @@ def back_up(folder: Path, out: Path, *, keys: bool, advance: Advance = lambda n:
         "left_out": left_out,
         "database": away,
     }
+
+
+@contextmanager
+def _beside_of(out: Path) -> Iterator[str]:
+    try:
+        place = tempfile.mkdtemp(prefix=f".{out.name}.", dir=out.parent)
+    except OSError as error:
+        raise StorageError(
+            f"expected to write {out}, but {out.parent} cannot be written ({error.strerror}); choose another place"
+        ) from error
+    try:
+        yield place
+    finally:
+        shutil.rmtree(place, ignore_errors=True)
 
 
 def libpq(where: Database) -> str:
@@ -118,7 +133,9 @@ def copy_ledger(source: Path, target: Path) -> None:
             old.backup(new)
             new.execute("PRAGMA journal_mode=DELETE")  # one file, not three
     except sqlite3.Error as error:
-        raise StorageError(f"expected to copy the ledger {source}, the database said: {error}") from error
+        raise StorageError(
+            f"expected to copy the ledger {source}, the database said: {error}; free some space"
+        ) from error
 
 
 def named_blobs(where: Database) -> list[str]:
