@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from console.errors import IntegrityError, StorageError
-from hub import database, versions
+from hub import database, remembering, versions
 from hub.blobs import Blobs
 from hub.config import FILE, Config, read_config
 from hub.database import Database
@@ -86,7 +86,7 @@ def back_up(folder: Path, out: Path, *, keys: bool, advance: Advance = lambda n:
             copy_ledger(where.path, ledger)
             where, beside = database.file(ledger), {LEDGER: ledger, **beside}
         blobs = Blobs(folder / "blobs")
-        files = {**beside, **{blob_name(name): blobs.path(name) for name in named_blobs(where)}}
+        files = {**beside, **{blob_name(name): blobs.path(name) for name in named_blobs(where, blobs)}}
         parts = tuple(_part(name, path, advance) for name, path in files.items())
         away = "" if LEDGER in files else libpq(where)
         _write(out, Index(FORMAT, SCHEMA, config.fleet, time.time(), keys, parts, away), files)
@@ -138,11 +138,13 @@ def copy_ledger(source: Path, target: Path) -> None:
         ) from error
 
 
-def named_blobs(where: Database) -> list[str]:
-    """The blobs that a ledger names."""
+def named_blobs(where: Database, blobs: Blobs) -> list[str]:
+    """The blobs that a ledger names, and those that they name."""
     ledger = Ledger(where, reading=where.path is None)
     try:
-        names = {name for row in ledger.versions() for name in versions.blob_names(versions.read_made(row).version)}
+        made = [versions.read_made(row).version for row in ledger.versions()]
+        names = {name for version in made for name in versions.blob_names(version)}
+        names |= {name for version in made for name in remembering.blob_names(blobs, version.optimiser)}
         names |= {row["digest"] for state in ledger.rounds() for row in ledger.updates(state.number)}
     finally:
         ledger.close()

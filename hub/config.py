@@ -69,14 +69,20 @@ refresh_head = 0
 # weights = "samples"
 # weights_cap = 10.0
 # risk_power = 1.0
-# A rule against bad boards: clip, clip-median, krum, multi-krum, geometric-median, cosine; how many may be bad (krum,
-# multi-krum), the longest change (clip: its norm, clip-median: times the median of all), the smallest cosine.
+# A rule against bad boards: clip, clip-median, krum, multi-krum, geometric-median, cosine, median, trimmed-mean; how
+# many may be bad (krum, multi-krum, trimmed-mean), the longest change (clip: its norm, clip-median: times the median
+# of all), the smallest cosine with the middle of all changes.
 # robust = "none"
 # robust_bad = 1
 # robust_clip = 1.0
 # robust_cosine = 0.0
+# What the hub does with the mean change: plain, momentum, adam, yogi, lamb; its rate (if not said: 1 for plain, 0.5
+# for momentum and lamb, 3 for adam and yogi), times the root of how many boards there are per server_cohort (0: not).
 # optimiser = "plain"
 # server_rate = 1.0
+# server_cohort = 0
+# server_beta1 = 0.9
+# server_beta2 = 0.99
 # How a round of statistics makes a head: lda, ridge, nearest (class mean), or auto (nearest below 20 rows per class).
 # head = "auto"
 # Of ridge: its strength in mean squares of a feature, and its order.

@@ -4,13 +4,17 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import numpy as np
+
 from console.errors import HubError
-from hub import contributions, versions
+from hub import by_numbers, contributions, versions
 from hub.aggregation import biases, head_rows, scales
 from hub.aggregation.methods import method_of
+from hub.aggregation.robust.rules import BY_NUMBERS
 from hub.aggregation.shares import Shares
 from hub.contributions import Contribution, took_part
 from hub.model import Model
+from hub.optimising import optimise, width
 from hub.privacy.promise import said
 from hub.privacy.release import release as private
 from hub.recipe import Recipe
@@ -40,7 +44,8 @@ def make(home: Home, model: Model, rank: int, state: Round) -> versions.Made:
             version = versions.from_training(parent, number, state.number, model, release, home.blobs, home.key)
             return replace(version, notes=(said(state.private),), participants=took_part(rows))
         shares = weigh(found, state.recipe, parent.version, home.blobs)
-        made = combine(home, model, parent, found, shares, state.recipe, number)
+        mean = combine(home, model, parent, found, shares, state.recipe, number)
+        made = _optimised(home, model, parent, mean, shares, state.recipe, number)
         version = versions.from_training(parent, number, state.number, model, made, home.blobs, home.key)
         notes = (*version.notes, *shares.notes)
         return replace(version, notes=notes, participants=took_part(rows, shares.values.tolist()))
@@ -61,6 +66,9 @@ def combine(
 ) -> versions.Trained:
     """One adapter out of many; one update is in memory at a time."""
     method, old = method_of(recipe.method), parent.version
+    rank = width(recipe, old.rank)
+    if recipe.robust in BY_NUMBERS:
+        return by_numbers.combine(model, old, found, shares, recipe, rank, number, home.blobs)
     states = {name: method.init(sent) for name, sent in versions.read_ladder(old, home.blobs).items()}
     sent_heads, offsets, rows = versions.read_heads(old, home.blobs), dict[str, biases.Mean](), None
     moved: scales.Means = {}
@@ -77,9 +85,7 @@ def combine(
         learned |= set(adapter.lora)
     keys = {name: slot_key(model.id, name, number) for name in states if name in learned}
     lora = {
-        name: method.finish(state, old.rank, old.scale, keys[name], 1.0)
-        for name, state in states.items()
-        if name in keys
+        name: method.finish(state, rank, old.scale, keys[name], 1.0) for name, state in states.items() if name in keys
     }
     return versions.Trained(
         lora,
@@ -87,6 +93,22 @@ def combine(
         {} if rows is None else head_rows.finish(rows, sent_heads),
         scales.finish(moved, versions.read_scales(old, home.blobs)),
     )
+
+
+def _optimised(
+    home: Home,
+    model: Model,
+    parent: versions.Made,
+    made: versions.Trained,
+    shares: Shares,
+    recipe: Recipe,
+    number: int,
+) -> versions.Trained:
+    """The same after the server optimiser, which sees factors only: biases and heads are taken as they are."""
+    keys = {name: slot_key(model.id, name, number) for name in made.lora}
+    counted = int(np.count_nonzero(shares.values))
+    lora, remembered = optimise(made.lora, parent.version, recipe, counted, keys, home.blobs)
+    return replace(made, lora=lora, optimiser=remembered)
 
 
 def _add_head(

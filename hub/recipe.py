@@ -7,11 +7,13 @@ from typing import Any, Literal
 
 from console.errors import BadData, UsageError
 from hub import heads
-from hub.aggregation.method import Method
 from hub.aggregation.methods import method_of
+from hub.aggregation.optimisers.optimisers import optimiser_of
 from hub.aggregation.robust import rules
 from hub.aggregation.robust.rule import Bounds
 from wire.record import at_least, plain, read_record
+
+NORM_WEIGHTED = ("hetlora",)
 
 
 @dataclass(frozen=True)
@@ -27,7 +29,10 @@ class Recipe:
     robust_clip: float = field(default=1.0, metadata=at_least(1e-9, 1e9))  # a length, or times the median of all
     robust_cosine: float = field(default=0.0, metadata=at_least(-1.0, 1.0))
     optimiser: str = "plain"
-    server_rate: float = field(default=1.0, metadata=at_least(1e-6, 1e6))
+    server_rate: float | None = field(default=None, metadata=at_least(1e-6, 1e6))  # None: the optimiser's usual one
+    server_cohort: int = field(default=0, metadata=at_least(0, 1_000_000))  # boards that the rate is meant for; 0: any
+    server_beta1: float = field(default=0.9, metadata=at_least(0.0, 0.9999))
+    server_beta2: float = field(default=0.99, metadata=at_least(0.0, 0.9999))
     head: str = "auto"
     head_strength: float = field(default=0.1, metadata=at_least(0.0, 1e6))
     head_order: int = field(default=0, metadata=at_least(0, 100))
@@ -43,6 +48,11 @@ class Recipe:
         """How many updates its robust rule needs."""
         return rules.least(self.robust, self.bounds)
 
+    @property
+    def takes_the_mean(self) -> bool:
+        """Whether a version is the mean itself: plain, at a rate of 1."""
+        return self.optimiser == "plain" and self.server_rate in (None, 1.0) and not self.server_cohort
+
 
 def chosen(usual: Recipe, given: dict[str, Any]) -> Recipe:
     """The recipe of a round: what hub.toml says, changed by what was asked for; everything in it is checked.
@@ -56,15 +66,42 @@ def chosen(usual: Recipe, given: dict[str, Any]) -> Recipe:
         raise UsageError(str(error)) from error
     if recipe.extra:
         raise UsageError(f"expected settings of an aggregation, found {', '.join(recipe.extra)}; update the hub")
-    _one_factor(method_of(recipe.method), recipe)
+    method_of(recipe.method)
     heads.known(recipe.head)
     rules.known(recipe.robust)
+    optimiser_of(recipe.optimiser)
+    _together(recipe)
     return recipe
 
 
-def _one_factor(method: Method, recipe: Recipe) -> None:
-    if method.one_factor and (recipe.optimiser != "plain" or recipe.server_rate != 1.0):
+def fits(recipe: Recipe, settings: dict[str, Any]) -> None:
+    """Check that a recipe can aggregate what a round of training brings.
+
+    Raises:
+        UsageError: it cannot.
+    """
+    if recipe.robust in rules.BY_NUMBERS and settings.get("head"):
         raise UsageError(
-            f"expected {method.name} with a plain step of 1, found {recipe.optimiser} with {recipe.server_rate:g}: "
-            "others mix the factors; leave them out, or choose another method"
+            f"expected a robust rule that weighs boards with --train-head, found {recipe.robust}: boards hold other "
+            f"classes each, so the middle of most numbers of a head is nothing; choose cosine or clip-median"
+        )
+
+
+def _together(recipe: Recipe) -> None:
+    """Parts that exist one by one, but not together."""
+    if recipe.robust in rules.BY_NUMBERS and recipe.method != "stacking":
+        raise UsageError(
+            f"expected method stacking with the robust rule {recipe.robust}, which takes the place of the mean of "
+            f"whole products, found {recipe.method}; choose another rule or method"
+        )
+    if recipe.robust != "none" and recipe.method in NORM_WEIGHTED:
+        raise UsageError(
+            f"expected a method that counts boards by their shares with the robust rule {recipe.robust}, found "
+            f"{recipe.method}, which counts them by the norm of what they send; choose another rule or method"
+        )
+    method = method_of(recipe.method)
+    if not recipe.takes_the_mean and all(method.trains(nth) == "b" for nth in range(2)):
+        raise UsageError(
+            f"expected the plain optimiser at rate 1 with method {recipe.method}, whose A must stay as it was drawn, "
+            f"found {recipe.optimiser}, which makes new factors; choose another optimiser or method"
         )

@@ -26,6 +26,7 @@ from console.errors import BadData, HubError, IntegrityError, StorageError, Usag
 from hub import database
 from hub import schema as t
 from hub.backup import FORMAT, INDEX, LEDGER, SCHEMA, Advance, Index, Part, blob_name, blocks, libpq, named_blobs
+from hub.blobs import Blobs
 from hub.conductor import put_release
 from hub.config import FILE, read_config
 from hub.database import Database
@@ -171,7 +172,7 @@ def _database(index: Index, place: Path) -> Database:
     finally:
         engine.dispose()
     Ledger(where).close()  # brings an older dump up to date, and is refused where a hub runs
-    missing = [name for name in named_blobs(where) if not (place / blob_name(name)).exists()]
+    missing = [name for name in named_blobs(where, Blobs(place / "blobs")) if not (place / blob_name(name)).exists()]
     if missing:
         raise IntegrityError(
             f"expected a dump from before the backup in {where}, found {len(missing)} blobs named that the backup "

@@ -72,6 +72,7 @@ class Trained:
     bias: Mapping[str, NDArray[np.float32]] = field(default_factory=dict)
     heads: Mapping[int, Head] = field(default_factory=dict)
     scales: ScaleFactors | None = None
+    optimiser: str = ""  # blob of what the server optimiser remembers
 
 
 def from_training(
@@ -95,7 +96,9 @@ def from_training(
     if wild:
         raise HubError(f"expected a finite aggregate, but slot {join(wild)} is not; look at the updates of this round")
     cut = {name: [e.tail, e.norm] for name, e in made.lora.items()}
-    changed: dict[str, Any] = {"rungs": _put_rungs(model, ladder, old.rank, blobs)} if ladder else {}
+    changed: dict[str, Any] = {"optimiser": made.optimiser if ladder else old.optimiser}
+    if ladder:
+        changed["rungs"] = _put_rungs(model, ladder, old.rank, blobs)
     if made.bias or made.scales is not None:
         others = Adapter(model.id, bias=dict(made.bias), scales=made.scales)
         changed["others"], changed["others_bytes"] = _put(blobs, others)

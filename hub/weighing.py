@@ -28,6 +28,7 @@ from wire.kinds.head import Head
 from wire.kinds.lora import Lora
 from wire.messages import Version
 
+BIAS = "bias "  # before the name of a bias
 MOST_NAMES = 5
 NOTABLE = 0.5  # a board that counts less than this part of its share is named
 
@@ -46,19 +47,27 @@ def weigh(found: Sequence[Contribution], recipe: Recipe, started: Version, blobs
         StorageError: blobs cannot be read.
     """
     plain = weighted(found, recipe)
+    enough(recipe.robust, recipe.bounds, len(found))
     if recipe.robust not in RULES:
         return plain
     rule, bounds = RULES[recipe.robust], recipe.bounds
-    enough(recipe.robust, bounds, len(found))
-    change = changes_from(started, blobs)
-    readers = [partial(_read, one, change) for one in found]
+    readers = readers_of(found, started, blobs)
     known = gram(readers) if rule.pairs else lengths(readers)
     shares = rule.apply(known, plain, bounds)
     return replace(shares, notes=(*plain.notes, *said(rule.name, [one.device for one in found], plain, shares)))
 
 
-def _read(one: Contribution, change: Callable[[Adapter], Changes]) -> Changes:
-    return change(one.read())
+def readers_of(found: Sequence[Contribution], started: Version, blobs: Blobs) -> list[Callable[[], Changes]]:
+    """What reads, of each update, all that it changed of a version: factors, biases and head."""
+    ladder, heads = versions.read_ladder(started, blobs), versions.read_heads(started, blobs)
+    biases = versions.read_biases(started, blobs)
+    return [partial(_read, one, ladder, biases, heads) for one in found]
+
+
+def _read(
+    one: Contribution, ladder: dict[str, Lora], biases: dict[str, NDArray[np.float32]], heads: dict[int, Head]
+) -> Changes:
+    return changes_of(one.read(), ladder, biases, heads)
 
 
 def weighted(found: Sequence[Contribution], recipe: Recipe) -> Shares:
@@ -85,16 +94,6 @@ def loss_of(metrics: Mapping[str, Any]) -> float | None:
     return float(loss) if isinstance(loss, (int, float)) else None
 
 
-def changes_from(started: Version, blobs: Blobs) -> Callable[[Adapter], dict[str, Change]]:
-    """Makes, of what a board sent, all that it changed of a version: factors, biases and head."""
-    ladder, biases, heads = (
-        versions.read_ladder(started, blobs),
-        versions.read_biases(started, blobs),
-        versions.read_heads(started, blobs),
-    )
-    return lambda adapter: changes_of(adapter, ladder, biases, heads)
-
-
 def changes_of(
     adapter: Adapter,
     ladder: Mapping[str, Lora],
@@ -104,7 +103,7 @@ def changes_of(
     """All that a board changed, by part: slots as products, biases and head as single rows."""
     found = changes(adapter.lora, ladder)
     for name, delta in adapter.bias.items():
-        found[f"bias {name}"] = _row(delta.astype(np.float64) - biases.get(name, np.zeros(delta.shape)))
+        found[BIAS + name] = _row(delta.astype(np.float64) - biases.get(name, np.zeros(delta.shape)))
     for rank, head in adapter.heads.items():
         began = head_rows.began(dict(heads), rank, *head.weight.shape)
         moved = [head.weight.astype(np.float64) - began.weight, head.bias.astype(np.float64) - began.bias]

@@ -198,6 +198,7 @@ class Version:
     others: str = ""  # blob of the other kinds' adapter file, whatever the rank: changes of biases; empty without any
     others_bytes: int = 0
     parents: tuple[str, ...] = ()  # digests of others that updates in it started from, besides `parent`
+    optimiser: str = ""  # blob of what the hub's optimiser remembers, of no use to devices; empty without any
     extra: dict[str, Any] = field(default_factory=dict)
 
 

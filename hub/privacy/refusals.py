@@ -42,7 +42,9 @@ def reasons(state: Round) -> list[str]:
         ),
         f"the method {recipe.method} is not linear in the changes of boards": recipe.method not in LINEAR,
         f"the optimiser {recipe.optimiser} comes before the noise": recipe.optimiser != "plain",
-        "a server rate other than 1 stretches the changes but not the noise": recipe.server_rate != 1.0,
+        "a server rate other than 1 stretches the changes but not the noise": not (
+            recipe.optimiser != "plain" or recipe.takes_the_mean
+        ),
         "the gate decides by scores without noise (release by hand, with --no-gate)": state.candidate,
         "the statistics that are to follow are published without noise": bool(state.then),
         "factors of scales are not clipped": state.settings.get("trainer") == "qzo",

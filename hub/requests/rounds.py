@@ -8,7 +8,6 @@ from typing import Any, Literal
 
 from console.errors import HubError, UsageError
 from hub import show
-from hub.aggregation.methods import method_of
 from hub.aggregation.robust.rules import enough
 from hub.following import due, served_ranks
 from hub.ledger import Row, put
@@ -16,9 +15,8 @@ from hub.model import Model, model_of
 from hub.privacy.noise import new_secret
 from hub.privacy.opening import private_round
 from hub.privacy.promise import secret_key
-from hub.recipe import chosen
+from hub.recipe import chosen, fits
 from hub.requests.versions import conductor_of, version_digest, with_head
-from hub.resting import of_one_rank, with_factors
 from hub.round import Round, Seat, Stopped
 from hub.service import Service
 from hub.versions import read_made, read_scales
@@ -73,11 +71,9 @@ def _open(service: Service, request: Row) -> Row:
     settings = _learnt(conductor.model, _settings(kind, number, _ranks(service), request))
     devices = _devices(service, ability(kind, settings), request.get("devices"))
     if kind == "train":
-        method = method_of(recipe.method)
-        settings = with_factors(method, [r for r in ledger.rounds() if r.model in ("", conductor.model.id)], settings)
-        of_one_rank(method, settings, [row for row in ledger.devices() if row["name"] in devices])
         enough(recipe.robust, recipe.bounds, len(devices))
         _scales(service, ledger.tip(conductor.model.id), settings, recipe.robust)
+        fits(recipe, settings)
     told = service.home.config.rounds
     deadline_s = float(request.get("deadline_s") or told.deadline_s)
     candidate = request.get("gate")

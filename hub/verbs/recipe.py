@@ -7,6 +7,7 @@ from typing import Any
 
 from console.arguments import Arguments
 from hub.aggregation.methods import METHODS
+from hub.aggregation.optimisers.optimisers import OPTIMISERS
 from hub.aggregation.robust.rules import NAMES
 from hub.aggregation.weights import WEIGHTS
 from hub.heads import HEADS
@@ -25,6 +26,11 @@ def parse(opened: Arguments) -> None:
     opened.add_argument("--robust-bad", type=int, help="how many devices may be bad")
     opened.add_argument("--robust-clip", type=float, help="longest change; of clip-median: times the median of all")
     opened.add_argument("--robust-cosine", type=float, help="smallest cosine with the middle of all changes")
+    opened.add_argument("--optimiser", choices=tuple(OPTIMISERS), help="what the hub does with the mean change")
+    opened.add_argument("--server-rate", type=float, help="of the optimiser (default: its usual one)")
+    opened.add_argument("--server-cohort", type=int, help="devices that the rate is meant for; it grows by the root")
+    opened.add_argument("--server-beta1", type=float, help="what remains of earlier changes")
+    opened.add_argument("--server-beta2", type=float, help="what remains of the squares of earlier changes")
     opened.add_argument("--head", choices=HEADS, help="statistics: how a head is made of the sums")
     opened.add_argument("--head-strength", type=float, help="of ridge, in mean squares of a feature")
     opened.add_argument("--head-order", type=int, help="of ridge; 0 is the plain one")

@@ -1,9 +1,10 @@
-"""The robust rules by name."""
+"""The robust rules by name: those that give shares, and those that look at each number by itself."""
 
 from __future__ import annotations
 
 from console.errors import HubError, UsageError
-from hub.aggregation.robust import clipping, cosine, geometric_median, krum
+from hub.aggregation.robust import clipping, coordinates, cosine, geometric_median, krum
+from hub.aggregation.robust.coordinates import ByNumbers
 from hub.aggregation.robust.rule import Bounds, Rule
 
 RULES: dict[str, Rule] = {
@@ -17,7 +18,8 @@ RULES: dict[str, Rule] = {
         cosine.RULE,
     )
 }
-NAMES = ("none", *RULES)
+BY_NUMBERS: dict[str, ByNumbers] = {rule.name: rule for rule in (coordinates.MEDIAN, coordinates.TRIMMED_MEAN)}
+NAMES = ("none", *RULES, *BY_NUMBERS)
 
 
 def known(name: str) -> None:
@@ -36,7 +38,8 @@ def least(name: str, bounds: Bounds) -> int:
     >>> least("none", Bounds()), least("krum", Bounds(bad=2))
     (1, 7)
     """
-    return RULES[name].least(bounds) if name in RULES else 1
+    rule = RULES.get(name) or BY_NUMBERS.get(name)
+    return rule.least(bounds) if rule else 1
 
 
 def enough(name: str, bounds: Bounds, count: int) -> None:

@@ -1,0 +1,70 @@
+"""One adapter out of many by a rule that looks at each number by itself: median, trimmed mean (Yin et al.).
+
+Whole matrices of changes are made a block of rows at a time; of the result, one slot is whole in memory.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hub import versions
+from hub.aggregation.blocks import reduced
+from hub.aggregation.method import Array, Emitted
+from hub.aggregation.robust.rules import BY_NUMBERS
+from hub.aggregation.shares import Shares
+from hub.blobs import Blobs
+from hub.contributions import Contribution
+from hub.model import Model
+from hub.recipe import Recipe
+from hub.weighing import BIAS, readers_of
+from wire.kinds.lora import Lora
+from wire.ladder import emit, refactor, slot_key
+from wire.messages import Version
+
+
+def combine(
+    model: Model,
+    started: Version,
+    found: Sequence[Contribution],
+    shares: Shares,
+    recipe: Recipe,
+    rank: int,
+    number: int,
+    blobs: Blobs,
+) -> versions.Trained:
+    """Slots at a rank, and changes of biases; what was sent, and on each number the middle of all changes.
+
+    Raises:
+        StorageError: blobs cannot be read.
+    """
+    readers, rule = readers_of(found, started, blobs), BY_NUMBERS[recipe.robust]
+    learned = {name for read in readers for name in read()}
+    total = float(shares.values.sum())
+    ladder, began = versions.read_ladder(started, blobs), versions.read_biases(started, blobs)
+    lora: dict[str, Emitted] = {}
+    biases: dict[str, NDArray[np.float32]] = dict(began)
+    for name, moved in reduced(
+        readers, _shapes(model, learned), lambda s: rule.reduce(s, shares.values, recipe.bounds)
+    ):
+        if name.startswith(BIAS):
+            bias = name.removeprefix(BIAS)
+            biases[bias] = np.asarray(began.get(bias, 0.0) + total * moved[0], np.float32)
+        else:
+            key = slot_key(model.id, name, number)
+            lora[name] = _slot(ladder[name], total * moved, rank, started.scale, key)
+    return versions.Trained(lora, biases)
+
+
+def _shapes(model: Model, learned: set[str]) -> Mapping[str, tuple[int, int]]:
+    slots = {s.name: (s.features_in, s.features_out) for s in model.slots}
+    biases = {BIAS + name: (1, size) for name, size in model.biases}
+    return {name: shape for name, shape in (slots | biases).items() if name in learned}
+
+
+def _slot(sent: Lora, moved: Array, rank: int, scale: float, key: int) -> Emitted:
+    whole = sent.product() + moved
+    kept = refactor(whole, np.eye(whole.shape[1]), rank)
+    return Emitted(*emit(kept, rank, scale, key), kept.tail, float(np.linalg.norm(whole)))
