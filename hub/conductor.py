@@ -35,7 +35,7 @@ class Conductor:
 
     def __init__(self, home: Home, model: Model, post: Post, clock: Callable[[], float]) -> None:
         self.home, self.model, self.post, self.clock = home, model, post, clock
-        self.open = {state.number: state for state in home.ledger.open_rounds()}
+        self.open = {state.number: state for state in home.ledger.open_rounds(model.id)}
         self.rank = versions.read_made(home.ledger.versions(model.id)[0]).version.rank
         self._asked_at_s = clock()
 

@@ -17,7 +17,7 @@ from wire.peft import CONFIG, files_of
 
 
 def export_adapter(
-    home: Home, wanted: str, rank: int | None, base: str, out: Path, form: str = "peft"
+    home: Home, wanted: str, rank: int | None, base: str, out: Path, form: str = "peft", of: str = ""
 ) -> dict[str, Any]:
     """Write a version.
 
@@ -26,6 +26,7 @@ def export_adapter(
         wanted: a number, `tip` or `released`.
         rank: how many directions of the ladder; None for all.
         base: what PEFT is told that the adapter belongs to.
+        of: its model; empty for the only one.
         out: what is written; it must not hold an adapter yet. PEFT: a folder of `adapter_config.json`,
             `adapter_model.safetensors`, and if there is a head its two files. safetensors: a file.
         form: one of `FORMATS`.
@@ -35,9 +36,7 @@ def export_adapter(
         BadData: the version holds something that has no counterpart in PEFT.
         StorageError: something is there already, or cannot be written.
     """
-    known = model(home)
-    if known is None:
-        raise HubError("expected a model, found none; add a bundle with `edgequilt hub add BUNDLE`")
+    known = model(home, of)
     row = home.ledger.version(version_digest(home, known.id, wanted))
     if row is None:
         raise HubError(f"expected version {wanted} in the ledger, found none")

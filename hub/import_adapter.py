@@ -29,7 +29,7 @@ from wire.messages import UPDATE_LIMIT_BYTES
 from wire.peft import CONFIG, read_head, read_peft
 
 
-def import_adapter(home: Home, path: Path, now_s: float) -> dict[str, Any]:
+def import_adapter(home: Home, path: Path, now_s: float, of: str = "") -> dict[str, Any]:
     """Make a version of an adapter; work goes on from it, and nothing is released.
 
     Raises:
@@ -37,13 +37,13 @@ def import_adapter(home: Home, path: Path, now_s: float) -> dict[str, Any]:
             not fit float32.
         BadData, StorageError: as in `made_from`.
     """
-    busy = [state.number for state in home.ledger.open_rounds() if state.kind != "evaluate"]
+    busy = [state.number for state in home.ledger.open_rounds(model(home, of).id) if state.kind != "evaluate"]
     if busy:
         raise HubError(
             f"expected no open round that makes a version, found round {busy[0]}; wait for it, or stop it with "
             f"`edgequilt hub round stop {busy[0]}`"
         )
-    made = made_from(home, path)
+    made = made_from(home, path, of)
     number = made.version.version
     with home.ledger.transaction() as tx:
         put_version(tx, made, 0, now_s)
@@ -59,7 +59,7 @@ def import_adapter(home: Home, path: Path, now_s: float) -> dict[str, Any]:
     }
 
 
-def made_from(home: Home, path: Path) -> versions.Made:
+def made_from(home: Home, path: Path, of: str = "") -> versions.Made:
     """The version that an adapter becomes; its blobs are written, the ledger does not know it yet.
 
     Raises:
@@ -67,9 +67,7 @@ def made_from(home: Home, path: Path) -> versions.Made:
         BadData: it is no adapter of this model; everything that is wrong.
         StorageError: it cannot be read.
     """
-    known = model(home)
-    if known is None:
-        raise HubError("expected a model, found none; add a bundle with `edgequilt hub add BUNDLE`")
+    known = model(home, of)
     adapter = _read(path, known)
     problems = _problems(adapter, known)
     if problems:

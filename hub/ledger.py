@@ -98,10 +98,10 @@ class Ledger:
         """All rounds in order."""
         return [_round(r) for r in self._rows(select(t.rounds).order_by(t.rounds.c.number))]
 
-    def open_rounds(self) -> list[Round]:
-        """Rounds to go on with after a restart."""
+    def open_rounds(self, model: str | None = None) -> list[Round]:
+        """Rounds of a model, or of all models, to go on with after a restart."""
         query = select(t.rounds).where(t.rounds.c.phase.in_(OPEN)).order_by(t.rounds.c.number)
-        return [_round(r) for r in self._rows(query)]
+        return [_round(r) for r in self._rows(query if model is None else query.where(t.rounds.c.model == model))]
 
     def round(self, number: int) -> Round | None:
         """A round."""

@@ -48,13 +48,12 @@ def model_of(manifest: Manifest) -> Model:
 
 
 def agree(known: Model, found: Model, where: str) -> None:
-    """Check that another bundle is of the model that this hub already serves.
+    """Check that another bundle of a model promises what those that are known do.
 
     Raises:
         HubError: naming the first thing that differs.
     """
     pairs = {
-        "model": (known.id, found.id),
         "labels": (known.labels, found.labels),
         "features of the head": (known.features, found.features),
         "slots": (known.slots, found.slots),

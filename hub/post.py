@@ -18,9 +18,8 @@ CHUNKS_AT_ONCE = 512  # 32 MiB; a device asks again for what is still missing
 class Post:
     """The hub's voice in one fleet, for one model."""
 
-    def __init__(self, transport: Transport, key: PrivateKey, fleet: str) -> None:
-        self.transport, self.key, self.fleet = transport, key, fleet
-        self.model = ""  # known with the first bundle
+    def __init__(self, transport: Transport, key: PrivateKey, fleet: str, model: str) -> None:
+        self.transport, self.key, self.fleet, self.model = transport, key, fleet, model
 
     def send(self, device: str, message: Any) -> None:
         """Say something to one device."""

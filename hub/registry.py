@@ -148,16 +148,17 @@ def enroll(home: Home, name: str, line: str, *, replace: bool = False) -> dict[s
 
 
 def add_bundle(home: Home, folder: Path) -> dict[str, Any]:
-    """Check a bundle and take it in; the first one makes version 0 of its model.
+    """Check a bundle and take it in; the first one of a model makes version 0 of that.
 
     Raises:
         SignatureError: it is not signed by a publisher that hub.toml trusts.
         IntegrityError: a file is not what the manifest says.
-        HubError: it belongs to another model than the hub serves.
+        HubError: another bundle of its model promises other shapes.
     """
     bundle = open_bundle(folder, publishers(home.config, home.folder))
     raw = read_bytes(folder / MANIFEST, "a bundle's manifest")
-    found, known = model_of(bundle.manifest), model(home)
+    found = model_of(bundle.manifest)
+    known = models(home).get(found.id)
     if known is not None:
         agree(known, found, str(folder))
     plan = bundle.manifest.plan
@@ -201,7 +202,34 @@ def put_version(tx: Connection, made: versions.Made, round_number: int, created_
     )
 
 
-def model(home: Home) -> Model | None:
-    """The model that this hub serves; None before the first bundle."""
-    rows = home.ledger.bundles()
-    return model_of(parse_manifest(rows[0]["manifest"], "a bundle in the ledger")) if rows else None
+def models(home: Home) -> dict[str, Model]:
+    """The models that have bundles, by name."""
+    rows = {row["model"]: row for row in reversed(home.ledger.bundles())}
+    return {name: model_of(parse_manifest(rows[name]["manifest"], "a bundle in the ledger")) for name in sorted(rows)}
+
+
+def model(home: Home, wanted: str = "") -> Model:
+    """A model of the hub; the only one where none is named.
+
+    Raises:
+        HubError: there is none yet, none of that name, or a name is needed.
+    """
+    known = models(home)
+    return known[chosen(list(known), wanted)]
+
+
+def chosen(known: list[str], wanted: str = "") -> str:
+    """The model that is meant.
+
+    Raises:
+        HubError: there is none yet, none of that name, or a name is needed.
+    """
+    if not known:
+        raise HubError("expected a model, found none; add a bundle with `edgequilt hub add BUNDLE`")
+    if wanted in known:
+        return wanted
+    if wanted or len(known) > 1:
+        raise HubError(
+            f"expected a model among {', '.join(known)}, found {wanted or 'none named'}; name one with --model"
+        )
+    return known[0]

@@ -15,15 +15,10 @@ from pathlib import Path
 from typing import Any, cast
 
 from console.errors import BadData, EdgequiltError
-from hub import rounds, versions
 from hub import schema as t
-from hub.conductor import Conductor
+from hub.desk import Desk
 from hub.ledger import Row, put_device
-from hub.post import Post
-from hub.registry import model, open_home
-from hub.rollout import Rollout
-from hub.round import Gone
-from hub.updates import Updates
+from hub.registry import chosen, models, open_home
 from wire import messages as m
 from wire.envelope import Trust, unseal
 from wire.keys import parse_public_key
@@ -48,20 +43,16 @@ class Service:
     def __init__(self, folder: Path, transport: Transport, clock: Callable[[], float] = time.time) -> None:
         self.home = open_home(folder)
         self.transport, self.clock = transport, clock
-        self.post = Post(transport, self.home.key, self.home.config.fleet)
-        self.conductor: Conductor | None = None
-        self.rollout: Rollout | None = None
-        self.updates: Updates | None = None
-        self.blobs: set[str] = set()  # what devices may fetch
+        self.desks: dict[str, Desk] = {}  # by model
         self.broker, self.broker_lacks = "", list[str]()  # for people; who starts the hub knows
         self.ignored, self.reasons = 0, dict[str, str]()  # what did not hold: how often, and why last
-        self._on: dict[Any, Callable[[Row, Any], None]] = {m.Hello: self._hello, m.Presence: self._presence}
+        self._on: dict[Any, Callable[[str, Row, Any], None]] = {m.Hello: self._hello, m.Presence: self._presence}
 
     def start(self, defer: Defer = lambda call: call()) -> None:
         """Go on where the ledger stands. `defer` brings the transport's calls onto the thread that owns the hub."""
         for pattern in hub_subscriptions(self.home.config.fleet, ANY_MODEL):
             self.transport.subscribe(pattern)
-        self.learn_model()
+        self.learn_models()
         self.transport.start(
             lambda topic, payload: defer(partial(self.handle, topic, payload)),
             lambda up: defer(partial(self.connected, up)),
@@ -72,18 +63,25 @@ class Service:
         with self.home.ledger.transaction() as tx:
             tx.execute(t.devices.update().values(online=False))
 
-    def learn_model(self) -> None:
-        """Serve the model of the first bundle, as soon as there is one."""
-        found = model(self.home)
-        if found is None or self.conductor is not None:
-            return
-        self.post.model = found.id
-        self.conductor = Conductor(self.home, found, self.post, self.clock)
-        self.rollout = Rollout(self.conductor)
-        updates = self.updates = Updates(self.home, self.post, self.conductor, self.clock)
-        self._on[m.Begin] = lambda device, message: updates.begin(message)
-        self._on[m.Commit] = lambda device, message: updates.commit(message)
-        self._on[m.Fetch], self._on[m.Failed] = self._fetch, self._failed
+    def learn_models(self) -> list[Desk]:
+        """Serve every model that has a bundle; returns what is new."""
+        new = [found for name, found in models(self.home).items() if name not in self.desks]
+        made = [Desk(self.home, found, self.transport, self.clock) for found in new]
+        self.desks |= {desk.model.id: desk for desk in made}
+        return made
+
+    def desk(self, model: str = "") -> Desk:
+        """The desk of a model; of the only one where none is named.
+
+        Raises:
+            HubError: there is none yet, none of that name, or a name is needed.
+        """
+        return self.desks[chosen(sorted(self.desks), model)]
+
+    @property
+    def open_rounds(self) -> list[int]:
+        """The numbers of the open rounds of all models."""
+        return sorted(number for desk in self.desks.values() for number in desk.conductor.open)
 
     def close(self) -> None:
         """Leave the transport and close the ledger."""
@@ -92,26 +90,27 @@ class Service:
 
     def connected(self, up: bool) -> None:
         """The connection came or went."""
-        if up and self.conductor is not None and self.rollout is not None:
-            self._guard(self.conductor.greet, "after connecting")
-            self._guard(self.rollout.greet, "after connecting")
+        for desk in self.desks.values() if up else ():
+            self.greet(desk)
+
+    def greet(self, desk: Desk) -> None:
+        """Say what everybody must know about a model, and go on with its rounds."""
+        for greet in (desk.conductor.greet, desk.rollout.greet):
+            self._guard(greet, f"after connecting ({desk.model.id})")
 
     def tick(self) -> None:
         """Let time pass; call it about once a second."""
-        if self.conductor is not None and self.updates is not None and self.rollout is not None:
-            self._guard(self.conductor.tick, "at a tick")
-            self._guard(self.rollout.tick, "at a tick")
-            self.updates.tick()
+        for desk in self.desks.values():
+            for tick in (desk.conductor.tick, desk.rollout.tick, desk.updates.tick):
+                self._guard(tick, f"at a tick ({desk.model.id})")
 
     def handle(self, topic: str, payload: bytes) -> None:
         """Take a message; what does not hold is noted and changes nothing.
 
-        Before the first bundle any model will do: devices may say hello before their hub knows what it serves.
+        A device may say hello before its model has a bundle here.
         """
         address = parse_topic(topic)
         if address is None or address.topic.direction != "up" or address.fleet != self.home.config.fleet:
-            return
-        if address.model != (self.post.model or address.model):
             return
         self._guard(partial(self._take, address, payload), f"on {topic}")
 
@@ -129,10 +128,10 @@ class Service:
             log.exception("%s: something that should not happen", where)
 
     def _take(self, address: Address, payload: bytes) -> None:
-        kind = address.topic.message
+        kind, desk = address.topic.message, self.desks.get(address.model)
         if kind is m.Chunk:
-            if self.updates is not None:
-                self.updates.chunk(address.device, m.decode(payload, m.Chunk))
+            if desk is not None:
+                desk.updates.chunk(address.device, m.decode(payload, m.Chunk))
             return
         device = self.home.ledger.device(address.device)
         if device is None:
@@ -144,50 +143,27 @@ class Service:
             raise BadData(
                 f"expected a message of {address.device}, found one of {message.sender.device}; it was ignored"
             )
-        if kind not in self._on:
+        if desk is None and kind not in self._on:
             return  # what needs a model, before there is one
         if not device["online"]:  # whoever speaks is there, even if its last will came late
             with self.home.ledger.transaction() as tx:
                 put_device(tx, device["name"], online=True, seen_at_s=self.clock())
-        self._on[kind](device, message)
+        if kind in self._on:
+            self._on[kind](address.model, device, message)
+        if desk is not None:
+            desk.take(device, message)
 
-    def _hello(self, device: Row, message: m.Hello) -> None:
+    def _hello(self, model: str, device: Row, message: m.Hello) -> None:
+        known = {"hello": _known(message), "model": model, "online": True, "seen_at_s": self.clock()}
         with self.home.ledger.transaction() as tx:
-            put_device(tx, device["name"], hello=_known(message), online=True, seen_at_s=self.clock())
-        if self.conductor is None or self.rollout is None:
-            return
-        self.rollout.greet_device(device["name"], message.serves, message.released)
-        self.conductor.ask_device(device["name"])
+            put_device(tx, device["name"], **known)
 
-    def _presence(self, device: Row, message: m.Presence) -> None:
+    def _presence(self, model: str, device: Row, message: m.Presence) -> None:
         known = (device["hello"] or {}).get("sender", {}).get("boot")
         if message.state == "offline" and message.sender.boot != known:
             return  # the last will of an earlier start of the program
         with self.home.ledger.transaction() as tx:
             put_device(tx, device["name"], online=message.state == "online", seen_at_s=self.clock())
-
-    def _fetch(self, device: Row, message: m.Fetch) -> None:
-        self.post.send_blob(device["name"], self._public(message.blob), message.indexes)
-
-    def _public(self, name: str) -> bytes:
-        """The bytes of a version, or of a blob that a version names; what devices sent is nobody's business."""
-        row = self.home.ledger.version(name)
-        if row is not None:
-            return bytes(row["body"])
-        if name not in self.blobs:
-            for row in self.home.ledger.versions():
-                self.blobs |= versions.blob_names(versions.read_made(row).version)
-        if name not in self.blobs:
-            raise BadData(f"expected the name of a version or of a blob of one, found {name[:12]}; it was ignored")
-        return self.home.blobs.get(name)
-
-    def _failed(self, device: Row, message: m.Failed) -> None:
-        row = self.home.ledger.job(message.job)
-        if row is None or row["device"] != device["name"] or self.conductor is None:
-            return
-        if row["round"] in self.conductor.open:
-            gate = message.job == rounds.job_id(row["round"], "gate", device["name"])
-            self.conductor.tell(row["round"], Gone(device["name"], message.reason[:500], gate))
 
 
 def _known(message: m.Hello) -> Row:

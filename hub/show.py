@@ -20,22 +20,31 @@ LACKS = ["TLS", "an access list"]  # of the embedded broker
 def status(home: Home, broker: str, lacks: list[str], now_s: float) -> Row:
     """The whole hub at a glance."""
     ledger = home.ledger
-    bundles = ledger.bundles()
-    model = bundles[0]["model"] if bundles else ""
-    release, tip = ledger.release(model), ledger.version(ledger.tip(model))
+    of_bundles = ("sha256", "model", "device", "rank", "mode", "folder")
+    models = [model(home, row["model"]) for row in ledger.models()]
+    one = models[0] if len(models) == 1 else {"model": "", "tip": None, "released": None}
     return {
         "fleet": home.config.fleet,
-        "model": model,
+        **one,
+        "models": models,
         "broker": broker,
         "broker_lacks": lacks,
-        "bundles": [{k: b[k] for k in ("sha256", "device", "rank", "mode", "folder")} for b in bundles],
+        "bundles": [{k: b[k] for k in of_bundles} for b in ledger.bundles()],
         "devices": [device(row, now_s) for row in ledger.devices()],
-        "tip": named(tip),
-        "released": None if release is None else {"version": release["version"], "digest": release["digest"]},
         "rounds_open": [round_line(r) for r in ledger.open_rounds()],
         "privacy": summary(home),
         "receipts": [{k: r[k] for k in ("device", "job", "status", "reason")} for r in ledger.receipts(10)],
         "events": [e["text"] for e in ledger.events(10)],
+    }
+
+
+def model(home: Home, name: str) -> Row:
+    """A model: the version that work goes on from, and the one to serve."""
+    release = home.ledger.release(name)
+    return {
+        "model": name,
+        "tip": named(home.ledger.version(home.ledger.tip(name))),
+        "released": None if release is None else {"version": release["version"], "digest": release["digest"]},
     }
 
 
@@ -45,6 +54,7 @@ def device(row: Row, now_s: float) -> Row:
     seen = row["seen_at_s"]
     return {
         "device": row["name"],
+        "model": row["model"],
         "online": bool(row["online"]),
         "profile": hello.get("profile", ""),
         "rank": hello.get("rank"),
@@ -64,6 +74,7 @@ def round_line(state: Round) -> Row:
     answered = sum(s.state == "arrived" for s in state.seats)
     return {
         "round": state.number,
+        "model": state.model,
         "kind": state.kind,
         "state": state.phase,
         "open": state.is_open,
@@ -173,11 +184,11 @@ def _score(home: Home, score: Score) -> Row:
 
 def status_text(found: Row) -> str:
     """A page for people."""
-    tip, released = found["tip"], found["released"]
     lines = [
-        f"fleet {found['fleet']}, model {found['model'] or '(none: add a bundle)'}, broker {found['broker']}"
+        f"fleet {found['fleet']}, broker {found['broker']}"
         + (f" (lacks {' and '.join(found['broker_lacks'])})" if found["broker_lacks"] else ""),
-        f"tip: {_version(tip)}, released: {_version(released)}",
+        *(f"model {m['model']}: tip {_version(m['tip'])}, released {_version(m['released'])}" for m in found["models"]),
+        *([] if found["models"] else ["no model: add a bundle"]),
         *_privacy(found.get("privacy")),
         "",
         table(

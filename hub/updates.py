@@ -102,6 +102,8 @@ class Updates:
     def _refusal(self, begin: m.Begin) -> str:
         """Why it cannot count, whatever it holds; empty if it can."""
         state = self.conductor.open.get(begin.round) or self.home.ledger.round(begin.round)
+        if state is not None and state.model != self.conductor.model.id:
+            state = None  # a device on another model's topic
         if state is not None and self.home.ledger.update_of(begin.round, begin.sender.device, begin.kind):
             return f"round {begin.round} already counts another update of {begin.sender.device}; drop this one"
         return refusal(state, begin.job, begin.sender.device, begin.kind, begin.base)

@@ -104,5 +104,7 @@ def _newer(before: list[str], after: list[str]) -> list[str]:
 
 
 def _released(before: Row, after: Row) -> list[str]:
-    old, new = before["released"], after["released"]
-    return [f"version {new['version']} is released"] if new is not None and new != old else []
+    old = {found["model"]: found["released"] for found in before["models"]}
+    new = [found for found in after["models"] if found["released"] not in (None, old.get(found["model"]))]
+    named = {found["model"]: f" of {found['model']}" if len(after["models"]) > 1 else "" for found in new}
+    return [f"version {found['released']['version']}{named[found['model']]} is released" for found in new]

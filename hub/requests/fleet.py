@@ -11,11 +11,9 @@ from hub.service import Service
 
 
 def _add(service: Service, request: Row) -> Row:
-    known = registry.model(service.home)
     found = registry.add_bundle(service.home, Path(request["folder"]))
-    if known is None:
-        service.learn_model()
-        service.connected(True)
+    for desk in service.learn_models():
+        service.greet(desk)
     return found
 
 

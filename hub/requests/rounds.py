@@ -9,6 +9,7 @@ from typing import Any, Literal
 from console.errors import HubError, UsageError
 from hub import show
 from hub.aggregation.robust.rules import enough
+from hub.desk import Desk
 from hub.following import due, served_ranks
 from hub.ledger import Row, put
 from hub.model import Model, model_of
@@ -16,7 +17,7 @@ from hub.privacy.noise import new_secret
 from hub.privacy.opening import private_round
 from hub.privacy.promise import secret_key
 from hub.recipe import chosen, fits
-from hub.requests.versions import conductor_of, version_digest, with_head
+from hub.requests.versions import version_digest, with_head
 from hub.round import Round, Seat, Stopped
 from hub.service import Service
 from hub.versions import read_made, read_scales
@@ -40,24 +41,26 @@ GATED = {"statistics": True, "train": False, "evaluate": False}
 
 
 def _list(service: Service, request: Row) -> Row:
-    return {"rounds": [show.round_line(r) for r in service.home.ledger.rounds()]}
+    model = request.get("model")
+    rounds = service.home.ledger.rounds()
+    return {"rounds": [show.round_line(r) for r in rounds if not model or r.model == model]}
 
 
 def _show(service: Service, request: Row) -> Row:
     return show.round_view(service.home, int(request["round"]))
 
 
-def _stop(service: Service, request: Row) -> Row:
-    number, conductor = int(request["round"]), conductor_of(service)
+def _stop(desk: Desk, request: Row) -> Row:
+    number, conductor = int(request["round"]), desk.conductor
     if number not in conductor.open:
         raise HubError(f"expected an open round, found {number}; see `edgequilt hub round list`")
     conductor.tell(number, Stopped("stopped by hand"))
-    return show.round_view(service.home, number)
+    return show.round_view(desk.home, number)
 
 
-def _open(service: Service, request: Row) -> Row:
-    recipe = chosen(service.home.config.aggregation, request.get("recipe") or {})
-    conductor, ledger, kind = conductor_of(service), service.home.ledger, request["kind"]
+def _open(desk: Desk, request: Row) -> Row:
+    recipe = chosen(desk.home.config.aggregation, request.get("recipe") or {})
+    conductor, ledger, kind = desk.conductor, desk.home.ledger, request["kind"]
     if kind != "evaluate":
         busy = [r.number for r in conductor.open.values() if r.kind != "evaluate"]
         if busy:
@@ -68,84 +71,86 @@ def _open(service: Service, request: Row) -> Row:
     if kind == "statistics" and not conductor.model.features:
         raise HubError(f"expected a model with a head, found that {conductor.model.id} has none; open a train round")
     number = ledger.last_round() + 1
-    settings = _learnt(conductor.model, _settings(kind, number, _ranks(service), request))
-    devices = _devices(service, ability(kind, settings), request.get("devices"))
+    settings = _learnt(conductor.model, _settings(kind, number, _ranks(desk), request))
+    devices = _devices(desk, ability(kind, settings), request.get("devices"))
     if kind == "train":
         enough(recipe.robust, recipe.bounds, len(devices))
-        _scales(service, ledger.tip(conductor.model.id), settings, recipe.robust)
+        _scales(desk, ledger.tip(conductor.model.id), settings, recipe.robust)
         fits(recipe, settings)
-    told = service.home.config.rounds
+    told = desk.home.config.rounds
     deadline_s = float(request.get("deadline_s") or told.deadline_s)
     candidate = request.get("gate")
     state = Round(
         number=number,
         kind=kind,
-        versions=_versions(service, kind, request.get("versions")),
+        versions=_versions(desk, kind, request.get("versions")),
         settings=settings,
         quorum=max(1, math.ceil(told.quorum * len(devices)), recipe.least if kind == "train" else 1),
         deadline_s=deadline_s,
-        deadline_at_s=service.clock() + deadline_s,
+        deadline_at_s=desk.clock() + deadline_s,
         candidate=GATED[kind] if candidate is None else bool(candidate),
         seats=tuple(Seat(name) for name in devices),
         recipe=recipe,
         model=conductor.model.id,
-        then=_then(service, kind, request.get("then")),
+        then=_then(desk, kind, request.get("then")),
     )
-    if service.home.config.privacy.noise and kind != "evaluate":
-        state, secret = private_round(service.home, state, bool(request.get("devices"))), new_secret()
+    if desk.home.config.privacy.noise and kind != "evaluate":
+        state, secret = private_round(desk.home, state, bool(request.get("devices"))), new_secret()
         conductor.begin(state, lambda tx: put(tx, secret_key(number), secret))
     else:
         conductor.begin(state)
-    return show.round_view(service.home, number)
+    return show.round_view(desk.home, number)
 
 
-def _then(service: Service, kind: str, wanted: str | None) -> Literal["", "statistics"]:
+def _then(desk: Desk, kind: str, wanted: str | None) -> Literal["", "statistics"]:
     """Whether a round of statistics follows by itself: because it was asked for, or because a new head is due."""
     if wanted not in (None, "", "statistics") or (wanted and kind != "train"):
         raise UsageError(
             f"expected statistics to follow a train round, found {wanted} after {kind}; open them one by one"
         )
-    has_head = bool(conductor_of(service).model.features)
+    has_head = bool(desk.conductor.model.features)
     if wanted and not has_head:
-        raise HubError(f"expected a model with a head, found that {conductor_of(service).model.id} has none")
-    home = service.home
+        raise HubError(f"expected a model with a head, found that {desk.conductor.model.id} has none")
+    home = desk.home
     refresh = (
         kind == "train"
         and wanted is None
         and has_head
-        and due(home, conductor_of(service).model.id, home.config.rounds.refresh_head)
+        and due(home, desk.conductor.model.id, home.config.rounds.refresh_head)
     )
     return "statistics" if wanted or refresh else ""
 
 
-def _devices(service: Service, job: str, wanted: list[str] | None) -> list[str]:
+def _devices(desk: Desk, job: str, wanted: list[str] | None) -> list[str]:
     """Those that are named, or all that are online and can do such a job (`wire.messages.ability`)."""
-    rows = {row["name"]: row for row in service.home.ledger.devices()}
+    model = desk.model.id
+    rows = {row["name"]: row for row in desk.home.ledger.devices() if row["model"] in ("", model)}
     if wanted:
         unknown = [name for name in wanted if name not in rows]
         if unknown:
             raise HubError(
-                f"expected enrolled devices, found {', '.join(unknown)}; enroll them with `edgequilt hub enroll`"
+                f"expected enrolled devices of model {model}, found {', '.join(unknown)}; enroll them with "
+                f"`edgequilt hub enroll`"
             )
         return sorted(set(wanted))
     able = [n for n, row in rows.items() if row["online"] and job in (row["hello"] or {}).get("jobs", ())]
     if not able:
         raise HubError(
-            f"expected a device that is online and can {job}, found none of {len(rows)}; start their agents, or name "
-            f"devices with --devices"
+            f"expected a device of model {model} that is online and can {job}, found none of {len(rows)}; start their "
+            f"agents, or name devices with --devices"
         )
     return able
 
 
-def _versions(service: Service, kind: str, wanted: list[str] | None) -> tuple[str, ...]:
-    model = conductor_of(service).model.id
+def _versions(desk: Desk, kind: str, wanted: list[str] | None) -> tuple[str, ...]:
+    model = desk.conductor.model.id
     if kind != "evaluate":
-        return (service.home.ledger.tip(model),)
-    release = service.home.ledger.release(model)
+        return (desk.home.ledger.tip(model),)
+    release = desk.home.ledger.release(model)
     names = wanted or ["released" if release else "tip"]
-    found = tuple(dict.fromkeys(version_digest(service.home, model, v) for v in names))
+    found = tuple(dict.fromkeys(version_digest(desk.home, model, v) for v in names))
     for digest in found:
-        with_head(service, digest)
+        with_head(desk, digest)
     return found
 
 
@@ -183,13 +188,13 @@ def _learnt(model: Model, settings: dict[str, Any]) -> dict[str, Any]:
     return settings
 
 
-def _scales(service: Service, version: str, settings: dict[str, Any], robust: str) -> None:
+def _scales(desk: Desk, version: str, settings: dict[str, Any], robust: str) -> None:
     """Check a round of training against the scales of the fleet: whose they are, and whether they were moved.
 
     Raises:
         HubError, UsageError: scales cannot be moved together, or what was moved cannot be trained through.
     """
-    home, trainer = service.home, settings.get("trainer", "backprop")
+    home, trainer = desk.home, settings.get("trainer", "backprop")
     made = read_made(home.ledger.version(version) or {}).version
     if trainer == "backprop" and read_scales(made, home.blobs) is not None:
         raise HubError(
@@ -213,9 +218,9 @@ def _scales(service: Service, version: str, settings: dict[str, Any], robust: st
         raise UsageError(f"expected no robust rule for factors of scales, found {robust}: it does not look at them")
 
 
-def _ranks(service: Service) -> list[int]:
+def _ranks(desk: Desk) -> list[int]:
     """The ranks that devices serve at; only 0 while no direction carries anything, since all prefixes are alike."""
-    home, model = service.home, conductor_of(service).model.id
+    home, model = desk.home, desk.conductor.model.id
     tip = read_made(home.ledger.version(home.ledger.tip(model)) or {}).version
     first = read_made(home.ledger.versions(model)[0]).version
     return [0] if tip.rungs == first.rungs else served_ranks(home, model)
@@ -225,4 +230,5 @@ def _only(given: dict[str, Any], names: tuple[str, ...]) -> dict[str, Any]:
     return {k: v for k, v in given.items() if k in names}
 
 
-TABLE: dict[str, Callable[[Service, Row], Row]] = {"open": _open, "list": _list, "show": _show, "stop": _stop}
+READING: dict[str, Callable[[Service, Row], Row]] = {"list": _list, "show": _show}
+TABLE: dict[str, Callable[[Desk, Row], Row]] = {"open": _open, "stop": _stop}

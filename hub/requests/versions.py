@@ -8,22 +8,22 @@ from pathlib import Path
 from console.errors import HubError, UsageError
 from hub import deployment as d
 from hub import registry, show, show_versions
-from hub.conductor import Conductor, put_release
+from hub.conductor import put_release
+from hub.desk import Desk
 from hub.ledger import Row, put_tip
-from hub.rollout import Rollout, lineage
-from hub.service import Service
+from hub.rollout import lineage
 
 
-def _deploy(service: Service, request: Row) -> Row:
+def _deploy(desk: Desk, request: Row) -> Row:
     """To all at once, or to a group on trial."""
-    conductor = conductor_of(service)
-    digest = version_digest(service.home, conductor.model.id, str(request["version"]))
-    with_head(service, digest)
+    conductor = desk.conductor
+    digest = version_digest(desk.home, conductor.model.id, str(request["version"]))
+    with_head(desk, digest)
     group = str(request.get("group") or "")
     if not group:
-        tip = service.home.ledger.tip(conductor.model.id)
-        return _to_all(service, digest, "by hand", goes_on=digest in lineage(conductor, tip))
-    against = version_digest(service.home, conductor.model.id, str(request.get("against") or "released"))
+        tip = desk.home.ledger.tip(conductor.model.id)
+        return _to_all(desk, digest, "by hand", goes_on=digest in lineage(conductor, tip))
+    against = version_digest(desk.home, conductor.model.id, str(request.get("against") or "released"))
     if digest == against:
         raise HubError(
             f"expected a version other than the one that it is compared with, found {request['version']} twice"
@@ -31,27 +31,27 @@ def _deploy(service: Service, request: Row) -> Row:
     promote = request.get("promote") or "auto"
     if promote not in ("auto", "manual"):
         raise UsageError(f"expected auto or manual promotion, found {promote!r}")
-    state = rollout_of(service).begin(digest, against, group, members(service.home, group), promote)
-    return show_versions.deployment_view(service.home, state.number)
+    state = desk.rollout.begin(digest, against, group, members(desk.home, group), promote)
+    return show_versions.deployment_view(desk.home, state.number)
 
 
-def _promote(service: Service, request: Row) -> Row:
-    return _decide(service, d.Promote())
+def _promote(desk: Desk, request: Row) -> Row:
+    return _decide(desk, d.Promote())
 
 
-def _rollback(service: Service, request: Row) -> Row:
+def _rollback(desk: Desk, request: Row) -> Row:
     """A trial that is open, or all devices: to a version, or to what was in use before."""
-    conductor, wanted = conductor_of(service), request.get("version")
-    if wanted is None and rollout_of(service).open:
-        return _decide(service, d.Back())
+    conductor, wanted = desk.conductor, request.get("version")
+    if wanted is None and desk.rollout.open:
+        return _decide(desk, d.Back())
     model = conductor.model.id
-    digest = version_digest(service.home, model, str(wanted)) if wanted is not None else _before(service, model)
-    with_head(service, digest)
-    return _to_all(service, digest, "rolled back by hand")
+    digest = version_digest(desk.home, model, str(wanted)) if wanted is not None else _before(desk, model)
+    with_head(desk, digest)
+    return _to_all(desk, digest, "rolled back by hand")
 
 
-def _before(service: Service, model: str) -> str:
-    before = show_versions.in_use_before(service.home, model)
+def _before(desk: Desk, model: str) -> str:
+    before = show_versions.in_use_before(desk.home, model)
     if before is None:
         raise HubError(
             "expected a version that was in use before, found none; name one: `edgequilt hub rollback VERSION`"
@@ -59,52 +59,52 @@ def _before(service: Service, model: str) -> str:
     return before
 
 
-def _to_all(service: Service, digest: str, why: str, *, goes_on: bool = False) -> Row:
+def _to_all(desk: Desk, digest: str, why: str, *, goes_on: bool = False) -> Row:
     """Release a version to all; work goes on from it, unless it goes on from a later one already."""
-    conductor = conductor_of(service)
-    with service.home.ledger.transaction() as tx:
-        put_release(tx, digest, why, service.clock())
+    conductor = desk.conductor
+    with desk.home.ledger.transaction() as tx:
+        put_release(tx, digest, why, desk.clock())
         if not goes_on:
             put_tip(tx, conductor.model.id, digest)
     conductor.announce_tip()
     conductor.announce_release()
-    rollout_of(service).tick()  # a trial ends when something else is released
-    return show_versions.version_view(service.home, digest)
+    desk.rollout.tick()  # a trial ends when something else is released
+    return show_versions.version_view(desk.home, digest)
 
 
-def _decide(service: Service, event: d.Promote | d.Back) -> Row:
-    rollout = rollout_of(service)
+def _decide(desk: Desk, event: d.Promote | d.Back) -> Row:
+    rollout = desk.rollout
     if not rollout.open:
         raise HubError("expected an open deployment, found none; see `edgequilt hub deployment list`")
     number = next(iter(rollout.open))
     rollout.tell(number, event)
-    return show_versions.deployment_view(service.home, number)
+    return show_versions.deployment_view(desk.home, number)
 
 
-def _import(service: Service, request: Row) -> Row:
+def _import(desk: Desk, request: Row) -> Row:
     from hub.import_adapter import import_adapter
 
-    conductor = conductor_of(service)
-    found = import_adapter(service.home, Path(request["path"]), service.clock())
+    conductor = desk.conductor
+    found = import_adapter(desk.home, Path(request["path"]), desk.clock(), desk.model.id)
     conductor.announce_tip()
     return found
 
 
-def _versions(service: Service, request: Row) -> Row:
-    return {"versions": show_versions.version_lines(service.home, conductor_of(service).model.id)}
+def _versions(desk: Desk, request: Row) -> Row:
+    return {"versions": show_versions.version_lines(desk.home, desk.conductor.model.id)}
 
 
-def _version(service: Service, request: Row) -> Row:
-    digest = version_digest(service.home, conductor_of(service).model.id, str(request["version"]))
-    return show_versions.version_view(service.home, digest)
+def _version(desk: Desk, request: Row) -> Row:
+    digest = version_digest(desk.home, desk.conductor.model.id, str(request["version"]))
+    return show_versions.version_view(desk.home, digest)
 
 
-def _deployments(service: Service, request: Row) -> Row:
-    return {"deployments": show_versions.deployment_lines(service.home, conductor_of(service).model.id)}
+def _deployments(desk: Desk, request: Row) -> Row:
+    return {"deployments": show_versions.deployment_lines(desk.home, desk.conductor.model.id)}
 
 
-def _deployment(service: Service, request: Row) -> Row:
-    return show_versions.deployment_view(service.home, int(request["deployment"]))
+def _deployment(desk: Desk, request: Row) -> Row:
+    return show_versions.deployment_view(desk.home, int(request["deployment"]))
 
 
 def members(home: registry.Home, group: str) -> list[str]:
@@ -142,43 +142,21 @@ def version_digest(home: registry.Home, model: str, wanted: str) -> str:
     return names[wanted]
 
 
-def with_head(service: Service, digest: str) -> None:
+def with_head(desk: Desk, digest: str) -> None:
     """Check that a version can tell classes apart, where the model has a head.
 
     Raises:
         HubError: it has no head yet.
     """
-    named = show.named(service.home.ledger.version(digest))
-    if named is not None and not named["has_head"] and conductor_of(service).model.features:
+    named = show.named(desk.home.ledger.version(digest))
+    if named is not None and not named["has_head"] and desk.conductor.model.features:
         raise HubError(
             f"expected a version with a head, found that version {named['version']} has none; open a statistics "
             f"round first"
         )
 
 
-def conductor_of(service: Service) -> Conductor:
-    """Who conducts the rounds.
-
-    Raises:
-        HubError: there is no model yet.
-    """
-    if service.conductor is None:
-        raise HubError("expected a model, found none; add a bundle with `edgequilt hub add BUNDLE`")
-    return service.conductor
-
-
-def rollout_of(service: Service) -> Rollout:
-    """Who conducts the deployments.
-
-    Raises:
-        HubError: there is no model yet.
-    """
-    if service.rollout is None:
-        raise HubError("expected a model, found none; add a bundle with `edgequilt hub add BUNDLE`")
-    return service.rollout
-
-
-TABLE: dict[str, Callable[[Service, Row], Row]] = {
+TABLE: dict[str, Callable[[Desk, Row], Row]] = {
     "deploy": _deploy,
     "promote": _promote,
     "rollback": _rollback,

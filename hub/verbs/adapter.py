@@ -33,7 +33,9 @@ def _export(options: argparse.Namespace) -> int:
         raise UsageError("expected --base with --format peft only, found safetensors; leave one of them out")
     home = registry.open_home(options.hub, reading=True)
     try:
-        found = export_adapter(home, options.version, options.rank, options.base, options.out, options.format)
+        found = export_adapter(
+            home, options.version, options.rank, options.base, options.out, options.format, options.model
+        )
     finally:
         home.ledger.close()
     return say(options, found, f"version {found['version']} at rank {found['rank']} is in {found['out']}")
@@ -44,7 +46,7 @@ def _import(options: argparse.Namespace) -> int:
 
     path = options.adapter.resolve()
     request = {"request": "import", "path": str(path)}
-    found = ask_or_do(options, request, lambda home: import_adapter(home, path, time.time()))
+    found = ask_or_do(options, request, lambda home: import_adapter(home, path, time.time(), options.model))
     lost = max(found["tails"].values(), default=0.0)
     text = f"version {found['version']} ({found['digest'][:12]}) is the tip; truncation cut off a norm of {lost:.3g}"
     return say(options, found, text + ("" if found["has_head"] else "; it has no head: open a statistics round"))

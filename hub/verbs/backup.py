@@ -13,7 +13,13 @@ from hub.verbs.common import add_verb, say
 
 def parse(verbs: Any) -> None:
     """Their options."""
-    backup = add_verb(verbs, "backup", _backup, "write all that the hub must not lose into one file; it may be running")
+    backup = add_verb(
+        verbs,
+        "backup",
+        _backup,
+        "write all that the hub must not lose into one file; it may be running",
+        of_model=False,
+    )
     backup.add_argument("file", type=Path)
     backup.add_argument(
         "--with-keys", action="store_true", help="the hub's secret key too: whoever reads it is the hub"

@@ -17,8 +17,10 @@ from hub.config import read_config
 Row = dict[str, Any]
 
 
-def add_verb(verbs: Any, name: str, run: Callable[[argparse.Namespace], int], text: str) -> Arguments:
-    """A verb with what all verbs take; `run` gets its options."""
+def add_verb(
+    verbs: Any, name: str, run: Callable[[argparse.Namespace], int], text: str, *, of_model: bool = True
+) -> Arguments:
+    """A verb with what all verbs take; `run` gets its options. `of_model`: it is about one of the hub's models."""
     made: Arguments = verbs.add_parser(name, help=text, description=text)
     made.add_argument(
         "--hub",
@@ -27,6 +29,8 @@ def add_verb(verbs: Any, name: str, run: Callable[[argparse.Namespace], int], te
         help="the hub's folder (default: EDGEQUILT_HUB, or here)",
     )
     made.add_argument("--json", action="store_true")
+    if of_model:
+        made.add_argument("--model", metavar="ID", default="", help="which model, where the hub has several")
     made.set_defaults(run=run)
     return made
 
@@ -34,14 +38,19 @@ def add_verb(verbs: Any, name: str, run: Callable[[argparse.Namespace], int], te
 def ask(options: argparse.Namespace, request: Row) -> Row:
     """Ask the running hub; a folder without a hub is named as such."""
     read_config(options.hub)
-    return control.ask(options.hub, request)
+    return control.ask(options.hub, _of_model(options, request))
+
+
+def _of_model(options: argparse.Namespace, request: Row) -> Row:
+    model = getattr(options, "model", "")
+    return {**request, "model": model} if model else request
 
 
 def ask_or_do(options: argparse.Namespace, request: Row, directly: Callable[[registry.Home], Row]) -> Row:
     """Ask the running hub, or do it on the folder while none runs."""
     read_config(options.hub)  # a folder without a hub is named as such
     if control.is_running(options.hub):
-        return control.ask(options.hub, request)
+        return control.ask(options.hub, _of_model(options, request))
     with registry.alone(options.hub):
         home = registry.open_home(options.hub)
         try:

@@ -49,10 +49,10 @@ def parse(verbs: Any) -> None:
     opened.add_argument("--deadline", type=float, metavar="S", help="seconds")
     recipe.parse(opened)
     opened.add_argument("--wait", action="store_true", help="until the round is done")
-    shown = add_verb(rounds, "show", _round_show, "everything about a round")
+    shown = add_verb(rounds, "show", _round_show, "everything about a round", of_model=False)
     shown.add_argument("number", type=int)
     add_verb(rounds, "list", _round_list, "all rounds")
-    stop = add_verb(rounds, "stop", _round_stop, "end an open round; nothing is made of it")
+    stop = add_verb(rounds, "stop", _round_stop, "end an open round; nothing is made of it", of_model=False)
     stop.add_argument("number", type=int)
 
 

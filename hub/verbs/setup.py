@@ -19,13 +19,13 @@ def parse(verbs: Any) -> None:
     """Their options."""
     _parse_init(verbs)
     _parse_up(verbs)
-    add = add_verb(verbs, "add", _add, "take in a signed bundle; the first one gives the hub its model")
+    add = add_verb(verbs, "add", _add, "take in a signed bundle; the first one of a model begins it", of_model=False)
     add.add_argument("bundle", type=Path)
-    enroll = add_verb(verbs, "enroll", _enroll, "believe a device")
+    enroll = add_verb(verbs, "enroll", _enroll, "believe a device", of_model=False)
     enroll.add_argument("name")
     enroll.add_argument("--key", type=Path, required=True, help="the device's .pub file")
     enroll.add_argument("--replace", action="store_true", help="believe its former key no longer")
-    add_verb(verbs, "status", _status, "devices, versions, open rounds")
+    add_verb(verbs, "status", _status, "devices, versions, open rounds", of_model=False)
 
 
 def _parse_init(verbs: Any) -> None:

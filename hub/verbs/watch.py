@@ -19,7 +19,7 @@ EVERY_S = 1.0
 
 def parse(verbs: Any) -> None:
     """Its options."""
-    made = add_verb(verbs, "watch", _watch, "the fleet and the running rounds, until Ctrl-C")
+    made = add_verb(verbs, "watch", _watch, "the fleet and the running rounds, until Ctrl-C", of_model=False)
     made.add_argument("--every", type=float, default=EVERY_S, metavar="S", help="seconds between looks (default: 1)")
     made.add_argument("--once", action="store_true", help="one page, and back to the prompt")
 

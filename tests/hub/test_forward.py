@@ -81,7 +81,7 @@ def test_a_round_of_pairs_is_the_mean_of_what_they_make(make_world: MakeWorld) -
     found = world.run("train", settings=settings)
 
     assert found["state"] == "complete", found["sentence"]
-    home, model = world.hub.home, world.hub.conductor.model  # type: ignore[union-attr]  # there is a model
+    home, model = world.hub.home, world.hub.desk().model
     state = home.ledger.round(1)
     assert state is not None
     made = {c.device: c.read() for c in trained(home, model, 16, state)}

@@ -165,7 +165,7 @@ def test_the_command_line_from_init_to_round(fleet: Fleet, tmp_path: Path) -> No
     assert set(judged["scores"]) == set(RANKS)
     code, text, _ = run("status")
     assert code == 0
-    assert "tip: version 1, released: version 1" in text
+    assert "model tiny: tip version 1, released version 1" in text
     code, text, _ = run("round", "show", "1")
     assert "round 1 (statistics): complete" in text
     code, _, words = run("round", "show", "9")

@@ -232,8 +232,7 @@ def test_rubbish_is_refused_with_words(make_world: MakeWorld) -> None:
     assert {r.status for r in barn.receipts} == {"refused"}
     assert "expected an edgequilt-adapter file" in barn.receipts[0].reason
     assert world.hub.home.ledger.updates(1) == []
-    assert world.hub.updates is not None
-    assert world.hub.updates.inbox.partials == {}
+    assert world.hub.desk().updates.inbox.partials == {}
 
 
 def test_a_worse_version_is_not_rolled_out(make_world: MakeWorld) -> None:

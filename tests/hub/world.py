@@ -46,7 +46,7 @@ class World:
         service.start()
         return service
 
-    def make_device(self, name: str, key: PrivateKey, rank: int, index: int) -> Device:
+    def make_device(self, name: str, key: PrivateKey, rank: int, index: int, model: str = "tiny") -> Device:
         """A device with rows of one class mostly, and a training of its own."""
         g = np.random.default_rng(index)
         classes = np.array([index] * (10 + 5 * index) + [(index + 1) % len(LABELS)])
@@ -57,7 +57,7 @@ class World:
             key,
             read_public_key(self.folder / "hub.pub", "hub"),
             "farm",
-            "tiny",
+            model,
             MemoryTransport(self.network, name),
             rank,
             features,
@@ -82,7 +82,7 @@ class World:
             for device in list(self.devices.values()) if devices is None else devices:
                 device.work()
                 device.retry()
-            if not self.hub.conductor or not self.hub.conductor.open:
+            if not self.hub.open_rounds:
                 break
         self.network.pump()
 

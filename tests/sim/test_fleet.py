@@ -47,12 +47,12 @@ def test_a_device_is_told_all_that_its_agent_needs(fleet: Fleet) -> None:
         assert len(home.ledger.bundles()) == 1
 
 
-def test_bundles_of_two_models_make_no_fleet(fleet: Fleet, tmp_path: Path) -> None:
-    """A device with a bundle of another model is refused, and is not enrolled."""
+def test_bundles_that_promise_other_shapes_make_no_fleet(fleet: Fleet, tmp_path: Path) -> None:
+    """A device with a bundle of the model with other labels is refused, and is not enrolled."""
     folder = fleet.folder.parent
     fleet.join("barn", folder / "bundle", folder / "data.jsonl", 0.0)
     key = read_private_key(fleet.publisher.with_suffix(".key"))
-    other = write_other_bundle(tmp_path / "other", key, *manifest(model="other"))
+    other = write_other_bundle(tmp_path / "other", key, *manifest(labels=("a", "b")))
     with pytest.raises(HubError, match="of the model tiny that this hub serves, found others in"):
         fleet.join("coop", other, folder / "data.jsonl", 0.0)
     with closing_home(fleet.hub) as home:
@@ -76,4 +76,4 @@ def test_a_home_is_closed_again(fleet: Fleet) -> None:
     """Two may look into a hub's folder one after the other."""
     for _ in range(2):
         with closing_home(fleet.hub) as home:
-            assert registry.model(home) is None
+            assert registry.models(home) == {}

@@ -1,0 +1,70 @@
+"""What a hub has for one of its models: its voice, its rounds, its updates; and answers to what devices say of it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from console.errors import BadData
+from hub import rounds, versions
+from hub.conductor import Conductor
+from hub.ledger import Row
+from hub.model import Model
+from hub.post import Post
+from hub.registry import Home
+from hub.rollout import Rollout
+from hub.round import Gone
+from hub.updates import Updates
+from wire import messages as m
+from wire.transport import Transport
+
+
+class Desk:
+    """One model of a hub."""
+
+    def __init__(self, home: Home, model: Model, transport: Transport, clock: Callable[[], float]) -> None:
+        self.home, self.model, self.clock = home, model, clock
+        self.post = Post(transport, home.key, home.config.fleet, model.id)
+        self.conductor = Conductor(home, model, self.post, clock)
+        self.rollout = Rollout(self.conductor)
+        self.updates = Updates(home, self.post, self.conductor, clock)
+        self.blobs: set[str] = set()  # what devices may fetch
+        self._on: dict[Any, Callable[[Row, Any], None]] = {
+            m.Hello: self._hello,
+            m.Begin: lambda device, message: self.updates.begin(message),
+            m.Commit: lambda device, message: self.updates.commit(message),
+            m.Fetch: self._fetch,
+            m.Failed: self._failed,
+        }
+
+    def take(self, device: Row, message: Any) -> None:
+        """Answer what a device said; its signature was checked."""
+        if type(message) in self._on:
+            self._on[type(message)](device, message)
+
+    def _hello(self, device: Row, message: m.Hello) -> None:
+        self.rollout.greet_device(device["name"], message.serves, message.released)
+        self.conductor.ask_device(device["name"])
+
+    def _fetch(self, device: Row, message: m.Fetch) -> None:
+        self.post.send_blob(device["name"], self._public(message.blob), message.indexes)
+
+    def _public(self, name: str) -> bytes:
+        """The bytes of a version, or of a blob that a version names; what devices sent is nobody's business."""
+        row = self.home.ledger.version(name)
+        if row is not None:
+            return bytes(row["body"])
+        if name not in self.blobs:
+            for row in self.home.ledger.versions(self.model.id):
+                self.blobs |= versions.blob_names(versions.read_made(row).version)
+        if name not in self.blobs:
+            raise BadData(f"expected the name of a version or of a blob of one, found {name[:12]}; it was ignored")
+        return self.home.blobs.get(name)
+
+    def _failed(self, device: Row, message: m.Failed) -> None:
+        row = self.home.ledger.job(message.job)
+        if row is None or row["device"] != device["name"]:
+            return
+        if row["round"] in self.conductor.open:
+            gate = message.job == rounds.job_id(row["round"], "gate", device["name"])
+            self.conductor.tell(row["round"], Gone(device["name"], message.reason[:500], gate))
