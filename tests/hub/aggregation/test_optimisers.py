@@ -206,7 +206,7 @@ def test_the_same_journal_gives_the_same_version_and_memory(make_world: MakeWorl
     world = steady(make_world())
     world.run("train", recipe={"optimiser": name})
     number = world.run("train", recipe={"optimiser": name})["round"]
-    home, model = world.hub.home, world.hub.conductor.model  # type: ignore[union-attr]  # it has a model
+    home, model = world.hub.home, world.hub.desk().model
     state = home.ledger.round(number)
     assert state is not None
 
