@@ -70,7 +70,7 @@ def test_only_training_is_followed(make_world: MakeWorld) -> None:
 
 
 @pytest.mark.parametrize(
-    ("first", "step"), [(1, 13), pytest.param(2, 2, marks=pytest.mark.heavy)], ids=["some instants", "every other"]
+    ("first", "step"), [(1, 29), pytest.param(2, 2, marks=pytest.mark.heavy)], ids=["some instants", "every other"]
 )
 def test_a_kill_between_the_rounds_changes_nothing(make_world: MakeWorld, first: int, step: int) -> None:
     """Killed before and after each write in turn, the hub ends with both rounds and the versions of a calm one."""
