@@ -22,6 +22,7 @@ from edge.trainers.qzo import Qzo
 from edge.trainers.spry import Spry
 from edge.training.classes import Classes
 from edge.training.history import Session
+from edge.training.learned import Factors, resting
 from edge.training.loop import Settings, begin, run
 from edge.training.scales import ScaleTask, small
 from edge.training.task import Task
@@ -41,6 +42,7 @@ class TrainSettings:
         stop_loss: stop early when a step's mean loss is below it.
         kinds: what learns, of lora and bias; places that the bundle does not have are left out.
         head: whether the head learns too.
+        factors: of lora; the one that rests comes back as it was, to the bit.
         trainer: backprop needs the bundle's backward graphs; spry (arXiv 2405.15551) steps along random directions,
             by forward passes, and sends pairs of a counter and a derivative instead of factors; qzo (arXiv 2505.13430)
             moves the scales of a quantized model, by forward passes too.
@@ -59,6 +61,7 @@ class TrainSettings:
     head: bool = False
     trainer: Literal["backprop", "spry", "qzo"] = "backprop"
     directions: int = field(default=8, metadata=at_least(1, 65_536))
+    factors: Factors = "both"
 
 
 @dataclass(frozen=True)
@@ -137,6 +140,8 @@ def _spry(
     runner: Runner, adapter: Adapter, rows: Sequence[Row], settings: TrainSettings, job: str
 ) -> tuple[Task, Trainer]:
     """Forward gradients of all slots' factors, whose directions the hub makes again from names."""
+    if settings.factors != "both":
+        raise BadData(f"expected both factors to learn by spry, found {settings.factors} alone; take backprop")
     task = Classes(runner, adapter, rows, backward=False)
     slots = runner.manifest.slots_of("lora")
     turned = [s.name for s in slots if s.a > s.b]
@@ -164,6 +169,7 @@ def learning(runner: Runner, task: Classes, settings: TrainSettings) -> tuple[st
     """
     manifest, arrays = runner.manifest, task.start()
     names = {n for s in manifest.slots if s.kind in settings.kinds for n in (s.a, s.b, s.bias)}
+    names -= resting(manifest, settings.factors)
     names |= {manifest.head.weight, manifest.head.bias} if settings.head and manifest.head is not None else set()
     found = tuple(name for name in arrays if name in names)
     if not found:

@@ -10,7 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from console.errors import BadData, join
+from hub.aggregation.method import Trains
 from hub.model import Model
+from hub.resting import moved
 from hub.round import Round
 from wire.adamw import Hyperparameters
 from wire.adapter import Adapter, read_adapter
@@ -24,6 +26,7 @@ from wire.scores import Score, read_scores
 
 FACTOR_LIMIT = 1e3  # of a scale: nothing that learned moves one further
 PAIRS_LIMIT = 1 << 20
+Start = Callable[[str, int], Mapping[str, Lora]]
 ENTRY_LIMIT = 1e6  # no trained factor has such an entry; beyond it the published float32 could overflow
 
 
@@ -37,6 +40,8 @@ class Asked:
         ranks: those of a statistics job.
         kinds: what a train job may bring: lora, bias, scales.
         head: whether a train job brings a head too.
+        factors: of lora that learn; the other one must come back as it was sent.
+        start: from the digest of a version and a rank, the factors that a board of that rank began with.
         replay: how pairs along directions become factors, where a train job brings those.
     """
 
@@ -45,6 +50,8 @@ class Asked:
     ranks: tuple[int, ...] = ()
     kinds: tuple[str, ...] = ("lora",)
     head: bool = False
+    factors: Trains = "both"
+    start: Start = lambda digest, rank: {}
     replay: Replay | None = None
 
 
@@ -56,17 +63,15 @@ class Replay:
         steps: of the job, at most.
         per_step: pairs of a step.
         optimizer: of the job.
-        start: from the digest of a version and a rank, the factors that a board of that rank began with.
     """
 
     steps: int
     per_step: int
     optimizer: Adam32
-    start: Callable[[str, int], Mapping[str, Lora]]
 
 
-def asked_of(state: Round, rank: int, start: Callable[[str, int], Mapping[str, Lora]]) -> Asked:
-    """What a round asks for in its present phase; `start` as in `Replay`."""
+def asked_of(state: Round, rank: int, start: Start) -> Asked:
+    """What a round asks for in its present phase; `start` as in `Asked`."""
     versions = (state.version, state.against) if state.phase == "gating" else state.versions
     told = state.settings
     return Asked(
@@ -75,15 +80,17 @@ def asked_of(state: Round, rank: int, start: Callable[[str, int], Mapping[str, L
         state.statistics_ranks,
         tuple(told.get("kinds", ("lora",))),
         bool(told.get("head")),
-        _replay(told, start),
+        told.get("factors", "both"),
+        start,
+        _replay(told),
     )
 
 
-def _replay(told: Mapping[str, Any], start: Callable[[str, int], Mapping[str, Lora]]) -> Replay | None:
+def _replay(told: Mapping[str, Any]) -> Replay | None:
     if told.get("trainer") != "spry":
         return None
     rates = Hyperparameters(told["learning_rate"], told["beta1"], told["beta2"], weight_decay=told["weight_decay"])
-    return Replay(told["steps"], told["directions"], Adam32(rates), start)
+    return Replay(told["steps"], told["directions"], Adam32(rates))
 
 
 def adapter_of(data: bytes, begin: Begin, model: Model, asked: Asked) -> Adapter:
@@ -100,7 +107,7 @@ def adapter_of(data: bytes, begin: Begin, model: Model, asked: Asked) -> Adapter
         problems.append("pairs along directions were not asked for")
     if adapter.statistics or (adapter.heads and not asked.head):
         problems.append(f"expected {join(list(asked.kinds))} only, found another kind")
-    problems += _lora_problems(adapter, model, asked)
+    problems += _lora_problems(adapter, model, asked) or _moved(adapter, asked)
     problems += _bias_problems(adapter, model, asked)
     problems += _scale_problems(adapter, model, asked)
     problems += _head_problems(adapter, begin, model) if asked.head else []
@@ -126,7 +133,7 @@ def _rebuilt(adapter: Adapter, begin: Begin, model: Model, asked: Asked, replay:
         problems.append(f"it has rank {told.rank}, the hub keeps 1 to {asked.rank}")
     if problems:
         return adapter, problems
-    began = replay.start(begin.base, told.rank)
+    began = asked.start(begin.base, told.rank)
     key, board = job_key(model.id, begin.base), job_board(begin.job)
     made = rebuilt(began, adapter.directions.steps(), key, board, replay.optimizer)
     wild = [n for n, w in made.items() if not (np.isfinite(w.a).all() and np.isfinite(w.b).all())]
@@ -150,6 +157,13 @@ def _lora_problems(adapter: Adapter, model: Model, asked: Asked) -> list[str]:
         elif max(_largest(factors.a), _largest(factors.b), abs(factors.scale)) > ENTRY_LIMIT:
             problems.append(f"slot {name} has entries above {ENTRY_LIMIT:g}")
     return problems
+
+
+def _moved(adapter: Adapter, asked: Asked) -> list[str]:
+    """Of right factors, those that were to rest and did not."""
+    if asked.factors == "both" or not adapter.lora:
+        return []
+    return moved(adapter.lora, asked.start(adapter.version, adapter.rank), asked.factors)
 
 
 def _bias_problems(adapter: Adapter, model: Model, asked: Asked) -> list[str]:

@@ -100,8 +100,8 @@ def _together(recipe: Recipe) -> None:
             f"{recipe.method}, which counts them by the norm of what they send; choose another rule or method"
         )
     method = method_of(recipe.method)
-    if not recipe.takes_the_mean and all(method.trains(nth) == "b" for nth in range(2)):
+    if method.one_factor and not recipe.takes_the_mean:
         raise UsageError(
-            f"expected the plain optimiser at rate 1 with method {recipe.method}, whose A must stay as it was drawn, "
-            f"found {recipe.optimiser}, which makes new factors; choose another optimiser or method"
+            f"expected {method.name} with a plain step of 1, found {recipe.optimiser} with a step of its own: "
+            f"others mix the factors; leave them out, or choose another method"
         )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from console.errors import HubError
+from console.errors import HubError, join
 from console.table import mib, percent, table
 from hub import versions
 from hub.ledger import Row
@@ -14,6 +14,7 @@ from hub.round import UPDATE_OF, Round, Seat
 from wire.record import plain
 from wire.scores import Score, read_scores
 
+TAIL_LIMIT = 0.05  # of a slot's norm; where more was cut off, people are told
 LACKS = ["TLS", "an access list"]  # of the embedded broker
 
 
@@ -155,6 +156,7 @@ def tails(cut: dict[str, list[float]]) -> Row:
         "max": max(slots.values(), default=0.0),
         "sum": float(sum(slots.values())),
         "largest_share": max(shares, default=0.0),
+        "above_limit": sorted(slot for slot, (tail, norm) in cut.items() if tail > TAIL_LIMIT * norm),
     }
 
 
@@ -231,7 +233,7 @@ def round_text(found: Row) -> str:
     if found["version"] is not None:
         lines.append(f"\nmade version {found['version']['version']} ({found['version']['digest'][:12]})")
     if found["tails"] and found["tails"]["slots"]:
-        lines.append(f"truncation cut off at most {percent(found['tails']['largest_share'])} of a slot's norm")
+        lines += cut_off(found["tails"])
     scores = [
         [name, s["version"], s["rank"], s["rows"], percent(s["accuracy"]), percent(s["macro_accuracy"])]
         for name, found_scores in found["scores"].items()
@@ -240,6 +242,19 @@ def round_text(found: Row) -> str:
     if scores:
         lines += ["", table(["device", "version", "rank", "rows", "accuracy", "macro accuracy"], scores)]
     return "\n".join(lines)
+
+
+def cut_off(told: Row) -> list[str]:
+    """What did not fit the hub's rank, and whether it is much."""
+    lines = [f"truncation cut off at most {percent(told['largest_share'])} of a slot's norm"]
+    over = told["above_limit"]
+    if over:
+        some = join([*over[:3], *([f"{len(over) - 3} more"] if len(over) > 3 else [])])
+        lines.append(
+            f"warning: more than {percent(TAIL_LIMIT)} was cut off in {some}; lower the learning rate or the steps, or "
+            "begin a hub with a larger [adapter] rank"
+        )
+    return lines
 
 
 def _privacy(found: Row | None) -> list[str]:

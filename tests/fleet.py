@@ -90,6 +90,7 @@ class Device:
     bias_moves: dict[str, NDArray[np.float32]] = field(default_factory=dict)  # what its training adds to biases
     scale_moves: dict[str, NDArray[np.float32]] = field(default_factory=dict)  # what its training multiplies scales by
     belongs: dict[str, Belongs] = field(default_factory=dict)
+    rests: bool = True  # it knows jobs in which one factor rests
     head_move: float = 0.0  # what its training adds to every number of the head
     metrics: dict[str, Any] = field(default_factory=lambda: {"loss": 0.5})
 
@@ -199,14 +200,14 @@ class Device:
                 self.say(m.Fetch(self.sender(), blob))
         return not missing
 
-    def ladder(self, version: m.Version) -> dict[str, Lora]:
-        """The prefix that fits this device."""
+    def ladder(self, version: m.Version, rank: int | None = None) -> dict[str, Lora]:
+        """The prefix that fits this device, or a shorter one."""
         parts: dict[str, list[Lora]] = {}
         for rung in version.rungs:
             if rung.low < self.rank:
                 for slot, piece in read_adapter(self.blobs[rung.blob], "a rung").lora.items():
                     parts.setdefault(slot, []).append(piece)
-        return {slot: concatenate(pieces).prefix(self.rank) for slot, pieces in parts.items()}
+        return {slot: concatenate(pieces).prefix(min(self.rank, rank or self.rank)) for slot, pieces in parts.items()}
 
     def head(self, version: m.Version) -> Head | None:
         return pick(read_adapter(self.blobs[version.head], "heads").heads, self.rank) if version.head else None
@@ -230,9 +231,11 @@ class Device:
         if job.settings.get("trainer") == "qzo":
             return Adapter(self.model, job.versions[0], scales=self.moved(base))
         kinds = job.settings.get("kinds", ["lora"])
-        lora = {slot: self.train(slot, start) for slot, start in self.ladder(base).items()} if "lora" in kinds else {}
-        began = self.biases(base)
-        bias = {n: began.get(n, 0) + moved for n, moved in self.bias_moves.items()} if "bias" in kinds else {}
+        learns = job.settings.get("factors", "both") if self.rests else "both"
+        began = self.ladder(base, job.settings.get("rank", self.rank)) if "lora" in kinds else {}
+        lora = {slot: self.stepped(slot, start, learns) for slot, start in began.items()}
+        old = self.biases(base)
+        bias = {n: old.get(n, 0) + moved for n, moved in self.bias_moves.items()} if "bias" in kinds else {}
         heads, metadata = {}, {}
         if job.settings.get("head"):
             shape = self.features.shape[1], self.labels
@@ -253,6 +256,11 @@ class Device:
         held = {} if began is None else began.factors
         arrays = {n: np.asarray(held.get(n, 1.0) * f, np.float32) for n, f in self.scale_moves.items()}
         return ScaleFactors(self.belongs, arrays)
+
+    def stepped(self, slot: str, start: Lora, learns: str) -> Lora:
+        """The factors of a slot after training, one of which may rest."""
+        made = self.train(slot, start)
+        return Lora(start.a if learns == "b" else made.a, start.b if learns == "a" else made.b, made.scale)
 
     def biases(self, version: m.Version) -> dict[str, NDArray[np.float32]]:
         """The changes of biases of a version."""

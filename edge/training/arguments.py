@@ -9,7 +9,7 @@ from typing import Any
 from console.arguments import Arguments
 from console.errors import BadData, UsageError
 from edge.data.row import KEPT_BACK
-from edge.training.wish import OPTIMIZERS, SCHEDULES, TRAINERS, Wish
+from edge.training.wish import FACTORS, OPTIMIZERS, SCHEDULES, TRAINERS, Wish
 from wire.record import plain, read_record
 
 CHECKPOINT_S = 20.0
@@ -24,6 +24,7 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument("--out", type=Path, required=True, metavar="ADAPTER", help="the adapter file to write")
     p.add_argument("--trainer", choices=TRAINERS, default="auto", help="(default: auto, by memory, data and graphs)")
     p.add_argument("--kinds", default="lora,bias,head", metavar="lora,bias,head", help="what may learn (default: all)")
+    p.add_argument("--factors", choices=FACTORS, default="both", help="which of A and B learn (default: both)")
     p.add_argument("--rank", type=int, metavar="N", help="of factors (default: what the data support)")
     p.add_argument("--scaling", choices=("lora", "rslora"), default="lora", help="alpha / r, or alpha / sqrt(r)")
     p.add_argument("--adapter", type=Path, metavar="FILE", help="an adapter to go on from")

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from console.errors import BadData
+from console.errors import BadData, UsageError
 from edge.data.row import Row
 from edge.runner import Runner
 from edge.trainers import edit
@@ -19,6 +19,7 @@ from edge.training.decide import Means, decide
 from edge.training.edits import mend
 from edge.training.heads import RECIPES, Recipe, Solved, closed_head
 from edge.training.history import Course, Session
+from edge.training.learned import resting
 from edge.training.loop import Settings, begin, result, run
 from edge.training.makers import key_of_run, trainer_of
 from edge.training.saver import Saver
@@ -98,6 +99,11 @@ class Run:
         """
         if self.wish.trainer == "edit":
             return self._edit()
+        if self.wish.factors == "a" and (self.source.begun is None or not self.source.begun.rank):
+            raise UsageError(
+                "expected an adapter to go on from for --factors a, found none: A has no gradient while B is 0; give "
+                "one with --adapter"
+            )
         parts = [self.source.runner.bundle.sha256, self.source.sha256, plain(self.wish)]
         self.saver.fingerprint = digest(json.dumps(parts).encode())
         session = self.saver.found()
@@ -146,7 +152,8 @@ class Run:
         if task.truncated:
             self.say(f"{task.truncated} of {len(task):,} rows are longer than the bucket and lose their end.")
         session = self._run(task, trainer, settings, session)
-        parameters, adapter = sum(array.size for array in arrays.values()), task.adapter(result(session))
+        rests, adapter = resting(self._manifest, wish.factors), task.adapter(result(session))
+        parameters = sum(array.size for name, array in arrays.items() if name not in rests)
         if course.trainer == "qzo":
             key = key_of_run(self._manifest, wish)
             adapter = small(adapter, replayed_by(key, session.state, wish.directions))

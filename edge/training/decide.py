@@ -129,7 +129,7 @@ def _tiers(means: Means, begun: Adapter | None, wish: Wish) -> tuple[Offer, ...]
     kinds = wish.kinds if means.solve is not None else tuple(k for k in wish.kinds if k != "head")
     rank = wish.rank or max(held, means.manifest.plan.rank) or None
     least = held if wish.rank is None else min(held, wish.rank)
-    return tuple(o for o in offers(means.manifest, kinds, rank) if o.head or o.rank >= least)
+    return tuple(o for o in offers(means.manifest, kinds, rank, wish.factors) if o.head or o.rank >= least)
 
 
 def _started(means: Means, offer: Offer | None, begun: Adapter | None, wish: Wish) -> Adapter:
@@ -172,7 +172,8 @@ def _supported(means: Means, adapter: Adapter, choice: Choice, wish: Wish, say: 
         return (None if found.tier is None else tiers[found.tier.name]), means.steps
     rate = RATES[wish.optimizer] if wish.rate is None else wish.rate
     rate *= 0.5 if wish.schedule == "linear" else 1.0  # what a line to 0 comes to over all steps
-    plan = Plan(rate, means.steps, wish.batch, wish.optimizer != "sgd", _guarded(means, wish), seed=wish.seed)
+    adaptive, guarded = wish.optimizer != "sgd", _guarded(means, wish)
+    plan = Plan(rate, means.steps, wish.batch, adaptive, guarded, seed=wish.seed, factors=wish.factors)
     support = supported(means.task(choice.trainer, adapter), means.manifest, choice.tiers, plan, wish.scaling)
     say(*support.sentences)
     if support.offer is not None:

@@ -3,11 +3,20 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Literal
 
 from edge.trainers.interface import Array, Arrays
 from wire.adapter import Adapter
 from wire.kinds.lora import Lora
 from wire.manifest import Manifest
+
+Factors = Literal["both", "a", "b"]
+
+
+def resting(manifest: Manifest, factors: Factors) -> set[str]:
+    """The graph inputs of the factor that does not learn; none if both do."""
+    rests = {"both": (), "a": ("b",), "b": ("a",)}[factors]
+    return {str(getattr(slot, factor)) for slot in manifest.slots_of("lora") for factor in rests}
 
 
 def learned(manifest: Manifest, adapter: Adapter) -> dict[str, Array]:

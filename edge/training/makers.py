@@ -10,6 +10,7 @@ from edge.trainers.backprop import Backprop
 from edge.trainers.interface import Arrays, Optimizer, Trainer
 from edge.trainers.qzo import Qzo
 from edge.trainers.spry import Spry
+from edge.training.learned import resting
 from edge.training.wish import Wish
 from wire.adamw import Hyperparameters
 from wire.directions import Units
@@ -28,6 +29,7 @@ def trainer_of(name: str, wish: Wish, manifest: Manifest, arrays: Arrays) -> Tra
     Raises:
         BadData: there is nothing that it could train.
     """
+    arrays = {n: array for n, array in arrays.items() if n not in resting(manifest, wish.factors)}
     if name == "backprop":
         return Backprop(tuple(arrays), optimizer_of(wish), wish.clip or math.inf)
     key = key_of_run(manifest, wish)

@@ -14,7 +14,7 @@ parameters, which is why what was measured is a lower bound where it comes close
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -32,6 +32,7 @@ from edge.trainers.admission import (
     risk,
 )
 from edge.trainers.interface import Array
+from edge.training.learned import Factors, resting
 from edge.training.task import Task
 from edge.training.tiers import Offer, Scaling, scale_of
 from wire.manifest import Manifest
@@ -54,6 +55,7 @@ class Plan:
         guarded: whether rows kept back end it early.
         directions: of forward-only trainers; 0: gradients.
         seed: of the rows that are measured.
+        factors: which of A and B learn.
     """
 
     rate: float
@@ -63,6 +65,7 @@ class Plan:
     guarded: bool = True
     directions: int = 0
     seed: int = 0
+    factors: Factors = "both"
 
 
 @dataclass(frozen=True)
@@ -100,7 +103,7 @@ def supported(task: Task, manifest: Manifest, tiers: Sequence[Offer], plan: Plan
         BadData: no rows, no gradients, or some that are not finite.
     """
     chosen = measured_rows(task, manifest, plan.seed)
-    gradients = row_gradients(task, chosen)
+    gradients = row_gradients(task, chosen, resting(manifest, plan.factors))
     if plan.adaptive:
         gradients = {name: preconditioned(g, plan.batch) for name, g in gradients.items()}
     largest = max(tiers, key=lambda o: o.parameters)
@@ -125,8 +128,8 @@ def measured_rows(task: Task, manifest: Manifest, seed: int) -> list[int]:
     return sorted(int(i) for i in order[:most])
 
 
-def row_gradients(task: Task, chosen: Sequence[int]) -> dict[str, Array]:
-    """The gradient of each row's loss at the start: by array, [rows, ...].
+def row_gradients(task: Task, chosen: Sequence[int], rests: Container[str] = ()) -> dict[str, Array]:
+    """The gradient of each row's loss at the start, by array: [rows, ...]; without those of arrays that rest.
 
     Raises:
         BadData: no rows, no gradients, or some that are not finite.
@@ -139,7 +142,7 @@ def row_gradients(task: Task, chosen: Sequence[int]) -> dict[str, Array]:
         for part in ask(arrays):
             for name, gradient in part.by_input.items():
                 found.setdefault(name, []).append(gradient)
-    stacked = {name: np.stack(each) for name, each in found.items() if name in arrays}
+    stacked = {name: np.stack(each) for name, each in found.items() if name in arrays and name not in rests}
     if not stacked:
         raise BadData("expected rows to measure gradients of, found none; give the board data")
     if not any(each.any() for each in stacked.values()):

@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 
 from console.errors import BadData, UsageError
 from edge.trainers.interface import Array
+from edge.training.learned import Factors
 from wire.adapter import Adapter
 from wire.inputs import check_adapter
 from wire.kinds.lora import Lora
@@ -50,13 +51,16 @@ class Offer:
     parameters: int
 
 
-def offers(manifest: Manifest, kinds: Sequence[str] = KINDS, rank: int | None = None) -> tuple[Offer, ...]:
+def offers(
+    manifest: Manifest, kinds: Sequence[str] = KINDS, rank: int | None = None, factors: Factors = "both"
+) -> tuple[Offer, ...]:
     """The tiers of some kinds, those with fewer parameters first; ranks are powers of two, and the largest asked.
 
     Args:
         manifest: of the bundle.
         kinds: some of `KINDS`; those that the bundle has no place for are left out.
         rank: the largest; None takes the plan's.
+        factors: which of A and B learn.
 
     Raises:
         UsageError: no kind, an unknown one, or a rank below 1.
@@ -70,7 +74,8 @@ def offers(manifest: Manifest, kinds: Sequence[str] = KINDS, rank: int | None = 
         raise UsageError(f"expected a rank of at least 1, found {rank}; leave it out to take the plan's")
     slots = manifest.slots_of("lora") if "lora" in kinds else ()
     bias = sum(s.features_out for s in manifest.slots_of("bias")) if "bias" in kinds else 0
-    each, found = sum(s.features_in + s.features_out for s in slots), list[Offer]()
+    a, b = factors != "b", factors != "a"
+    each, found = sum(a * s.features_in + b * s.features_out for s in slots), list[Offer]()
     if "head" in kinds and manifest.head is not None:
         size = (manifest.head.features + 1) * len(manifest.labels)
         found.append(Offer("head", 0, biases=False, head=True, parameters=size))

@@ -10,6 +10,7 @@ from wire.record import at_least
 
 TRAINERS = ("auto", "backprop", "spry", "qzo", "ridge", "edit")
 OPTIMIZERS = ("adamw", "adam8", "sgd")
+FACTORS = ("both", "a", "b")
 SCHEDULES = ("linear", "constant")
 
 
@@ -20,6 +21,7 @@ class Wish:
     Attributes:
         trainer: of `TRAINERS`.
         kinds: what may learn; those that the bundle has no place for are left out.
+        factors: of lora: both learn, or one of them and the other rests.
         rank: of factors; None takes what the data support, or the plan's.
         scaling: of factors.
         optimizer: of `OPTIMIZERS`, for trainers with gradients.
@@ -43,6 +45,7 @@ class Wish:
 
     trainer: Literal["auto", "backprop", "spry", "qzo", "ridge", "edit"] = "auto"
     kinds: tuple[str, ...] = ("lora", "bias", "head")
+    factors: Literal["both", "a", "b"] = "both"
     rank: int | None = field(default=None, metadata=at_least(1, 4096))
     scaling: Literal["lora", "rslora"] = "lora"
     optimizer: Literal["adamw", "adam8", "sgd"] = "adamw"

@@ -64,8 +64,8 @@ def finish(state: Both, rank: int, scale: float, key: int, total: float) -> Emit
 
 METHOD = Method(
     "fedex",
-    "what the mean of factors loses goes into the rungs beyond the boards' rank, and only its best part fits there; "
-    "nothing does if a board has the hub's rank",
+    "what does not fit: what the mean of factors loses goes into the rungs beyond the boards' rank, and only its "
+    "best part has room there, nothing of it if a board has the hub's rank",
     init,
     apply,
     merge,

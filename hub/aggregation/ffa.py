@@ -38,7 +38,7 @@ def means_of_b(sums: Sums, rank: int, scale: float, key: int, total: float) -> E
 
 METHOD = Method(
     "ffa",
-    "nothing of the mean is lost, but all that can be learned lies in the span of an A that was drawn once",
+    "nothing of the mean, but all that can be learned lies in the span of an A that was drawn once",
     factors.init,
     factors.apply,
     factors.merge,

@@ -26,8 +26,8 @@ def finish(stack: Stack, rank: int, scale: float, key: int, total: float) -> Emi
 
 METHOD = Method(
     "flexlora",
-    "directions that a board does not have count as zero, so what few boards hold fades with their share in every "
-    "round (rank collapse)",
+    "what few boards hold: directions that a board does not have count as zero, so they fade with the share of "
+    "the others in every round (rank collapse)",
     stacking.init,
     stacking.apply,
     stacking.merge,

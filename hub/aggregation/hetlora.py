@@ -55,8 +55,8 @@ def finish(state: Normed, rank: int, scale: float, key: int, total: float) -> Em
 
 METHOD = Method(
     "hetlora",
-    "besides what the mean of factors loses, a direction that a board does not have counts as zero, and a board counts "
-    "by the norm of its adapter, not by its rows",
+    "what the mean of factors loses, and what few boards hold, since a direction that a board does not have "
+    "counts as zero; a board counts by the norm of its adapter besides its rows",
     init,
     apply,
     merge,

@@ -40,7 +40,7 @@ def of_one_rank(sums: Sums, other: str) -> None:
 
 METHOD = Method(
     "mean",
-    "the mean of A times the mean of B is not the mean of A B: it loses how A and B vary together over the boards",
+    "how A and B vary together over the boards: the mean of A times the mean of B is not the mean of A B",
     factors.init,
     factors.apply,
     factors.merge,

@@ -66,3 +66,8 @@ class Method:
     finish: Callable[[Any, int, float, int, float], Emitted]
     trains: Callable[[int], Trains] = always_both
     equal_ranks: bool = False
+
+    @property
+    def one_factor(self) -> bool:
+        """Whether its rounds train one factor, and the other one must stay as it is."""
+        return self.trains is not always_both

@@ -14,8 +14,8 @@ from hub.aggregation.method import Method
 
 METHOD = Method(
     "nested-ffa",
-    "nothing of the mean is lost, but all that can be learned lies in the span of an A that was drawn once, and the "
-    "first directions, which all boards have, are not the best ones",
+    "nothing of the mean, but all that can be learned lies in the span of an A that was drawn once, and the first "
+    "directions, which all boards have, are not the best ones",
     factors.init,
     factors.apply,
     factors.merge,

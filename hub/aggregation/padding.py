@@ -17,8 +17,8 @@ def finish(sums: Sums, rank: int, scale: float, key: int, total: float) -> Emitt
 
 METHOD = Method(
     "zero-pad",
-    "besides what the mean of factors loses, a direction that a board does not have counts as zero in A and in B, so "
-    "what few boards hold fades with the square of their share in every round",
+    "what the mean of factors loses, and what few boards hold: a direction that a board does not have counts as "
+    "zero in A and in B, so it fades with the square of their share in every round",
     factors.init,
     factors.apply,
     factors.merge,

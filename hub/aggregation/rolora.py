@@ -31,8 +31,8 @@ def finish(sums: Sums, rank: int, scale: float, key: int, total: float) -> Emitt
 
 METHOD = Method(
     "rolora",
-    "nothing of the mean is lost, but a round trains one factor only, and the first directions are not the best ones "
-    "for boards of small rank",
+    "nothing of the mean, but a round trains one factor only, and the first directions are not the best ones for "
+    "boards of small rank",
     factors.init,
     factors.apply,
     factors.merge,

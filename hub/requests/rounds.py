@@ -8,6 +8,7 @@ from typing import Any, Literal
 
 from console.errors import HubError, UsageError
 from hub import show
+from hub.aggregation.methods import method_of
 from hub.aggregation.robust.rules import enough
 from hub.desk import Desk
 from hub.following import due, served_ranks
@@ -18,6 +19,7 @@ from hub.privacy.opening import private_round
 from hub.privacy.promise import secret_key
 from hub.recipe import chosen, fits
 from hub.requests.versions import version_digest, with_head
+from hub.resting import of_one_rank, with_factors
 from hub.round import Round, Seat, Stopped
 from hub.service import Service
 from hub.versions import read_made, read_scales
@@ -74,6 +76,9 @@ def _open(desk: Desk, request: Row) -> Row:
     settings = _learnt(conductor.model, _settings(kind, number, _ranks(desk), request))
     devices = _devices(desk, ability(kind, settings), request.get("devices"))
     if kind == "train":
+        method = method_of(recipe.method)
+        settings = with_factors(method, [r for r in ledger.rounds() if r.model in ("", conductor.model.id)], settings)
+        of_one_rank(method, settings, [row for row in ledger.devices() if row["name"] in devices])
         enough(recipe.robust, recipe.bounds, len(devices))
         _scales(desk, ledger.tip(conductor.model.id), settings, recipe.robust)
         fits(recipe, settings)

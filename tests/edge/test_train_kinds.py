@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import pytest
@@ -39,6 +40,27 @@ def test_only_what_was_asked_for_learns(tmp_path: Path, kinds: tuple[str, ...], 
     assert made.head is not None
     assert start.head is not None
     assert np.array_equal(made.head.weight, start.head.weight) == (not head)
+
+
+@pytest.mark.parametrize("factors", ["a", "b"])
+def test_a_factor_that_rests_comes_back_as_it_was(tmp_path: Path, factors: Literal["a", "b"]) -> None:
+    """A job for one factor moves it in every slot, and leaves the other to the bit, weight decay or not."""
+    run = runner(tmp_path)
+    start = random_adapter(run.manifest)
+    settings = TrainSettings(steps=3, batch=4, learning_rate=0.01, weight_decay=0.1, factors=factors)
+
+    made = train(run, start, rows(6), settings).adapter
+
+    for slot in start.lora:
+        assert np.array_equal(made.lora[slot].a, start.lora[slot].a) == (factors == "b")
+        assert np.array_equal(made.lora[slot].b, start.lora[slot].b) == (factors == "a")
+
+
+def test_one_factor_alone_does_not_go_forward_only(tmp_path: Path) -> None:
+    """Directions of spry are of both factors, so a job for one of them is refused with a sentence."""
+    run = runner(tmp_path)
+    with pytest.raises(BadData, match="both factors to learn by spry"):
+        train(run, random_adapter(run.manifest), rows(3), TrainSettings(steps=1, trainer="spry", factors="b"))
 
 
 def test_biases_begin_at_nothing(tmp_path: Path) -> None:

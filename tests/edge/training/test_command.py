@@ -81,6 +81,25 @@ def test_an_adapter_comes_out_that_labels_better(
     assert "Rows kept back" in text
 
 
+def test_one_factor_may_learn_alone(bench: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """`--factors b` moves B from zero below the seeded A; `--factors a` goes on from that file, and needs one."""
+    first, second = tmp_path / "b.safetensors", tmp_path / "a.safetensors"
+    more = ("--trainer", "backprop", "--kinds", "lora", "--rank", "2", "--steps", "3", "--kept-back", "0", "--json")
+    with pytest.raises(UsageError, match="expected an adapter to go on from for --factors a"):
+        train(arguments(bench, second, *more, "--factors", "a"))
+
+    assert train(arguments(bench, first, *more, "--factors", "b")) == 0
+    said = json.loads(capsys.readouterr().out)
+    assert train(arguments(bench, second, *more, "--factors", "a", "--adapter", str(first))) == 0
+
+    began, went_on = (read_adapter(path.read_bytes(), "it") for path in (first, second))
+    assert said["parameters"] == sum(lora.b.size for lora in began.lora.values())
+    for slot, lora in went_on.lora.items():
+        assert began.lora[slot].b.any()
+        assert np.array_equal(lora.b, began.lora[slot].b)
+        assert not np.array_equal(lora.a, began.lora[slot].a)
+
+
 @pytest.mark.parametrize("trainer", ["backprop", "spry", "ridge"])
 def test_the_same_command_gives_the_same_bytes(bench: Path, tmp_path: Path, trainer: str) -> None:
     """Nothing of a run depends on the clock or on chance; another seed gives another file."""

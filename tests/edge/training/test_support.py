@@ -12,6 +12,7 @@ from console.errors import BadData
 from edge.data import Row
 from edge.trainers.admission import effective_of_gradients
 from edge.training.classes import Classes
+from edge.training.learned import resting
 from edge.training.support import (
     Plan,
     coordinates,
@@ -53,6 +54,18 @@ def test_gradients_of_single_rows_are_torchs(tmp_path: Path) -> None:
         expected = oracle.gradients(pixels([given[row].sample]), [given[row].label])[1]
         for name, measured in found.items():
             np.testing.assert_allclose(measured[at], expected[name], atol=1e-5)
+
+
+def test_arrays_that_rest_are_not_measured(tmp_path: Path) -> None:
+    """With B alone the criteria see gradients of B, and a tier has the parameters of B."""
+    task, manifest = begun(tmp_path, rows(8))
+    rests = {slot.a for slot in manifest.slots_of("lora")}
+    alone = supported(task, manifest, offers(manifest, ("lora",), factors="b"), replace(PLAN, factors="b"))
+
+    assert rests & set(row_gradients(task, [0]))
+    assert not rests & set(row_gradients(task, [0], resting(manifest, "b")))
+    most = max(judged.tier.parameters for judged in alone.admission.judged)
+    assert most == sum(s.features_out for s in manifest.slots_of("lora")) * 4
 
 
 @pytest.mark.parametrize("scaling", ["lora", "rslora"])
