@@ -29,20 +29,19 @@ def private_round(home: Home, state: Round, named: bool) -> Round:
     """
     told = home.config.privacy
     refuse(state, told, named)
-    boards = (
-        [s.device for s in state.seats] if told.sampling == "all" else able(home, ability(state.kind, state.settings))
-    )
+    boards = [s.device for s in state.seats] if told.sampling == "all" else able(home, state)
     chosen, divisor = drawn(boards, told)
     if not chosen:
         raise HubError("expected the draw to choose somebody, found that it chose nobody; open the round again")
-    promised = promise(told, held(home), len(boards), divisor)
+    promised = promise(told, held(home, open_too=True), len(boards), divisor)
     quorum = max(1, math.ceil(home.config.rounds.quorum * len(chosen)))
     return replace(state, seats=tuple(Seat(name) for name in chosen), quorum=quorum, private=promised)
 
 
-def able(home: Home, job: str) -> Sequence[str]:
-    """The boards that a sample is drawn from: all that can do such a job, online or not."""
-    rows = home.ledger.devices()
+def able(home: Home, state: Round) -> Sequence[str]:
+    """The boards that a sample is drawn from: all of the model that can do such a job, online or not."""
+    job = ability(state.kind, state.settings)
+    rows = [row for row in home.ledger.devices() if row["model"] in ("", state.model)]
     found = [row["name"] for row in rows if job in (row["hello"] or {}).get("jobs", ())]
     if not found:
         raise HubError(f"expected a device that can {job}, found none of {len(rows)}; start their agents")

@@ -53,9 +53,16 @@ def promise(told: PrivacyConfig, before: Sequence[Private], population: int, div
     return dataclasses.replace(one, epsilon=epsilon([one], told.delta), spent=spent)
 
 
-def held(home: Home) -> list[Private]:
-    """The private rounds that made a version, in order: what is spent is what they spent."""
-    return [one.private for one in home.ledger.rounds() if one.private is not None and one.version]
+def held(home: Home, open_too: bool = False) -> list[Private]:
+    """The private rounds that made a version, in order: what is spent is what they spent.
+
+    With `open_too` those that may yet make one, of another model, are counted as well.
+    """
+    return [
+        one.private
+        for one in home.ledger.rounds()
+        if one.private is not None and (one.version or (open_too and one.is_open))
+    ]
 
 
 def summary(home: Home) -> Row | None:

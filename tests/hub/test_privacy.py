@@ -24,6 +24,7 @@ from hub.ledger import put
 from hub.privacy.accountant import epsilon
 from hub.privacy.clipping import clipped, length
 from hub.privacy.noise import noise_of
+from hub.privacy.promise import held
 from hub.privacy.sampling import drawn
 from hub.privacy.settings import PrivacyConfig, Private
 from tests.hub.privacy_world import promise
@@ -402,3 +403,16 @@ def test_a_kill_at_any_instant_draws_no_second_noise(make_world: MakeWorld, firs
         if kills == 0:
             break
     assert instant > 15
+
+
+def test_open_rounds_count_against_the_budget(make_world: MakeWorld) -> None:
+    """What a round that is still open will spend is not to be spent by another one."""
+    world = promise(make_world())
+    for device in world.devices.values():
+        device.jobs_held = True
+    number = world.ask("open", kind="train")["round"]
+
+    assert len(held(world.hub.home)) == 0
+    assert len(held(world.hub.home, open_too=True)) == 1
+    world.ask("stop", round=number)
+    assert held(world.hub.home, open_too=True) == []
