@@ -18,6 +18,7 @@ from edge.data.row import Row
 from edge.runner import Runner
 from edge.trainers.backprop import Backprop
 from edge.trainers.interface import Scalars, Trainer
+from edge.trainers.pruning import SelfPruning, Tail, kept, pruned
 from edge.trainers.qzo import Qzo
 from edge.trainers.spry import Spry
 from edge.training.classes import Classes
@@ -43,6 +44,8 @@ class TrainSettings:
         kinds: what learns, of lora and bias; places that the bundle does not have are left out.
         head: whether the head learns too.
         factors: of lora; the one that rests comes back as it was, to the bit.
+        prune_gamma: of backprop: the share of directions that are no tail (edge.trainers.pruning); 1: none is.
+        prune_lambda: the weight of the tails in the loss.
         trainer: backprop needs the bundle's backward graphs; spry (arXiv 2405.15551) steps along random directions,
             by forward passes, and sends pairs of a counter and a derivative instead of factors; qzo (arXiv 2505.13430)
             moves the scales of a quantized model, by forward passes too.
@@ -62,6 +65,8 @@ class TrainSettings:
     trainer: Literal["backprop", "spry", "qzo"] = "backprop"
     directions: int = field(default=8, metadata=at_least(1, 65_536))
     factors: Factors = "both"
+    prune_gamma: float = field(default=1.0, metadata=at_least(0, 1))
+    prune_lambda: float = field(default=0.0, metadata=at_least(0))
 
 
 @dataclass(frozen=True)
@@ -114,7 +119,8 @@ def train(
     session = run(task, trainer, plan, begin(task, trainer), tell)
     made, sent = task.adapter(session.arrays), trainer.update(session.arrays, session.state)
     if not isinstance(sent, Scalars):
-        return Trained(made, session)
+        prunes = settings.prune_gamma < 1 and "lora" in settings.kinds
+        return Trained(pruned(adapter.lora, made, settings.prune_gamma) if prunes else made, session)
     if settings.trainer == "qzo":  # pairs make factors of ones only: of a version's own, they go as they are
         return Trained(small(made, sent, job_board(job)) if adapter.scales is None else made, session)
     return Trained(made, session, Directions(Told(made.rank, sent.per_step), sent.pairs))
@@ -125,7 +131,12 @@ def _backprop(
 ) -> tuple[Task, Trainer]:
     """Gradients of the bundle's backward graphs."""
     task = Classes(runner, _with_biases(runner, adapter, settings), rows, head=settings.head)
-    return task, Backprop(learning(runner, task, settings), _optimizer(settings))
+    trainer = Backprop(learning(runner, task, settings), _optimizer(settings))
+    if settings.prune_gamma == 1:
+        return task, trainer
+    slots = [(runner.manifest.slot(name), w.rank) for name, w in adapter.lora.items() if w.rank]
+    tails = tuple(Tail(slot.a, slot.b, kept(settings.prune_gamma, rank)) for slot, rank in slots)
+    return task, SelfPruning(trainer, tails, settings.prune_lambda)
 
 
 def _qzo(

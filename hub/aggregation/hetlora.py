@@ -3,7 +3,7 @@
     A' = sum_k p_k pad(A_k),  B' = sum_k p_k pad(B_k),  p_k ~ w_k |A_k B_k|_F
 
 The paper has no w_k: with uniform weights this is its formula. Boards take the first of the result (truncation); the
-other half, self-pruning, is the board's.
+other half, self-pruning, is the board's (edge.trainers.pruning).
 """
 
 from __future__ import annotations

@@ -34,7 +34,8 @@ TRAIN = {
     "beta2": 0.99,
     "weight_decay": 0.0,
 }
-LEARNT = ("kinds", "head", "trainer", "directions")  # what a train job brings, where it is not the factors alone
+# what a train job brings, where it is not the factors alone, and how
+LEARNT = ("kinds", "head", "trainer", "directions", "prune_gamma", "prune_lambda")
 KINDS = ("lora", "bias")
 TRAINERS = ("backprop", "spry", "qzo")
 DIRECTIONS = 8  # of spry and qzo, for each step
@@ -186,6 +187,11 @@ def _learnt(model: Model, settings: dict[str, Any]) -> dict[str, Any]:
         raise UsageError(f"expected a trainer among {', '.join(TRAINERS)}, found {settings['trainer']!r}")
     if not 1 <= settings.get("directions", 1) <= 65_536:
         raise UsageError(f"expected 1 to 65,536 directions, found {settings['directions']}")
+    gamma, strength = settings.get("prune_gamma", 1.0), settings.get("prune_lambda", 0.0)
+    if not 0 <= gamma <= 1 or not 0 <= strength < math.inf or (gamma < 1 and forward):
+        raise UsageError(
+            f"expected a gamma of 0 to 1 with backprop and a lambda of at least 0, found {gamma}, {strength}"
+        )
     if forward and ("bias" in kinds or settings.get("head")):
         raise UsageError("expected forward passes to train one kind, found biases or a head; train those by backprop")
     if settings.get("head") and not model.features:
