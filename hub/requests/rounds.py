@@ -189,9 +189,7 @@ def _learnt(model: Model, settings: dict[str, Any]) -> dict[str, Any]:
         raise UsageError(f"expected 1 to 65,536 directions, found {settings['directions']}")
     gamma, strength = settings.get("prune_gamma", 1.0), settings.get("prune_lambda", 0.0)
     if not 0 <= gamma <= 1 or not 0 <= strength < math.inf or (gamma < 1 and forward):
-        raise UsageError(
-            f"expected a gamma of 0 to 1 with backprop and a lambda of at least 0, found {gamma}, {strength}"
-        )
+        raise UsageError(f"expected to prune by backprop, gamma 0 to 1, lambda 0 or more, found {gamma} and {strength}")
     if forward and ("bias" in kinds or settings.get("head")):
         raise UsageError("expected forward passes to train one kind, found biases or a head; train those by backprop")
     if settings.get("head") and not model.features:

@@ -30,9 +30,7 @@ def parse(verbs: Any) -> None:
     opened.add_argument("--ranks", type=numbers, help="evaluate: at these ranks; train: at most this rank")
     opened.add_argument("--kinds", type=names, help="train: what learns, of lora and bias, with commas (default: lora)")
     opened.add_argument("--trainer", choices=TRAINERS, help="train: spry and qzo step by forward passes alone")
-    opened.add_argument(
-        "--prune-gamma", type=float, metavar="X", help="train: of directions that are safe (default: 1)"
-    )
+    opened.add_argument("--prune-gamma", type=float, metavar="X", help="train: of directions that are safe; 1: all")
     opened.add_argument("--prune-lambda", type=float, metavar="X", help="train: weight of the other ones in the loss")
     opened.add_argument("--directions", type=int, help="train by spry or qzo: so many for each step (default: 8)")
     opened.add_argument(
