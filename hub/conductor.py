@@ -13,17 +13,18 @@ from typing import Any
 from sqlalchemy import Connection, select
 
 from console.errors import EdgequiltError, StorageError
-from hub import gate, rounds, versions
+from hub import gate, jobs, rounds, versions
 from hub import round as r
 from hub import schema as t
+from hub.boards import next_devices, put_markers
 from hub.following import following
 from hub.ledger import next_sequence, put_job, put_round, put_row, put_tip
 from hub.making import made_of, make, scores_of_round
 from hub.model import Model
 from hub.post import Post
 from hub.registry import Home, put_version
-from hub.round import Round
-from wire.messages import Cancel, Job, decode, encode
+from hub.round import UPDATE_OF, Round
+from wire.messages import Cancel, Job, decode
 
 log = logging.getLogger("edgequilt.hub")
 RESEND_S = 20.0
@@ -64,7 +65,7 @@ class Conductor:
                 for write in writes:
                     write(tx)
                 self._put(tx, state, actions)
-                if ended:
+                if ended or (state.version != before.version and state.phase == "collecting"):
                     put_row(tx, t.events, self._event(state))
                 if after is not None:
                     self._put(tx, after, rounds.resume(after))
@@ -81,7 +82,7 @@ class Conductor:
             self._ask(state, asked)
         for action in actions:
             if isinstance(action, r.Withdraw):
-                self.post.send(action.device, Cancel(action.device, _job(state, action)))
+                self.post.send(action.device, Cancel(action.device, jobs.name_of(state, action)))
             elif isinstance(action, r.Release):
                 self.announce_release()
             elif isinstance(action, r.Retreat):
@@ -138,8 +139,8 @@ class Conductor:
     def _ask(self, state: Round, asks: list[r.Ask]) -> None:
         if not asks:
             return
-        jobs = [self.home.ledger.job(_job(state, a)) for a in asks]
-        messages = [decode(row["body"], Job) for row in jobs if row is not None]
+        rows = [self.home.ledger.job(jobs.name_of(state, a)) for a in asks]
+        messages = [decode(row["body"], Job) for row in rows if row is not None]
         tip = self.home.ledger.tip(self.model.id)
         for name in sorted({v for m in messages for v in m.versions}, key=lambda v: v == tip):
             self.post.version(self.made(name), tip=name == tip)
@@ -155,17 +156,7 @@ class Conductor:
     def _keep(self, tx: Connection, state: Round, action: r.Action) -> None:
         """What of an action must be committed together with the state."""
         if isinstance(action, r.Ask):
-            message = _job_message(state, action)
-            put_job(
-                tx,
-                {
-                    "job": message.job,
-                    "round": state.number,
-                    "device": action.device,
-                    "kind": message.kind,
-                    "body": encode(message),
-                },
-            )
+            put_job(tx, jobs.row_of(state, action))
         elif isinstance(action, r.Release):
             put_release(tx, action.version, f"round {state.number}", self.clock())
         elif isinstance(action, r.Retreat):
@@ -185,6 +176,7 @@ class Conductor:
             self.tell(state.number, r.Unmade(f"the version could not be made: {error!r}"))
             return
         release = self.home.ledger.release(self.model.id)
+        counted = self.home.ledger.updates(state.number, UPDATE_OF[state.kind], state.lap)
         event = r.Made(
             made.digest,
             release["digest"] if release else "",
@@ -192,12 +184,14 @@ class Conductor:
             self.clock(),
             bool(made.version.head),
             made.notes,
+            None if state.last else next_devices(self.home, state),
         )
         actions = self.record(
             state.number,
             event,
             lambda tx: put_version(tx, made, state.number, self.clock()),
             lambda tx: put_tip(tx, self.model.id, made.digest),
+            lambda tx: put_markers(tx, counted, made.version.version),
         )
         self.announce_tip()
         self.perform(state.number, actions)
@@ -243,14 +237,3 @@ def put_release(tx: Connection, digest: str, why: str, now_s: float, group: str 
             "at_s": now_s,
         },
     )
-
-
-def _job(state: Round, action: r.Ask | r.Withdraw) -> str:
-    return rounds.job_id(state.number, "gate" if action.gate else state.kind, action.device)
-
-
-def _job_message(state: Round, action: r.Ask) -> Job:
-    if action.gate:
-        pair = (state.version, state.against)
-        return Job(action.device, _job(state, action), "evaluate", state.number, pair, {"split": "holdout"})
-    return Job(action.device, _job(state, action), state.kind, state.number, state.versions, state.settings)

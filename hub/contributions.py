@@ -27,12 +27,15 @@ class Contribution:
     samples: int
     read: Callable[[], Adapter]
     metrics: dict[str, Any] = field(default_factory=dict)
+    base: str = ""  # digest of the version that it started from
+    staleness: int = 0  # the versions made since then
 
 
 def trained(home: Home, model: Model, rank: int, state: Round) -> list[Contribution]:
-    """The updates of a round of training."""
+    """The updates that the latest lap of a round of training counts."""
     asked = asked_of(state, rank, starts(home))
-    return [_trained(home, model, asked, row) for row in home.ledger.updates(state.number, "adapter")]
+    rows = home.ledger.updates(state.number, "adapter", state.latest)
+    return [_trained(home, model, asked, row) for row in rows]
 
 
 def starts(home: Home) -> Callable[[str, int], dict[str, Lora]]:
@@ -57,7 +60,7 @@ def _trained(home: Home, model: Model, asked: Asked, row: Row) -> Contribution:
     def read() -> Adapter:
         return adapter_of(home.blobs.get(row["digest"]), _begin(row), model, asked)
 
-    return Contribution(row["device"], row["samples"], read, row["metrics"])
+    return Contribution(row["device"], row["samples"], read, row["metrics"], row["base"], row["staleness"])
 
 
 def took_part(rows: list[Row], shares: Sequence[float] | None = None) -> tuple[Row, ...]:

@@ -6,11 +6,12 @@ from collections.abc import Callable
 from typing import Any
 
 from console.errors import BadData
-from hub import rounds, versions
+from hub import versions
 from hub.conductor import Conductor
 from hub.ledger import Row
 from hub.model import Model
 from hub.post import Post
+from hub.refusal import is_asked, job_id
 from hub.registry import Home
 from hub.rollout import Rollout
 from hub.round import Gone
@@ -65,6 +66,7 @@ class Desk:
         row = self.home.ledger.job(message.job)
         if row is None or row["device"] != device["name"]:
             return
-        if row["round"] in self.conductor.open:
-            gate = message.job == rounds.job_id(row["round"], "gate", device["name"])
+        state = self.conductor.open.get(row["round"])
+        if state is not None and is_asked(state, message.job, device["name"]):
+            gate = message.job == job_id(row["round"], "gate", device["name"])
             self.conductor.tell(row["round"], Gone(device["name"], message.reason[:500], gate))

@@ -116,17 +116,24 @@ class Ledger:
         """A job."""
         return self._row(select(t.jobs).where(t.jobs.c.job == job))
 
-    def updates(self, number: int, kind: str | None = None) -> list[Row]:
-        """What a round counts, by device: an order that does not depend on arrival."""
-        query = select(t.updates).where(t.updates.c.round == number)
+    def updates(self, number: int, kind: str | None = None, lap: int | None = None) -> list[Row]:
+        """What a round counts, lap by lap, by device: an order that does not depend on arrival."""
+        c = t.updates.c
+        query = select(t.updates).where(c.round == number)
         if kind is not None:
-            query = query.where(t.updates.c.kind == kind)
-        return self._rows(query.order_by(t.updates.c.device, t.updates.c.kind, t.updates.c.lap))
+            query = query.where(c.kind == kind)
+        if lap is not None:
+            query = query.where(c.lap == lap)
+        return self._rows(query.order_by(c.lap, c.device, c.kind))
 
     def update_of(self, number: int, device: str, kind: str, lap: int = 0) -> Row | None:
         """What a device gave to a lap of a round."""
         c = t.updates.c
         return self._row(select(t.updates).where(c.round == number, c.device == device, c.kind == kind, c.lap == lap))
+
+    def update_for(self, job: str, device: str) -> Row | None:
+        """What a device gave for a job."""
+        return self._row(select(t.updates).where(t.updates.c.job == job, t.updates.c.device == device))
 
     def receipt(self, device: str, digest: str, job: str | None = None) -> Row | None:
         """The answer that was given for an update; the last one when the job is not named."""

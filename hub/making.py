@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 
 from console.errors import HubError
 from hub import by_numbers, contributions, versions
 from hub.aggregation import biases, head_rows, scales
+from hub.aggregation.method import Method
 from hub.aggregation.methods import method_of
 from hub.aggregation.robust.rules import BY_NUMBERS
-from hub.aggregation.shares import Shares
+from hub.aggregation.shares import Shares, faded
 from hub.contributions import Contribution, took_part
 from hub.model import Model
 from hub.optimising import optimise, width
@@ -34,16 +36,18 @@ def make(home: Home, model: Model, rank: int, state: Round) -> versions.Made:
         HubError: nothing comes of these updates.
         StorageError: blobs cannot be read or written.
     """
-    parent = made_of(home, state.versions[0])
+    parent = made_of(home, state.start)
     number = home.ledger.versions(model.id)[-1]["number"] + 1
-    rows = home.ledger.updates(state.number, UPDATE_OF[state.kind])
+    rows = home.ledger.updates(state.number, UPDATE_OF[state.kind], state.lap)
     if state.kind == "train":
         found = contributions.trained(home, model, rank, state)
         if state.private is not None:
             release = private(home, model, parent, found, state, state.private, number)
             version = versions.from_training(parent, number, state.number, model, release, home.blobs, home.key)
             return replace(version, notes=(said(state.private),), participants=took_part(rows))
-        shares = weigh(found, state.recipe, parent.version, home.blobs)
+        older = {c.base: made_of(home, c.base).version for c in found if c.staleness}
+        plain = weigh(found, state.recipe, parent.version, home.blobs, older)
+        shares = faded(plain, [c.staleness for c in found])
         mean = combine(home, model, parent, found, shares, state.recipe, number)
         made = _optimised(home, model, parent, mean, shares, state.recipe, number)
         version = versions.from_training(parent, number, state.number, model, made, home.blobs, home.key)
@@ -77,8 +81,7 @@ def combine(
         if not share > 0:
             continue
         adapter = one.read()
-        for name, factors in adapter.lora.items():
-            states[name] = method.apply(states[name], factors, float(share))
+        states = _add_lora(home, method, states, one, adapter, float(share))
         offsets = biases.apply(offsets, adapter.bias, float(share))
         moved = scales.apply(moved, adapter.scales, float(share))
         rows = _add_head(rows, adapter, sent_heads, model, shares.head_factors(index))
@@ -109,6 +112,20 @@ def _optimised(
     counted = int(np.count_nonzero(shares.values))
     lora, remembered = optimise(made.lora, parent.version, recipe, counted, keys, home.blobs)
     return replace(made, lora=lora, optimiser=remembered)
+
+
+def _add_lora(
+    home: Home, method: Method, states: dict[str, Any], one: Contribution, adapter: Adapter, share: float
+) -> dict[str, Any]:
+    """The sums of slots with one more update, by its change if it started from an older version."""
+    if not one.staleness:
+        return {**states, **{name: method.apply(states[name], w, share) for name, w in adapter.lora.items()}}
+    if method.apply_stale is None:
+        raise HubError(f"expected a method that can add an update of an older version, found {method.name}")
+    bases = versions.read_ladder(made_of(home, one.base).version, home.blobs)
+    add = method.apply_stale
+    added = {n: add(states[n], bases[n].prefix(w.rank), w, share) for n, w in adapter.lora.items()}
+    return {**states, **added}
 
 
 def _add_head(

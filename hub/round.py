@@ -7,20 +7,26 @@ from typing import Any, Literal
 
 from hub.privacy.settings import Private
 from hub.recipe import Recipe
+from hub.selection import Selection
 from wire.messages import JobKind, UpdateKind
 
 Phase = Literal["collecting", "making", "gating", "judging", "complete", "failed"]
 OPEN: tuple[Phase, ...] = ("collecting", "making", "gating", "judging")
 UPDATE_OF: dict[str, UpdateKind] = {"train": "adapter", "statistics": "statistics", "evaluate": "scores"}
+Mode = Literal["synchronous", "buffered"]
+SeatState = Literal["waiting", "arrived", "failed", "late", "spare"]
 
 
 @dataclass(frozen=True)
 class Seat:
-    """A device in a round, and what became of its job."""
+    """A device in a round, and what became of its job; `spare`: enough others had answered."""
 
     device: str
-    state: Literal["waiting", "arrived", "failed", "late"] = "waiting"
+    state: SeatState = "waiting"
     reason: str = ""
+    turn: int = 1  # the asking that its job belongs to
+    lap: int = 0  # of its job: the versions that the round had made then
+    base: str = ""  # digest of that version; empty: the one that the round started from
     extra: dict[str, Any] = field(default_factory=dict)
 
 
@@ -51,12 +57,35 @@ class Round:
     follows: int = 0  # the number of the round that this one followed by itself
     private: Private | None = None  # what it promises; None: nothing
     model: str = ""  # whose version it makes or judges
+    mode: Mode = "synchronous"
+    goal: int = 0  # so many updates make a version; 0: those of all devices
+    laps: int = 1  # the versions to make, one after another; 0: until somebody stops it
+    lap: int = 0  # the versions that were made
+    turn: int = 1  # how often devices were asked; every asking has jobs of its own
+    staleness: int = 0  # buffered: an update may have missed so many versions
+    selection: Selection = field(default_factory=Selection)  # by which devices are chosen for every lap
+    over: float = 0.0  # so many more are asked than are wanted, as a share
     extra: dict[str, Any] = field(default_factory=dict)
 
     @property
     def statistics_ranks(self) -> tuple[int, ...]:
         """The ranks at which a round of statistics asks for sums."""
         return tuple(self.settings.get("ranks", ()))
+
+    @property
+    def start(self) -> str:
+        """The digest of the version that the present lap goes on from, while it is being collected and made."""
+        return self.version or self.versions[0]
+
+    @property
+    def latest(self) -> int:
+        """The lap that is being worked on, or the last one that was."""
+        return self.lap if self.phase in ("collecting", "making") else max(0, self.lap - 1)
+
+    @property
+    def last(self) -> bool:
+        """Whether the present lap is the last one."""
+        return self.lap + 1 == self.laps
 
     @property
     def is_open(self) -> bool:
@@ -95,7 +124,10 @@ class Tick:
 
 @dataclass(frozen=True)
 class Made:
-    """The version was made; `judges` will compare it with `against` (empty: nothing is in use)."""
+    """The version was made; `judges` will compare it with `against` (empty: nothing is in use).
+
+    `devices` are asked if there is another lap, besides those that go on; None: the same ones.
+    """
 
     version: str
     against: str
@@ -103,6 +135,7 @@ class Made:
     now_s: float
     has_head: bool = True
     notes: tuple[str, ...] = ()
+    devices: tuple[str, ...] | None = None
 
 
 @dataclass(frozen=True)
@@ -136,6 +169,7 @@ class Ask:
 
     device: str
     gate: bool
+    turn: int = 1
 
 
 @dataclass(frozen=True)
@@ -144,6 +178,7 @@ class Withdraw:
 
     device: str
     gate: bool
+    turn: int = 1
 
 
 @dataclass(frozen=True)

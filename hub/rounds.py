@@ -4,24 +4,34 @@
     ----------  --------------------------------------  -----------  --------------------------------------
     collecting  Opened                                  collecting   Ask every device
     collecting  Arrived, Gone: some still wait          collecting   -
-    collecting  the last of them, or Tick at deadline,
-                  quorum reached, train or statistics   making       Withdraw those that wait, Make
+    collecting  enough (the goal, or the last of them,
+                  or Tick at the deadline) and
+                  quorum reached, train or statistics   making       Withdraw those that wait (*), Make
                   quorum reached, evaluate              complete     Withdraw those that wait
-                  no quorum                             failed       Withdraw those that wait
-    making      Made, not a candidate                   complete     -
-    making      Made, nothing released before           complete     Release
+                  no quorum, one version                failed       Withdraw those that wait
+                  no quorum, continuous, Tick           collecting   Ask those that failed; a later deadline
+    making      Made, another lap                       collecting   Ask for the next lap; Withdraw the stale
+    making      Made, not a candidate                   complete     Withdraw those that wait
+    making      Made, nothing released before           as above     Release, and as above
     making      Made, to be judged                      gating       Ask every judge
-    making      Unmade                                  failed       -
+    making      Unmade                                  failed       Withdraw those that wait
     making      Tick                                    making       Make (it was put off: a full disk, say)
     gating      Arrived, Gone: some still wait          gating       -
     gating      the last of them, or Tick at deadline   judging      Withdraw those that wait, Judge
     judging     Judged, not worse                       complete     Release
     judging     Judged, worse                           complete     Retreat to the version in use
     judging     Tick                                    judging      Judge
+    collecting  Stopped, continuous, quorum reached     making       Withdraw those that wait, Make: the last one
+    making      Stopped, not the last lap               making       Withdraw those that wait: it is the last one
+    open        Stopped, continuous, a version made     complete     Withdraw those that wait
     open        Stopped                                 failed       Withdraw those that wait
     any         anything else (late, double, strange)   as it was    -
 
-What an update must be to count is `refusal`; it is asked before anything is journalled.
+    (*) Buffered, those that wait go on with their jobs while a version is made, unless it is the last one.
+
+A lap is the way to one version; a round has one lap, so many, or as many as there is time for (continuous). A
+synchronous lap counts what started from the version before it; a buffered one (hub.laps) what arrives, by its
+staleness. What an update must be to count is `hub.refusal`; it is asked before anything is journalled.
 """
 
 from __future__ import annotations
@@ -30,12 +40,12 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Any, Literal
 
+from hub.laps import ask, asked_again, dismissed, next_lap
+from hub.refusal import counted, seated
 from hub.round import (
     OPEN,
-    UPDATE_OF,
     Action,
     Arrived,
-    Ask,
     Gone,
     Judge,
     Judged,
@@ -49,11 +59,10 @@ from hub.round import (
     Stopped,
     Tick,
     Unmade,
-    Withdraw,
 )
-from wire.messages import UpdateKind
 
 Step = tuple[Round, tuple[Action, ...]]
+NOTHING: tuple[Action, ...] = ()
 OUTSTANDING: dict[str, tuple[Action, ...]] = {"making": (Make(),), "judging": (Judge(),)}
 
 
@@ -67,43 +76,8 @@ def resume(state: Round) -> tuple[Action, ...]:
     """What is outstanding, for a hub that was killed: doing it twice does no harm."""
     gate = state.phase == "gating"
     if state.phase in ("collecting", "gating"):
-        return tuple(Ask(s.device, gate) for s in seated(state) if s.state == "waiting")
+        return tuple(ask(s, gate) for s in seated(state) if s.state == "waiting")
     return OUTSTANDING.get(state.phase, ())
-
-
-def seated(state: Round) -> tuple[Seat, ...]:
-    """The seats that the present phase fills."""
-    return state.judges if state.phase in ("gating", "judging") else state.seats
-
-
-def refusal(state: Round | None, job: str, device: str, kind: UpdateKind, base: str) -> str:
-    """Why an update cannot count, as a sentence; empty if it can."""
-    if state is None:
-        return f"expected an update of a round of this hub, found job {job}; drop it"
-    own, gate = job_id(state.number, state.kind, device), job_id(state.number, "gate", device)
-    judging = job == gate
-    wanted = UPDATE_OF["evaluate" if judging else state.kind]
-    bases = (state.version, state.against) if judging else state.versions
-    seats = state.judges if judging else state.seats
-    waited = any(s.device == device and s.state in ("waiting", "failed") for s in seats)
-    number = state.number
-    problems = {
-        f"expected the job that round {number} gave {device}, found {job}": job not in (own, gate),
-        f"expected an update of kind {wanted} for {job}, found {kind}": kind != wanted,
-        f"expected an update that started from version {bases[0][:12]}, found one from {base[:12]}": base not in bases,
-        f"round {number} no longer waits for {job}": state.phase != ("gating" if judging else "collecting"),
-        f"round {number} does not wait for {device}": not waited,
-    }
-    return next((f"{sentence}; drop it" for sentence, holds in problems.items() if holds), "")
-
-
-def job_id(number: int, what: str, device: str) -> str:
-    """The name of a job.
-
-    >>> job_id(3, "train", "barn-1")
-    'r3-train-barn-1'
-    """
-    return f"r{number}-{what}-{device}"
 
 
 def _opened(state: Round, event: Opened) -> Step:
@@ -123,32 +97,42 @@ def _gone(state: Round, event: Gone) -> Step:
 
 
 def _passes(state: Round, event: Tick) -> Step:
-    return _settle(state, late=event.now_s >= state.deadline_at_s)
+    return _settle(state, event.now_s)
 
 
-def _settle(state: Round, late: bool = False) -> Step:
-    """Leave a collecting phase when nobody is waited for any more."""
+def _settle(state: Round, now_s: float | None = None) -> Step:
+    """Leave a collecting phase when there is enough, or nobody is waited for any more."""
     gate, seats = state.phase == "gating", seated(state)
-    waiting = tuple(s.device for s in seats if s.state == "waiting")
-    if waiting and not late:
-        return state, ()
+    waiting = any(s.state == "waiting" for s in seats)
+    late = now_s is not None and now_s >= state.deadline_at_s
     arrived = sum(s.state == "arrived" for s in seats)
-    for device in waiting:
-        state = _mark(state, device, "late", "the deadline passed")
-    withdrawn: tuple[Action, ...] = tuple(Withdraw(device, gate) for device in waiting)
+    enough = not gate and 0 < state.goal <= arrived
+    if waiting and not late and not enough:
+        return state, ()
     if gate:
+        state, withdrawn = dismissed(state, "late", "the deadline passed")
         return replace(state, phase="judging"), (*withdrawn, Judge())
+    if arrived < state.quorum and state.laps != 1:
+        return asked_again(state, now_s) if late and now_s is not None else (state, ())
+    return _close(state, arrived, enough)
+
+
+def _close(state: Round, arrived: int, enough: bool) -> Step:
+    """Make do with what has arrived, if it is a quorum."""
+    answers, withdrawn = f"{arrived} of {len(state.seats)} devices answered", NOTHING
+    if state.mode == "synchronous" or state.last:
+        what: Literal["spare", "late"] = "spare" if enough else "late"
+        state, withdrawn = dismissed(state, what, "enough others answered" if enough else "the deadline passed")
     if arrived < state.quorum:
-        found = f"{arrived} of {len(seats)} devices answered, {state.quorum} are needed"
         why = "; ".join(f"{s.device}: {s.reason}" for s in state.seats if s.reason)
-        return replace(state, phase="failed", sentence=f"{found}{f' ({why})' if why else ''}"), withdrawn
-    counted = f"{arrived} of {len(seats)} devices answered"
+        found = f"{answers}, {state.quorum} are needed{f' ({why})' if why else ''}"
+        return replace(state, phase="failed", sentence=found), withdrawn
     if state.kind == "evaluate":
-        return replace(state, phase="complete", sentence=counted), withdrawn
-    return replace(state, phase="making", sentence=counted), (*withdrawn, Make())
+        return replace(state, phase="complete", sentence=answers), withdrawn
+    return replace(state, phase="making", sentence=answers), (*withdrawn, Make())
 
 
-def _mark(state: Round, device: str, what: Literal["arrived", "failed", "late"], reason: str) -> Round:
+def _mark(state: Round, device: str, what: Literal["arrived", "failed"], reason: str) -> Round:
     """Change one seat; a seat that has arrived stays so."""
     seats = tuple(
         replace(s, state=what, reason=reason) if s.device == device and s.state != "arrived" else s
@@ -160,18 +144,27 @@ def _mark(state: Round, device: str, what: Literal["arrived", "failed", "late"],
 def _made(state: Round, event: Made) -> Step:
     said = "; ".join((state.sentence, *event.notes))
     made = replace(state, version=event.version, against=event.against, sentence=said)
-    if not event.has_head or (event.against and not state.candidate):
-        return replace(made, phase="complete", sentence=f"{said}; not a candidate for release"), ()
-    if not event.against:
+    first = event.has_head and not event.against
+    serve: tuple[Action, ...] = (Release(event.version),) if first else ()
+    if not state.last:
+        on, asked = next_lap(replace(made, released=made.released or first), event)
+        return on, (*serve, *asked)
+    made = replace(made, lap=state.lap + 1)
+    if state.laps != 1:
+        made = replace(made, sentence=f"{counted(state.laps)}; {said}")
+    if first:
         done = replace(made, phase="complete", released=True)
-        return replace(done, sentence=f"{said}; the first version, released"), (Release(event.version),)
+        return replace(done, sentence=f"{made.sentence}; the first version, released"), serve
+    if not event.has_head or not state.candidate:
+        return replace(made, phase="complete", sentence=f"{made.sentence}; not a candidate for release"), ()
     judges = tuple(Seat(device) for device in event.judges)
     gating = replace(made, phase="gating", judges=judges, deadline_at_s=event.now_s + state.deadline_s)
     return (gating, resume(gating)) if judges else _settle(gating)
 
 
 def _unmade(state: Round, event: Unmade) -> Step:
-    return replace(state, phase="failed", sentence=event.reason), ()
+    state, withdrawn = dismissed(state, "late", event.reason)
+    return replace(state, phase="failed", sentence=event.reason), withdrawn
 
 
 def _again(state: Round, event: Tick) -> Step:
@@ -192,9 +185,18 @@ def _judged(state: Round, event: Judged) -> Step:
 
 
 def _stopped(state: Round, event: Stopped) -> Step:
-    gate = state.phase == "gating"
-    waiting = tuple(Withdraw(s.device, gate) for s in seated(state) if s.state == "waiting")
-    return replace(state, phase="failed", sentence=event.reason), waiting
+    """What has been receipted in a continuous round makes a last version; a second stop does without."""
+    single, reason = state.laps == 1, event.reason
+    state, withdrawn = dismissed(state, "late", reason)
+    arrived = sum(s.state == "arrived" for s in state.seats)
+    if state.phase == "making" and not state.last:
+        return replace(state, laps=state.lap + 1, sentence=f"{reason}; {state.sentence}"), withdrawn
+    if state.phase == "collecting" and not single and arrived >= state.quorum:
+        said = f"{reason}; {arrived} of {len(state.seats)} devices answered"
+        return replace(state, phase="making", laps=state.lap + 1, sentence=said), (*withdrawn, Make())
+    if not single and state.version:
+        return replace(state, phase="complete", sentence=f"{counted(state.lap)}; {reason}"), withdrawn
+    return replace(state, phase="failed", sentence=reason), withdrawn
 
 
 Handler = Callable[[Round, Any], Step]

@@ -9,12 +9,15 @@ from console.table import mib, percent, table
 from hub import versions
 from hub.ledger import Row
 from hub.privacy.promise import summary
+from hub.refusal import job_id, missed
 from hub.registry import Home
 from hub.round import UPDATE_OF, Round, Seat
 from wire.record import plain
 from wire.scores import Score, read_scores
 
 TAIL_LIMIT = 0.05  # of a slot's norm; where more was cut off, people are told
+UPDATES_SAID = 20
+LISTED = ("lap", "device", "job", "staleness", "samples", "digest")  # of an update
 LACKS = ["TLS", "an access list"]  # of the embedded broker
 
 
@@ -81,6 +84,9 @@ def round_line(state: Round) -> Row:
         "open": state.is_open,
         "answered": answered,
         "devices": len(state.seats),
+        "mode": state.mode,
+        "lap": state.lap,
+        "laps": state.laps,
         "released": state.released,
         "sentence": state.sentence,
     }
@@ -98,7 +104,8 @@ def round_view(home: Home, number: int) -> Row:
             f"expected a round of 1 to {home.ledger.last_round()}, found {number}; see `edgequilt hub round list`"
         )
     made = home.ledger.version(state.version) if state.version else None
-    rows = {r["device"]: r for r in home.ledger.updates(number, UPDATE_OF[state.kind])}
+    counted = home.ledger.updates(number, UPDATE_OF[state.kind])
+    rows = {r["device"]: r for r in counted if r["lap"] == state.latest}
     return {
         **round_line(state),
         "settings": state.settings,
@@ -106,9 +113,13 @@ def round_view(home: Home, number: int) -> Row:
         "privacy": None if state.private is None else plain(state.private),
         "versions": [named(home.ledger.version(v)) for v in state.versions],
         "quorum": state.quorum,
+        "goal": state.goal or len(state.seats),
+        "staleness": state.staleness if state.mode == "buffered" else None,
+        "selection": plain(state.selection),
         "then": state.then,
         "follows": state.follows or None,
-        "per_device": {s.device: _seat(s, rows) for s in state.seats},
+        "per_device": {s.device: _seat(state, s, rows) for s in state.seats},
+        "updates": [{k: u[k] for k in LISTED} for u in counted],
         "version": named(made),
         "tails": None if made is None else tails(made["cut"]),
         "gate": gate_of(home, state),
@@ -139,8 +150,10 @@ def named(row: Row | None) -> Row | None:
     return {"version": row["number"], "digest": row["digest"], "has_head": bool(head)}
 
 
-def _seat(seat: Seat, rows: dict[str, Row]) -> Row:
+def _seat(state: Round, seat: Seat, rows: dict[str, Row]) -> Row:
     found: Row = {"state": seat.state, "reason": seat.reason}
+    if state.laps != 1:
+        found.update(job=job_id(state.number, state.kind, seat.device, seat.turn), staleness=missed(state, seat.device))
     row = rows.get(seat.device)
     if row is not None:
         found.update({k: row[k] for k in ("bytes", "samples", "metrics")}, update=row["digest"])
@@ -218,18 +231,39 @@ def status_text(found: Row) -> str:
 
 def rounds_text(found: list[Row]) -> str:
     """A line per round."""
-    rows = [[r["round"], r["kind"], r["state"], f"{r['answered']}/{r['devices']}", r["sentence"] or "-"] for r in found]
-    return table(["round", "kind", "state", "answered", "what"], rows)
+    rows = [
+        [
+            r["round"],
+            r["kind"],
+            r["mode"],
+            r["state"],
+            _laps(r),
+            f"{r['answered']}/{r['devices']}",
+            r["sentence"] or "-",
+        ]
+        for r in found
+    ]
+    return table(["round", "kind", "mode", "state", "versions", "answered", "what"], rows)
 
 
 def round_text(found: Row) -> str:
     """A round for people."""
     lines = [f"round {found['round']} ({found['kind']}): {found['state']}", found["sentence"] or "(no result yet)", ""]
     rows = [
-        [name, s["state"], _or_dash(s.get("samples")), _or_dash(s.get("bytes")), s["reason"] or "-"]
+        [
+            name,
+            s["state"],
+            _or_dash(s.get("samples")),
+            _or_dash(s.get("bytes")),
+            _or_dash(s.get("staleness")),
+            s["reason"] or "-",
+        ]
         for name, s in found["per_device"].items()
     ]
-    lines.append(table(["device", "state", "samples", "bytes", "why"], rows))
+    lines.append(table(["device", "state", "samples", "bytes", "missed", "why"], rows))
+    if found["laps"] != 1:
+        said = [[u["lap"] + 1, u["device"], u["samples"], u["staleness"]] for u in found["updates"][-UPDATES_SAID:]]
+        lines += ["", table(["version", "device", "samples", "missed"], said)]
     if found["version"] is not None:
         lines.append(f"\nmade version {found['version']['version']} ({found['version']['digest'][:12]})")
     if found["tails"] and found["tails"]["slots"]:
@@ -265,6 +299,15 @@ def _privacy(found: Row | None) -> list[str]:
     if found["rounds_without_noise"]:
         lines.append(f"{found['rounds_without_noise']} rounds made versions without noise: nothing is promised of them")
     return lines
+
+
+def _laps(found: Row) -> str:
+    """How many versions a round has made, of how many.
+
+    >>> _laps({"lap": 3, "laps": 0}), _laps({"lap": 1, "laps": 5})
+    ('3', '1/5')
+    """
+    return f"{found['lap']}" if not found["laps"] else f"{found['lap']}/{found['laps']}"
 
 
 def _version(found: Row | None) -> str:

@@ -15,9 +15,9 @@ from hub.contributions import starts
 from hub.inbox import Inbox, Partial
 from hub.ledger import Row, put_receipt, put_row
 from hub.post import Post
+from hub.refusal import missed, puts_off, refusal
 from hub.registry import Home
-from hub.round import Arrived
-from hub.rounds import refusal
+from hub.round import Arrived, Gone, Round
 from wire import messages as m
 
 log = logging.getLogger("edgequilt.hub")
@@ -74,16 +74,23 @@ class Updates:
             missing = whole.assembly.missing()[:MISSING_AT_ONCE]
             self.post.send(device, m.Missing(device, begin.update, missing))
             return
-        why = self._refusal(begin) or self._fault(data, begin)
+        why = self._refusal(begin)
         if why:
             self._refuse(begin, why)
             return
+        state = self.conductor.open[begin.round]
+        if puts_off(state):
+            return  # as if the commit had been lost: the device sends it again
+        fault = self._fault(data, begin)
+        if fault:
+            self._reject(begin, fault, state.phase == "gating")
+            return
         self.home.blobs.put(data)
-        event = Arrived(device, self.conductor.open[begin.round].phase == "gating")
+        event = Arrived(device, state.phase == "gating")
         actions = self.conductor.record(
             begin.round,
             event,
-            lambda tx: put_row(tx, t.updates, _update_row(begin, self.clock())),
+            lambda tx: put_row(tx, t.updates, _update_row(begin, state, self.clock())),
             lambda tx: put_receipt(tx, _receipt_row(begin, "accepted", "", self.clock())),
         )
         self.inbox.drop(device, begin.update)
@@ -104,7 +111,7 @@ class Updates:
         state = self.conductor.open.get(begin.round) or self.home.ledger.round(begin.round)
         if state is not None and state.model != self.conductor.model.id:
             state = None  # a device on another model's topic
-        if state is not None and self.home.ledger.update_of(begin.round, begin.sender.device, begin.kind):
+        if state is not None and self.home.ledger.update_for(begin.job, begin.sender.device):
             return f"round {begin.round} already counts another update of {begin.sender.device}; drop this one"
         return refusal(state, begin.job, begin.sender.device, begin.kind, begin.base)
 
@@ -123,6 +130,17 @@ class Updates:
         self.inbox.drop(begin.sender.device, begin.update)
         self._receipt(begin, "refused", why)
 
+    def _reject(self, begin: m.Begin, why: str, gate: bool) -> None:
+        """Refuse what came for a job that is out: its device will not do it again, so nobody waits for it."""
+        device = begin.sender.device
+        log.info("update %s of %s refused: %s", begin.update[:12], device, why)
+        gone = Gone(device, f"its update was refused: {why}"[:500], gate)
+        row = _receipt_row(begin, "refused", why, self.clock())
+        actions = self.conductor.record(begin.round, gone, lambda tx: put_receipt(tx, row))
+        self.inbox.drop(device, begin.update)
+        self._receipt(begin, "refused", why)
+        self.conductor.perform(begin.round, actions)
+
     def _receipt(self, begin: m.Begin, status: Any, reason: str) -> None:
         device = begin.sender.device
         self.post.send(device, m.Receipt(device, begin.update, status, reason, {"job": begin.job}))
@@ -139,9 +157,11 @@ def _receipt_row(begin: m.Begin, status: str, reason: str, now_s: float) -> Row:
     }
 
 
-def _update_row(begin: m.Begin, now_s: float) -> Row:
+def _update_row(begin: m.Begin, state: Round, now_s: float) -> Row:
     return {
         "round": begin.round,
+        "lap": state.lap,
+        "staleness": missed(state, begin.sender.device),
         "device": begin.sender.device,
         "kind": begin.kind,
         "digest": begin.update,

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -33,7 +34,13 @@ MOST_NAMES = 5
 NOTABLE = 0.5  # a board that counts less than this part of its share is named
 
 
-def weigh(found: Sequence[Contribution], recipe: Recipe, started: Version, blobs: Blobs) -> Shares:
+def weigh(
+    found: Sequence[Contribution],
+    recipe: Recipe,
+    started: Version,
+    blobs: Blobs,
+    older: Mapping[str, Version] = MappingProxyType({}),
+) -> Shares:
     """How much each update counts.
 
     Args:
@@ -41,6 +48,7 @@ def weigh(found: Sequence[Contribution], recipe: Recipe, started: Version, blobs
         recipe: of the round.
         started: the version that their boards started from.
         blobs: of the hub.
+        older: by digest, the versions that some of them started from instead.
 
     Raises:
         HubError: there are too few for the rule, or it leaves none.
@@ -51,17 +59,27 @@ def weigh(found: Sequence[Contribution], recipe: Recipe, started: Version, blobs
     if recipe.robust not in RULES:
         return plain
     rule, bounds = RULES[recipe.robust], recipe.bounds
-    readers = readers_of(found, started, blobs)
+    readers = readers_of(found, started, blobs, older)
     known = gram(readers) if rule.pairs else lengths(readers)
     shares = rule.apply(known, plain, bounds)
     return replace(shares, notes=(*plain.notes, *said(rule.name, [one.device for one in found], plain, shares)))
 
 
-def readers_of(found: Sequence[Contribution], started: Version, blobs: Blobs) -> list[Callable[[], Changes]]:
-    """What reads, of each update, all that it changed of a version: factors, biases and head."""
-    ladder, heads = versions.read_ladder(started, blobs), versions.read_heads(started, blobs)
-    biases = versions.read_biases(started, blobs)
-    return [partial(_read, one, ladder, biases, heads) for one in found]
+def readers_of(
+    found: Sequence[Contribution], started: Version, blobs: Blobs, older: Mapping[str, Version] = MappingProxyType({})
+) -> list[Callable[[], Changes]]:
+    """What reads, of each update, all that it changed of the version it started from: factors, biases and head."""
+    parts = {base: _parts(version, blobs) for base, version in older.items()}
+    usual = _parts(started, blobs)
+    return [partial(_read, one, *parts.get(one.base, usual)) for one in found]
+
+
+def _parts(started: Version, blobs: Blobs) -> tuple[dict[str, Lora], dict[str, NDArray[np.float32]], dict[int, Head]]:
+    return (
+        versions.read_ladder(started, blobs),
+        versions.read_biases(started, blobs),
+        versions.read_heads(started, blobs),
+    )
 
 
 def _read(

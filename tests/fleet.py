@@ -7,12 +7,14 @@ updates can be computed by hand. Everything that it keeps (`outbox`, `done`) wou
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from console.errors import BadData, EdgequiltError
 from wire import messages as m
 from wire.adapter import Adapter, read_adapter, to_bytes
 from wire.chunks import Assembly, cut
@@ -83,6 +85,7 @@ class Device:
     sent: dict[str, Sent] = field(default_factory=dict)  # everything ever published
     seen: dict[str, m.Job] = field(default_factory=dict)
     knows_trials: bool = True  # an agent of the version before does not
+    ignored: int = 0  # messages whose signature does not hold
     jobs_held: bool = False  # asked, but does not begin
     corrupt: bool = False  # sends bytes that are no adapter
     mislabel: bool = False  # gathers statistics under the wrong labels
@@ -130,9 +133,14 @@ class Device:
             return
         kind = address.topic.message
         if kind is m.Chunk:
-            self.chunk(m.decode(payload, m.Chunk))
+            with suppress(BadData):
+                self.chunk(m.decode(payload, m.Chunk))
             return
-        body, _ = unseal(payload, "hub", Trust([self.hub]), kind.TYPE)
+        try:
+            body, _ = unseal(payload, "hub", Trust([self.hub]), kind.TYPE)
+        except EdgequiltError:
+            self.ignored += 1
+            return
         message = m.decode(body, kind)
         if kind is m.Version:
             self.versions[digest(body)] = message

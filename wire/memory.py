@@ -1,4 +1,4 @@
-"""The honest fake: a network in memory that loses, repeats and reorders, and keeps sessions as a broker does.
+"""The honest fake: a network in memory that loses, repeats, reorders and corrupts, and keeps sessions as a broker does.
 
 Nothing moves until `pump` is called, so a test decides when. One seed gives one history.
 """
@@ -20,6 +20,7 @@ class Network:
     lose: float = 0.0
     repeat: float = 0.0
     reorder: float = 0.0
+    corrupt: float = 0.0
     endpoints: dict[str, MemoryTransport] = field(default_factory=dict)
     retained: dict[str, bytes] = field(default_factory=dict)
     history: list[tuple[str, bytes]] = field(default_factory=list)
@@ -35,7 +36,14 @@ class Network:
         for endpoint in self.endpoints.values():
             if any(matches(p, topic) for p in endpoint.patterns) and self._random.random() >= self.lose:
                 copies = 2 if self._random.random() < self.repeat else 1
-                endpoint.queue.extend([(topic, payload)] * copies)
+                endpoint.queue.extend((topic, self._changed(payload)) for _ in range(copies))
+
+    def _changed(self, payload: bytes) -> bytes:
+        """What arrives of a payload: now and then a byte of it is another one."""
+        if not self.corrupt or not payload or self._random.random() >= self.corrupt:
+            return payload
+        at = self._random.randrange(len(payload))
+        return payload[:at] + bytes([payload[at] ^ self._random.randrange(1, 256)]) + payload[at + 1 :]
 
     def pump(self, limit: int = 100_000) -> int:
         """Deliver until nothing waits at a connected endpoint; returns how many deliveries were made."""

@@ -56,6 +56,8 @@ class Method:
             the sum of the weights applied; the share that nobody fills stays as it was sent.
         trains: which factors boards train in the n-th round of training, from 0.
         equal_ranks: whether it takes only boards of one rank.
+        apply_stale: (state, what the board started from: its prefix of an older version, factors as trained, weight
+            above 0) -> state; None where only updates of the newest version can count.
     """
 
     name: str
@@ -66,6 +68,7 @@ class Method:
     finish: Callable[[Any, int, float, int, float], Emitted]
     trains: Callable[[int], Trains] = always_both
     equal_ranks: bool = False
+    apply_stale: Callable[[Any, Lora, Lora, float], Any] | None = None
 
     @property
     def one_factor(self) -> bool:

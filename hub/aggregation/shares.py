@@ -59,3 +59,18 @@ def shortened(shares: Shares, passed: Array) -> Shares:
     """
     before = 1.0 if shares.passed is None else shares.passed
     return replace(shares, values=shares.values * passed, passed=before * passed)
+
+
+def faded(shares: Shares, staleness: Sequence[int]) -> Shares:
+    """Shares of updates that missed some versions, each by 1 / sqrt(1 + missed).
+
+    As in FedBuff (Nguyen et al., arXiv 2106.06639): what fades is not given to the others.
+
+    >>> faded(Shares(np.array([0.5, 0.5])), [0, 3]).values.tolist()
+    [0.5, 0.25]
+    """
+    missed = np.asarray(staleness, np.float64)
+    if not missed.any():
+        return shares
+    note = f"{np.count_nonzero(missed)} of {len(missed)} updates missed up to {int(missed.max())} versions"
+    return replace(shortened(shares, 1.0 / np.sqrt(1.0 + missed)), notes=(*shares.notes, note))

@@ -7,7 +7,12 @@ kept in the share that nobody trained (rank collapse: raFLoRA, arXiv 2602.13486)
     W' = sum_k w_k s_k A_k B_k + sum_i (1 - m_i) s a_i b_i
 
 with w_k the share of board k's samples, a_i b_i direction i of the ladder that was sent, and m_i the summed weight of
-the boards whose rank exceeds i. All arithmetic in float64; A is [in, r], B is [r, out].
+the boards whose rank exceeds i. An update that started from an older version counts by its change, so that nothing
+is taken back that was learned meanwhile; with A0 B0 its prefix of that version and s0 its scale, it adds
+
+    w_k (s_k A_k B_k - s0 A0 B0)
+
+and holds no direction. All arithmetic in float64; A is [in, r], B is [r, out].
 """
 
 from __future__ import annotations
@@ -47,6 +52,12 @@ def apply(stack: Stack, trained: Lora, weight: float) -> Stack:
     return Stack(stack.sent, stack.products.plus(part), stack.weight + weight, held)
 
 
+def apply_stale(stack: Stack, base: Lora, trained: Lora, weight: float) -> Stack:
+    """Add what one board changed of `base`, its prefix of an older version, with a weight above 0."""
+    gained, before = Part(trained.a, trained.b, weight * trained.scale), Part(base.a, base.b, -weight * base.scale)
+    return Stack(stack.sent, stack.products.plus(gained).plus(before), stack.weight + weight, stack.held)
+
+
 def merge(one: Stack, other: Stack) -> Stack:
     """The sum of two sums over different boards that started from the same version."""
     return Stack(one.sent, one.products.merged(other.products), one.weight + other.weight, one.held + other.held)
@@ -80,4 +91,4 @@ def ladder(stack: Stack, rank: int, scale: float, key: int, total: float) -> Emi
     return Emitted(a, b, found.tail, norm(found))
 
 
-METHOD = Method("stacking", "", init, apply, merge, ladder)
+METHOD = Method("stacking", "", init, apply, merge, ladder, apply_stale=apply_stale)

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from console.errors import UsageError, join
 from hub.privacy.settings import PrivacyConfig
 from hub.round import Round
+from hub.selection import Selection
 
 LINEAR = ("stacking", "ffa", "nested-ffa")  # before truncation the mean of changes: its sensitivity is clip / n
 
@@ -48,6 +51,11 @@ def reasons(state: Round) -> list[str]:
         "the gate decides by scores without noise (release by hand, with --no-gate)": state.candidate,
         "the statistics that are to follow are published without noise": bool(state.then),
         "factors of scales are not clipped": state.settings.get("trainer") == "qzo",
+        "a round of several versions asks a board more than once, and the accountant counts once": state.laps != 1,
+        "who answers first decides who is in it (leave out --over and --mode buffered)": bool(state.goal),
+        "boards are drawn as the accountant knows it (leave out --select and its conditions)": (
+            replace(state.selection, devices=()) != Selection()
+        ),
         "a trained head is averaged by declared rows of each class": bool(state.settings.get("head")),
     }
     return [reason for reason, holds in checks.items() if holds]

@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from typing import Any, Literal
 
 from console.errors import HubError, UsageError
 from hub import show
 from hub.aggregation.methods import method_of
-from hub.aggregation.robust.rules import enough
+from hub.boards import boards_of
 from hub.desk import Desk
 from hub.following import due, served_ranks
 from hub.ledger import Row, put
 from hub.model import Model, model_of
+from hub.modes import mode_of
 from hub.privacy.noise import new_secret
 from hub.privacy.opening import private_round
 from hub.privacy.promise import secret_key
@@ -21,6 +21,7 @@ from hub.recipe import chosen, fits
 from hub.requests.versions import version_digest, with_head
 from hub.resting import of_one_rank, with_factors
 from hub.round import Round, Seat, Stopped
+from hub.selection import Selection, choose, selection_of
 from hub.service import Service
 from hub.versions import read_made, read_scales
 from wire.manifest import parse_manifest
@@ -74,24 +75,24 @@ def _open(desk: Desk, request: Row) -> Row:
     if kind == "statistics" and not conductor.model.features:
         raise HubError(f"expected a model with a head, found that {conductor.model.id} has none; open a train round")
     number = ledger.last_round() + 1
-    settings = _learnt(conductor.model, _settings(kind, number, _ranks(desk), request))
-    devices = _devices(desk, ability(kind, settings), request.get("devices"))
-    if kind == "train":
-        method = method_of(recipe.method)
-        settings = with_factors(method, [r for r in ledger.rounds() if r.model in ("", conductor.model.id)], settings)
-        of_one_rank(method, settings, [row for row in ledger.devices() if row["name"] in devices])
-        enough(recipe.robust, recipe.bounds, len(devices))
-        _scales(desk, ledger.tip(conductor.model.id), settings, recipe.robust)
-        fits(recipe, settings)
     told = desk.home.config.rounds
     deadline_s = float(request.get("deadline_s") or told.deadline_s)
     candidate = request.get("gate")
+    settings = _learnt(conductor.model, _settings(kind, number, _ranks(desk), request))
+    method = method_of(recipe.method)
+    if kind == "train":
+        settings = with_factors(method, [r for r in ledger.rounds() if r.model in ("", conductor.model.id)], settings)
+        fits(recipe, settings)
+        _scales(desk, ledger.tip(conductor.model.id), settings, recipe.robust)
+    selection, over = selection_of(request), float(request.get("over") or 0.0)
+    devices, wanted = _devices(desk, ability(kind, settings), selection, number, over)
+    if kind == "train":
+        of_one_rank(method, settings, [row for row in ledger.devices() if row["name"] in devices])
     state = Round(
         number=number,
         kind=kind,
         versions=_versions(desk, kind, request.get("versions")),
         settings=settings,
-        quorum=max(1, math.ceil(told.quorum * len(devices)), recipe.least if kind == "train" else 1),
         deadline_s=deadline_s,
         deadline_at_s=desk.clock() + deadline_s,
         candidate=GATED[kind] if candidate is None else bool(candidate),
@@ -99,6 +100,9 @@ def _open(desk: Desk, request: Row) -> Row:
         recipe=recipe,
         model=conductor.model.id,
         then=_then(desk, kind, request.get("then")),
+        selection=selection,
+        over=over,
+        **mode_of(request, kind, told.quorum, len(devices), wanted, settings, recipe),
     )
     if desk.home.config.privacy.noise and kind != "evaluate":
         state, secret = private_round(desk.home, state, bool(request.get("devices"))), new_secret()
@@ -127,25 +131,17 @@ def _then(desk: Desk, kind: str, wanted: str | None) -> Literal["", "statistics"
     return "statistics" if wanted or refresh else ""
 
 
-def _devices(desk: Desk, job: str, wanted: list[str] | None) -> list[str]:
-    """Those that are named, or all that are online and can do such a job (`wire.messages.ability`)."""
-    model = desk.model.id
-    rows = {row["name"]: row for row in desk.home.ledger.devices() if row["model"] in ("", model)}
-    if wanted:
-        unknown = [name for name in wanted if name not in rows]
-        if unknown:
-            raise HubError(
-                f"expected enrolled devices of model {model}, found {', '.join(unknown)}; enroll them with "
-                f"`edgequilt hub enroll`"
-            )
-        return sorted(set(wanted))
-    able = [n for n, row in rows.items() if row["online"] and job in (row["hello"] or {}).get("jobs", ())]
-    if not able:
+def _devices(desk: Desk, job: str, told: Selection, number: int, over: float) -> tuple[list[str], int]:
+    """Those that the selection chooses, and how many answers are wanted."""
+    boards = boards_of(desk.home, desk.model.id)
+    known = {board.name for board in boards}
+    unknown = [name for name in told.devices if name not in known]
+    if unknown:
         raise HubError(
-            f"expected a device of model {model} that is online and can {job}, found none of {len(rows)}; start their "
-            f"agents, or name devices with --devices"
+            f"expected enrolled devices of model {desk.model.id}, found {', '.join(unknown)}; enroll them with "
+            f"`edgequilt hub enroll`"
         )
-    return able
+    return choose(boards, told, job, f"{number}", over)
 
 
 def _versions(desk: Desk, kind: str, wanted: list[str] | None) -> tuple[str, ...]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from itertools import count
+from typing import Any
 
 import pytest
 from sqlalchemy import Connection
@@ -12,6 +13,7 @@ from sqlalchemy import Connection
 from hub.blobs import Blobs
 from hub.ledger import Ledger
 from hub.service import Service
+from tests.hub.oracle import check_versions
 from tests.hub.test_service import counted_once
 from tests.hub.world import RANKS, World
 
@@ -112,6 +114,39 @@ def test_a_kill_at_any_instant_changes_nothing(make_world: MakeWorld, first: int
         if kills == 0:
             break
     assert instant > 60  # so many writes there are in the story
+
+
+@pytest.mark.parametrize(
+    ("first", "step"), [(3, 31), pytest.param(1, 3, marks=pytest.mark.heavy)], ids=["some instants", "every other"]
+)
+@pytest.mark.parametrize("mode", [{"mode": "buffered", "buffer": 2, "laps": 4}, {"laps": 2}], ids=["buffered", "laps"])
+def test_a_kill_in_a_round_of_several_versions(
+    make_world: MakeWorld, first: int, step: int, mode: dict[str, Any]
+) -> None:
+    """Killed at each of its writes, a hub makes as many versions of exactly what it receipted, each update in one."""
+    for instant in count(first, step):
+        world, kills = make_world(), 0
+        set_fire(world.hub, Fuse(instant))
+        while True:
+            try:
+                if world.hub.home.ledger.last_round() == 0:
+                    world.ask("open", kind="train", devices=sorted(RANKS), **mode)
+                world.settle()
+                break
+            except Killed:
+                kills += 1
+                world.hub = world.start_hub()
+        world.settle(2)
+        found = world.show(1)
+        assert (found["state"], found["lap"]) == ("complete", mode["laps"]), f"after a kill at instant {instant}"
+        check_versions(world, 1)
+        counted_once(world)
+        rows = [row["digest"] for row in world.hub.home.ledger.updates(1)]
+        answers = [r for d in world.devices.values() for r in d.receipts]
+        assert {r.update for r in answers if r.status != "refused"} == set(rows)
+        if kills == 0:
+            break
+    assert instant > 30  # so many writes there are
 
 
 def test_kills_on_a_bad_network(make_world: MakeWorld) -> None:

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from hub import round as r
 from hub import rounds
+from hub.refusal import refusal, seated
 from hub.round import Round, Seat
 from hub.rounds import step
 from wire.record import plain, read_record
@@ -176,7 +177,7 @@ def test_a_round_can_be_stopped(state: Round) -> None:
     """Stopped by hand, a round fails with that sentence and withdraws every job that is out."""
     stopped, actions = step(state, r.Stopped("stopped by hand"))
 
-    waiting = [s.device for s in rounds.seated(state) if s.state == "waiting"]
+    waiting = [s.device for s in seated(state) if s.state == "waiting"]
     assert (stopped.phase, stopped.sentence) == ("failed", "stopped by hand")
     assert [a.device for a in actions if isinstance(a, r.Withdraw)] == waiting
 
@@ -191,7 +192,7 @@ def test_a_restart_repeats_what_is_outstanding(state: Round) -> None:
     restored = read_record(Round, json.loads(json.dumps(plain(state))), "a round")
 
     assert restored == state
-    waiting = {s.device for s in rounds.seated(state) if s.state == "waiting"}
+    waiting = {s.device for s in seated(state) if s.state == "waiting"}
     if state.phase in ("collecting", "gating"):
         assert {a.device for a in rounds.resume(restored) if isinstance(a, r.Ask)} == waiting
     else:
@@ -235,7 +236,7 @@ def test_what_cannot_count_is_refused_with_words(
     state: Round | None, job: str, device: str, kind: Any, base: str, words: str
 ) -> None:
     """Every reason to refuse an update says what was expected, what was found, and that it may be dropped."""
-    sentence = rounds.refusal(state, job, device, kind, base)
+    sentence = refusal(state, job, device, kind, base)
 
     assert words in sentence
     assert sentence.endswith("; drop it")
@@ -253,7 +254,7 @@ def test_what_cannot_count_is_refused_with_words(
 )
 def test_what_was_asked_for_is_taken(state: Round, job: str, kind: Any, base: str) -> None:
     """The update that a job asked for has nothing against it."""
-    assert rounds.refusal(state, job, "barn", kind, base) == ""
+    assert refusal(state, job, "barn", kind, base) == ""
 
 
 EVENTS = st.lists(

@@ -26,10 +26,10 @@ MakeWorld = Callable[..., World]
 
 
 def counted_once(world: World) -> None:
-    """Every round counts an update per device and kind, and each of them has a receipt that its device got."""
+    """Every lap of a round counts an update per device and kind, and each of them has a receipt that its device got."""
     ledger = world.hub.home.ledger
     rows = [row for state in ledger.rounds() for row in ledger.updates(state.number)]
-    assert len({(row["round"], row["device"], row["kind"]) for row in rows}) == len(rows)
+    assert len({(row["round"], row["lap"], row["device"], row["kind"]) for row in rows}) == len(rows)
     for row in rows:
         receipts = [r for r in world.devices[row["device"]].receipts if r.update == row["digest"]]
         assert {r.status for r in receipts} <= {"accepted", "duplicate"}

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import random
+
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from hub.aggregation import stacking
@@ -97,3 +101,31 @@ def test_an_update_changes_nothing_that_was_there() -> None:
     assert len(before.products.parts) == 1
     for was, now in zip(kept, (lora.a, lora.b, before.held), strict=True):
         np.testing.assert_array_equal(was, now)
+
+
+@given(
+    seed=st.integers(0, 2**16),
+    boards=st.lists(st.tuples(st.integers(1, 16), st.integers(0, 3), st.integers(1, 50)), min_size=1, max_size=6),
+    order=st.randoms(),
+)
+@settings(max_examples=60, deadline=None)
+def test_an_update_of_an_older_version_counts_by_its_change(
+    seed: int, boards: list[tuple[int, int, int]], order: random.Random
+) -> None:
+    """W' is the tip plus each board's share of what it changed of the version it started from, whole matrices say."""
+    g = np.random.default_rng(seed)
+    past = [factors(g, RANK) for _ in range(4)]  # past[0] is the tip
+    past[2] = Lora(past[2].a, past[2].b, 0.5)  # scales may differ
+    updates = [(past[age].prefix(r), factors(g, r), age, weight / 400) for r, age, weight in boards]
+    whole = past[0].product()
+    for base, trained, _, share in updates:
+        whole = whole + share * (trained.product() - base.product())
+
+    order.shuffle(updates)
+    halves = [stacking.init(past[0]), stacking.init(past[0])]
+    for i, (base, trained, age, share) in enumerate(updates):
+        old = halves[i % 2]
+        halves[i % 2] = stacking.apply_stale(old, base, trained, share) if age else stacking.apply(old, trained, share)
+    found = stacking.finish(stacking.merge(*halves), N, 1.0)
+
+    assert relative(matrix(found), whole) < 1e-12
