@@ -116,3 +116,32 @@ def test_a_real_board_takes_part_in_a_private_round(farm: Farm) -> None:
         found = farm.run("train", settings={"steps": 1, "batch": 4}, recipe={"method": method})
         assert found["privacy"]["spent"] >= found["privacy"]["epsilon"] > 0
     assert answer(farm.hub, {"request": "status"})["privacy"]["rounds"] == 2
+
+
+def test_a_real_board_lets_a_factor_rest(farm: Farm) -> None:
+    """RoLoRA moves B in its first round and A in the next; the board's resting factor comes back to the bit."""
+    farm.run("statistics", recipe={"head": "ridge"})
+    ladders = [versions.read_ladder(farm.last, farm.hub.home.blobs)]
+    for learns in ("b", "a"):
+        found = farm.run("train", settings={"steps": 2, "batch": 6, "learning_rate": 0.05}, recipe={"method": "rolora"})
+        assert found["settings"]["factors"] == learns
+        ladders.append(versions.read_ladder(farm.last, farm.hub.home.blobs))
+
+    first, second, third = ladders
+    for slot, lora in first.items():
+        assert np.array_equal(second[slot].a, lora.a)
+        assert not np.array_equal(second[slot].b, lora.b)
+        assert np.array_equal(third[slot].b, second[slot].b)
+        assert not np.array_equal(third[slot].a, second[slot].a)
+
+
+def test_a_real_board_prunes_itself(farm: Farm) -> None:
+    """Under a strong penalty its second update has half of its directions, and the hub takes it."""
+    farm.run("statistics", recipe={"head": "ridge"})
+    told = {"steps": 8, "batch": 6, "learning_rate": 0.02}
+    farm.run("train", settings=told, recipe={"method": "hetlora"})
+
+    found = farm.run("train", settings={**told, "prune_gamma": 0.5, "prune_lambda": 50.0}, recipe={"method": "hetlora"})
+
+    (seat,) = found["per_device"].values()
+    assert seat["metrics"]["rank"] == farm.board.manifest.plan.rank // 2
