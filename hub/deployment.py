@@ -36,7 +36,8 @@ class Deployment:
 
     number: int
     version: str  # digest of what is tried
-    against: str  # digest of what is in use, and stays if the trial fails
+    against: str  # digest of what it is compared with
+    in_use: str  # digest of what is released, and stays if the trial fails
     group: str  # what the boards were called when it was opened
     boards: tuple[str, ...]
     promote: Literal["auto", "manual"]
@@ -160,7 +161,7 @@ def _settle(state: Deployment, late: bool) -> Step:
     if absent and not late:
         return state, ()
     if not state.serving:
-        return _end(state, "rolled back", f"none of {len(state.boards)} boards came to serve it", state.against)
+        return _end(state, "rolled back", f"none of {len(state.boards)} boards came to serve it", state.in_use)
     said = f"{len(state.serving)} of {len(state.boards)} boards serve it"
     missing = f" (not {', '.join(absent)})" if absent else ""
     return replace(state, phase="trying", sentence=said + missing), (Try(),)
@@ -169,7 +170,7 @@ def _settle(state: Deployment, late: bool) -> Step:
 def _judged(state: Deployment, event: Judged) -> Step:
     by_hand = state.promote == "manual"
     if not event.released and not (by_hand and not event.judged):
-        return _end(state, "rolled back", event.sentence, state.against)
+        return _end(state, "rolled back", event.sentence, state.in_use)
     if not by_hand:
         return _end(state, "promoted", event.sentence, state.version)
     return replace(state, phase="waiting", sentence=f"{state.sentence}; {event.sentence}"), ()
@@ -180,7 +181,7 @@ def _promote(state: Deployment, event: Promote) -> Step:
 
 
 def _back(state: Deployment, event: Back) -> Step:
-    return _end(state, "rolled back", "rolled back by hand", state.against)
+    return _end(state, "rolled back", "rolled back by hand", state.in_use)
 
 
 def _superseded(state: Deployment, event: Superseded) -> Step:

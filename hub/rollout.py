@@ -44,8 +44,12 @@ class Rollout:
         """Release a version to some boards on trial.
 
         Raises:
-            HubError: there is a trial already.
+            HubError: there is a trial already, or nothing in use to come back to.
         """
+        release = self.home.ledger.release(self.model)
+        if release is None or release["digest"] == version:
+            found = "none" if release is None else "this very version"
+            raise HubError(f"expected another version in use, found {found}; release it to all: without --group")
         if self.open:
             number = next(iter(self.open))
             raise HubError(
@@ -57,7 +61,8 @@ class Rollout:
             sequence = next_sequence(tx)
             put_release(tx, version, f"deployment {number}", now_s, group)
             limits = (told.deadline_s, now_s + told.deadline_s)
-            state = Deployment(number, version, against, group, tuple(sorted(boards)), promote, sequence, *limits)
+            who = (group, tuple(sorted(boards)))
+            state = Deployment(number, version, against, release["digest"], *who, promote, sequence, *limits)
             self._keep(tx, state)
         self.open[number] = state
         self.tell(number, d.Opened())

@@ -12,13 +12,13 @@ from hypothesis import strategies as st
 from hub import deployment as d
 from wire.record import plain, read_record
 
-NEW, OLD = "b" * 64, "a" * 64
+NEW, OLD, OTHER = "b" * 64, "a" * 64, "c" * 64
 BOARDS = ("barn", "coop")
 
 
 def opened(**changed: Any) -> d.Deployment:
     """A deployment to two boards, promoted by itself."""
-    state = d.Deployment(1, NEW, OLD, "canary", BOARDS, "auto", 7, 60.0, 1060.0)
+    state = d.Deployment(1, NEW, OTHER, OLD, "canary", BOARDS, "auto", 7, 60.0, 1060.0)
     return replace(state, **changed)
 
 

@@ -88,6 +88,23 @@ def test_a_worse_version_is_taken_back(make_world: MakeWorld) -> None:
     assert world.ask("status")["tip"]["version"] == 1
 
 
+def test_a_trial_against_an_older_version(make_world: MakeWorld) -> None:
+    """Compared with a version that is not in use, a trial that fails still leaves in use what was."""
+    world = make_world()
+    world.run("statistics")
+    world.run("statistics")
+    for device in world.devices.values():
+        device.mislabel = True
+    world.run("statistics", gate=False)
+    world.ask("deploy", version="3", group="barn", against="1")
+    flow(world)
+
+    found = deployment(world)
+    assert (found["state"], found["against"]) == ("rolled back", 1)
+    assert set(served(world).values()) == {2}
+    assert {s["version"] for s in found["scores"]["barn"]} == {1, 3}
+
+
 def test_promotion_by_hand_waits(make_world: MakeWorld) -> None:
     """With manual promotion a good trial waits; promote releases it to all, rollback takes it back."""
     for request, state, version in (("promote", "promoted", 2), ("rollback", "rolled back", 1)):
@@ -195,7 +212,8 @@ def test_work_goes_on_past_a_deployment(make_world: MakeWorld) -> None:
 
 REFUSED: dict[str, tuple[dict[str, Any], str]] = {
     "a stranger": ({"version": "2", "group": "farm"}, "expected a group or names of enrolled devices, found farm"),
-    "against itself": ({"version": "1", "group": "barn"}, "expected a version other than the one"),
+    "against itself": ({"version": "2", "group": "barn", "against": "2"}, "expected a version other than the one"),
+    "in use": ({"version": "1", "group": "barn", "against": "2"}, "expected another version in use, found this very"),
     "no such version": (
         {"version": "9", "group": "barn"},
         "expected a version among 0, 1, 2, tip, released, found '9'",
