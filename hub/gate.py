@@ -103,14 +103,13 @@ def decide(
     table, left_out = tabulate(boards, candidate, parent)
     aside = f"; left out: {left_out} boards that judged the two versions on different rows" if left_out else ""
     if table is None:
-        said = f"no board had rows to judge it by, so the version in use stays in use{aside}"
-        return Decision(False, None, None, said)
+        return Decision(False, None, None, f"no board had rows to judge it by{aside}")
     new, old, error = table.macro(table.new), table.macro(table.old), table.error
     limit = noise * error
     released = new >= old - tolerance - limit
-    verdict = "released" if new >= old - tolerance else "lower, but not beyond the noise: released"
+    verdict = "not worse" if new >= old - tolerance else "lower, but not beyond the noise"
     if not released:
-        verdict = "worse beyond the noise, so the version in use stays in use"
+        verdict = "worse beyond the noise"
     found = (
         f"macro accuracy {percent(new)} after {percent(old)} on {int(table.count.sum())} rows that boards kept back "
         f"(noise {percent(limit)}): {verdict}"

@@ -141,7 +141,8 @@ class Rollout:
 
     def _try(self, state: Deployment) -> Deployment:
         """Open the round that judges the trial: the boards that serve it, and agents beside the hub."""
-        rows = [row for row in self.home.ledger.devices() if "evaluate" in (row["hello"] or {}).get("jobs", ())]
+        ours = [row for row in self.home.ledger.devices() if row["model"] == self.model]
+        rows = [row for row in ours if "evaluate" in (row["hello"] or {}).get("jobs", ())]
         judges = [r["name"] for r in rows if r["name"] in state.serving or (r["online"] and _is_server(r))]
         told, now_s = self.home.config.rounds, self.clock()
         number = self.home.ledger.last_round() + 1

@@ -63,6 +63,7 @@ from hub.round import (
 
 Step = tuple[Round, tuple[Action, ...]]
 NOTHING: tuple[Action, ...] = ()
+STAYS = "the version in use stays in use"
 OUTSTANDING: dict[str, tuple[Action, ...]] = {"making": (Make(),), "judging": (Judge(),)}
 
 
@@ -179,7 +180,7 @@ def _judged(state: Round, event: Judged) -> Step:
         candidate_accuracy=event.candidate,
         parent_accuracy=event.parent,
         accuracy_error=event.error,
-        sentence=f"{state.sentence}; {event.sentence}",
+        sentence=f"{state.sentence}; {event.sentence}; {'released' if event.released else STAYS}",
     )
     return done, (Release(state.version) if event.released else Retreat(state.against),)
 

@@ -26,7 +26,7 @@ def status(home: Home, broker: str, lacks: list[str], now_s: float) -> Row:
     ledger = home.ledger
     of_bundles = ("sha256", "model", "device", "rank", "mode", "folder")
     models = [model(home, row["model"]) for row in ledger.models()]
-    one = models[0] if len(models) == 1 else {"model": "", "tip": None, "released": None}
+    one = models[0] if len(models) == 1 else {"model": "", "tip": None, "released": None, "trial": None}
     return {
         "fleet": home.config.fleet,
         **one,
@@ -49,7 +49,16 @@ def model(home: Home, name: str) -> Row:
         "model": name,
         "tip": named(home.ledger.version(home.ledger.tip(name))),
         "released": None if release is None else {"version": release["version"], "digest": release["digest"]},
+        "trial": _trial(home, name),
     }
+
+
+def _trial(home: Home, name: str) -> Row | None:
+    """The deployment of a model that is open, briefly."""
+    row = next((row for row in home.ledger.deployments(name) if row["closed_at_s"] is None), None)
+    if row is None:
+        return None
+    return {"deployment": row["id"], **{key: row[key] for key in ("version", "group", "state")}}
 
 
 def device(row: Row, now_s: float) -> Row:
@@ -202,7 +211,7 @@ def status_text(found: Row) -> str:
     lines = [
         f"fleet {found['fleet']}, broker {found['broker']}"
         + (f" (lacks {' and '.join(found['broker_lacks'])})" if found["broker_lacks"] else ""),
-        *(f"model {m['model']}: tip {_version(m['tip'])}, released {_version(m['released'])}" for m in found["models"]),
+        *map(_model, found["models"]),
         *([] if found["models"] else ["no model: add a bundle"]),
         *_privacy(found.get("privacy")),
         "",
@@ -227,6 +236,12 @@ def status_text(found: Row) -> str:
     if found["rounds_open"]:
         lines += ["", rounds_text(found["rounds_open"])]
     return "\n".join(lines)
+
+
+def _model(found: Row) -> str:
+    trial = found["trial"]
+    tried = f", on trial version {trial['version']} on {trial['group']} ({trial['state']})" if trial else ""
+    return f"model {found['model']}: tip {_version(found['tip'])}, released {_version(found['released'])}{tried}"
 
 
 def rounds_text(found: list[Row]) -> str:

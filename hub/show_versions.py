@@ -117,6 +117,8 @@ def _deployment(home: Home, state: Deployment, row: Row) -> Row:
 
 
 def _serves(device: Row, version: Row) -> bool:
+    if device["model"] != version["model"]:
+        return False
     hello = device["hello"] or {}
     told = hello.get("serves")
     return bool(told == version["digest"] if told else hello.get("released") == version["number"])
@@ -159,6 +161,7 @@ def version_text(found: Row) -> str:
     if found["releases"]:
         rows = [[r["sequence"], r["group"] or "all", _when(r["at_s"]), r["why"]] for r in found["releases"]]
         lines += ["", table(["sequence", "released to", "when", "why"], rows)]
+    lines += ["", deployments_text(found["deployments"])] if found["deployments"] else []
     lines += ["", f"served by {', '.join(found['served_by']) or 'nobody'}"]
     return "\n".join(lines)
 

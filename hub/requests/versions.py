@@ -31,7 +31,7 @@ def _deploy(desk: Desk, request: Row) -> Row:
     promote = request.get("promote") or "auto"
     if promote not in ("auto", "manual"):
         raise UsageError(f"expected auto or manual promotion, found {promote!r}")
-    state = desk.rollout.begin(digest, against, group, members(desk.home, group), promote)
+    state = desk.rollout.begin(digest, against, group, members(desk.home, conductor.model.id, group), promote)
     return show_versions.deployment_view(desk.home, state.number)
 
 
@@ -107,21 +107,22 @@ def _deployment(desk: Desk, request: Row) -> Row:
     return show_versions.deployment_view(desk.home, int(request["deployment"]))
 
 
-def members(home: registry.Home, group: str) -> list[str]:
-    """The devices of a group, or those that are named with commas between them.
+def members(home: registry.Home, model: str, group: str) -> list[str]:
+    """The devices of a model that are in a group, or those that are named with commas between them.
 
     Raises:
-        HubError: there are none.
+        HubError: there are none, or one of another model.
     """
-    rows = home.ledger.devices()
-    found = [row["name"] for row in rows if group in (row.get("groups") or ())]
+    rows = [row for row in home.ledger.devices() if row["model"] in ("", model)]  # empty: it has not said hello yet
+    found = [row["name"] for row in rows if group in (row["groups"] or ())]
     if found:
         return found
     named = [name.strip() for name in group.split(",")]
     unknown = [name for name in named if name not in {row["name"] for row in rows}]
     if unknown:
         raise HubError(
-            f"expected a group or names of enrolled devices, found {', '.join(unknown)}; see `edgequilt hub status`"
+            f"expected a group or names of enrolled devices with {model}, found {', '.join(unknown)}; see "
+            f"`edgequilt hub status`"
         )
     return named
 

@@ -28,10 +28,10 @@ def decide(new: list[Score], old: list[Score], **options: Any) -> Decision:
 
 ON = "on 120 rows that boards kept back"
 CASES = {
-    "better": ((80, 40), (60, 30), True, f"75.0 % after 50.0 % {ON} (noise 10.4 %): released"),
+    "better": ((80, 40), (60, 30), True, f"75.0 % after 50.0 % {ON} (noise 10.4 %): not worse"),
     "equal": ((80, 40), (40, 20), True, "50.0 % after 50.0 %"),
     "lower": ((80, 40), (40, 18), True, f"47.5 % after 50.0 % {ON} (noise 11.0 %): lower, but not beyond the noise"),
-    "worse": ((80, 40), (40, 5), False, f"31.2 % after 50.0 % {ON} (noise 10.1 %): worse beyond the noise, so"),
+    "worse": ((80, 40), (40, 5), False, f"31.2 % after 50.0 % {ON} (noise 10.1 %): worse beyond the noise"),
 }
 
 

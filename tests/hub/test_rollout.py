@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 
 from console.errors import HubError
-from hub import versions
+from hub import show, show_versions, versions
+from hub.ledger import put_device
 from tests.hub.test_recovery import Fuse, Killed, set_fire
 from tests.hub.world import World
 from wire.memory import MemoryTransport
@@ -168,6 +169,39 @@ def test_a_canary_that_comes_late_hears_of_its_trial(make_world: MakeWorld) -> N
     assert served(world) == {"barn": 1, "coop": 1, "mill": 1}
 
 
+def test_people_read_of_a_trial(make_world: MakeWorld) -> None:
+    """Status, the lists and the pages of a version and of a deployment name what is tried where, and what to do."""
+    world = grown(make_world())
+    world.ask("deploy", version="2", group="barn", promote="manual")
+    flow(world)
+
+    assert "released version 1, on trial version 2 on barn (waiting)" in show.status_text(world.ask("status"))
+    page = show_versions.deployment_text(deployment(world))
+    assert "deployment 1: version 2 against 1 on barn: waiting" in page
+    assert "`edgequilt hub promote` releases it to all" in page
+    assert "1/1" in show_versions.deployments_text(world.ask("deployments")["deployments"])
+    text = show_versions.version_text(world.ask("version", version="2"))
+    assert "served by barn" in text
+    assert "11 rows that boards kept back" in text  # what its deployment found
+    assert "in use" in show_versions.versions_text(world.ask("versions")["versions"])
+    world.ask("promote")
+    assert world.ask("status")["trial"] is None
+
+
+def test_a_group_is_one_that_people_made(make_world: MakeWorld) -> None:
+    """A group's devices are those that carry its name; devices of another model do not belong."""
+    world = grown(make_world())
+    with world.hub.home.ledger.transaction() as tx:
+        for name in ("coop", "mill"):
+            put_device(tx, name, groups=["canary"])
+        put_device(tx, "mill", model="other")
+    world.ask("deploy", version="2", group="canary")
+
+    assert set(deployment(world)["boards"]) == {"coop"}
+    with pytest.raises(HubError, match="names of enrolled devices with tiny, found mill"):
+        world.ask("deploy", version="2", group="mill")
+
+
 def test_another_release_ends_a_trial(make_world: MakeWorld) -> None:
     """When a round releases another version to all, a trial is over: the canary serves that version too."""
     world = grown(make_world())
@@ -211,7 +245,10 @@ def test_work_goes_on_past_a_deployment(make_world: MakeWorld) -> None:
 
 
 REFUSED: dict[str, tuple[dict[str, Any], str]] = {
-    "a stranger": ({"version": "2", "group": "farm"}, "expected a group or names of enrolled devices, found farm"),
+    "a stranger": (
+        {"version": "2", "group": "farm"},
+        "expected a group or names of enrolled devices with tiny, found farm",
+    ),
     "against itself": ({"version": "2", "group": "barn", "against": "2"}, "expected a version other than the one"),
     "in use": ({"version": "1", "group": "barn", "against": "2"}, "expected another version in use, found this very"),
     "no such version": (

@@ -135,7 +135,8 @@ def test_the_gate_decides(released: bool, last: r.Action) -> None:
     state, actions = after(state, r.Judged(released, 0.7, 0.6, "because"))
     assert (state.phase, state.released, actions) == ("complete", released, (last,))
     assert (state.candidate_accuracy, state.parent_accuracy) == (0.7, 0.6)
-    assert state.sentence == "3 of 3 devices answered; because"
+    end = "released" if released else "the version in use stays in use"
+    assert state.sentence == f"3 of 3 devices answered; because; {end}"
 
 
 def test_the_gate_has_a_deadline_of_its_own() -> None:
