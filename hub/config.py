@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from console.errors import BadData, UsageError, join
 from console.toml import read_toml
@@ -25,10 +25,14 @@ TEMPLATE = """\
 fleet = "{fleet}"
 
 [broker]
-# The embedded broker listens here. It has neither TLS nor an access list: keep it on 127.0.0.1 or in a network that
-# you trust. Messages are signed either way: who listens can read adapters, but not forge them.
+# The broker that the hub starts. "amqtt" is inside the hub, for a first try: it has neither TLS nor an access list, so
+# keep it on 127.0.0.1 or in a network that you trust. Messages are signed either way: who listens can read adapters,
+# but not forge them. "mosquitto" (apt-get install mosquitto) is for real use: only certificates of this fleet come in.
+kind = "amqtt"
 listen = "{listen}"
-# To use a broker of your own, uncomment what it needs; the embedded one is then not started.
+# Names and addresses, beside this machine's own, under which boards reach a mosquitto of the hub.
+# hosts = ["hub.example"]
+# To use a broker of your own, uncomment what it needs; none is then started.
 # url = "mqtts://broker.example:8883"
 # ca = "ca.pem"
 # certificate = "hub.pem"
@@ -111,7 +115,9 @@ publishers = [{publishers}]
 class BrokerConfig:
     """Where the hub meets its devices."""
 
+    kind: Literal["amqtt", "mosquitto"] = "amqtt"
     listen: str = "127.0.0.1:1883"
+    hosts: tuple[str, ...] = ()
     url: str = ""
     ca: str = ""
     certificate: str = ""
@@ -215,22 +221,20 @@ def listen_address(config: Config) -> tuple[str, int]:
     return host, int(port)
 
 
-def outside_broker(config: Config, folder: Path) -> Broker | None:
-    """The broker that the user runs; None for the embedded one.
+def outside_broker(config: Config, folder: Path, url: str) -> Broker:
+    """The broker that the user runs, with the files that hub.toml names.
 
     Raises:
         TransportError: the address is not one.
     """
     told = config.broker
-    if not told.url:
-        return None
 
     def at(name: str) -> Path | None:
         return folder / name if name else None
 
     password = (folder / told.password_file).read_text().strip() if told.password_file else None
     return replace(
-        parse_broker(told.url),
+        parse_broker(url),
         ca=at(told.ca),
         certificate=at(told.certificate),
         key=at(told.key),

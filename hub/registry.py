@@ -94,6 +94,15 @@ def database_of(config: Config, folder: Path) -> Database:
     return server(told.url, folder / told.password_file if told.password_file else None)
 
 
+def known_devices(folder: Path) -> list[str]:
+    """The names of the devices that are enrolled."""
+    home = open_home(folder)
+    try:
+        return [row["name"] for row in home.ledger.devices()]
+    finally:
+        home.ledger.close()
+
+
 @contextmanager
 def alone(folder: Path) -> Iterator[None]:
     """Hold the hub's folder; one process at a time writes there.

@@ -45,6 +45,7 @@ class Service:
         self.transport, self.clock = transport, clock
         self.desks: dict[str, Desk] = {}  # by model
         self.broker, self.broker_lacks = "", list[str]()  # for people; who starts the hub knows
+        self.allow: Callable[[list[str]], None] = lambda names: None  # who may come to the broker
         self.ignored, self.reasons = 0, dict[str, str]()  # what did not hold: how often, and why last
         self._on: dict[Any, Callable[[str, Row, Any], None]] = {m.Hello: self._hello, m.Presence: self._presence}
 

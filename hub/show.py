@@ -18,7 +18,6 @@ from wire.scores import Score, read_scores
 TAIL_LIMIT = 0.05  # of a slot's norm; where more was cut off, people are told
 UPDATES_SAID = 20
 LISTED = ("lap", "device", "job", "staleness", "samples", "digest")  # of an update
-LACKS = ["TLS", "an access list"]  # of the embedded broker
 
 
 def status(home: Home, broker: str, lacks: list[str], now_s: float) -> Row:

@@ -78,7 +78,8 @@ class MemoryTransport:
         """Join the network under this name; an earlier session of the name is taken over with what waits in it."""
         before = self.network.endpoints.get(self.name)
         if before is not None and before is not self:
-            self.patterns, self.queue = before.patterns, before.queue
+            self.patterns = list(dict.fromkeys([*before.patterns, *self.patterns]))
+            self.queue = [*before.queue, *self.queue]
         self.network.endpoints[self.name] = self
         self._on_message, self._on_connection = on_message, on_connection
         self.restore()

@@ -3,7 +3,8 @@
 What paho 2.2 does not do for us, each of it measured: it reconnects without jitter (fleets come back in
 lock-step), an exception in a callback kills its network thread while it still reports a connection, and a
 publish while offline is both refused and delivered later. So this transport runs its own loop, wraps every
-handler, and hands nothing to paho while the connection is down: the outbox is the caller's.
+handler, and hands nothing to paho while the connection is down, nor leaves it anything to repeat: the outbox is the
+caller's.
 """
 
 from __future__ import annotations
@@ -150,6 +151,9 @@ class MqttTransport:
     def _supervise(self) -> None:
         attempt = 0
         while not self._stop.is_set():
+            # What the last connection did not see through is the caller's to say again: a broker that ends the
+            # connection over a message that it denies would be sent that message for ever, and nothing after it.
+            self._client.drop_out_messages()
             try:
                 self._client.connect(self.broker.host, self.broker.port, keepalive=KEEPALIVE_S)
                 while not self._stop.is_set() and self._client.loop(timeout=0.5) == MQTTErrorCode.MQTT_ERR_SUCCESS:

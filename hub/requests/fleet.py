@@ -18,7 +18,10 @@ def _add(service: Service, request: Row) -> Row:
 
 
 def _enroll(service: Service, request: Row) -> Row:
-    return registry.enroll(service.home, request["name"], request["line"], replace=bool(request.get("replace")))
+    replace = bool(request.get("replace"))
+    found = registry.enroll(service.home, request["name"], request["line"], replace=replace)
+    service.allow([row["name"] for row in service.home.ledger.devices()])
+    return found
 
 
 def status(service: Service, request: Row) -> Row:

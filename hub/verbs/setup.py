@@ -9,9 +9,10 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from hub import registry, show
+from hub import authority, registry, show
+from hub.config import read_config
 from hub.verbs.common import add_verb, ask, ask_or_do, say
-from wire.files import read_bytes
+from wire.files import read_bytes, write_atomic
 from wire.keys import KEY_FILE_LIMIT_BYTES
 
 
@@ -25,6 +26,8 @@ def parse(verbs: Any) -> None:
     enroll.add_argument("name")
     enroll.add_argument("--key", type=Path, required=True, help="the device's .pub file")
     enroll.add_argument("--replace", action="store_true", help="believe its former key no longer")
+    enroll.add_argument("--request", type=Path, help="its .csr file, for a certificate that opens the broker")
+    enroll.add_argument("--certificate", type=Path, help="where to write that (default: NAME.pem beside the request)")
     add_verb(verbs, "status", _status, "devices, versions, open rounds", of_model=False)
 
 
@@ -41,7 +44,8 @@ def _parse_init(verbs: Any) -> None:
 def _parse_up(verbs: Any) -> None:
     up = verbs.add_parser("up", help="run the hub until Ctrl-C")
     up.add_argument("folder", type=Path, nargs="?", default=Path(os.environ.get("EDGEQUILT_HUB", ".")))
-    up.add_argument("--port", type=int, help="another port for the embedded broker; 0 takes a free one")
+    up.add_argument("--broker", metavar="amqtt|mosquitto|URL", help="which broker (default: what hub.toml says)")
+    up.add_argument("--port", type=int, help="another port for a broker that the hub starts; 0 takes a free one")
     up.add_argument("--server-agent", type=Path, help="configuration of an agent to run beside the hub")
     up.add_argument("--json", action="store_true")
     up.set_defaults(run=_up)
@@ -59,7 +63,7 @@ def _up(options: argparse.Namespace) -> int:
     from hub.process import up
 
     logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(name)s: %(message)s", stream=sys.stderr)
-    return up(options.folder, options.port, options.server_agent, options.json)
+    return up(options.folder, options.broker, options.port, options.server_agent, options.json)
 
 
 def _add(options: argparse.Namespace) -> int:
@@ -75,8 +79,21 @@ def _add(options: argparse.Namespace) -> int:
 def _enroll(options: argparse.Namespace) -> int:
     line = read_bytes(options.key, "a public key", KEY_FILE_LIMIT_BYTES).decode(errors="replace")
     request = {"request": "enroll", "name": options.name, "line": line, "replace": options.replace}
+    signed = None if options.request is None else _certificate(options)  # what cannot be read is said before
     found = ask_or_do(options, request, lambda home: registry.enroll(home, options.name, line, replace=options.replace))
-    return say(options, found, f"{found['device']} is enrolled with key {found['key']}")
+    text = f"{found['device']} is enrolled with key {found['key']}"
+    if signed is not None:
+        path = options.certificate or options.request.with_name(f"{options.name}.pem")
+        write_atomic(path, signed)
+        found = {**found, "certificate": str(path), "ca": str(options.hub / "ca.pem")}
+        text += f"; give it {path} and {found['ca']}"
+    return say(options, found, text)
+
+
+def _certificate(options: argparse.Namespace) -> bytes:
+    request = read_bytes(options.request, "a signing request", authority.FILE_LIMIT_BYTES)
+    made = authority.create(read_config(options.hub).fleet, options.hub)
+    return authority.issue_device(made, options.name, request)
 
 
 def _status(options: argparse.Namespace) -> int:

@@ -34,7 +34,7 @@ def test_init_writes_what_up_reads(folder: Path) -> None:
     assert (config.fleet, config.adapter.rank, config.adapter.scale) == ("farm", 16, 2.0)
     assert (config.rounds.quorum, config.rounds.deadline_s, config.rounds.gate_tolerance) == (0.5, 3600.0, 0.0)
     assert listen_address(config) == ("127.0.0.1", 1999)
-    assert outside_broker(config, folder) is None
+    assert (config.broker.kind, config.broker.url) == ("amqtt", "")
     publishers(config, folder)  # raises if the key is not there
     assert (folder / "hub.key").stat().st_mode & 0o777 == 0o600
 
@@ -65,9 +65,10 @@ def test_a_broker_of_ones_own(folder: Path) -> None:
     change(folder, '# username = "hub"', 'username = "hub"')
     (folder / "broker.password").write_text("secret\n")
 
-    broker = outside_broker(read_config(folder), folder)
+    config = read_config(folder)
 
-    assert broker is not None
+    broker = outside_broker(config, folder, config.broker.url)
+
     assert (broker.host, broker.port, broker.tls, broker.ca) == ("broker.example", 8883, True, folder / "ca.pem")
     assert (broker.username, broker.password) == ("hub", "secret")
     assert "secret" not in repr(broker)
@@ -95,7 +96,8 @@ def test_a_wrong_file_is_refused_with_words(
     def read() -> None:
         found = read_config(folder)
         listen_address(found)
-        outside_broker(found, folder)
+        if found.broker.url:
+            outside_broker(found, folder, found.broker.url)
 
     with pytest.raises(kind) as caught:
         read()

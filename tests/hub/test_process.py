@@ -175,7 +175,7 @@ def test_the_command_line_from_init_to_round(fleet: Fleet, tmp_path: Path) -> No
     code, _, words = run("round", "open", "--kind", "train", "--devices", "barn,hill")
     assert code == 16
     assert "expected enrolled devices, found hill" in words
-    code, found, _ = run("adapter", "--base", "tiny", "--out", str(tmp_path / "out"), "--json")
+    code, found, _ = run("adapter", "export", "--base", "tiny", "--out", str(tmp_path / "out"), "--json")
     assert (code, found["version"]) == (0, 1)
     code, _, words = run("up", str(fleet.folder), "--port", "0")
     assert code == 16

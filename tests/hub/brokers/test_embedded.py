@@ -9,7 +9,7 @@ from collections.abc import Iterator
 import pytest
 
 from console.errors import TransportError
-from hub.broker import EmbeddedBroker
+from hub.brokers.embedded import EmbeddedBroker
 from wire.mqtt import Broker, MqttTransport
 
 

@@ -1,0 +1,42 @@
+"""Who may say and hear what, and how much: the facts that every broker's configuration is written from.
+
+A device's name is the common name of its certificate. It may publish below its own `up/`, and read its own `down/` and
+what is said to all; the hub may read and write everything of its fleet.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from hub.authority import HUB_NAME
+from wire.topics import PREFIX
+
+CHUNK_LIMIT_BYTES = 1 << 20  # of a message that this version can read
+MAX_PACKET_BYTES = CHUNK_LIMIT_BYTES + (64 << 10)
+MAX_QUEUED_BYTES = 64 << 20  # per client that is away: a thousand chunks of 64 KiB
+MAX_INFLIGHT = 100
+SESSION_EXPIRY = "90d"
+
+
+@dataclass(frozen=True)
+class Rule:
+    """One client, and the topic patterns that it may write to and read from."""
+
+    name: str
+    write: tuple[str, ...]
+    read: tuple[str, ...]
+
+
+def rules(fleet: str, devices: list[str]) -> list[Rule]:
+    """The hub and its devices; who is not in the list may do nothing.
+
+    >>> rules("farm", ["barn-1"])[1].write
+    ('edgequilt/1/farm/+/up/barn-1/#',)
+    """
+    everything = f"{PREFIX}/{fleet}/#"
+    return [Rule(HUB_NAME, (everything,), (everything,)), *(_device(fleet, name) for name in devices)]
+
+
+def _device(fleet: str, name: str) -> Rule:
+    below = f"{PREFIX}/{fleet}/+"
+    return Rule(name, (f"{below}/up/{name}/#",), (f"{below}/down/{name}/#", f"{below}/all/#"))

@@ -1,0 +1,264 @@
+"""One contract for every transport: what the hub and the agents build on, and what each broker does beyond it."""
+
+from __future__ import annotations
+
+import socket
+import ssl
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from hub.brokers.rules import rules
+from tests.hub.brokers.places import DEVICES, FLEET, PLACES, Client, Memory, Place, TlsMosquitto
+from wire.mqtt import MqttTransport
+from wire.topics import device_subscriptions, hub_subscriptions, topic_of
+from wire.transport import Will
+
+BARN, COOP = DEVICES
+
+
+def promises(*what: str) -> pytest.MarkDecorator:
+    """Hold a test to those places that promise all of this, or to all if nothing is named."""
+    names = [name for name, place in PLACES.items() if set(what) <= place.can]
+    return pytest.mark.parametrize("place", names, indirect=True)
+
+
+everywhere = promises()
+pytestmark = pytest.mark.fleet
+
+
+@pytest.fixture
+def place(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Place]:
+    """A broker, or the network in memory."""
+    made = PLACES[request.param](tmp_path)
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def clients(place: Place) -> Iterator[dict[str, Client]]:
+    """The hub and two devices, connected as they are in a fleet."""
+    made = {name: Client(place, place.transport(name)) for name in ("hub", *DEVICES)}
+    made["hub"].start(*hub_subscriptions(FLEET, "+"))
+    for name in DEVICES:
+        made[name].start(*device_subscriptions(FLEET, "m", name))
+    yield made
+    for client in made.values():
+        client.transport.close()
+
+
+def up(device: str, what: str = "hello") -> str:
+    """Where a device speaks."""
+    return topic_of(FLEET, "m", "up", what, device)
+
+
+def down(device: str, what: str = "job") -> str:
+    """Where the hub speaks to a device."""
+    return topic_of(FLEET, "m", "down", what, device)
+
+
+@everywhere
+def test_what_is_said_is_heard_by_whom_it_is_for(clients: dict[str, Client]) -> None:
+    """A device's message reaches the hub, the hub's reaches its device and no other, up to a megabyte of any bytes."""
+    piece = bytes(range(256)) * 4096
+    clients[BARN].say(up(BARN, "chunk"), piece)
+    assert clients["hub"].hears(piece) == up(BARN, "chunk")
+
+    clients["hub"].say(down(BARN), b"for barn")
+    clients["hub"].say(down(COOP), b"for coop")
+
+    assert clients[BARN].hears(b"for barn") == down(BARN)
+    assert clients[COOP].hears(b"for coop") == down(COOP)
+    assert clients[BARN].told.empty()
+
+
+@everywhere
+def test_what_is_retained_reaches_who_comes_later(place: Place, clients: dict[str, Client]) -> None:
+    """The newest retained message of a topic is told to a device that subscribes afterwards."""
+    topic = topic_of(FLEET, "m", "all", "version")
+    clients["hub"].say(topic, b"old", retain=True)
+    clients["hub"].say(topic, b"new", retain=True)
+    assert clients[BARN].hears(b"new") == topic
+    clients[COOP].transport.close()
+
+    late = Client(place, place.transport(COOP)).start(*device_subscriptions(FLEET, "m", COOP))
+
+    assert late.hears(b"new") == topic
+    late.transport.close()
+
+
+@promises("absent")
+def test_who_was_away_hears_what_was_said_meanwhile(place: Place, clients: dict[str, Client]) -> None:
+    """A device that vanished and comes back under its name gets what was said to it with QoS 1."""
+    place.cut(clients[BARN].transport)
+    for number in range(20):
+        clients["hub"].say(down(BARN), b"meanwhile %d" % number)
+
+    if isinstance(place, Memory):
+        back = clients[BARN]
+        back.transport.restore()  # type: ignore[attr-defined]  # of the transport in memory
+    else:
+        back = Client(place, place.transport(BARN)).start(*device_subscriptions(FLEET, "m", BARN))
+
+    for number in range(20):
+        assert back.hears(b"meanwhile %d" % number) == down(BARN)
+    back.transport.close()
+
+
+@promises("broker")
+def test_a_broker_that_comes_back_serves_the_clients_that_it_had(place: Place, clients: dict[str, Client]) -> None:
+    """After a restart of the broker clients connect and subscribe again by themselves, and messages pass both ways."""
+    place.restart()
+    for client in clients.values():
+        client.wait(lambda c=client: c.ups[-1] and c.ups.count(True) > 1, "another connection")  # type: ignore[misc]  # bound on purpose
+
+    clients[BARN].say(up(BARN), b"again")
+    assert clients["hub"].hears(b"again") == up(BARN)
+    clients["hub"].say(down(BARN), b"answer")
+    assert clients[BARN].hears(b"answer") == down(BARN)
+
+
+@promises("lasts")
+def test_what_is_retained_outlives_the_broker(place: Place, clients: dict[str, Client]) -> None:
+    """A broker that promises to last still knows a retained message after its restart."""
+    topic = topic_of(FLEET, "m", "all", "release")
+    clients["hub"].say(topic, b"kept", retain=True)
+    clients[BARN].hears(b"kept")
+    clients["hub"].transport.close()
+    clients[COOP].transport.close()
+    place.restart()
+
+    late = Client(place, place.transport(COOP)).start(*device_subscriptions(FLEET, "m", COOP))
+
+    assert late.hears(b"kept") == topic
+    late.transport.close()
+
+
+@everywhere
+def test_nothing_is_taken_while_there_is_no_connection(place: Place, clients: dict[str, Client]) -> None:
+    """`publish` says False where a message was certainly not sent: it stays in the caller's outbox."""
+    transport = clients[BARN].transport
+    place.cut(transport)
+    clients[BARN].wait(lambda: clients[BARN].ups[-1] is False, "to be told of the loss")
+
+    assert transport.publish(up(BARN), b"lost") is False
+
+
+@everywhere
+def test_a_last_will_is_read_out(place: Place, clients: dict[str, Client]) -> None:
+    """When a client vanishes without a goodbye the others hear what it had left to be said."""
+    clients[COOP].transport.close()
+    mortal = Client(place, place.transport(COOP, Will(up(COOP, "presence"), b"gone")))
+    mortal.start(*device_subscriptions(FLEET, "m", COOP))
+
+    place.cut(mortal.transport)
+
+    assert clients["hub"].hears(b"gone") == up(COOP, "presence")
+
+
+@everywhere
+def test_a_handler_that_fails_ends_nothing(place: Place, clients: dict[str, Client]) -> None:
+    """After an exception in a handler the next message is delivered as if nothing had been."""
+    clients[COOP].transport.close()
+    fragile = Client(place, place.transport(COOP))
+    heard: list[bytes] = []
+
+    def take(topic: str, payload: bytes) -> None:
+        heard.append(payload)
+        if payload == b"first":
+            raise RuntimeError("on purpose")
+
+    for pattern in device_subscriptions(FLEET, "m", COOP):
+        fragile.transport.subscribe(pattern)
+    fragile.transport.start(take, fragile.ups.append)
+    fragile.wait(lambda: fragile.ups, "a connection")
+    clients["hub"].say(down(COOP), b"first")
+    clients["hub"].say(down(COOP), b"second")
+
+    fragile.wait(lambda: b"second" in heard, "the second message")
+    fragile.transport.close()
+
+
+@promises("list")
+def test_a_device_can_neither_speak_nor_listen_for_another(place: Place, clients: dict[str, Client]) -> None:
+    """With an access list, what one device says in another's name, or as the hub, reaches nobody; nor can it listen."""
+    clients[BARN].transport.subscribe(f"edgequilt/1/{FLEET}/m/down/{COOP}/+")
+    clients[BARN].transport.subscribe(f"edgequilt/1/{FLEET}/m/up/+/+")
+    clients[BARN].say(up(COOP), b"forged")
+    clients[BARN].say(down(COOP), b"forged")
+    clients[BARN].say(topic_of(FLEET, "m", "all", "release"), b"forged", retain=True)
+
+    clients["hub"].say(down(COOP), b"secret")
+    clients[COOP].say(up(COOP), b"true")
+
+    assert clients[COOP].hears(b"secret") == down(COOP)
+    clients["hub"].hears(b"true")
+    clients[BARN].say(up(BARN), b"still here")
+    clients["hub"].hears(b"still here")
+    everything = [payload for client in clients.values() for _, payload in client.told.queue]
+    assert b"forged" not in everything
+    assert b"secret" not in [payload for _, payload in clients[BARN].told.queue]
+
+
+@promises("list")
+def test_who_is_not_enrolled_is_heard_by_nobody(place: TlsMosquitto, clients: dict[str, Client]) -> None:
+    """A certificate of the fleet is not enough: who is not, or no longer, in the list can neither speak nor listen."""
+    stranger = Client(place, place.transport("stranger")).start("#")
+    stranger.say(up("stranger"), b"strange")
+    place.child.allow(rules(FLEET, [COOP]))
+    clients[COOP].wait(lambda: _silent(clients, BARN), "the list to be read")
+    clients["hub"].say(down(COOP), b"on")
+
+    assert clients[COOP].hears(b"on") == down(COOP)
+    assert stranger.told.empty()
+    assert b"strange" not in [payload for _, payload in clients["hub"].told.queue]
+    stranger.transport.close()
+
+
+def _silent(clients: dict[str, Client], device: str) -> bool:
+    """Whether what a device says now no longer arrives; another device's message comes after it."""
+    hub = clients["hub"]
+    while not hub.told.empty():
+        hub.told.get()
+    clients[device].transport.publish(up(device), b"probe")
+    clients[COOP].say(up(COOP), b"after")
+    hub.hears(b"after")
+    return b"probe" not in [payload for _, payload in hub.told.queue]
+
+
+@promises("list")
+def test_nobody_comes_in_without_a_certificate_of_the_fleet(place: TlsMosquitto, tmp_path: Path) -> None:
+    """Neither plain, nor without a certificate, nor with one of another authority does a connection stand."""
+    other = TlsMosquitto(_folder(tmp_path / "other"))
+    good, foreign = place.broker(BARN), other.broker(BARN)
+    attempts = {
+        "plain": replace(good, tls=False, ca=None, certificate=None, key=None),
+        "without": replace(good, certificate=None, key=None),
+        "foreign": replace(good, certificate=foreign.certificate, key=foreign.key),
+        "a forged broker": replace(good, ca=foreign.ca),
+    }
+    for name, broker in attempts.items():
+        transport = MqttTransport(broker, f"try-{name}")
+        transport.start(lambda topic, payload: None, lambda up: None)
+        assert not transport.wait_connected(1.5), name
+        transport.close()
+    other.close()
+
+
+@promises("list")
+def test_a_broker_is_believed_by_its_name(place: TlsMosquitto) -> None:
+    """A certificate of the fleet for another host does not make a broker."""
+    context = ssl.create_default_context(cafile=str(place.folder / "ca.pem"))
+    context.load_cert_chain(place.folder / f"{BARN}.pem", place.folder / f"{BARN}.tls.key")
+    with (
+        socket.create_connection(("127.0.0.1", place.child.port)) as plain,
+        pytest.raises(ssl.SSLCertVerificationError, match="mismatch"),
+    ):
+        context.wrap_socket(plain, server_hostname="elsewhere.example")
+
+
+def _folder(path: Path) -> Path:
+    path.mkdir()
+    return path
