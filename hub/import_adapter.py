@@ -75,8 +75,7 @@ def made_from(home: Home, path: Path, of: str = "") -> versions.Made:
     parent = made_of(home, home.ledger.tip(known.id))
     number = home.ledger.versions(known.id)[-1]["number"] + 1
     heads = {min(rank, parent.version.rank): head for rank, head in sorted(adapter.heads.items())}
-    scales = versions.read_scales(parent.version, home.blobs) if adapter.bias else None  # they share a blob
-    trained = versions.Trained(_ladder(adapter, known, parent, number), adapter.bias, heads, scales)
+    trained = versions.Trained(_ladder(adapter, known, parent, number), adapter.bias, heads)
     return versions.from_training(parent, number, 0, known, trained, home.blobs, home.key)
 
 

@@ -65,7 +65,7 @@ def first(model: Model, rank: int, scale: float, blobs: Blobs, key: PrivateKey) 
 class Trained:
     """What a round of training made of its updates: slots, changes of biases, heads by rank, scales.
 
-    What is empty stays as it was; biases and scales are one file, and where one of them is given, both are.
+    What is empty stays as it was.
     """
 
     lora: Mapping[str, Emitted]
@@ -100,7 +100,8 @@ def from_training(
     if ladder:
         changed["rungs"] = _put_rungs(model, ladder, old.rank, blobs)
     if made.bias or made.scales is not None:
-        others = Adapter(model.id, bias=dict(made.bias), scales=made.scales)
+        kept = _read_others(old, blobs)
+        others = Adapter(model.id, bias=dict(made.bias) or kept.bias, scales=made.scales or kept.scales)
         changed["others"], changed["others_bytes"] = _put(blobs, others)
     if made.heads:
         changed["head"], changed["head_bytes"] = _put(blobs, Adapter(model.id, heads=dict(made.heads)))

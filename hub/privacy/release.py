@@ -27,7 +27,7 @@ from hub.privacy.promise import secret_key
 from hub.privacy.settings import Private
 from hub.registry import Home
 from hub.round import Round
-from hub.versions import Made, Trained, read_biases, read_ladder, read_scales
+from hub.versions import Made, Trained, read_biases, read_ladder
 from wire.kinds.lora import Lora
 from wire.ladder import emit, refactor, slot_key
 from wire.messages import Version
@@ -72,8 +72,7 @@ def release(
     lora = {}
     if "lora" in kinds:
         lora = {n: way.slot(s, noise, n, version, slot_key(model.id, n, number)) for n, s in sums.items()}
-    made = _biases(model, biases.finish(offsets, sent), noise) if "bias" in kinds else sent
-    return Trained(lora, made, scales=read_scales(version, home.blobs))
+    return Trained(lora, _biases(model, biases.finish(offsets, sent), noise) if "bias" in kinds else {})
 
 
 def _of_product(stack: Stack, noise: Noise, name: str, version: Version, key: int) -> Emitted:

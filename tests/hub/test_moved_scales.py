@@ -24,9 +24,9 @@ SHAPES = {"layer.0.query": (6, 2), "layer.1.value": (8, 2)}
 BASE = "0" * 64
 
 
-def with_scales(make_world: MakeWorld) -> World:
+def with_scales(make_world: MakeWorld, **asked: Any) -> World:
     """A world of one int4 model; each device moves the scales of its own share, a row of them each."""
-    world = make_world(scales=SHAPES)
+    world = make_world(scales=SHAPES, **asked)
     g = np.random.default_rng(0)
     for device in world.devices.values():
         device.scale_moves = {
@@ -149,3 +149,20 @@ def test_scales_that_were_asked_for_come_in() -> None:
         data = to_bytes(moved(shape))
         begin = Begin(Sender("barn", "x", 1), digest(data), "adapter", "r1-train-barn", 1, BASE, len(data), 4)
         assert adapter_of(data, begin, MODEL, Asked(4, kinds=("scales",))).scales is not None
+
+
+def test_what_a_round_does_not_train_stays(make_world: MakeWorld) -> None:
+    """Biases and scales are one file: a round of the one leaves the other as it was."""
+    world = with_scales(make_world, biases={"layer.0.query": 6})
+    for device in world.devices.values():
+        device.bias_moves = {"layer.0.query": np.ones(6, np.float32)}
+    world.run("statistics")
+    world.run("train", settings={"kinds": ["bias"]}, recipe={"robust": "median"})
+    world.run("train", settings={"trainer": "qzo"})
+    blobs, version = world.hub.home.blobs, last(world).version
+    np.testing.assert_allclose(versions.read_biases(version, blobs)["layer.0.query"], 1.0, rtol=1e-6)
+    assert versions.read_scales(version, blobs) is not None
+    world.run("train", settings={"trainer": "spry", "steps": 1}, recipe={"robust": "median"})
+    after = last(world).version
+    assert after.rungs != version.rungs
+    assert after.others == version.others
