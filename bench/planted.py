@@ -54,7 +54,7 @@ def planted(method: Method, seed: int, ranks: tuple[int, ...] = UNEQUAL, rounds:
     g, rank = np.random.default_rng(seed), max(ranks)
     u, v = (np.linalg.qr(g.standard_normal((SIDE, TRUE)))[0] for _ in "uv")
     target = 4 * (u * np.linspace(1, 0.3, TRUE)) @ v.T
-    grams = [_gram(g, np.arange(SIDE) % len(ranks) == k) for k in range(len(ranks))]
+    grams = [gram_of(g, np.arange(SIDE) % len(ranks) == k) for k in range(len(ranks))]
     sent, errors = Emitted(spare_columns(SIDE, rank, seed), np.zeros((rank, SIDE)), 0.0, 0.0), []
     for t in range(rounds):
         version = Lora(sent.a.astype(np.float32), sent.b.astype(np.float32), 1.0)
@@ -65,19 +65,19 @@ def planted(method: Method, seed: int, ranks: tuple[int, ...] = UNEQUAL, rounds:
                 error = gram @ (a @ b - target)
                 return error @ b.T, a.T @ error
 
-            state = method.apply(state, _adam(version.prefix(r), gradients, rate, method.trains(t)), 1 / len(ranks))
+            state = method.apply(state, adam(version.prefix(r), gradients, rate, method.trains(t)), 1 / len(ranks))
         sent = method.finish(state, rank, 1.0, seed * 1000 + t, 1.0)
         errors.append(float(np.linalg.norm(sent.a @ sent.b - target) / np.linalg.norm(target)))
     return errors
 
 
-def _gram(g: np.random.Generator, own: NDArray[np.bool_]) -> Array:
+def gram_of(g: np.random.Generator, own: NDArray[np.bool_]) -> Array:
     """Of a board's inputs, which are large in its own coordinates and small in the others."""
     x = g.standard_normal((ROWS, SIDE)) * np.where(own, 1.0, 0.3)
     return np.asarray(x.T @ x * (2 / (ROWS * SIDE)))
 
 
-def _adam(start: Lora, gradients: Callable[[Array, Array], tuple[Array, Array]], rate: float, moves: str) -> Lora:
+def adam(start: Lora, gradients: Callable[[Array, Array], tuple[Array, Array]], rate: float, moves: str) -> Lora:
     """Ten steps of Adam on |X (A B - T)|^2 over the factors that learn."""
     parts = [start.a.astype(np.float64), start.b.astype(np.float64)]
     m, v = ([np.zeros_like(p) for p in parts] for _ in "mv")

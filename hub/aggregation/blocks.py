@@ -58,7 +58,7 @@ def reduced(
     Args:
         readers: one per update, each gives its changes by part; a part that one lacks is zero.
         shapes: rows and columns of every part.
-        reduce: makes numbers [rows, columns] out of those of all updates [n, rows, columns].
+        reduce: makes a row [columns] out of that of all updates [n, columns].
         budget_bytes: of the numbers of all updates together.
     """
     whole: dict[str, Array] = {}
@@ -71,6 +71,8 @@ def reduced(
                     one = change[block.part]
                     np.matmul(one.left[block.low : block.high], one.right, out=stack[i])
         for block, stack in zip(blocks, stacks, strict=True):
-            whole.setdefault(block.part, np.zeros(shapes[block.part]))[block.low : block.high] = reduce(stack)
+            made = whole.setdefault(block.part, np.zeros(shapes[block.part]))
+            for row in range(block.low, block.high):  # one by one: what a rule needs beside the numbers stays small
+                made[row] = reduce(stack[:, row - block.low])
             if block.high == shapes[block.part][0]:
                 yield block.part, whole.pop(block.part)

@@ -13,7 +13,7 @@ import numpy as np
 from hub.aggregation.method import Array
 from hub.aggregation.products import Change, norm
 
-BUDGET_BYTES = 32 << 20
+BUDGET_BYTES = 16 << 20
 Changes = Mapping[str, Change]
 Read = Callable[[], Changes]
 

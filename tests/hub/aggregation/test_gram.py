@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tracemalloc
 from collections.abc import Callable
 from functools import partial
 
@@ -9,8 +10,9 @@ import numpy as np
 import pytest
 
 from hub.aggregation.gram import Changes, gram, lengths
-from hub.aggregation.products import Change
+from hub.aggregation.products import Change, changes
 from tests.hub.aggregation.crowd import changed, dense, honest, regauged, sent
+from wire.kinds.lora import Lora
 
 
 class Shelf:
@@ -86,3 +88,23 @@ def test_other_factors_of_the_same_product_change_nothing() -> None:
     before, after = (gram([partial(changed, start, one) for one in some]) for some in (boards, gauged))
 
     np.testing.assert_allclose(after, before, rtol=1e-3)
+
+
+def test_memory_does_not_grow_with_the_boards() -> None:
+    """Eighty updates take no more memory than twenty, but for the matrix of inner products itself."""
+    g = np.random.default_rng(4)
+    sent_to = {"slot": Lora(g.standard_normal((200, 8)).astype(np.float32), np.zeros((8, 200), np.float32), 1.0)}
+
+    def read(seed: int) -> Changes:
+        b = np.random.default_rng(seed).standard_normal((8, 200)).astype(np.float32)
+        return changes({"slot": Lora(sent_to["slot"].a, b, 1.0)}, sent_to)
+
+    peaks = []
+    for count in (20, 80):
+        tracemalloc.start()
+        gram([partial(read, i) for i in range(count)], 300_000)
+        peaks.append(tracemalloc.get_traced_memory()[1])
+        tracemalloc.stop()
+
+    assert peaks[1] < 1.2 * peaks[0]
+    assert peaks[1] < 2_500_000
