@@ -90,7 +90,10 @@ class Mosquitto:
         write_atomic(folder / "broker.conf", text.encode(), mode=0o600)
         with self._log.open("ab") as log:
             self._process = subprocess.Popen(
-                [program, "-c", str(folder / "broker.conf")], stdout=log, stderr=log, stdin=subprocess.DEVNULL
+                [*_mortal(), program, "-c", str(folder / "broker.conf")],
+                stdout=log,
+                stderr=log,
+                stdin=subprocess.DEVNULL,
             )
         try:
             self._wait_until_it_listens()
@@ -151,6 +154,12 @@ def _program() -> str:
             "edgequilt hub up --broker mosquitto needs the program mosquitto: apt-get install mosquitto"
         )
     return found
+
+
+def _mortal() -> list[str]:
+    """What makes a program end with the hub, even one that is killed: else the next hub would find its port taken."""
+    found = shutil.which("setpriv")  # of util-linux
+    return [] if found is None else [found, "--pdeathsig", "TERM", "--"]
 
 
 def _listens(host: str, port: int) -> bool:

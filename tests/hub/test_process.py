@@ -11,6 +11,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,12 +19,15 @@ import numpy as np
 import pytest
 
 from hub import control, registry
+from hub.authority import issue_device, load
 from tests.conftest import ROOT
 from tests.fleet import Device, nudge
+from tests.programs import mosquitto
 from tests.hub.bundles import FEATURES, LABELS, manifest, write_bundle
 from tests.hub.world import RANKS
 from wire.keys import PrivateKey, new_key, read_public_key, write_key
 from wire.mqtt import Broker, MqttTransport
+from wire.tls import new_request
 
 pytestmark = pytest.mark.fleet
 PATIENCE_S = 60.0
@@ -32,9 +36,10 @@ PATIENCE_S = 60.0
 class Program:
     """`edgequilt hub up` as a process of its own."""
 
-    def __init__(self, folder: Path, port: int = 0) -> None:
-        self.folder = folder
-        command = [sys.executable, "-m", "edgequilt", "hub", "up", str(folder), "--port", str(port), "--json"]
+    def __init__(self, folder: Path, port: int = 0, broker: str = "amqtt") -> None:
+        self.folder, self.broker = folder, broker
+        told = ["--port", str(port), "--broker", broker, "--json"]
+        command = [sys.executable, "-m", "edgequilt", "hub", "up", str(folder), *told]
         self.process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True)
         assert self.process.stdout is not None
         self.ready: dict[str, Any] = json.loads(self.process.stdout.readline())
@@ -58,7 +63,9 @@ class Program:
 class Fleet:
     """Three devices over MQTT; `flow` lets them work on this thread until something holds."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, broker: str) -> None:
+        if broker == "mosquitto":
+            mosquitto()
         self.folder = folder / "hub"
         publisher = new_key("publisher", "acme")
         _, public = write_key(publisher, folder)
@@ -69,7 +76,7 @@ class Fleet:
         for name, key in self.keys.items():
             registry.enroll(home, name, key.public.line)
         home.ledger.close()
-        self.hub = Program(self.folder)
+        self.hub = Program(self.folder, broker=broker)
         self.calls: queue.Queue[Callable[[], None]] = queue.Queue()
         self.devices = {name: self.join(name, key, i) for i, (name, key) in enumerate(self.keys.items())}
 
@@ -79,7 +86,7 @@ class Fleet:
         classes = np.array([index] * 12 + [(index + 1) % len(LABELS)])
         features = g.standard_normal((len(classes), FEATURES)).astype(np.float32)
         features[np.arange(len(classes)), classes] += 6
-        transport = MqttTransport(Broker("127.0.0.1", self.hub.ready["port"]), f"test-{name}")
+        transport = MqttTransport(self.way_in(name), f"test-{name}")
         device = Device(
             name, key, read_public_key(self.folder / "hub.pub", "hub"), "farm", "tiny", transport, RANKS[name],
             features, classes, len(LABELS), nudge(index),
@@ -89,6 +96,16 @@ class Fleet:
         device.connected = lambda up: self.calls.put(lambda: connected(up))  # type: ignore[method-assign]
         device.start()
         return device
+
+    def way_in(self, name: str) -> Broker:
+        """How a device comes to the broker: with a certificate of its own, where the broker asks for one."""
+        plain = Broker("127.0.0.1", self.hub.ready["port"])
+        if not self.hub.ready["tls"]:
+            return plain
+        key, request = new_request(name, self.folder.parent)
+        certificate = self.folder.parent / f"{name}.pem"
+        certificate.write_bytes(issue_device(load(self.folder), name, request.read_bytes()))
+        return replace(plain, tls=True, ca=self.folder / "ca.pem", certificate=certificate, key=key)
 
     def flow(self, until: Callable[[], bool]) -> None:
         """Make the devices' calls until something holds; what has no receipt is sent again every second."""
@@ -112,14 +129,15 @@ class Fleet:
 
 
 @pytest.fixture
-def fleet(tmp_path: Path) -> Iterator[Fleet]:
-    """A hub and three devices, all online."""
-    made = Fleet(tmp_path)
+def fleet(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Fleet]:
+    """A hub and three devices, all online; the broker is the embedded one, unless a test asks for another."""
+    made = Fleet(tmp_path, getattr(request, "param", "amqtt"))
     made.flow(lambda: all(d["online"] for d in made.hub.ask("status")["devices"]))
     yield made
     made.close()
 
 
+@pytest.mark.parametrize("fleet", ["amqtt", "mosquitto"], indirect=True)
 def test_a_killed_hub_goes_on(fleet: Fleet) -> None:
     """Killed between two updates and started again, the hub completes the round; no receipt was a lie."""
     fleet.hub.ask("open", kind="statistics")
@@ -132,7 +150,7 @@ def test_a_killed_hub_goes_on(fleet: Fleet) -> None:
     fleet.hub.kill()
     for device in fleet.devices.values():
         device.jobs_held = False
-    fleet.hub = Program(fleet.folder, fleet.hub.ready["port"])
+    fleet.hub = Program(fleet.folder, fleet.hub.ready["port"], fleet.hub.broker)
     fleet.flow(lambda: not fleet.hub.ask("show", round=2)["open"])
 
     found = fleet.hub.ask("show", round=2)
@@ -174,7 +192,7 @@ def test_the_command_line_from_init_to_round(fleet: Fleet, tmp_path: Path) -> No
     )  # fmt: skip
     code, _, words = run("round", "open", "--kind", "train", "--devices", "barn,hill")
     assert code == 16
-    assert "expected enrolled devices, found hill" in words
+    assert "expected enrolled devices of model tiny, found hill" in words
     code, found, _ = run("adapter", "export", "--base", "tiny", "--out", str(tmp_path / "out"), "--json")
     assert (code, found["version"]) == (0, 1)
     code, _, words = run("up", str(fleet.folder), "--port", "0")
