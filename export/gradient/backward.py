@@ -9,6 +9,7 @@ import onnx_ir as ir
 from onnx_ir.passes.common import RemoveUnusedNodesPass, ShapeInferencePass
 
 from console.errors import UnsupportedModel
+from export.gradient.again import make_again
 from export.gradient.dims import FLOATS, dims_of, dtype_of
 from export.gradient.loss import append_cross_entropy, label_count
 from export.gradient.path import reachable, refuse_problems, trace
@@ -76,6 +77,7 @@ def build_backward(
     judged = [_output(outputs, name) for name in (*names, *([loss.logits] if loss is not None else []))]
     refuse_problems(trace(graph, judged, targets))  # before the loss asks for shapes
     published: list[ir.Value] = []
+    forward_nodes = len(graph)
     cotangents: dict[ir.Value, ir.Value] = {}
     if loss is not None:
         logits = _output(outputs, loss.logits)
@@ -92,6 +94,7 @@ def build_backward(
         published.append(_publish(graph, gradients[target], gradient_name(name), published))
     graph.outputs.clear()
     graph.outputs.extend(published)
+    make_again(graph, forward_nodes)
     RemoveUnusedNodesPass()(model)
     return model
 
