@@ -18,7 +18,7 @@ from edge.data.row import Row
 from edge.runner import Ready, Runner
 from edge.trainers.directions import applied
 from edge.trainers.interface import Array, Arrays, Rows, Scalars, State
-from edge.training.losses import cross_entropy
+from edge.training.losses import cross_entropy, score_of
 from edge.training.task import Score
 from wire.adapter import Adapter
 from wire.directions import Units
@@ -156,10 +156,8 @@ class ScaleTask:
             return None
         if self._judged is None:
             self._judged = self.runner.ready([row.sample for row in self._kept_back])
-        labels = np.array([row.label for row in self._kept_back], np.int64)
         logits = self.runner.forward(self._judged, self.adapter(arrays)).logits
-        right = int(np.sum(logits.argmax(axis=1) == labels))
-        return Score(float(np.mean(cross_entropy(logits, labels))), right, len(labels))
+        return score_of(logits, np.array([row.label for row in self._kept_back], np.int64))
 
     def adapter(self, arrays: Arrays) -> Adapter:
         """The adapter with these factors."""
