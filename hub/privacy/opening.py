@@ -15,20 +15,19 @@ from hub.round import Round, Seat
 from wire.messages import ability
 
 
-def private_round(home: Home, state: Round, named: bool) -> Round:
+def private_round(home: Home, state: Round) -> Round:
     """The round as it is to be opened: with its promise, and where a sample is asked, with the boards that were drawn.
 
     Args:
         home: the hub's folder, opened.
         state: the round, with the boards that are there.
-        named: whether they were named by hand.
 
     Raises:
         UsageError: something about it does not go together with the promise.
         HubError: the budget does not allow it, or the draw chose nobody.
     """
     told = home.config.privacy
-    refuse(state, told, named)
+    refuse(state, told)
     boards = [s.device for s in state.seats] if told.sampling == "all" else able(home, state)
     chosen, divisor = drawn(boards, told)
     if not chosen:

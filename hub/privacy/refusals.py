@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 from console.errors import UsageError, join
 from hub.privacy.settings import PrivacyConfig
 from hub.round import Round
@@ -12,20 +10,19 @@ from hub.selection import Selection
 LINEAR = ("stacking", "ffa", "nested-ffa")  # before truncation the mean of changes: its sensitivity is clip / n
 
 
-def refuse(state: Round, told: PrivacyConfig, named: bool) -> None:
+def refuse(state: Round, told: PrivacyConfig) -> None:
     """Check that a round may be held by a hub that promises privacy.
 
     Args:
         state: the round that is about to be opened.
         told: what is promised.
-        named: whether its boards were named by hand.
 
     Raises:
         UsageError: all that does not go together with the promise.
     """
     if state.kind == "evaluate":
         return  # its scores are for whoever runs the hub; nothing is published
-    found = reasons(state) + _of_sampling(state, told, named)
+    found = reasons(state) + _of_selection(state, told)
     if found:
         raise UsageError(
             f"expected a round for which privacy.noise = {told.noise:g} promises something, but {join(found)}; change "
@@ -53,16 +50,15 @@ def reasons(state: Round) -> list[str]:
         "factors of scales are not clipped": state.settings.get("trainer") == "qzo",
         "a round of several versions asks a board more than once, and the accountant counts once": state.laps != 1,
         "who answers first decides who is in it (leave out --over and --mode buffered)": bool(state.goal),
-        "boards are drawn as the accountant knows it (leave out --select and its conditions)": (
-            replace(state.selection, devices=()) != Selection()
-        ),
         "a trained head is averaged by declared rows of each class": bool(state.settings.get("head")),
     }
     return [reason for reason, holds in checks.items() if holds]
 
 
-def _of_sampling(state: Round, told: PrivacyConfig, named: bool) -> list[str]:
-    """Why what is known of the draw does not hold."""
-    if told.sampling == "all" or not named:
-        return []
-    return [f"boards that are named are no draw (privacy.sampling is {told.sampling})"]
+def _of_selection(state: Round, told: PrivacyConfig) -> list[str]:
+    """Why who is asked may depend on what boards hold, or is not the draw that is accounted for."""
+    if told.sampling != "all" and state.selection != Selection():
+        return [f"boards that are named or selected are no draw (privacy.sampling is {told.sampling})"]
+    if state.selection.rule == "need":
+        return ["boards that are asked by need are asked by what they hold, so one board moves others out of the round"]
+    return []

@@ -106,7 +106,7 @@ def _open(desk: Desk, request: Row) -> Row:
         **mode_of(request, kind, told.quorum, len(devices), wanted, settings, recipe),
     )
     if desk.home.config.privacy.noise and kind != "evaluate":
-        state, secret = private_round(desk.home, state, bool(request.get("devices"))), new_secret()
+        state, secret = private_round(desk.home, state), new_secret()
         conductor.begin(state, lambda tx: put(tx, secret_key(number), secret))
     else:
         conductor.begin(state)

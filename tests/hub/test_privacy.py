@@ -308,12 +308,13 @@ REFUSED: dict[str, tuple[dict[str, Any], dict[str, Any], str]] = {
     "several versions": ({"laps": 3}, {}, "a round of several versions asks a board more than once"),
     "over-selection": ({"over": 0.5}, {}, "who answers first decides who is in it"),
     "a buffer": ({"mode": "buffered", "laps": 1}, {}, "who answers first decides who is in it"),
-    "by need": ({"select": "need:2"}, {}, "boards are drawn as the accountant knows it"),
     "gate": ({"gate": True}, {}, "the gate decides by scores without noise"),
     "then": ({"then": "statistics"}, {}, "the statistics that are to follow are published without noise"),
     "head": ({"settings": {"head": True}}, {}, "a trained head is averaged by declared rows"),
     "statistics": ({"kind": "statistics"}, {}, "sums of a round of statistics are published without noise"),
-    "named": ({"devices": ["barn"]}, {"sampling": "fixed", "rate": 0.5}, "boards that are named are no draw"),
+    "named": ({"devices": ["barn"]}, {"sampling": "fixed", "rate": 0.5}, "are no draw (privacy.sampling is fixed)"),
+    "selected": ({"select": "random:2"}, {"sampling": "fixed", "rate": 0.5}, "are no draw (privacy.sampling is fixed)"),
+    "need": ({"select": "need:2"}, {}, "boards that are asked by need are asked by what they hold"),
 }
 
 
