@@ -19,7 +19,7 @@ from hub.aggregation import head_rows, weights
 from hub.aggregation.gram import Changes, gram, lengths
 from hub.aggregation.method import Array
 from hub.aggregation.products import Change, changes
-from hub.aggregation.robust.rules import RULES, enough
+from hub.aggregation.robust.rules import BY_NUMBERS, MEDIANS, RULES, enough
 from hub.aggregation.shares import Shares, by_samples
 from hub.blobs import Blobs
 from hub.contributions import Contribution
@@ -56,6 +56,9 @@ def weigh(
     """
     plain = weighted(found, recipe)
     enough(recipe.robust, recipe.bounds, len(found))
+    plain = replace(plain, notes=(*plain.notes, *_of_one(found, plain, recipe.robust)))
+    if recipe.robust in BY_NUMBERS:
+        return replace(plain, notes=(*plain.notes, f"{recipe.robust} of {len(found)} updates, number by number"))
     if recipe.robust not in RULES:
         return plain
     rule, bounds = RULES[recipe.robust], recipe.bounds
@@ -104,6 +107,14 @@ def weighted(found: Sequence[Contribution], recipe: Recipe) -> Shares:
         return shares
     note = f"weights above {recipe.weights_cap:g} times the median were cut: {_some(cut)}"
     return replace(shares, notes=(note,), trust=part)
+
+
+def _of_one(found: Sequence[Contribution], shares: Shares, rule: str) -> tuple[str, ...]:
+    """Says so where a rule that holds against less than half of all shares meets a board that has half or more."""
+    most = int(np.argmax(shares.values))
+    if rule not in MEDIANS or shares.values[most] < 0.5:
+        return ()
+    return (f"{found[most].device} alone has half of all shares or more, so {rule} follows it",)
 
 
 def loss_of(metrics: Mapping[str, Any]) -> float | None:

@@ -19,6 +19,7 @@ RULES: dict[str, Rule] = {
     )
 }
 BY_NUMBERS: dict[str, ByNumbers] = {rule.name: rule for rule in (coordinates.MEDIAN, coordinates.TRIMMED_MEAN)}
+MEDIANS = (geometric_median.RULE.name, coordinates.MEDIAN.name)  # hold against less than half of all shares
 NAMES = ("none", *RULES, *BY_NUMBERS)
 
 

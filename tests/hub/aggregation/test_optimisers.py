@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from itertools import count
 
 import numpy as np
 import pytest
@@ -15,7 +16,8 @@ from hub.aggregation.optimisers.optimisers import OPTIMISERS
 from hub.aggregation.products import Change
 from hub.optimising import rate_of
 from hub.recipe import Recipe, chosen
-from tests.hub.world import World
+from tests.hub.test_recovery import Fuse, Killed, set_fire
+from tests.hub.world import RANKS, World
 from wire.kinds.lora import Lora
 
 Array = NDArray[np.float64]
@@ -270,3 +272,40 @@ def test_a_refused_version_takes_its_memory_with_it(make_world: MakeWorld) -> No
     straight.run("statistics")
     straight.run("train", recipe={"optimiser": "momentum"})
     assert made(world).version.optimiser == made(straight).version.optimiser
+
+
+def momentum_twice(world: World, fuse: Fuse | None) -> int:
+    """Two rounds of training with momentum; a kill is followed by a new hub on the same folder. Returns the kills."""
+    kills = 0
+    if fuse is not None:
+        set_fire(world.hub, fuse)
+    for number in (1, 2):
+        while True:
+            try:
+                if world.hub.home.ledger.last_round() < number:
+                    world.ask("open", kind="train", devices=sorted(RANKS), recipe={"optimiser": "momentum"})
+                world.settle()
+                break
+            except Killed:
+                kills += 1
+                world.hub = world.start_hub()
+    return kills
+
+
+@pytest.mark.parametrize(
+    ("first", "step"), [(9, 17), pytest.param(1, 2, marks=pytest.mark.heavy)], ids=["some instants", "every other"]
+)
+def test_a_kill_at_any_instant_changes_no_memory(make_world: MakeWorld, first: int, step: int) -> None:
+    """Killed before and after each of its writes in turn, a hub ends with the versions of one that never was."""
+    calm = steady(make_world())
+    momentum_twice(calm, None)
+
+    for instant in count(first, step):
+        world = steady(make_world())
+        kills = momentum_twice(world, Fuse(instant))
+        for number in (1, 2):
+            assert made(world, number).digest == made(calm, number).digest, f"after a kill at instant {instant}"
+        assert remembering.blob_names(world.hub.home.blobs, made(world).version.optimiser)
+        if kills == 0:
+            break
+    assert instant > 30  # so many writes there are

@@ -8,15 +8,18 @@ from typing import Any
 import numpy as np
 import pytest
 
+from console.arguments import Arguments
 from console.errors import HubError, UsageError
 from hub import versions
 from hub.aggregation import weights
 from hub.contributions import Contribution
 from hub.recipe import Recipe, chosen
+from hub.verbs import recipe
 from hub.weighing import weighted
 from tests.hub.world import World
 from wire.adapter import Adapter
 from wire.kinds.lora import Lora
+from wire.record import plain
 
 MakeWorld = Callable[..., World]
 
@@ -78,6 +81,51 @@ def test_every_kind_of_weight_can_be_chosen() -> None:
         chosen(Recipe(), {"robust": "krumm"})
     with pytest.raises(UsageError, match=r"robust_clip: expected at least 1e-09, found 0"):
         chosen(Recipe(), {"robust": "clip", "robust_clip": 0})
+
+
+def test_every_setting_of_a_recipe_is_an_option() -> None:
+    """What hub.toml may say of an aggregation, a round may say too, and what is not said stays as hub.toml has it."""
+    parser = Arguments()
+    recipe.parse(parser)
+    said = {
+        "method": "mean",
+        "weights": "risk",
+        "weights_cap": 5.0,
+        "risk_power": 2.0,
+        "robust": "krum",
+        "robust_bad": 2,
+        "robust_clip": 3.0,
+        "robust_cosine": 0.5,
+        "optimiser": "adam",
+        "server_rate": 0.5,
+        "server_cohort": 7,
+        "server_beta1": 0.5,
+        "server_beta2": 0.75,
+        "head": "ridge",
+        "head_strength": 0.25,
+        "head_order": 2,
+    }
+    assert set(said) == set(recipe.FIELDS)
+    words = [f"--{'aggregate' if n == 'method' else n.replace('_', '-')}={value}" for n, value in said.items()]
+
+    assert recipe.recipe_of(parser.parse_args(words)) == said
+    assert recipe.recipe_of(parser.parse_args([])) == {}
+    assert plain(chosen(Recipe(), said)) == said
+
+
+def test_a_board_with_half_of_all_shares_is_named(make_world: MakeWorld) -> None:
+    """A median holds against less than half of all shares; where one board has them, the round says so."""
+    world = make_world()
+
+    found = world.run("train", recipe={"robust": "geometric-median"})
+    assert "alone has half" not in found["sentence"]
+
+    mill = world.devices["mill"]
+    mill.features, mill.classes = np.tile(mill.features, (5, 1)), np.tile(mill.classes, 5)
+    for rule in ("geometric-median", "median"):
+        found = world.run("train", recipe={"robust": rule})
+        assert f"mill alone has half of all shares or more, so {rule} follows it" in found["sentence"]
+    assert "median of 3 updates, number by number" in found["sentence"]
 
 
 def spoil(world: World, name: str) -> None:
