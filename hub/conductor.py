@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 from sqlalchemy import Connection, select
@@ -17,6 +18,7 @@ from hub import gate, jobs, rounds, versions
 from hub import round as r
 from hub import schema as t
 from hub.boards import next_devices, put_markers
+from hub.clock import after_start
 from hub.following import following
 from hub.ledger import next_sequence, put_job, put_round, put_row, put_tip
 from hub.making import made_of, make, scores_of_round
@@ -36,9 +38,15 @@ class Conductor:
 
     def __init__(self, home: Home, model: Model, post: Post, clock: Callable[[], float]) -> None:
         self.home, self.model, self.post, self.clock = home, model, post, clock
-        self.open = {state.number: state for state in home.ledger.open_rounds(model.id)}
+        self.open: dict[int, Round] = {}
+        self.recall()
+        self.open = {number: _after_start(state, clock()) for number, state in self.open.items()}
         self.rank = versions.read_made(home.ledger.versions(model.id)[0]).version.rank
         self._asked_at_s = clock()
+
+    def recall(self) -> None:
+        """Read the open rounds from the ledger: after a failure nobody knows whether what was written is there."""
+        self.open = {state.number: state for state in self.home.ledger.open_rounds(self.model.id)}
 
     def begin(self, state: Round, *writes: Write) -> None:
         """Open a round, and commit `writes` with it."""
@@ -218,6 +226,10 @@ class Conductor:
             "device": None,
             "text": f"round {state.number} ({state.kind}) {state.phase}: {state.sentence}",
         }
+
+
+def _after_start(state: Round, now_s: float) -> Round:
+    return replace(state, deadline_at_s=after_start(state.deadline_at_s, state.deadline_s, now_s))
 
 
 def put_release(tx: Connection, digest: str, why: str, now_s: float, group: str = "") -> None:

@@ -38,6 +38,14 @@ class Desk:
             m.Failed: self._failed,
         }
 
+    def recall(self) -> None:
+        """Go on from what the ledger says, and say again what may not have been said; ticks do what is outstanding."""
+        self.conductor.recall()
+        self.rollout.recall()
+        self.conductor.announce_tip()
+        self.conductor.announce_release()
+        self.rollout.greet()
+
     def take(self, device: Row, message: Any) -> None:
         """Answer what a device said; its signature was checked."""
         if type(message) in self._on:

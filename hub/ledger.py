@@ -38,6 +38,7 @@ class Ledger:
 
     def __init__(self, database: Database, *, reading: bool = False) -> None:
         self.database = database
+        self.failures = 0  # transactions of which nobody knows whether they are there
         self._engine = database.engine(reading=reading)
         try:
             with _storage(database):
@@ -57,8 +58,12 @@ class Ledger:
         Raises:
             StorageError: the disk does not take it.
         """
-        with _storage(self.database), self._engine.begin() as tx:
-            yield tx
+        try:
+            with _storage(self.database), self._engine.begin() as tx:
+                yield tx
+        except StorageError:
+            self.failures += 1
+            raise
 
     def get(self, key: str) -> str:
         """A single value of `meta`, empty if it was never set."""

@@ -19,6 +19,7 @@ from console.errors import HubError
 from hub import deployment as d
 from hub import gate
 from hub import schema as t
+from hub.clock import after_start
 from hub.conductor import Conductor, put_release
 from hub.deployment import Deployment
 from hub.ledger import Row, next_sequence, put_deployment, put_row, put_tip
@@ -37,6 +38,12 @@ class Rollout:
     def __init__(self, conductor: Conductor) -> None:
         self.conductor, self.home, self.post, self.clock = conductor, conductor.home, conductor.post, conductor.clock
         self.model = conductor.model.id
+        self.open: dict[int, Deployment] = {}
+        self.recall()
+        self.open = {number: _after_start(state, self.clock()) for number, state in self.open.items()}
+
+    def recall(self) -> None:
+        """Read the open deployments from the ledger: after a failure nobody knows whether what was written is there."""
         rows = self.home.ledger.deployments(self.model)
         self.open = {s.number: s for s in map(read_deployment, rows) if s.is_open}
 
@@ -193,6 +200,10 @@ class Rollout:
         if not state.is_open:
             text = f"deployment {state.number} {state.phase}: {state.sentence}"
             put_row(tx, t.events, {"at_s": now_s, "round": state.round or None, "device": None, "text": text})
+
+
+def _after_start(state: Deployment, now_s: float) -> Deployment:
+    return replace(state, deadline_at_s=after_start(state.deadline_at_s, state.deadline_s, now_s))
 
 
 def lineage(conductor: Conductor, digest: str) -> set[str]:

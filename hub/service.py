@@ -7,7 +7,6 @@ anybody is told of it; partial updates are not: their devices send again.
 from __future__ import annotations
 
 import logging
-import time
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
@@ -16,6 +15,7 @@ from typing import Any, cast
 
 from console.errors import BadData, EdgequiltError
 from hub import schema as t
+from hub.clock import steady_clock
 from hub.desk import Desk
 from hub.ledger import Row, put_device
 from hub.registry import chosen, models, open_home
@@ -40,10 +40,11 @@ class Service:
         StorageError, HubError: its ledger cannot be used.
     """
 
-    def __init__(self, folder: Path, transport: Transport, clock: Callable[[], float] = time.time) -> None:
+    def __init__(self, folder: Path, transport: Transport, clock: Callable[[], float] | None = None) -> None:
         self.home = open_home(folder)
-        self.transport, self.clock = transport, clock
+        self.transport, self.clock = transport, clock or steady_clock()
         self.desks: dict[str, Desk] = {}  # by model
+        self._failures = 0  # of the ledger, after which the desks went on from what it says
         self.broker, self.broker_lacks = "", list[str]()  # for people; who starts the hub knows
         self.allow: Callable[[list[str]], None] = lambda names: None  # who may come to the broker
         self.ignored, self.reasons = 0, dict[str, str]()  # what did not hold: how often, and why last
@@ -77,6 +78,7 @@ class Service:
         Raises:
             HubError: there is none yet, none of that name, or a name is needed.
         """
+        self._sure()
         return self.desks[chosen(sorted(self.desks), model)]
 
     @property
@@ -101,6 +103,7 @@ class Service:
 
     def tick(self) -> None:
         """Let time pass; call it about once a second."""
+        self._guard(self._sure, "at a tick")
         for desk in self.desks.values():
             for tick in (desk.conductor.tick, desk.rollout.tick, desk.updates.tick):
                 self._guard(tick, f"at a tick ({desk.model.id})")
@@ -114,6 +117,15 @@ class Service:
         if address is None or address.topic.direction != "up" or address.fleet != self.home.config.fleet:
             return
         self._guard(partial(self._take, address, payload), f"on {topic}")
+
+    def _sure(self) -> None:
+        """After a failure of the ledger, go on from what it says: the memory may be behind it."""
+        failures = self.home.ledger.failures
+        if failures == self._failures:
+            return
+        for desk in self.desks.values():
+            desk.recall()
+        self._failures = failures
 
     def _guard(self, call: Callable[[], None], where: str) -> None:
         try:
@@ -129,6 +141,7 @@ class Service:
             log.exception("%s: something that should not happen", where)
 
     def _take(self, address: Address, payload: bytes) -> None:
+        self._sure()
         kind, desk = address.topic.message, self.desks.get(address.model)
         if kind is m.Chunk:
             if desk is not None:

@@ -9,7 +9,8 @@ from itertools import count
 import pytest
 
 from console.errors import UsageError
-from tests.hub.test_recovery import Fuse, Killed, digests, set_fire
+from tests.faults import Fuse, Killed, set_fire
+from tests.hub.test_recovery import digests
 from tests.hub.test_service import counted_once
 from tests.hub.world import World
 

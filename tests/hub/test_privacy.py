@@ -27,9 +27,10 @@ from hub.privacy.noise import noise_of
 from hub.privacy.promise import held
 from hub.privacy.sampling import drawn
 from hub.privacy.settings import PrivacyConfig, Private
+from tests.faults import Fuse, Killed, set_fire
 from tests.hub.privacy_world import promise
 from tests.hub.test_kinds import SIZES, with_biases
-from tests.hub.test_recovery import Fuse, Killed, digests, set_fire
+from tests.hub.test_recovery import digests
 from tests.hub.world import RANKS, World
 from wire.adapter import Adapter
 from wire.kinds.lora import Lora

@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from itertools import count
 from typing import Any
 
 import pytest
-from sqlalchemy import Connection
 
-from hub.blobs import Blobs
-from hub.ledger import Ledger
-from hub.service import Service
+from tests.faults import FullDisk, Fuse, Killed, LostAnswer, every, set_fire, survive
 from tests.hub.oracle import check_versions
 from tests.hub.test_service import counted_once
 from tests.hub.world import RANKS, World
@@ -21,75 +17,17 @@ MakeWorld = Callable[..., World]
 STORY = ("statistics", "train", "statistics")
 
 
-class Killed(BaseException):
-    """A kill: no handler of the hub gets to see it."""
-
-
-class Fuse:
-    """Burns down with every write of the hub, before and after it reaches the disk."""
-
-    def __init__(self, writes: int) -> None:
-        self.left = writes
-
-    def burn(self) -> None:
-        """One instant nearer to the kill."""
-        self.left -= 1
-        if self.left == 0:
-            raise Killed
-
-
-class BurningLedger(Ledger):
-    """A ledger whose process is killed just before or just after a commit."""
-
-    fuse: Fuse
-
-    @contextmanager
-    def transaction(self) -> Iterator[Connection]:
-        """The same transaction, if it is still there."""
-        self.fuse.burn()
-        with super().transaction() as tx:
-            yield tx
-        self.fuse.burn()
-
-
-class BurningBlobs(Blobs):
-    """Blobs whose writer is killed just before or just after the file is there."""
-
-    fuse: Fuse
-
-    def put(self, data: bytes) -> str:
-        """The same, if the process lives to do it."""
-        self.fuse.burn()
-        name = super().put(data)
-        self.fuse.burn()
-        return name
-
-
-def set_fire(service: Service, fuse: Fuse) -> None:
-    """Let every write of this hub burn the fuse."""
-    service.home.ledger.close()
-    ledger = BurningLedger(service.home.ledger.database)
-    blobs = BurningBlobs(service.home.blobs.folder)
-    ledger.fuse = blobs.fuse = fuse
-    service.home.ledger, service.home.blobs = ledger, blobs
-
-
 def tell(world: World, fuse: Fuse | None) -> int:
     """Live through the story; a kill is followed by a new hub on the same folder. Returns the number of kills."""
-    kills = 0
-    if fuse is not None:
-        set_fire(world.hub, fuse)
+    return survive(world, fuse, story)
+
+
+def story(world: World) -> None:
+    """Three rounds, each opened unless it is in the ledger."""
     for number, kind in enumerate(STORY, start=1):
-        while True:
-            try:
-                if world.hub.home.ledger.last_round() < number:
-                    world.ask("open", kind=kind, devices=sorted(RANKS))
-                world.settle()
-                break
-            except Killed:
-                kills += 1
-                world.hub = world.start_hub()
-    return kills
+        if world.hub.home.ledger.last_round() < number:
+            world.ask("open", kind=kind, devices=sorted(RANKS))
+        world.settle()
 
 
 def digests(world: World) -> list[str]:
@@ -181,28 +119,24 @@ def test_a_hub_dropped_between_two_updates_goes_on(make_world: MakeWorld) -> Non
     counted_once(world)
 
 
-def test_a_full_disk_puts_off_and_loses_nothing(make_world: MakeWorld) -> None:
-    """While blobs cannot be written no receipt is given; once they can, the round completes as if nothing had been."""
-    world, calm = make_world(), make_world()
+@pytest.mark.parametrize("fault", [FullDisk, LostAnswer])
+@pytest.mark.parametrize(
+    ("first", "step"), [(2, 29), pytest.param(1, 2, marks=pytest.mark.heavy)], ids=["some instants", "every other"]
+)
+def test_a_failing_disk_or_server_puts_off_and_loses_nothing(
+    make_world: MakeWorld, fault: Callable[[int], Fuse], first: int, step: int
+) -> None:
+    """A hub that lives on ends with the versions of one that never met a fault; what it receipted is counted once."""
+    calm = make_world()
     tell(calm, None)
 
-    class FullDisk(Blobs):
-        def put(self, data: bytes) -> str:
-            from console.errors import StorageError
-
-            raise StorageError("expected to write, stopped (No space left on device); free some space")
-
-    blobs = world.hub.home.blobs
-    world.ask("open", kind="statistics")
-    world.hub.home.blobs = FullDisk(blobs.folder)
-    world.settle(3)
-    assert [d.receipts for d in world.devices.values()] == [[], [], []]
-
-    world.hub.home.blobs = blobs
-    tell(world, None)
-
-    assert digests(world) == digests(calm)
-    counted_once(world)
+    told = 0
+    for world in every(make_world, fault, story, first, step):
+        assert digests(world) == digests(calm), f"with a fault at instant {first + step * told}"
+        assert [r.phase for r in world.hub.home.ledger.rounds()] == ["complete"] * len(STORY)
+        counted_once(world)
+        told += 1
+    assert first + step * told > 60
 
 
 @pytest.mark.parametrize("kind", STORY[:2])

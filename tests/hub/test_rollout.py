@@ -11,7 +11,7 @@ import pytest
 from console.errors import HubError
 from hub import show, show_versions, versions
 from hub.ledger import put_device
-from tests.hub.test_recovery import Fuse, Killed, set_fire
+from tests.faults import Fuse, Killed, set_fire
 from tests.hub.world import World
 from wire.memory import MemoryTransport
 from wire.messages import Version

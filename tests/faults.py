@@ -1,0 +1,156 @@
+"""What can happen to a hub's storage, instant by instant: the one harness of all tests of faults.
+
+A hub touches its storage at instants that can be counted: just before and just after each transaction and each blob.
+A fault strikes at one of them. `every` tells a story again and again, with the fault one instant (or `step` instants)
+later each time, until it comes too late to strike.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from itertools import count
+from typing import Literal
+
+from sqlalchemy import Connection
+
+from console.errors import StorageError
+from hub.blobs import Blobs
+from hub.ledger import Ledger
+from hub.service import Service
+from tests.hub.world import World
+
+Instant = Literal["before", "after"]
+Tell = Callable[[World], None]
+
+
+class Killed(BaseException):
+    """A kill: no handler of the hub gets to see it."""
+
+
+class Fuse:
+    """Burns down with every instant, and kills when it is at its end."""
+
+    def __init__(self, instants: int) -> None:
+        self.left = instants
+        self.struck = False
+
+    def burn(self, when: Instant, what: str) -> None:
+        """One instant nearer."""
+        self.left -= 1
+        if self.strikes(when, what):
+            self.struck = True
+            self.strike()
+
+    def strikes(self, when: Instant, what: str) -> bool:
+        """Whether it is now."""
+        return self.left == 0
+
+    def strike(self) -> None:
+        """Do it."""
+        raise Killed
+
+
+class FullDisk(Fuse):
+    """Nothing can be written from an instant on, for some instants; what was being written is not there."""
+
+    def __init__(self, instants: int, lasts: int = 3) -> None:
+        super().__init__(instants)
+        self.lasts = lasts
+
+    def strikes(self, when: Instant, what: str) -> bool:
+        """While the disk is full, before anything is written."""
+        return when == "before" and -self.lasts < self.left <= 0
+
+    def strike(self) -> None:
+        """As SQLite and the file system say it."""
+        raise StorageError("expected to write, the system said: No space left on device; free some space")
+
+
+class LostAnswer(Fuse):
+    """A transaction is there, but the answer says that it is not: a server or a disk that went away while it wrote."""
+
+    def strikes(self, when: Instant, what: str) -> bool:
+        """At the first commit from the instant on."""
+        return when == "after" and what == "ledger" and self.left <= 0 and not self.struck
+
+    def strike(self) -> None:
+        """As the driver says it."""
+        raise StorageError("expected to write, the database said: server closed the connection; see that it runs")
+
+
+class BurningLedger(Ledger):
+    """A ledger with a fault."""
+
+    fuse: Fuse
+
+    @contextmanager
+    def transaction(self) -> Iterator[Connection]:
+        """The same transaction, if nothing happens."""
+        try:
+            self.fuse.burn("before", "ledger")
+        except StorageError:
+            self.failures += 1
+            raise
+        with super().transaction() as tx:
+            yield tx
+        try:
+            self.fuse.burn("after", "ledger")
+        except StorageError:
+            self.failures += 1
+            raise
+
+
+class BurningBlobs(Blobs):
+    """Blobs with a fault."""
+
+    fuse: Fuse
+
+    def put(self, data: bytes) -> str:
+        """The same, if nothing happens."""
+        self.fuse.burn("before", "blobs")
+        name = super().put(data)
+        self.fuse.burn("after", "blobs")
+        return name
+
+
+def set_fire(service: Service, fuse: Fuse) -> None:
+    """Let every instant of this hub burn the fuse."""
+    service.home.ledger.close()
+    ledger = BurningLedger(service.home.ledger.database)
+    blobs = BurningBlobs(service.home.blobs.folder)
+    ledger.fuse = blobs.fuse = fuse
+    service.home.ledger, service.home.blobs = ledger, blobs
+
+
+def survive(world: World, fuse: Fuse | None, tell: Tell) -> int:
+    """Live through a story whose steps look what is done already.
+
+    A kill is followed by a new hub on the same folder, an error that reaches whoever asked by another try.
+
+    Returns:
+        How often the hub was killed.
+    """
+    kills = 0
+    if fuse is not None:
+        set_fire(world.hub, fuse)
+    while True:
+        try:
+            tell(world)
+            return kills
+        except (Killed, StorageError) as fault:  # noqa: PERF203  # after each fault the story goes on
+            if isinstance(fault, Killed):
+                kills += 1
+                world.hub = world.start_hub()
+
+
+def every(
+    make_world: Callable[[], World], fault: Callable[[int], Fuse], tell: Tell, first: int, step: int
+) -> Iterator[World]:
+    """Worlds that lived through a story with a fault at the first instant, `step` later, and so on to its end."""
+    for instant in count(first, step):
+        world, fuse = make_world(), fault(instant)
+        survive(world, fuse, tell)
+        yield world
+        if not fuse.struck:
+            return
