@@ -22,9 +22,9 @@ from hub import control, registry
 from hub.authority import issue_device, load
 from tests.conftest import ROOT
 from tests.fleet import Device, nudge
-from tests.programs import mosquitto
 from tests.hub.bundles import FEATURES, LABELS, manifest, write_bundle
 from tests.hub.world import RANKS
+from tests.programs import mosquitto
 from wire.keys import PrivateKey, new_key, read_public_key, write_key
 from wire.mqtt import Broker, MqttTransport
 from wire.tls import new_request
