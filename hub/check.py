@@ -19,7 +19,7 @@ from wire.adapter import Adapter, read_adapter
 from wire.forward_gradients import job_board, job_key, rebuilt
 from wire.kinds.head import ROWS, Statistics, read_rows
 from wire.kinds.lora import Lora
-from wire.kinds.scales import problems_of
+from wire.kinds.scales import ScaleFactors, problems_of
 from wire.messages import Begin
 from wire.optimizers import Adam32
 from wire.scores import Score, read_scores
@@ -187,17 +187,20 @@ def _scale_problems(adapter: Adapter, model: Model, asked: Asked) -> list[str]:
     """Factors belong to a format and to stored bytes; shapes are looked at before anything is made of them."""
     if "scales" not in asked.kinds:
         return ["moved scales were not asked for"] if adapter.scales is not None else []
-    if adapter.scales is None:
-        return ["it moves no scales"]
-    problems = problems_of(adapter.scales, model.scales)
-    replay = adapter.scales.replay
+    return ["it moves no scales"] if adapter.scales is None else scale_problems(adapter.scales, model)
+
+
+def scale_problems(scales: ScaleFactors, model: Model) -> list[str]:
+    """What is wrong with moved scales for a model."""
+    problems = problems_of(scales, model.scales)
+    replay = scales.replay
     if replay is not None and len(replay.pairs) > PAIRS_LIMIT:
         problems.append(f"its scales come of {len(replay.pairs)} pairs, more than {PAIRS_LIMIT}")
     if problems:
         return problems
     return [
         f"the factors of {weight} are not all from {1 / FACTOR_LIMIT:g} to {FACTOR_LIMIT:g}"
-        for weight, f in adapter.scales.factors.items()
+        for weight, f in scales.factors.items()
         if not bool(((f >= 1 / FACTOR_LIMIT) & (f <= FACTOR_LIMIT)).all())
     ]
 

@@ -50,6 +50,7 @@ def export_adapter(
         versions.read_ladder(version, home.blobs, rank),
         versions.read_biases(version, home.blobs),
         {r: head for r, head in versions.read_heads(version, home.blobs).items() if r <= rank},
+        scales=versions.read_scales(version, home.blobs),
     )
     FORMATS[form](known, adapter, base, out)
     return {
@@ -65,9 +66,11 @@ def export_adapter(
 def _peft(known: Model, adapter: Adapter, base: str, out: Path) -> None:
     if (out / CONFIG).exists():
         raise StorageError(f"expected no adapter in {out}, found one; choose another folder")
-    if adapter.bias:
+    others = {"biases": len(adapter.bias), "moved scales": 0 if adapter.scales is None else len(adapter.scales.belongs)}
+    found = [f"{count} {what}" for what, count in others.items() if count]
+    if found:
         raise BadData(
-            f"expected LoRA factors only for PEFT, found {len(adapter.bias)} biases, which it cannot hold; use "
+            f"expected LoRA factors only for PEFT, found {' and '.join(found)}, which it cannot hold; use "
             "--format safetensors"
         )
     for name, data in files_of(known.slots, adapter.lora, base or known.id, adapter.head, known.labels).items():

@@ -15,8 +15,10 @@ import numpy as np
 from console.errors import BadData, HubError, join
 from hub import schema as t
 from hub import versions
+from hub.aggregation import scales
 from hub.aggregation.method import Emitted
-from hub.check import ENTRY_LIMIT
+from hub.blobs import Blobs
+from hub.check import ENTRY_LIMIT, scale_problems
 from hub.ledger import put_row, put_tip
 from hub.making import made_of
 from hub.model import Model
@@ -75,8 +77,18 @@ def made_from(home: Home, path: Path, of: str = "") -> versions.Made:
     parent = made_of(home, home.ledger.tip(known.id))
     number = home.ledger.versions(known.id)[-1]["number"] + 1
     heads = {min(rank, parent.version.rank): head for rank, head in sorted(adapter.heads.items())}
-    trained = versions.Trained(_ladder(adapter, known, parent, number), adapter.bias, heads)
+    changed = _others(adapter, parent, home.blobs) if adapter.bias or adapter.scales is not None else {}
+    trained = versions.Trained(_ladder(adapter, known, parent, number), heads=heads, **changed)
     return versions.from_training(parent, number, 0, known, trained, home.blobs, home.key)
+
+
+def _others(adapter: Adapter, parent: versions.Made, blobs: Blobs) -> dict[str, Any]:
+    """Biases and scales, which share a blob: those of the adapter, and of the parent where it has none."""
+    moved = {} if adapter.scales is None else scales.apply({}, adapter.scales, 1.0)
+    return {
+        "bias": {**versions.read_biases(parent.version, blobs), **adapter.bias},
+        "scales": scales.finish(moved, versions.read_scales(parent.version, blobs)),
+    }
 
 
 def _read(path: Path, known: Model) -> Adapter:
@@ -93,9 +105,9 @@ def _read(path: Path, known: Model) -> Adapter:
 def _problems(adapter: Adapter, known: Model) -> list[str]:
     """All that is wrong with an adapter for a model, as parts of a sentence."""
     problems = [] if adapter.model == known.id else [f"it belongs to model {adapter.model[:63]!r}"]
-    if adapter.statistics or adapter.scales:
-        problems.append("it holds statistics or moved scales, of which no version is made")
-    if not (adapter.lora or adapter.bias or adapter.heads):
+    if adapter.statistics:
+        problems.append("it holds statistics, of which no version is made")
+    if not (adapter.lora or adapter.bias or adapter.heads or adapter.scales):
         problems.append("it holds nothing")
     shapes = {s.name: (s.features_in, s.features_out) for s in known.slots}
     for name, factors in adapter.lora.items():
@@ -108,6 +120,7 @@ def _problems(adapter: Adapter, known: Model) -> list[str]:
             problems.append(f"slot {name} has rank 0")
         elif max(np.abs(factors.a).max(), np.abs(factors.b).max(), abs(factors.scale)) > ENTRY_LIMIT:
             problems.append(f"slot {name} has entries above {ENTRY_LIMIT:g}")
+    problems += [] if adapter.scales is None else scale_problems(adapter.scales, known)
     places = dict(known.biases)
     problems += [f"the bias of {n} has no place" for n, d in adapter.bias.items() if d.shape != (places.get(n, -1),)]
     shape = (known.features, len(known.labels))

@@ -38,7 +38,7 @@ def make(home: Home, model: Model, rank: int, state: Round) -> versions.Made:
     """
     parent = made_of(home, state.start)
     number = home.ledger.versions(model.id)[-1]["number"] + 1
-    rows = home.ledger.updates(state.number, UPDATE_OF[state.kind], state.lap)
+    rows = home.ledger.updates(state.number, UPDATE_OF[state.kind], state.latest)
     if state.kind == "train":
         found = contributions.trained(home, model, rank, state)
         if state.private is not None:
@@ -50,6 +50,7 @@ def make(home: Home, model: Model, rank: int, state: Round) -> versions.Made:
         shares = faded(plain, [c.staleness for c in found])
         mean = combine(home, model, parent, found, shares, state.recipe, number)
         made = _optimised(home, model, parent, mean, shares, state.recipe, number)
+        made = replace(made, parents=tuple(sorted(set(older) - {parent.digest})))
         version = versions.from_training(parent, number, state.number, model, made, home.blobs, home.key)
         notes = (*version.notes, *shares.notes)
         return replace(version, notes=notes, participants=took_part(rows, shares.values.tolist()))

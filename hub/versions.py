@@ -73,6 +73,7 @@ class Trained:
     heads: Mapping[int, Head] = field(default_factory=dict)
     scales: ScaleFactors | None = None
     optimiser: str = ""  # blob of what the server optimiser remembers
+    parents: tuple[str, ...] = ()  # digests of earlier versions that updates in it started from, besides the parent
 
 
 def from_training(
@@ -96,7 +97,7 @@ def from_training(
     if wild:
         raise HubError(f"expected a finite aggregate, but slot {join(wild)} is not; look at the updates of this round")
     cut = {name: [e.tail, e.norm] for name, e in made.lora.items()}
-    changed: dict[str, Any] = {"optimiser": made.optimiser if ladder else old.optimiser}
+    changed: dict[str, Any] = {"optimiser": made.optimiser if ladder else old.optimiser, "parents": made.parents}
     if ladder:
         changed["rungs"] = _put_rungs(model, ladder, old.rank, blobs)
     if made.bias or made.scales is not None:
@@ -191,7 +192,14 @@ def _put_rungs(model: Model, ladder: dict[str, Lora], rank: int, blobs: Blobs) -
 
 def _child(parent: Made, number: int, round_number: int, **changed: Any) -> Version:
     """A version like its parent but for what a round changed."""
-    return replace(parent.version, version=number, parent=parent.digest, round=round_number, extra={}, **changed)
+    own: dict[str, Any] = {
+        "version": number,
+        "parent": parent.digest,
+        "parents": (),
+        "round": round_number,
+        "extra": {},
+    }
+    return replace(parent.version, **{**own, **changed})
 
 
 def _sign(version: Version, key: PrivateKey, cut: dict[str, list[float]]) -> Made:

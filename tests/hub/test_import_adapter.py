@@ -19,9 +19,11 @@ from hub.import_adapter import import_adapter, made_from
 from tests.hub.bundles import FEATURES, LABELS, SLOTS, manifest, write_bundle
 from tests.hub.world import World
 from wire.adapter import Adapter, to_bytes
+from wire.files import digest
 from wire.keys import new_key, write_key
 from wire.kinds.head import Head
 from wire.kinds.lora import Lora
+from wire.kinds.scales import Belongs, ScaleFactors
 from wire.messages import Version
 
 QUERY, VALUE = SLOTS
@@ -36,7 +38,7 @@ def world(make_world: Callable[..., World]) -> World:
     return world
 
 
-def bare(folder: Path, rank: int = 16) -> registry.Home:
+def bare(folder: Path, rank: int = 16, **places: Any) -> registry.Home:
     """A hub of a rank, with its model and version 0, and nobody to talk to."""
     publisher = new_key("publisher", "acme")
     _, public = write_key(publisher, folder)
@@ -44,7 +46,7 @@ def bare(folder: Path, rank: int = 16) -> registry.Home:
     config = folder / "hub" / "hub.toml"
     config.write_text(config.read_text().replace("rank = 16", f"rank = {rank}"))
     home = registry.open_home(folder / "hub")
-    registry.add_bundle(home, write_bundle(folder / "bundle", publisher, *manifest()))
+    registry.add_bundle(home, write_bundle(folder / "bundle", publisher, *manifest(**places)))
     return home
 
 
@@ -150,8 +152,35 @@ def test_a_head_alone_keeps_the_rungs(world: World, tmp_path: Path) -> None:
     assert set(versions.read_heads(tip(world), world.hub.home.blobs)) == {2}
 
 
+def test_biases_and_scales_come_along(tmp_path: Path) -> None:
+    """They come in, go out and come in again as they were; those that a file lacks stay those of the tip."""
+    home = bare(tmp_path, biases={QUERY: 6, VALUE: 8}, scales={"w": (4, 2)})
+    kind = {"w": Belongs("int4", digest(b"w"), (4, 1))}
+    moved = ScaleFactors(kind, {"w": np.full((4, 1), 1.5, np.float32)})
+    first = Adapter("tiny", bias={QUERY: np.full(6, 2, np.float32)}, scales=moved)
+    second = Adapter("tiny", bias={VALUE: np.full(8, 3, np.float32)})
+
+    for adapter in (first, second):
+        import_adapter(home, written(tmp_path, adapter), 0.0)
+    export_adapter(home, "tip", None, "", tmp_path / "out", "safetensors")
+    import_adapter(home, tmp_path / "out", 0.0)
+
+    version = versions.read_made(home.ledger.versions()[-1]).version
+    biases, scales = versions.read_biases(version, home.blobs), versions.read_scales(version, home.blobs)
+    assert {name: set(delta.tolist()) for name, delta in biases.items()} == {QUERY: {2.0}, VALUE: {3.0}}
+    assert scales is not None
+    assert set(scales.factors["w"].ravel().tolist()) == {1.5}
+    with pytest.raises(BadData, match="found 2 biases and 1 moved scales, which it cannot hold"):
+        export_adapter(home, "tip", None, "", tmp_path / "peft")
+    home.ledger.close()
+
+
 def _strange_head() -> Head:
     return Head(np.ones((2, 3), np.float32), np.zeros(3, np.float32))
+
+
+def _strange_scales() -> ScaleFactors:
+    return ScaleFactors({"w": Belongs("int4", "d" * 64, (4, 1))}, {"w": np.ones((4, 1), np.float32)})
 
 
 WRONG = {
@@ -161,6 +190,7 @@ WRONG = {
     "entries too large": (Adapter("tiny", lora={QUERY: factors(QUERY, 2, scale=1e7)}), "has entries above 1e"),
     "a bias": (Adapter("tiny", bias={QUERY: np.ones(6, np.float32)}), f"the bias of {QUERY} has no place"),
     "another head": (Adapter("tiny", heads={2: _strange_head()}), r"is \[2, 3\] instead of \[5, 3\]"),
+    "strange scales": (Adapter("tiny", scales=_strange_scales()), "w"),
     "nothing": (Adapter("tiny"), "it holds nothing"),
 }
 

@@ -84,6 +84,8 @@ def test_a_slow_board_counts_by_its_staleness(make_world: MakeWorld) -> None:
     found = world.show(number)
     assert found["state"] == "complete"
     assert [(u["device"], u["staleness"]) for u in found["updates"]] == [("barn", 0), ("coop", 1), ("mill", 2)]
+    assert [v["parents"] for v in world.ask("versions")["versions"]] == [[], [0], [1, 0], [2, 0]]
+    assert [p["device"] for p in world.ask("version", version="2")["participants"]] == ["coop"]
     assert check_versions(world, number) == 2
 
 
