@@ -66,7 +66,7 @@ def _buffered(given: Row, share: float, devices: int, laps: int, settings: Row, 
     if method_of(recipe.method).apply_stale is None:
         raise UsageError(
             f"expected a method that can add an update of an older version in a buffered round, found {recipe.method}; "
-            f"take stacking, or a synchronous round"
+            f"take stacking or nested-ffa, or a synchronous round"
         )
     if recipe.robust in BY_NUMBERS:
         raise UsageError(

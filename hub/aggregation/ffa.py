@@ -7,17 +7,28 @@ A is what the versions carry, drawn from a seed by version 0 (`wire.ladder.spare
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 
 from hub.aggregation import factors
 from hub.aggregation.factors import Sums
 from hub.aggregation.mean import of_one_rank
 from hub.aggregation.method import Emitted, Method, Trains
+from wire.kinds.lora import Lora
 
 
 def only_b(nth: int) -> Trains:
     """B learns in every round."""
     return "b"
+
+
+def apply_stale(sums: Sums, base: Lora, trained: Lora, weight: float) -> Sums:
+    """Add what one board changed of B since `base`, its prefix of an older version; A is the same in all versions."""
+    r, b = trained.rank, sums.b.copy()
+    change = trained.scale * trained.b.astype(np.float64) - base.scale * base.b.astype(np.float64)
+    b[:r] += weight / sums.sent.scale * change
+    return replace(sums, b=b, weight=sums.weight + weight, ranks=sums.ranks | {r})
 
 
 def finish(sums: Sums, rank: int, scale: float, key: int, total: float) -> Emitted:
@@ -45,4 +56,5 @@ METHOD = Method(
     finish,
     only_b,
     equal_ranks=True,
+    apply_stale=apply_stale,
 )

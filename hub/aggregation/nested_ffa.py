@@ -9,7 +9,7 @@ its weight stays as it was sent, where the plain formula has zero, so that it do
 from __future__ import annotations
 
 from hub.aggregation import factors
-from hub.aggregation.ffa import means_of_b, only_b
+from hub.aggregation.ffa import apply_stale, means_of_b, only_b
 from hub.aggregation.method import Method
 
 METHOD = Method(
@@ -21,4 +21,5 @@ METHOD = Method(
     factors.merge,
     means_of_b,
     only_b,
+    apply_stale=apply_stale,
 )

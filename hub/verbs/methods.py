@@ -21,10 +21,13 @@ def parse(verbs: Any) -> None:
 
 def _methods(options: argparse.Namespace) -> int:
     found = [row_of(method) for method in METHODS.values()]
-    rows = [[r["method"], "equal" if r["equal_ranks"] else "any", r["trains"]] for r in found]
+    rows = [
+        [r["method"], "equal" if r["equal_ranks"] else "any", r["trains"], "yes" if r["buffered"] else "no"]
+        for r in found
+    ]
     lost = [f"{r['method']} loses {r['inexact'] or 'nothing but what the rank of the hub cuts off'}" for r in found]
     folded = [fill(f"{sentence}.", WIDTH, subsequent_indent="    ") for sentence in lost]
-    text = "\n".join([table(["method", "ranks of boards", "learns"], rows), "", *folded])
+    text = "\n".join([table(["method", "ranks of boards", "learns", "buffered rounds"], rows), "", *folded])
     return say(options, {"methods": found}, text)
 
 
@@ -37,4 +40,5 @@ def row_of(method: Method) -> Row:
         "inexact": method.inexact,
         "equal_ranks": method.equal_ranks,
         "trains": ", then ".join(first),
+        "buffered": method.apply_stale is not None,
     }

@@ -27,6 +27,7 @@ from tests.hub.aggregation.boards import (
     factors,
     product,
     relative,
+    trained,
 )
 from wire.kinds.lora import Lora
 
@@ -237,6 +238,26 @@ def test_a_frozen_a_stays_to_the_bit(name: str) -> None:
     sent, brought = drawn(method, 3, [(4, 1), (9, 3)])
 
     assert np.array_equal(aggregated(method, sent, brought).a.astype(np.float32), sent.a)
+
+
+@settings(deadline=None, max_examples=30)
+@given(
+    seed=st.integers(0, 2**31), told=st.lists(st.tuples(st.integers(1, RANK), st.booleans()), min_size=1, max_size=6)
+)
+def test_older_updates_count_by_their_change_where_a_is_frozen(seed: int, told: list[tuple[int, bool]]) -> None:
+    """Boards that started from an older version with the same A add their share of what they changed of it."""
+    g, method = np.random.default_rng(seed), method_of("nested-ffa")
+    sent = factors(g, RANK)
+    older = Lora(sent.a, factors(g, RANK).b, 0.5)
+    assert method.apply_stale is not None
+    state, whole = method.init(sent), sent.product()
+    for rank, late in told:
+        base = (older if late else sent).prefix(rank)
+        lora, share = trained(g, base, rank, "b"), 1 / len(told)
+        state = method.apply_stale(state, base, lora, share) if late else method.apply(state, lora, share)
+        whole = whole + share * (lora.product() - base.product())
+
+    assert relative(product(method.finish(state, RANK, SCALE, 7, 1.0)), whole) < 1e-12
 
 
 def test_rolora_leaves_the_factor_that_rests() -> None:
