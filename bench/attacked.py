@@ -27,7 +27,7 @@ from hub.aggregation.robust.rule import Bounds
 from hub.aggregation.robust.rules import BY_NUMBERS, NAMES, RULES
 from hub.aggregation.shares import by_samples
 from wire.kinds.lora import Lora
-from wire.ladder import emit, refactor, spare_columns
+from wire.ladder import decompose, emit, spare_columns
 
 Array = NDArray[np.float64]
 RANKS, SKEWS, BAD, ROUNDS, SEEDS = (2, 4, 8, 16, 8, 4, 8, 4, 16), 3, 3, 10, 3
@@ -112,7 +112,7 @@ def aggregate(rule: str, version: Lora, boards: list[Lora], rank: int, key: int)
         reduce = BY_NUMBERS[rule].reduce
         made = dict(reduced(readers, {"slot": (SIDE, SIDE)}, lambda s: reduce(s, equal.values, bounds)))
         whole = version.product() + made["slot"]
-        kept = refactor(whole, np.eye(SIDE), rank)
+        kept = decompose(whole, rank)
         return Emitted(*emit(kept, rank, 1.0, key), kept.tail, float(np.linalg.norm(whole)))
     shares = RULES[rule].apply(gram(readers), equal, bounds) if rule in RULES else equal
     state = stacking.init(version)

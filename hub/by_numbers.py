@@ -21,7 +21,7 @@ from hub.model import Model
 from hub.recipe import Recipe
 from hub.weighing import BIAS, readers_of
 from wire.kinds.lora import Lora
-from wire.ladder import emit, refactor, slot_key
+from wire.ladder import decompose, emit, slot_key
 from wire.messages import Version
 
 
@@ -66,5 +66,5 @@ def _shapes(model: Model, learned: set[str]) -> Mapping[str, tuple[int, int]]:
 
 def _slot(sent: Lora, moved: Array, rank: int, scale: float, key: int) -> Emitted:
     whole = sent.product() + moved
-    kept = refactor(whole, np.eye(whole.shape[1]), rank)
+    kept = decompose(whole, rank)
     return Emitted(*emit(kept, rank, scale, key), kept.tail, float(np.linalg.norm(whole)))

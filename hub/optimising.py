@@ -8,14 +8,14 @@ from collections.abc import Mapping
 import numpy as np
 
 from hub import remembering, versions
-from hub.aggregation.method import Emitted
+from hub.aggregation.method import Array, Emitted
 from hub.aggregation.optimisers.optimiser import Settings
 from hub.aggregation.optimisers.optimisers import optimiser_of
 from hub.aggregation.products import Change
 from hub.blobs import Blobs
 from hub.recipe import Recipe
 from wire.kinds.lora import Lora
-from wire.ladder import emit, refactor
+from wire.ladder import decompose, emit, refactor
 from wire.messages import Version
 
 WIDTH = 2  # times the hub's rank: what an optimiser is given of a mean, so that less is cut off before it than after
@@ -69,17 +69,18 @@ def optimise(
     slots, found = remembering.slots_of(blobs, parent.optimiser, optimiser.name), {}
     for name, mean in made.items():
         state = remembering.read_slot(blobs, slots[name]) if name in slots else {}
-        before = _product(ladder[name])
-        whole, after = optimiser.step(before, _change(mean, ladder[name], parent.scale), state, settings)
-        if isinstance(whole, Change):
-            kept = refactor(whole.left, whole.right, parent.rank)
-        else:
-            kept = refactor(whole, np.eye(whole.shape[1]), parent.rank)
-        a, b = emit(kept, parent.rank, parent.scale, keys[name])
-        found[name] = Emitted(a, b, kept.tail, float(np.hypot(np.linalg.norm(kept.s), kept.tail)))
+        sent = ladder[name]
+        whole, after = optimiser.step(_product(sent), _change(mean, sent, parent.scale), state, settings)
+        found[name] = _ladder(whole, parent.rank, parent.scale, keys[name])
         if after:
             slots[name] = remembering.put_slot(blobs, after)
     return found, remembering.put_slots(blobs, optimiser.name, slots)
+
+
+def _ladder(whole: Change | Array, rank: int, scale: float, key: int) -> Emitted:
+    """The best ladder of a product, or of a whole matrix."""
+    kept = refactor(whole.left, whole.right, rank) if isinstance(whole, Change) else decompose(whole, rank)
+    return Emitted(*emit(kept, rank, scale, key), kept.tail, float(np.hypot(np.linalg.norm(kept.s), kept.tail)))
 
 
 def _product(sent: Lora) -> Change:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -72,6 +73,18 @@ def chosen(usual: Recipe, given: dict[str, Any]) -> Recipe:
     optimiser_of(recipe.optimiser)
     _together(recipe)
     return recipe
+
+
+def text(recipe: Mapping[str, Any]) -> str:
+    """A recipe of a round of training for people, as `plain` gives it; what does nothing is left out.
+
+    >>> text(plain(Recipe(robust="krum")))
+    'stacking, weights by samples, krum'
+    """
+    parts = [recipe["method"], f"weights by {recipe['weights']}"]
+    parts += [recipe["robust"]] if recipe["robust"] != "none" else []
+    parts += [recipe["optimiser"]] if recipe["optimiser"] != "plain" else []
+    return ", ".join(parts)
 
 
 def fits(recipe: Recipe, settings: dict[str, Any]) -> None:

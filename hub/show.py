@@ -6,7 +6,7 @@ from typing import Any
 
 from console.errors import HubError, join
 from console.table import mib, percent, table
-from hub import versions
+from hub import recipe, versions
 from hub.ledger import Row
 from hub.privacy.promise import summary
 from hub.refusal import job_id, missed
@@ -279,7 +279,8 @@ def round_text(found: Row) -> str:
         said = [[u["lap"] + 1, u["device"], u["samples"], u["staleness"]] for u in found["updates"][-UPDATES_SAID:]]
         lines += ["", table(["version", "device", "samples", "missed"], said)]
     if found["version"] is not None:
-        lines.append(f"\nmade version {found['version']['version']} ({found['version']['digest'][:12]})")
+        by = f" by {recipe.text(found['recipe'])}" if found["kind"] == "train" else ""
+        lines.append(f"\nmade version {found['version']['version']} ({found['version']['digest'][:12]}){by}")
     if found["tails"] and found["tails"]["slots"]:
         lines += cut_off(found["tails"])
     scores = [

@@ -10,7 +10,7 @@ import pytest
 
 from console.arguments import Arguments
 from console.errors import HubError, UsageError
-from hub import versions
+from hub import show, versions
 from hub.aggregation import weights
 from hub.contributions import Contribution
 from hub.recipe import Recipe, chosen
@@ -161,6 +161,7 @@ def test_a_round_says_whom_its_rule_shortened(make_world: MakeWorld) -> None:
     assert largest(world) < wild / 100
     assert "clip-median shortened coop to " in found["sentence"]
     assert found["recipe"]["robust"] == "clip-median"
+    assert "by stacking, weights by samples, clip-median" in show.round_text(found)
 
 
 def test_a_filter_leaves_a_board_out(make_world: MakeWorld) -> None:
