@@ -6,13 +6,16 @@ import dataclasses
 import math
 from collections.abc import Sequence
 
+from sqlalchemy import Connection
+
 from console.errors import HubError
-from hub.ledger import Row
+from hub.ledger import Row, put
 from hub.privacy.accountant import epsilon
 from hub.privacy.settings import PrivacyConfig, Private
 from hub.registry import Home
 
 RELATIONS = ("poisson", "fixed")
+LAST = "noise"  # where the ledger keeps the number of the last private round
 
 
 def promise(told: PrivacyConfig, before: Sequence[Private], population: int, divisor: float) -> Private:
@@ -67,9 +70,10 @@ def held(home: Home, open_too: bool = False) -> list[Private]:
 
 def summary(home: Home) -> Row | None:
     """What is promised and spent, for people; None where nothing ever was."""
-    told, rounds = home.config.privacy, held(home)
-    if not told.noise and not rounds:
+    told = home.config.privacy
+    if not told.noise and not home.ledger.get(LAST):
         return None
+    rounds = held(home)
     open_rounds = [r for r in home.ledger.rounds() if r.version and r.private is None and r.kind != "evaluate"]
     return {
         "epsilon": max((one.spent for one in rounds), default=0.0),
@@ -86,6 +90,12 @@ def said(private: Private) -> str:
         f"private: epsilon {private.epsilon:.3g} (delta {private.delta:g}), {private.spent:.3g} spent in all; noise of "
         f"{private.deviation:.3g} on each number"
     )
+
+
+def put_secret(tx: Connection, number: int, secret: str) -> None:
+    """Keep the secret of a round's noise; to be committed together with its opening."""
+    put(tx, secret_key(number), secret)
+    put(tx, LAST, str(number))
 
 
 def secret_key(number: int) -> str:

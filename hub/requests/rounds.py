@@ -12,12 +12,12 @@ from hub.aggregation.methods import method_of
 from hub.boards import boards_of
 from hub.desk import Desk
 from hub.following import due, served_ranks
-from hub.ledger import Row, put
+from hub.ledger import Row
 from hub.model import Model, model_of
 from hub.modes import mode_of
 from hub.privacy.noise import new_secret
 from hub.privacy.opening import private_round
-from hub.privacy.promise import secret_key
+from hub.privacy.promise import put_secret
 from hub.recipe import chosen, fits
 from hub.requests.versions import version_digest, with_head
 from hub.resting import of_one_rank, with_factors
@@ -107,7 +107,7 @@ def _open(desk: Desk, request: Row) -> Row:
     )
     if desk.home.config.privacy.noise and kind != "evaluate":
         state, secret = private_round(desk.home, state), new_secret()
-        conductor.begin(state, lambda tx: put(tx, secret_key(number), secret))
+        conductor.begin(state, lambda tx: put_secret(tx, number, secret))
     else:
         conductor.begin(state)
     return show.round_view(desk.home, number)

@@ -17,7 +17,7 @@ from hub.aggregation.optimisers.optimisers import OPTIMISERS
 from hub.aggregation.products import Change
 from hub.optimising import rate_of
 from hub.recipe import Recipe, chosen
-from tests.hub.test_recovery import Fuse, Killed, set_fire
+from tests.faults import Fuse, Killed, set_fire
 from tests.hub.world import RANKS, World
 from wire.kinds.lora import Lora
 
