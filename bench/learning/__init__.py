@@ -1,0 +1,1 @@
+"""What boards of unequal rank learn together on real text, method by method."""
