@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 from console.errors import HubError
@@ -13,7 +14,7 @@ from hub.model import Model
 from hub.registry import Home
 from hub.round import Round
 from hub.versions import read_ladder, read_made
-from wire.adapter import Adapter
+from wire.adapter import Adapter, read_slots
 from wire.kinds.head import Statistics
 from wire.kinds.lora import Lora
 from wire.messages import Begin, Sender
@@ -21,14 +22,25 @@ from wire.messages import Begin, Sender
 
 @dataclass(frozen=True)
 class Contribution:
-    """One board's update: what it declares, and `read` for its content (checked again, then forgotten)."""
+    """One board's update: what it declares, and how to come to its content, which is forgotten again.
+
+    Attributes:
+        device: whose.
+        samples: rows that it learned from.
+        read: the whole content, checked again.
+        metrics: what the board measured.
+        base: digest of the version that it started from.
+        staleness: the versions made since then.
+        slots: the factors of some slots without the rest, after `read` found all of it right.
+    """
 
     device: str
     samples: int
     read: Callable[[], Adapter]
     metrics: dict[str, Any] = field(default_factory=dict)
-    base: str = ""  # digest of the version that it started from
-    staleness: int = 0  # the versions made since then
+    base: str = ""
+    staleness: int = 0
+    slots: Callable[[Collection[str]], dict[str, Lora]] = field(default=lambda names: {})
 
 
 def trained(home: Home, model: Model, rank: int, state: Round) -> list[Contribution]:
@@ -60,7 +72,8 @@ def _trained(home: Home, model: Model, asked: Asked, row: Row) -> Contribution:
     def read() -> Adapter:
         return adapter_of(home.blobs.get(row["digest"]), _begin(row), model, asked)
 
-    return Contribution(row["device"], row["samples"], read, row["metrics"], row["base"], row["staleness"])
+    slots = partial(read_slots, home.blobs.path(row["digest"]))
+    return Contribution(row["device"], row["samples"], read, row["metrics"], row["base"], row["staleness"], slots)
 
 
 def took_part(rows: list[Row], shares: Sequence[float] | None = None) -> tuple[Row, ...]:

@@ -10,13 +10,14 @@ import numpy as np
 from console.errors import HubError
 from hub import by_numbers, contributions, versions
 from hub.aggregation import biases, head_rows, scales
-from hub.aggregation.method import Method
+from hub.aggregation.method import Emitted, Method
 from hub.aggregation.methods import method_of
 from hub.aggregation.robust.rules import BY_NUMBERS
 from hub.aggregation.shares import Shares, faded
 from hub.contributions import Contribution, took_part
 from hub.model import Model
 from hub.optimising import optimise, width
+from hub.portions import portions
 from hub.privacy.promise import said
 from hub.privacy.release import release as private
 from hub.recipe import Recipe
@@ -25,6 +26,7 @@ from hub.round import UPDATE_OF, Round
 from hub.weighing import weigh
 from wire.adapter import Adapter
 from wire.kinds.head import ROWS, Head, read_rows
+from wire.kinds.lora import Lora
 from wire.ladder import slot_key
 from wire.scores import Score, read_scores
 
@@ -69,28 +71,28 @@ def combine(
     recipe: Recipe,
     number: int,
 ) -> versions.Trained:
-    """One adapter out of many; one update is in memory at a time."""
+    """One adapter out of many; one update is in memory at a time, and the sums of a portion of the slots."""
     method, old = method_of(recipe.method), parent.version
     rank = width(recipe, old.rank)
     if recipe.robust in BY_NUMBERS:
         return by_numbers.combine(model, old, found, shares, recipe, rank, number, home.blobs)
-    states = {name: method.init(sent) for name, sent in versions.read_ladder(old, home.blobs).items()}
-    sent_heads, offsets, rows = versions.read_heads(old, home.blobs), dict[str, biases.Mean](), None
+    sent, sent_heads = versions.read_ladder(old, home.blobs), versions.read_heads(old, home.blobs)
+    offsets, rows, lora = dict[str, biases.Mean](), None, dict[str, Emitted]()
     moved: scales.Means = {}
-    learned = set[str]()
-    for index, (one, share) in enumerate(zip(found, shares.values, strict=True)):
-        if not share > 0:
-            continue
-        adapter = one.read()
-        states = _add_lora(home, method, states, one, adapter, float(share))
-        offsets = biases.apply(offsets, adapter.bias, float(share))
-        moved = scales.apply(moved, adapter.scales, float(share))
-        rows = _add_head(rows, adapter, sent_heads, model, shares.head_factors(index))
-        learned |= set(adapter.lora)
-    keys = {name: slot_key(model.id, name, number) for name in states if name in learned}
-    lora = {
-        name: method.finish(state, rank, old.scale, keys[name], 1.0) for name, state in states.items() if name in keys
-    }
+    for place, names in enumerate(portions(sent)):
+        states, learned = {name: method.init(sent[name]) for name in names}, set[str]()
+        for index, (one, share) in enumerate(zip(found, shares.values.tolist(), strict=True)):
+            if not share > 0:
+                continue
+            adapter = Adapter(model.id, lora=one.slots(names)) if place else one.read()
+            own = {name: factors for name, factors in adapter.lora.items() if name in states}
+            states, learned = _add_lora(home, method, states, one, own, share), learned | own.keys()
+            offsets = biases.apply(offsets, adapter.bias, share)
+            moved = scales.apply(moved, adapter.scales, share)
+            rows = _add_head(rows, adapter, sent_heads, model, shares.head_factors(index))
+        for name in sorted(learned):
+            key = slot_key(model.id, name, number)
+            lora[name] = method.finish(states.pop(name), rank, old.scale, key, 1.0)
     return versions.Trained(
         lora,
         biases.finish(offsets, versions.read_biases(old, home.blobs)),
@@ -116,16 +118,16 @@ def _optimised(
 
 
 def _add_lora(
-    home: Home, method: Method, states: dict[str, Any], one: Contribution, adapter: Adapter, share: float
+    home: Home, method: Method, states: dict[str, Any], one: Contribution, lora: dict[str, Lora], share: float
 ) -> dict[str, Any]:
     """The sums of slots with one more update, by its change if it started from an older version."""
     if not one.staleness:
-        return {**states, **{name: method.apply(states[name], w, share) for name, w in adapter.lora.items()}}
+        return {**states, **{name: method.apply(states[name], w, share) for name, w in lora.items()}}
     if method.apply_stale is None:
         raise HubError(f"expected a method that can add an update of an older version, found {method.name}")
     bases = versions.read_ladder(made_of(home, one.base).version, home.blobs)
     add = method.apply_stale
-    added = {n: add(states[n], bases[n].prefix(w.rank), w, share) for n, w in adapter.lora.items()}
+    added = {n: add(states[n], bases[n].prefix(w.rank), w, share) for n, w in lora.items()}
     return {**states, **added}
 
 

@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Collection
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -16,7 +18,7 @@ import safetensors
 import safetensors.numpy
 from numpy.typing import NDArray
 
-from console.errors import BadData, join
+from console.errors import BadData, StorageError, join
 from wire.kinds import bias, head, lora, pairs, scale_file
 from wire.kinds.head import Head, Statistics
 from wire.kinds.lora import Lora
@@ -109,6 +111,24 @@ def read_adapter(data: bytes, where: str) -> Adapter:
     return Adapter(
         metadata["model"], metadata.get("version", ""), factors, biases, heads, statistics, own, moved, steps
     )
+
+
+def read_slots(path: Path, slots: Collection[str]) -> dict[str, Lora]:
+    """The factors of those of some slots that a file has, without the rest of it: of a file that is known to be right.
+
+    Raises:
+        StorageError: it cannot be read.
+    """
+    try:
+        with safetensors.safe_open(path, framework="numpy") as file:
+            held = set(file.keys())
+            wanted = [slot for slot in sorted(slots) if lora.names(slot)[0] in held]
+            parts = {slot: [file.get_tensor(name) for name in lora.names(slot)] for slot in wanted}
+    except (OSError, safetensors.SafetensorError) as error:
+        raise StorageError(
+            f"expected an adapter file at {path}, found none that can be read ({error}); restore it"
+        ) from error
+    return {slot: Lora(_f32(a), _f32(b), float(scale)) for slot, (a, b, scale) in parts.items()}
 
 
 def _f32(value: NDArray[Any]) -> NDArray[np.float32]:
