@@ -13,8 +13,6 @@ from collections.abc import Iterable
 from dataclasses import replace
 from typing import Any
 
-from sqlalchemy import Connection
-
 from console.errors import HubError
 from hub import deployment as d
 from hub import gate
@@ -64,13 +62,14 @@ class Rollout:
                 f"`edgequilt hub rollback`"
             )
         number, now_s, told = self.home.ledger.last_deployment() + 1, self.clock(), self.home.config.rounds
+        kept = self.conductor.made(version).version.version
         with self.home.ledger.transaction() as tx:
             sequence = next_sequence(tx)
             put_release(tx, version, f"deployment {number}", now_s, group)
             limits = (told.deadline_s, now_s + told.deadline_s)
             who = (group, tuple(sorted(boards)))
             state = Deployment(number, version, against, release["digest"], *who, promote, sequence, *limits)
-            self._keep(tx, state)
+            put_deployment(tx, self.model, kept, state, now_s)
         self.open[number] = state
         self.tell(number, d.Opened())
         return state
@@ -81,8 +80,7 @@ class Rollout:
         if d.Try() in actions:
             state = self._try(state)
         elif state != self.open[number]:
-            with self.home.ledger.transaction() as tx:
-                self._put(tx, state, actions)
+            self._put(state, actions)
         self.open[number] = state
         self._offer(state, [a.board for a in actions if isinstance(a, d.Offer)])
         if not state.is_open:
@@ -166,7 +164,8 @@ class Rollout:
             seats=tuple(map(Seat, judges)),
             model=self.model,
         )
-        self.conductor.begin(opened, lambda tx: self._keep(tx, state))
+        kept = self.conductor.made(state.version).version.version
+        self.conductor.begin(opened, lambda tx: put_deployment(tx, self.model, kept, state, now_s))
         return state
 
     def _judge(self, state: Deployment) -> None:
@@ -182,24 +181,23 @@ class Rollout:
         said = gate.decide(scores, *pair, told.gate_tolerance, told.gate_noise, self.conductor.model.labels)
         self.tell(state.number, d.Judged(said.released, said.sentence, judged=said.candidate is not None))
 
-    def _keep(self, tx: Connection, state: Deployment) -> None:
-        number = self.conductor.made(state.version).version.version
-        put_deployment(tx, self.model, number, state, self.clock())
+    def _put(self, state: Deployment, actions: tuple[d.Action, ...]) -> None:
+        """Commit a state, with what of its actions must be committed together with it.
 
-    def _put(self, tx: Connection, state: Deployment, actions: tuple[d.Action, ...]) -> None:
-        """A state, with what of its actions must be committed together with it."""
-        now_s, tip = self.clock(), self.home.ledger.tip(self.model)
-        self._keep(tx, state)
-        for action in actions:
-            if isinstance(action, d.Release):
-                put_release(tx, action.version, f"deployment {state.number} {state.phase}", now_s)
-                on_it = state.version in lineage(self.conductor, tip)
+        All that is read is read before: a ledger may have one connection.
+        """
+        now_s, kept = self.clock(), self.conductor.made(state.version).version.version
+        on_it = state.version in lineage(self.conductor, self.home.ledger.tip(self.model))
+        text = f"deployment {state.number} {state.phase}: {state.sentence}"
+        with self.home.ledger.transaction() as tx:
+            put_deployment(tx, self.model, kept, state, now_s)
+            for release in (a for a in actions if isinstance(a, d.Release)):
+                put_release(tx, release.version, f"deployment {state.number} {state.phase}", now_s)
                 # work that goes on from a promoted version stays, work on one that was rolled back does not
                 if on_it != (state.phase == "promoted"):
-                    put_tip(tx, self.model, action.version)
-        if not state.is_open:
-            text = f"deployment {state.number} {state.phase}: {state.sentence}"
-            put_row(tx, t.events, {"at_s": now_s, "round": state.round or None, "device": None, "text": text})
+                    put_tip(tx, self.model, release.version)
+            if not state.is_open:
+                put_row(tx, t.events, {"at_s": now_s, "round": state.round or None, "device": None, "text": text})
 
 
 def _after_start(state: Deployment, now_s: float) -> Deployment:
