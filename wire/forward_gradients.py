@@ -73,5 +73,9 @@ def job_key(model: str, version: str) -> int:
 
 
 def job_board(job: str) -> int:
-    """The number of a job's own directions, so that no two boards look the same way."""
+    """The number of a job's own directions, so that no two boards look the same way.
+
+    >>> job_board("r1-train-barn") != job_board("r1-train-coop")
+    True
+    """
     return key_of("job", job) % (1 << BOARD_BITS)
