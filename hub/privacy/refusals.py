@@ -41,7 +41,7 @@ def reasons(state: Round) -> list[str]:
             recipe.robust != "none"
         ),
         f"the method {recipe.method} is not linear in the changes of boards": recipe.method not in LINEAR,
-        f"the optimiser {recipe.optimiser} comes before the noise": recipe.optimiser != "plain",
+        f"the optimiser {recipe.optimiser} may remember rounds that had no noise": recipe.optimiser != "plain",
         "a server rate other than 1 stretches the changes but not the noise": not (
             recipe.optimiser != "plain" or recipe.takes_the_mean
         ),

@@ -303,6 +303,7 @@ def test_earlier_rounds_without_noise_are_named(make_world: MakeWorld) -> None:
 
 REFUSED: dict[str, tuple[dict[str, Any], dict[str, Any], str]] = {
     "weights": ({"recipe": {"weights": "samples"}}, {}, "weights by what boards declare have no bound"),
+    "optimiser": ({"recipe": {"optimiser": "momentum"}}, {}, "momentum may remember rounds that had no noise"),
     "server rate": ({"recipe": {"server_rate": 2.0}}, {}, "a server rate other than 1"),
     "method": ({"recipe": {"method": "flexlora"}}, {}, "the method flexlora is not linear in the changes"),
     "robust rule": ({"recipe": {"robust": "geometric-median"}}, {}, "weighs boards by what others sent"),
