@@ -5,14 +5,17 @@ Whole matrices of changes are made a block of rows at a time; of the result, one
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
+from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
 
 from hub import versions
 from hub.aggregation.blocks import reduced
+from hub.aggregation.gram import Changes, Read
 from hub.aggregation.method import Array, Emitted
+from hub.aggregation.products import changes
 from hub.aggregation.robust.rules import BY_NUMBERS
 from hub.aggregation.shares import Shares
 from hub.blobs import Blobs
@@ -40,10 +43,11 @@ def combine(
     Raises:
         StorageError: blobs cannot be read.
     """
-    readers, rule = readers_of(found, started, blobs), BY_NUMBERS[recipe.robust]
-    learned = {name for read in readers for name in read()}
+    whole, rule = readers_of(found, started, blobs), BY_NUMBERS[recipe.robust]
+    learned = {name for read in whole for name in read()}  # and each is found right, or its slots could not be read
     total = float(shares.values.sum())
     ladder, began = versions.read_ladder(started, blobs), versions.read_biases(started, blobs)
+    readers = [partial(_some, one, read, ladder) for one, read in zip(found, whole, strict=True)]
     lora: dict[str, Emitted] = {}
     biases: dict[str, NDArray[np.float32]] = dict(began)
     for name, moved in reduced(
@@ -56,6 +60,11 @@ def combine(
             key = slot_key(model.id, name, number)
             lora[name] = _slot(ladder[name], total * moved, rank, started.scale, key)
     return versions.Trained(lora, biases)
+
+
+def _some(one: Contribution, whole: Read, ladder: Mapping[str, Lora], parts: Collection[str]) -> Changes:
+    """Some parts of an update: of slots alone no more is read than those."""
+    return whole() if any(p.startswith(BIAS) for p in parts) else changes(one.slots(parts), ladder)
 
 
 def _shapes(model: Model, learned: set[str]) -> Mapping[str, tuple[int, int]]:

@@ -6,15 +6,16 @@ them fit, the more often each is read.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
-from hub.aggregation.gram import Read
+from hub.aggregation.gram import Changes
 from hub.aggregation.method import Array
 
 BUDGET_BYTES = 32 << 20
+ReadSome = Callable[[Collection[str]], Changes]
 
 
 @dataclass(frozen=True)
@@ -48,7 +49,7 @@ def passes(shapes: Mapping[str, tuple[int, int]], count: int, budget_bytes: int 
 
 
 def reduced(
-    readers: Sequence[Read],
+    readers: Sequence[ReadSome],
     shapes: Mapping[str, tuple[int, int]],
     reduce: Callable[[Array], Array],
     budget_bytes: int = BUDGET_BYTES,
@@ -56,7 +57,7 @@ def reduced(
     """Each part in order, as a whole matrix [rows, columns]; one part is whole in memory at a time.
 
     Args:
-        readers: one per update, each gives its changes by part; a part that one lacks is zero.
+        readers: one per update, each gives its changes of some parts; a part that one lacks is zero.
         shapes: rows and columns of every part.
         reduce: makes a row [columns] out of that of all updates [n, columns].
         budget_bytes: of the numbers of all updates together.
@@ -64,8 +65,9 @@ def reduced(
     whole: dict[str, Array] = {}
     for blocks in passes(shapes, len(readers), budget_bytes):
         stacks = [np.zeros((len(readers), b.high - b.low, shapes[b.part][1])) for b in blocks]
+        parts = {block.part for block in blocks}
         for i, read in enumerate(readers):
-            change = read()
+            change = read(parts)
             for block, stack in zip(blocks, stacks, strict=True):
                 if block.part in change:
                     one = change[block.part]
