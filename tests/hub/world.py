@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from hub import registry
+from hub.clock import steady_clock
 from hub.requests.answer import answer
 from hub.service import Service
 from tests.fleet import Device, nudge
@@ -26,6 +27,7 @@ class World:
         self.folder, self.publisher = folder / "hub", publisher
         self.network = Network(**network)
         self.now_s = 1000.0
+        self.set_s = 0.0  # by how much somebody set the system's clock
         self.devices: dict[str, Device] = {}
         home = registry.open_home(self.folder)
         keys = {name: new_key("device", name) for name in RANKS}
@@ -42,7 +44,8 @@ class World:
         """A hub on the folder; the one before it, if any, is dropped as a kill would."""
         if hasattr(self, "hub"):
             self.hub.home.ledger.close()  # a kill closes connections, too
-        service = Service(self.folder, MemoryTransport(self.network, "hub"), lambda: self.now_s)
+        clock = steady_clock(lambda: self.now_s + self.set_s, lambda: self.now_s)
+        service = Service(self.folder, MemoryTransport(self.network, "hub"), clock)
         service.start()
         return service
 
