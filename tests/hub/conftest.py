@@ -31,10 +31,32 @@ def cluster() -> Iterator[Cluster]:
         yield made
 
 
-@pytest.fixture(params=["sqlite", pytest.param("postgresql", marks=pytest.mark.postgresql)])
+# those whose subject is the ledger, rounds and recovery run over every kind of database
+OVER_BOTH = ("ledger", "migrations", "service", "recovery", "following", "models", "rollout", "modes", "laps")
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """A test that names `backend`, or a fixture that does, runs over each kind of database, where that is its subject.
+
+    What runs long over a file runs long over a server: its variant there is left to the heavy suite.
+    """
+    subject = metafunc.module.__name__.rpartition("test_")[2]
+    if "backend" not in metafunc.fixturenames or "backend" in _chosen(metafunc) or subject not in OVER_BOTH:
+        return
+    long = any(mark.args and "step" in str(mark.args[0]) for mark in metafunc.definition.iter_markers("parametrize"))
+    marks = [pytest.mark.postgresql, *([pytest.mark.heavy] if long or "network" in metafunc.function.__name__ else [])]
+    metafunc.parametrize("backend", ["sqlite", pytest.param("postgresql", marks=marks)], indirect=True)
+
+
+def _chosen(metafunc: pytest.Metafunc) -> list[str]:
+    """What a test parametrizes by itself."""
+    return [name for mark in metafunc.definition.iter_markers("parametrize") for name in str(mark.args[0]).split(",")]
+
+
+@pytest.fixture
 def backend(request: pytest.FixtureRequest) -> str:
-    """The kind of database that a ledger is in; a test that names it, or a fixture that does, runs over each."""
-    return str(request.param)
+    """The kind of database that a ledger is in."""
+    return str(getattr(request, "param", "sqlite"))
 
 
 @pytest.fixture
