@@ -38,6 +38,7 @@ class Ledger:
 
     def __init__(self, database: Database, *, reading: bool = False) -> None:
         self.database = database
+        self._open: Connection | None = None  # the transaction that is under way; what is read meanwhile is read in it
         self.failures = 0  # transactions of which nobody knows whether they are there
         self._engine = database.engine(reading=reading)
         try:
@@ -60,10 +61,13 @@ class Ledger:
         """
         try:
             with _storage(self.database), self._engine.begin() as tx:
+                self._open = tx
                 yield tx
         except StorageError:
             self.failures += 1
             raise
+        finally:
+            self._open = None
 
     def get(self, key: str) -> str:
         """A single value of `meta`, empty if it was never set."""
@@ -179,15 +183,24 @@ class Ledger:
         return self._rows(select(t.events).order_by(t.events.c.id.desc()).limit(limit))
 
     def _rows(self, query: Any) -> list[Row]:
-        with _storage(self.database), self._engine.connect() as connection:
+        with self._reading() as connection:
             return [dict(row) for row in connection.execute(query).mappings()]
 
     def _row(self, query: Any) -> Row | None:
         return next(iter(self._rows(query)), None)
 
     def _scalar(self, query: Any) -> Any:
-        with _storage(self.database), self._engine.connect() as connection:
+        with self._reading() as connection:
             return connection.execute(query).scalar()
+
+    @contextmanager
+    def _reading(self) -> Iterator[Connection]:
+        with _storage(self.database):
+            if self._open is not None:
+                yield self._open
+                return
+            with self._engine.connect() as connection:
+                yield connection
 
 
 def put(tx: Connection, key: str, value: str) -> None:

@@ -67,6 +67,16 @@ def test_what_is_written_together_is_there_together(ledger: Ledger) -> None:
     assert ledger.updates(1) == []
 
 
+def test_what_is_read_in_a_transaction_is_read_in_it(ledger: Ledger) -> None:
+    """A transaction sees its own writes, and nobody else does before it is there."""
+    with ledger.transaction() as tx:
+        put_tip(tx, "tiny", "a" * 64)
+        assert ledger.tip("tiny") == "a" * 64
+        assert Ledger(ledger.database, reading=True).tip("tiny") == ""
+
+    assert ledger.tip("tiny") == "a" * 64
+
+
 def test_an_update_counts_once(ledger: Ledger) -> None:
     """A second row for the same round, device and kind is impossible, whatever the code above it does."""
     with ledger.transaction() as tx:
