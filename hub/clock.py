@@ -49,4 +49,4 @@ def after_start(deadline_at_s: float, length_s: float, now_s: float) -> float:
 
 
 def _boottime() -> float:
-    return time.clock_gettime(time.CLOCK_BOOTTIME)
+    return time.clock_gettime(getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC))
