@@ -46,8 +46,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     p.add_argument("--choose", type=Path, help="try recipes on the validation part and write the best to a file")
     p.add_argument("--thin", type=int, default=1, help="take only every so many rows: whether it works, not how well")
     p.add_argument("--recipes", type=Path, default=recipes.FROZEN)
+    p.add_argument("--show", type=Path, nargs="*", help="print what earlier runs wrote with --out, the last one counts")
     p.add_argument("--out", type=Path, default=Path("build/bench/learning.json"))
     options = p.parse_args(argv)
+    if options.show:
+        print(table.printed(_earlier(options.show), HEADS[:1]))
+        return 0
     packed, skipped = _packed(options.pack)
     print("".join(f"{words}\n" for words in skipped), end="")
     if options.prepare:
@@ -73,6 +77,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     print(table.printed(found, HEADS[:1]))
     print(f"\n{bench.machine}, {time.perf_counter() - started:.0f} s")
     return 0
+
+
+def _earlier(paths: Sequence[Path]) -> list[dict[str, Any]]:
+    """The runs of files; a run that several have is that of the last."""
+    runs = [run for path in paths for run in json.loads(path.read_text(encoding="utf-8"))["runs"]]
+    return list({(run["task"], run["split"], run["seed"], run["name"]): run for run in runs}.values())
 
 
 def _packed(path: Path | None) -> tuple[pack.Pack, list[str]]:
