@@ -69,6 +69,9 @@ class Updates:
 
     def _deliver(self, whole: Partial) -> None:
         begin, device = whole.begin, whole.begin.sender.device
+        if self._answered(begin):  # it was counted, but the hub was not told so
+            self.inbox.drop(device, begin.update)
+            return
         data = whole.assembly.join()
         if data is None:
             missing = whole.assembly.missing()[:MISSING_AT_ONCE]
