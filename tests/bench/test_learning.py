@@ -102,7 +102,7 @@ def test_many_models_learn_as_one_by_one(pack: Pack) -> None:
     kept.ensure(np.arange(len(SENTENCES)))
     learner = Learner(trunk, kept, np.array([0, 1, 1, 0]), 1 << 16)
     g = np.random.default_rng(0)
-    head = g.standard_normal((SIDE, 2)).astype(np.float32) / 10
+    head = (g.standard_normal((SIDE, 2)) / 10).astype(np.float32)
 
     def work(rank: int, trains: Any) -> Work:
         rows = np.array([[0, 1], [2, 3]])
