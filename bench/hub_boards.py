@@ -102,10 +102,12 @@ class Boards:
         job = job_id(self.round, "train", self.name(index))
         name = digest(data)
         self._say(index, m.Begin(self._sender(index), name, "adapter", job, self.round, self.base, len(data), 100))
-        for piece in cut(data):
-            self._say(index, piece)
+        pieces, size = cut(data), len(data)
+        del data
+        while pieces:
+            self._say(index, pieces.pop(0))
         self._say(index, m.Commit(self._sender(index), name))
-        return len(data)
+        return size
 
     def settled(self) -> None:
         """Let the round come to its end.

@@ -80,7 +80,7 @@ def combine(
     offsets, rows, lora = dict[str, biases.Mean](), None, dict[str, Emitted]()
     moved: scales.Means = {}
     for place, names in enumerate(portions(sent)):
-        states, learned = {name: method.init(sent[name]) for name in names}, set[str]()
+        states, learned = {name: method.init(sent.pop(name)) for name in names}, set[str]()
         for index, (one, share) in enumerate(zip(found, shares.values.tolist(), strict=True)):
             if not share > 0:
                 continue
@@ -90,6 +90,7 @@ def combine(
             offsets = biases.apply(offsets, adapter.bias, share)
             moved = scales.apply(moved, adapter.scales, share)
             rows = _add_head(rows, adapter, sent_heads, model, shares.head_factors(index))
+            del adapter, own  # or the next one would be read beside it
         for name in sorted(learned):
             key = slot_key(model.id, name, number)
             lora[name] = method.finish(states.pop(name), rank, old.scale, key, 1.0)

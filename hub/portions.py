@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 from wire.kinds.lora import Lora
 
-SUMS_BYTES = 16 << 20
+SUMS_BYTES = 4 << 20
 
 
 def portions(sent: Mapping[str, Lora]) -> list[list[str]]:

@@ -89,6 +89,7 @@ class Updates:
             self._reject(begin, fault, state.phase == "gating")
             return
         self.home.blobs.put(data)
+        del data  # it may be the last of its round, and then a version is made while this waits
         event = Arrived(device, state.phase == "gating")
         actions = self.conductor.record(
             begin.round,
@@ -97,6 +98,7 @@ class Updates:
             lambda tx: put_receipt(tx, _receipt_row(begin, "accepted", "", self.clock())),
         )
         self.inbox.drop(device, begin.update)
+        whole.assembly.parts.clear()
         self._receipt(begin, "accepted", "")
         self.conductor.perform(begin.round, actions)
 

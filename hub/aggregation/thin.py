@@ -52,12 +52,17 @@ class Thin:
     def matrix(self) -> Array:
         """The whole sum, [in, out]."""
         left, right = self._joined()
-        return left @ right if self.dense is None else self.dense + left @ right
+        found: Array = left @ right
+        if self.dense is not None:
+            found += self.dense
+        return found
 
     def refactored(self, rank: int, divisor: float = 1.0) -> Factored:
         """The best approximation of a rank of the sum over `divisor`, without the whole matrix where it is thin."""
         if self.dense is not None:
-            return decompose(self.matrix() / divisor, rank)
+            whole = self.matrix()
+            whole /= divisor
+            return decompose(whole, rank)
         left, right = self._joined()
         left /= divisor
         return refactor(left, right, rank)
