@@ -66,14 +66,13 @@ class Bench:
 
     def _head_only(self, task: Task, runs: list[Run], judge: Judge, rows: Any) -> list[dict[str, Any]]:
         found = []
-        for run in {(run.seed, run.split): run for run in runs if run.name != "alone"}.values():
+        for run in {run.seed: run for run in runs if run.name != "alone"}.values():
             own = np.sort(run.rows)
             features = judge.features([run.factors.prefix(1)], np.append(own, rows))[0]
             sums = judge.statistics(features[: len(own)], own)
             right = {kind: judge.right(features[len(own) :], rows, solved(kind, sums)) for kind in HEADS}
-            found.append(
-                {"task": task.name, "split": run.split, "seed": run.seed, "name": "head-only", "accuracy": right}
-            )
+            told = {"task": task.name, "split": run.split, "seed": run.seed, "name": "head-only", "accuracy": right}
+            found += everywhere(task, told)
         return found
 
 

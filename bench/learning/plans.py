@@ -79,5 +79,5 @@ def runs_of(task: Task, recipes: Mapping[str, Recipe], seeds: Iterable[int]) -> 
 
 
 def everywhere(task: Task, told: dict[str, Any]) -> list[dict[str, Any]]:
-    """What is told of a run, for each split that it is compared in."""
-    return [{**told, "split": kind} for kind in task.splits] if told["name"] == "centralised" else [told]
+    """What is told of a run, for each split that it is compared in: those that see all rows know none."""
+    return [{**told, "split": kind} for kind in task.splits] if told["name"] in {"centralised", "head-only"} else [told]

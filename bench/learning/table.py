@@ -12,7 +12,7 @@ from hub.aggregation.methods import METHODS
 
 Found = list[dict[str, Any]]
 LOW, HIGH, DEFAULT = "head-only", "centralised", "stacking"
-LEAST_GAP = 0.005  # below it there is nothing for an adapter to learn
+LEAST_GAP = 0.01  # below it, it is within the spread of the seeds
 
 
 def of(found: Found, **wanted: Any) -> Found:
