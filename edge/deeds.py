@@ -14,6 +14,7 @@ from edge import protocol as p
 from edge.memory import available_bytes
 from edge.request import Request, needed_blobs, needed_rank
 from edge.store import sweep
+from edge.surroundings import surroundings
 from wire import messages as m
 from wire.files import digest
 
@@ -82,6 +83,7 @@ class Deeds:
 
     def _hello(self, action: ev.SayHello) -> None:
         setup, served = self._core.setup, self._core.store.released.served
+        around = surroundings()
         self._say(
             m.Hello,
             agent=AGENT,
@@ -94,6 +96,9 @@ class Deeds:
             serves="" if served is None else served.digest,
             memory_available_bytes=available_bytes(),
             runtime=setup.runtime,
+            power=around.power,
+            battery_percent=around.battery_percent,
+            network=around.network,
         )
         self._say(m.Presence, state="online")
 

@@ -47,6 +47,9 @@ class Hello:
     released: int = field(default=-1)  # the version that it serves; -1 is none
     memory_available_bytes: int | None = None
     runtime: str = ""
+    power: str = ""  # mains, battery; empty: it does not know
+    battery_percent: int | None = None
+    network: str = ""  # wired, wifi, metered; empty: it does not know
     serves: str = ""  # digest of the version that it serves; empty: none, or an older agent that does not say it
     extra: dict[str, Any] = field(default_factory=dict)
 

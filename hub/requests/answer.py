@@ -7,10 +7,10 @@ from collections.abc import Callable
 from console.errors import UsageError
 from hub.desk import Desk
 from hub.ledger import Row
-from hub.requests import fleet, rounds, versions
+from hub.requests import fleet, groups, rounds, versions
 from hub.service import Service
 
-OF_THE_HUB: dict[str, Callable[[Service, Row], Row]] = {**fleet.TABLE, **rounds.READING}
+OF_THE_HUB: dict[str, Callable[[Service, Row], Row]] = {**fleet.TABLE, **groups.TABLE, **rounds.READING}
 OF_A_MODEL: dict[str, Callable[[Desk, Row], Row]] = {**rounds.TABLE, **versions.TABLE}
 
 

@@ -9,7 +9,7 @@ from typing import Any
 from console.errors import HubError
 from console.progress import progress
 from hub import show
-from hub.verbs import recipe
+from hub.verbs import recipe, selection
 from hub.verbs.common import Row, add_verb, ask, names, numbers, say
 
 POLL_S = 0.5
@@ -22,7 +22,7 @@ def parse(verbs: Any) -> None:
     rounds = parser.add_subparsers(dest="round_verb", required=True)
     opened = add_verb(rounds, "open", _round_open, "open a round")
     opened.add_argument("--kind", choices=("statistics", "train", "evaluate"), required=True)
-    opened.add_argument("--devices", type=names, help="their names with commas (default: all that are able)")
+    selection.parse(opened)
     opened.add_argument("--steps", type=int)
     opened.add_argument("--batch", type=int)
     opened.add_argument("--learning-rate", type=float)
@@ -80,7 +80,7 @@ def _round_open(options: argparse.Namespace) -> int:
     request = {
         "request": "open",
         "kind": options.kind,
-        "devices": options.devices,
+        **selection.selection_of(options),
         "settings": settings,
         "versions": options.versions,
         "gate": options.gate,
