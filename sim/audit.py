@@ -27,6 +27,7 @@ from wire.files import digest
 from wire.kinds.head import Head, Statistics, gather
 from wire.kinds.lora import Lora
 
+FEW_ROWS = 20  # of a class on average, below which a hub left alone takes nearest means
 FLOAT32_ROUNDING = 1e-6  # factors are published in float32: relative error of a product
 
 
@@ -159,9 +160,10 @@ def _apart(one: Statistics, other: Statistics) -> float:
 
 
 def _is_published(head: Head, total: Statistics) -> bool:
-    """Whether a head in float32 is the scaled head of some sums."""
+    """Whether a head in float32 is the scaled head of some sums: discriminants, or nearest means of few rows."""
     seen = total.count > 0
-    pairs = zip((head.weight, head.bias[seen]), discriminant.solve64(total), strict=True)
+    shrinkage = 1.0 if total.count[seen].mean() < FEW_ROWS else None
+    pairs = zip((head.weight, head.bias[seen]), discriminant.solve64(total, shrinkage), strict=True)
     scaled = [(a, discriminant.LOGIT_SCALE * (b if b.ndim == 2 else b[seen])) for a, b in pairs]
     return all(np.allclose(a, b, rtol=1e-5, atol=1e-6 * np.abs(b).max()) for a, b in scaled)
 
