@@ -19,6 +19,7 @@ from edge.training.decide import Means, decide
 from edge.training.edits import mend
 from edge.training.heads import RECIPES, Recipe, Solved, closed_head
 from edge.training.history import Course, Session
+from edge.training.interrupts import interrupts
 from edge.training.learned import resting
 from edge.training.loop import Settings, begin, result, run
 from edge.training.makers import key_of_run, trainer_of
@@ -166,12 +167,14 @@ class Run:
             latest[0] = now
             self.hooks.stepped(now)
             self.saver.keep(now)
+            interrupted()
 
-        try:
-            return run(task, trainer, settings, session, keep)
-        except KeyboardInterrupt:
-            self.saver.write(latest[0])
-            raise
+        with interrupts() as interrupted:
+            try:
+                return run(task, trainer, settings, session, keep)
+            except KeyboardInterrupt:
+                self.saver.write(latest[0])
+                raise
 
     def _scales(self, adapter: Adapter, directions: int) -> Ended:
         if self.source.texts is None and adapter.head is None:
