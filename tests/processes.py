@@ -8,6 +8,7 @@ import subprocess
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
+from functools import partial
 from typing import Any
 
 from tests.conftest import ROOT
@@ -21,7 +22,15 @@ def started(command: Sequence[str], **options: Any) -> Iterator[subprocess.Popen
 
     Without that a test that fails while its program runs would wait for the program's own end, which may never come.
     """
-    with subprocess.Popen(command, cwd=ROOT, text=True, start_new_session=True, **options) as process:
+    heard = partial(signal.signal, signal.SIGINT, signal.SIG_DFL)  # a shell's background jobs inherit it ignored
+    with subprocess.Popen(
+        command,
+        cwd=ROOT,
+        text=True,
+        start_new_session=True,
+        preexec_fn=heard,  # noqa: PLW1509  # no thread of a test holds a lock that it would need
+        **options,
+    ) as process:
         try:
             yield process
         finally:

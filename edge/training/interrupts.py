@@ -13,9 +13,11 @@ from typing import Any
 def interrupts() -> Iterator[Callable[[], None]]:
     """Raise KeyboardInterrupt as usual; the function that is given raises it again if it was dropped.
 
-    Call it between steps. Outside of the main thread, where no signal arrives, nothing changes.
+    Call it between steps. Outside of the main thread, where no signal arrives, nothing changes; nor where Ctrl-C is
+    ignored, as in a shell's background jobs.
     """
-    if threading.current_thread() is not threading.main_thread():
+    ignored = signal.getsignal(signal.SIGINT) is signal.SIG_IGN
+    if ignored or threading.current_thread() is not threading.main_thread():
         yield lambda: None
         return
     came: list[int] = []

@@ -4,10 +4,19 @@ from __future__ import annotations
 
 import os
 import signal
+from collections.abc import Iterator
 
 import pytest
 
 from edge.training.interrupts import interrupts
+
+
+@pytest.fixture(autouse=True)
+def _heard() -> Iterator[None]:
+    """As in a shell's foreground: its background jobs inherit Ctrl-C ignored."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
 
 
 class Dying:
@@ -40,3 +49,12 @@ def test_an_interrupt_elsewhere_is_raised_at_once() -> None:
         os.kill(os.getpid(), signal.SIGINT)
         sum(range(1000))
         pytest.fail("it went on")
+
+
+def test_who_ignores_interrupts_goes_on_ignoring_them() -> None:
+    """What runs in a shell's background is not ended by a Ctrl-C that was not meant for it."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+    with interrupts() as again:
+        os.kill(os.getpid(), signal.SIGINT)
+        again()
