@@ -41,9 +41,17 @@ def board_of(row: Row) -> Board:
     )
 
 
-def next_devices(home: Home, state: Round) -> tuple[str, ...] | None:
-    """Whom the next lap of a round asks besides those that go on; None: those that this one asked."""
-    boards, busy = boards_of(home, state.model), {s.device for s in going_on(state)}
+def next_devices(home: Home, state: Round, counted: list[Row], version: int) -> tuple[str, ...] | None:
+    """Whom the next lap of a round asks besides those that go on; None: those that this one asked.
+
+    `counted` are the updates of the version that was just made and that has this number.
+    """
+    now = {row["device"]: row["samples"] for row in counted}
+    boards = [
+        replace(b, counted_samples=now[b.name], counted_version=version) if b.name in now else b
+        for b in boards_of(home, state.model)
+    ]
+    busy = {s.device for s in going_on(state)}
     told, online = state.selection, sum(b.online for b in boards if b.name in busy)
     if told.rule != "all":
         told = replace(told, count=max(0, told.count - online))

@@ -192,7 +192,7 @@ class Conductor:
             self.clock(),
             bool(made.version.head),
             made.notes,
-            None if state.last else next_devices(self.home, state),
+            None if state.last else next_devices(self.home, state, counted, made.version.version),
         )
         actions = self.record(
             state.number,

@@ -158,7 +158,7 @@ def round_up(value: float) -> int:
 def _powered(board: Board, wanted: str) -> bool:
     if not wanted or board.power == "mains":
         return True
-    return wanted != "mains" and (board.battery_percent or 0) >= int(wanted)
+    return wanted != "mains" and board.battery_percent is not None and board.battery_percent >= int(wanted)
 
 
 def _connected(board: Board, wanted: str) -> bool:

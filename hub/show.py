@@ -77,6 +77,11 @@ def device(row: Row, now_s: float) -> Row:
         "agent": hello.get("agent", ""),
         "runtime": hello.get("runtime", ""),
         "memory_available_bytes": hello.get("memory_available_bytes"),
+        "power": hello.get("power", ""),
+        "battery_percent": hello.get("battery_percent"),
+        "network": hello.get("network", ""),
+        "groups": row["groups"],
+        "tags": row["tags"],
         "seen_s_ago": None if seen is None else round(max(0.0, now_s - seen), 1),
     }
 

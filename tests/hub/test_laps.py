@@ -7,7 +7,8 @@ from typing import Any
 
 import pytest
 
-from console.errors import HubError
+from console.errors import HubError, StorageError
+from hub.blobs import Blobs
 from tests.fleet import Device
 from tests.hub.oracle import check_versions
 from tests.hub.test_service import counted_once
@@ -189,6 +190,45 @@ def test_rubbish_holds_nobody_up(make_world: MakeWorld) -> None:
 
     assert found["state"] == "complete"
     assert {row["device"] for row in world.hub.home.ledger.updates(1)} == {"coop", "mill"}
+    check_versions(world, 1)
+
+
+def test_an_update_that_comes_while_a_version_is_made(make_world: MakeWorld) -> None:
+    """While a version waits for room on the disk, updates have no answer; sent again, they count in the next one."""
+    world = make_world()
+    barn, _, mill = held(world, "barn", "coop", "mill")
+    world.ask("open", kind="train", mode="buffered", buffer=1)
+    world.network.pump()
+    blobs = world.hub.home.blobs
+
+    class NearlyFull(Blobs):
+        """There is room for one update."""
+
+        room = 1
+
+        def put(self, data: bytes) -> str:
+            """Keep it, or say that there is no room."""
+            self.room -= 1
+            if self.room < 0:
+                raise StorageError("expected to write, stopped (No space left on device); free some space")
+            return super().put(data)
+
+    world.hub.home.blobs = NearlyFull(blobs.folder)
+    go(world, barn, mill)
+    assert (world.show(1)["state"], world.show(1)["lap"]) == ("making", 0)
+    assert ([r.status for r in barn.receipts], mill.receipts) == (["accepted"], [])
+
+    world.hub.home.blobs = blobs
+    world.now_s += 1
+    world.hub.tick()
+    mill.retry()
+    world.network.pump()
+
+    assert [r.status for r in mill.receipts] == ["accepted"]
+    assert [(u["device"], u["lap"], u["staleness"]) for u in world.show(1)["updates"]] == [
+        ("barn", 0, 0),
+        ("mill", 1, 1),
+    ]
     check_versions(world, 1)
 
 

@@ -163,6 +163,24 @@ def test_a_killed_hub_goes_on(fleet: Fleet) -> None:
     assert fleet.hub.end() == 0
 
 
+@pytest.mark.parametrize(
+    "mode", [{"laps": 2}, {"mode": "buffered", "buffer": 2, "laps": 4}], ids=["synchronous", "buffered"]
+)
+def test_rounds_of_several_versions_over_a_broker(fleet: Fleet, mode: dict[str, Any]) -> None:
+    """Over a real broker, too, each receipted update is in one version, and all versions are made."""
+    fleet.hub.ask("open", kind="train", **mode)
+    fleet.flow(lambda: not fleet.hub.ask("show", round=1)["open"])
+    fleet.flow(lambda: all(d.outbox == {} for d in fleet.devices.values()))
+
+    found = fleet.hub.ask("show", round=1)
+    assert (found["state"], found["lap"], found["version"]["version"]) == ("complete", mode["laps"], mode["laps"])
+    assert {u["lap"] for u in found["updates"]} == set(range(mode["laps"]))
+    counted = [u["digest"] for u in found["updates"]]
+    answers = [r for d in fleet.devices.values() for r in d.receipts if r.status != "refused"]
+    assert len(set(counted)) == len(counted)
+    assert {r.update for r in answers} == set(counted)
+
+
 def test_the_command_line_from_init_to_round(fleet: Fleet, tmp_path: Path) -> None:
     """The verbs print JSON that can be read, wait for a round, and say what failed with an exit code."""
 
@@ -198,6 +216,21 @@ def test_the_command_line_from_init_to_round(fleet: Fleet, tmp_path: Path) -> No
     code, _, words = run("up", str(fleet.folder), "--port", "0")
     assert code == 16
     assert "found a hub running on it" in words
+
+    code, found, _ = run("group", "add", "canary", "coop", "barn", "--json")
+    assert (code, found) == (0, {"groups": {"canary": ["barn", "coop"]}})
+    code, text, _ = run("tag", "list")
+    assert (code, text) == (0, "no tag yet\n")
+    code, trained, _ = run(
+        "round", "open", "--kind", "train", "--group", "canary", "--mode", "buffered", "--buffer", "1", "--laps", "3",
+        "--then", "statistics", "--wait", "--json",
+    )  # fmt: skip
+    assert (code, trained["lap"], set(trained["per_device"])) == (0, 3, {"barn", "coop"})
+    fleet.flow(lambda: not fleet.hub.ask("show", round=4)["open"])
+    code, text, _ = run("round", "list")
+    assert "buffered" in text
+    code, _, words = run("round", "open", "--kind", "train", "--mode", "buffered", "--over", "0.5")
+    assert "expected over-selection in a synchronous round, found a buffered one; leave out --over" in words
 
     assert fleet.hub.end() == 0
     code, _, words = run("status")
