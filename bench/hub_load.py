@@ -18,12 +18,12 @@ import json
 import subprocess
 import sys
 import tempfile
-import threading
 import time
 from pathlib import Path
 from typing import Any
 
 from console.table import mib, table
+from edge.memory import AnonymousPeak, memory
 from wire.files import write_atomic
 
 RANKS = (2, 4, 4, 8, 16)
@@ -91,41 +91,34 @@ def measured(folder: Path, updates: int, slots: dict[str, tuple[int, int]]) -> d
     import hub.process  # noqa: F401  # what `hub up` runs is loaded too
     from bench.hub_boards import Boards, made_hub
 
-    imports = status_bytes("VmHWM")
+    imports = memory()["peak_bytes"]
     made_hub(folder, slots, LABELS, FEATURES)
-    sampler = Sampler()
-    sampler.start()
+    anonymous = AnonymousPeak(SAMPLE_EVERY_S)
     boards = Boards(folder, slots, [RANKS[i % len(RANKS)] for i in range(updates)])
     boards.greet()
     boards.open()
     arriving = Clock()
     sent = sum(boards.send(index) for index in range(updates - 1))
-    arrived, arriving_peak = arriving.stop(), status_bytes("VmHWM")
+    arrived, arriving_peak = arriving.stop(), memory()["peak_bytes"]
     making = Clock()
     sent += boards.send(updates - 1)  # the last update closes the round: the hub makes its version
     boards.settled()
     made = making.stop()
-    sampler.stop()
+    anonymous_peak = anonymous.stop()
     return {
         "updates": updates,
         "slots": len(slots),
         "sent_bytes": sent,
         "imports_bytes": imports,
         "arriving_peak_bytes": arriving_peak,
-        "peak_bytes": status_bytes("VmHWM"),
-        "anonymous_peak_bytes": sampler.peak_bytes,
+        "peak_bytes": memory()["peak_bytes"],
+        "anonymous_peak_bytes": anonymous_peak,
         "arriving_s": arrived[0],
         "arriving_cpu_s": arrived[1],
         "making_s": made[0],
         "making_cpu_s": made[1],
         "generating_cpu_s": boards.generating_cpu_s,
     }
-
-
-def status_bytes(field: str) -> int:
-    """A field of /proc/self/status."""
-    with Path("/proc/self/status").open(encoding="ascii") as own:
-        return next(int(line.split()[1]) * 1024 for line in own if line.startswith(f"{field}:"))
 
 
 class Clock:
@@ -137,28 +130,6 @@ class Clock:
     def stop(self) -> tuple[float, float]:
         """Since it was made."""
         return time.perf_counter() - self.wall, time.process_time() - self.cpu
-
-
-class Sampler:
-    """Follows RssAnon in a thread; the kernel keeps a high-water mark of all memory, but none of this part."""
-
-    def __init__(self) -> None:
-        self.peak_bytes = 0
-        self._stop = threading.Event()
-        self._thread = threading.Thread(target=self._follow, daemon=True)
-
-    def _follow(self) -> None:
-        while not self._stop.wait(SAMPLE_EVERY_S):
-            self.peak_bytes = max(self.peak_bytes, status_bytes("RssAnon"))
-
-    def start(self) -> None:
-        """Begin to follow."""
-        self._thread.start()
-
-    def stop(self) -> None:
-        """End, with a last look."""
-        self._stop.set()
-        self._thread.join()
 
 
 if __name__ == "__main__":

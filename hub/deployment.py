@@ -26,6 +26,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
+from hub.round import Release, Tick
+
 Phase = Literal["spreading", "trying", "waiting", "promoted", "rolled back", "superseded"]
 OPEN: tuple[Phase, ...] = ("spreading", "trying", "waiting")
 
@@ -72,13 +74,6 @@ class Serves:
 
 
 @dataclass(frozen=True)
-class Tick:
-    """Time passes."""
-
-    now_s: float
-
-
-@dataclass(frozen=True)
 class Judged:
     """The round that judges it is over, and the gate has spoken; `judged` is false where nobody could judge."""
 
@@ -117,13 +112,6 @@ class Offer:
 @dataclass(frozen=True)
 class Try:
     """Open the round that compares the version with what is in use, on the boards that serve it."""
-
-
-@dataclass(frozen=True)
-class Release:
-    """This is the version for all."""
-
-    version: str
 
 
 Action = Offer | Try | Release

@@ -22,7 +22,7 @@ from hub.conductor import Conductor, put_release
 from hub.deployment import Deployment
 from hub.ledger import Row, next_sequence, put_deployment, put_row, put_tip
 from hub.making import scores_of_round
-from hub.round import Round, Seat
+from hub.round import Release, Round, Seat, Tick
 from wire.messages import Canary
 from wire.record import read_record
 
@@ -95,7 +95,7 @@ class Rollout:
                 continue
             self._look(number)
             if number in self.open:
-                self.tell(number, d.Tick(self.clock()))
+                self.tell(number, Tick(self.clock()))
             if number in self.open and self.open[number].phase == "trying":
                 self._judge(self.open[number])
 
@@ -191,7 +191,7 @@ class Rollout:
         text = f"deployment {state.number} {state.phase}: {state.sentence}"
         with self.home.ledger.transaction() as tx:
             put_deployment(tx, self.model, kept, state, now_s)
-            for release in (a for a in actions if isinstance(a, d.Release)):
+            for release in (a for a in actions if isinstance(a, Release)):
                 put_release(tx, release.version, f"deployment {state.number} {state.phase}", now_s)
                 # work that goes on from a promoted version stays, work on one that was rolled back does not
                 if on_it != (state.phase == "promoted"):

@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import argparse
-import time
 from typing import Any
 
 from console.errors import HubError
-from console.progress import progress
 from hub import show
 from hub.verbs import recipe, selection
 from hub.verbs.common import Row, add_verb, ask, names, numbers, say
+from hub.verbs.waiting import wait
 
-POLL_S = 0.5
 TRAINERS = ("backprop", "spry", "qzo")
 
 
@@ -98,16 +96,9 @@ def _round_open(options: argparse.Namespace) -> int:
 
 
 def _wait(options: argparse.Namespace, found: Row) -> Row:
-    number, total = found["round"], len(found["per_device"])
-    with progress(f"round {number} ({found['kind']})", total, unit="devices", quiet=options.json) as bar:
-        answered = 0
-        while found["open"]:
-            time.sleep(POLL_S)
-            found = ask(options, {"request": "show", "round": number})
-            bar.advance(found["answered"] - answered)
-            bar.say(f"round {number} ({found['kind']}): {found['state']}")
-            answered = found["answered"]
-    return found
+    title, total = f"round {found['round']} ({found['kind']})", len(found["per_device"])
+    request = {"request": "show", "round": found["round"]}
+    return wait(options, found, request, title, total, "answered", lambda now: not now["open"])
 
 
 def _round_show(options: argparse.Namespace) -> int:

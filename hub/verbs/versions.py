@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 import argparse
-import time
 from typing import Any
 
 from console.errors import HubError, UsageError
-from console.progress import progress
 from hub import show_versions
 from hub.verbs.common import Row, add_verb, ask, say
-
-POLL_S = 0.5
+from hub.verbs.waiting import wait
 
 
 def parse(verbs: Any) -> None:
@@ -74,16 +71,14 @@ def _deploy(options: argparse.Namespace) -> int:
 
 
 def _wait(options: argparse.Namespace, found: Row) -> Row:
-    number = found["deployment"]
-    with progress(f"deployment {number}", found["devices"], unit="devices", quiet=options.json) as bar:
-        serving = 0
-        while found["open"] and found["state"] != "waiting":
-            time.sleep(POLL_S)
-            found = ask(options, {"request": "deployment", "deployment": number})
-            bar.advance(found["serving"] - serving)
-            bar.say(f"deployment {number}: {found['state']}")
-            serving = found["serving"]
-    return found
+    number, total = found["deployment"], found["devices"]
+    request = {"request": "deployment", "deployment": number}
+    return wait(options, found, request, f"deployment {number}", total, "serving", _needs_nobody)
+
+
+def _needs_nobody(found: Row) -> bool:
+    """Whether a trial is over, or waits for a person."""
+    return not found["open"] or found["state"] == "waiting"
 
 
 def _promote(options: argparse.Namespace) -> int:

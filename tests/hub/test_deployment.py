@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hub import deployment as d
+from hub.round import Release, Tick
 from wire.record import plain, read_record
 
 NEW, OLD, OTHER = "b" * 64, "a" * 64, "c" * 64
@@ -30,19 +31,19 @@ ROWS: dict[str, tuple[d.Deployment, object, str, tuple[d.Action, ...]]] = {
     "the last one serves it": (opened(serving=("barn",)), d.Serves("coop"), "trying", (d.Try(),)),
     "a stranger serves it": (opened(), d.Serves("mill"), "spreading", ()),
     "twice the same": (opened(serving=("barn",)), d.Serves("barn"), "spreading", ()),
-    "before the deadline": (opened(), d.Tick(1059.0), "spreading", ()),
-    "the deadline, one serves it": (opened(serving=("barn",)), d.Tick(1060.0), "trying", (d.Try(),)),
-    "the deadline, none serves it": (opened(), d.Tick(1060.0), "rolled back", (d.Release(OLD),)),
+    "before the deadline": (opened(), Tick(1059.0), "spreading", ()),
+    "the deadline, one serves it": (opened(serving=("barn",)), Tick(1060.0), "trying", (d.Try(),)),
+    "the deadline, none serves it": (opened(), Tick(1060.0), "rolled back", (Release(OLD),)),
     "judged too early": (opened(), d.Judged(True, "better"), "spreading", ()),
-    "not worse": (TRYING, d.Judged(True, "better"), "promoted", (d.Release(NEW),)),
+    "not worse": (TRYING, d.Judged(True, "better"), "promoted", (Release(NEW),)),
     "not worse, by hand": (BY_HAND, d.Judged(True, "better"), "waiting", ()),
-    "worse": (TRYING, d.Judged(False, "worse"), "rolled back", (d.Release(OLD),)),
-    "worse, by hand": (BY_HAND, d.Judged(False, "worse"), "rolled back", (d.Release(OLD),)),
-    "nobody could judge": (TRYING, d.Judged(False, "no rows", False), "rolled back", (d.Release(OLD),)),
+    "worse": (TRYING, d.Judged(False, "worse"), "rolled back", (Release(OLD),)),
+    "worse, by hand": (BY_HAND, d.Judged(False, "worse"), "rolled back", (Release(OLD),)),
+    "nobody could judge": (TRYING, d.Judged(False, "no rows", False), "rolled back", (Release(OLD),)),
     "nobody could judge, by hand": (BY_HAND, d.Judged(False, "no rows", False), "waiting", ()),
-    "promoted by hand": (replace(BY_HAND, phase="waiting"), d.Promote(), "promoted", (d.Release(NEW),)),
-    "promoted in a hurry": (opened(), d.Promote(), "promoted", (d.Release(NEW),)),
-    "back by hand": (TRYING, d.Back(), "rolled back", (d.Release(OLD),)),
+    "promoted by hand": (replace(BY_HAND, phase="waiting"), d.Promote(), "promoted", (Release(NEW),)),
+    "promoted in a hurry": (opened(), d.Promote(), "promoted", (Release(NEW),)),
+    "back by hand": (TRYING, d.Back(), "rolled back", (Release(OLD),)),
     "something else was released": (TRYING, d.Superseded("version 9 was released"), "superseded", ()),
     "promoted again": (replace(TRYING, phase="promoted"), d.Promote(), "promoted", ()),
     "back after the end": (replace(TRYING, phase="promoted"), d.Back(), "promoted", ()),
@@ -60,7 +61,7 @@ def test_every_row_of_the_table(state: d.Deployment, event: object, phase: str, 
 
 def test_the_sentence_tells_the_story() -> None:
     """Who does not serve it, and what was found, is in the sentence of the end."""
-    state, _ = d.step(opened(serving=("barn",)), d.Tick(2000.0))
+    state, _ = d.step(opened(serving=("barn",)), Tick(2000.0))
     state, _ = d.step(state, d.Judged(False, "worse beyond the noise"))
 
     assert state.sentence == "1 of 2 boards serve it (not coop); worse beyond the noise"
@@ -69,7 +70,7 @@ def test_the_sentence_tells_the_story() -> None:
 EVENTS = st.one_of(
     st.just(d.Opened()),
     st.builds(d.Serves, st.sampled_from((*BOARDS, "mill"))),
-    st.builds(d.Tick, st.sampled_from((1000.0, 1060.0))),
+    st.builds(Tick, st.sampled_from((1000.0, 1060.0))),
     st.builds(d.Judged, st.booleans(), st.just("found"), st.booleans()),
     st.just(d.Promote()),
     st.just(d.Back()),
@@ -85,7 +86,7 @@ def test_whatever_happens(promote: Any, events: list[object]) -> None:
         before = state
         state, actions = d.step(state, event)
         assert before.is_open or (state == before and not actions)
-        releases += [a for a in actions if isinstance(a, d.Release)]
+        releases += [a for a in actions if isinstance(a, Release)]
         assert read_record(d.Deployment, plain(state), "it") == state
     assert len(releases) == (state.phase in ("promoted", "rolled back"))
-    assert all(a == d.Release(NEW if state.phase == "promoted" else OLD) for a in releases)
+    assert all(a == Release(NEW if state.phase == "promoted" else OLD) for a in releases)

@@ -58,3 +58,5 @@ def test_who_ignores_interrupts_goes_on_ignoring_them() -> None:
     with interrupts() as again:
         os.kill(os.getpid(), signal.SIGINT)
         again()
+
+    assert signal.getsignal(signal.SIGINT) is signal.SIG_IGN
