@@ -5,8 +5,10 @@ from __future__ import annotations
 import os
 import pwd
 import shutil
+import signal
 import subprocess
 import tempfile
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from itertools import count
@@ -18,6 +20,8 @@ import psycopg
 from hub.database import server
 from hub.ledger import Ledger
 
+START_S = 60.0
+MORTAL = ("setpriv", "--pdeathsig", "INT", "--")  # a run of the tests that is killed leaves no server behind
 # what is lost when the machine stops is nobody's loss here
 SPEED = ("fsync=off", "full_page_writes=off", "synchronous_commit=off", "shared_buffers=16MB", "autovacuum=off")
 # whoever is still connected goes, and with it its lock
@@ -40,30 +44,39 @@ class Cluster:
         self.programs, self.folder = programs, folder
         self._names, self._used, self._free = count(1), list[str](), list[str]()
         self.run("initdb", "-D", "data", "-U", "hub", "--auth=trust", "--no-sync", "-E", "UTF8", "--locale=C.UTF-8")
-        settings = " ".join(f"-c {one}" for one in (*SPEED, "listen_addresses="))
-        self.run("pg_ctl", "-D", "data", "-l", "log", "-w", "-o", f"-k {folder} {settings}", "start")
+        settings = [word for one in (*SPEED, "listen_addresses=") for word in ("-c", one)]
+        with (folder / "log").open("ab") as log:
+            self.process = subprocess.Popen(
+                [*MORTAL, programs / "postgres", "-D", "data", "-k", str(folder), *settings], stderr=log, **self._how()
+            )
+        ends = time.monotonic() + START_S
+        while self._ready() != 0:
+            if time.monotonic() > ends or self.process.poll() is not None:
+                raise AssertionError(f"expected a server, it says: {(folder / 'log').read_text()}")
+            time.sleep(0.05)
 
     def run(self, program: str, *arguments: str) -> None:
-        """One of its programs, as a user that it does not refuse."""
-        told: dict[str, Any] = {}
+        """One of its programs."""
+        subprocess.run([self.programs / program, *arguments], check=True, timeout=60, **self._how())
+
+    def _ready(self) -> int:
+        command = [str(self.programs / "pg_isready"), "-q", "-h", str(self.folder)]
+        return subprocess.run(command, check=False, timeout=60, **self._how()).returncode
+
+    def _how(self) -> dict[str, Any]:
+        """In its folder, with nothing of ours, as a user that it does not refuse."""
+        told: dict[str, Any] = {"cwd": self.folder, "env": {"PATH": "/usr/bin:/bin", "LC_ALL": "C.UTF-8"}}
+        told |= {"stdin": subprocess.DEVNULL, "stdout": subprocess.DEVNULL}
         if os.geteuid() == 0:
             user = pwd.getpwnam("postgres")
             os.chown(self.folder, user.pw_uid, user.pw_gid)
-            told = {"user": user.pw_uid, "group": user.pw_gid, "extra_groups": []}
-        subprocess.run(
-            [self.programs / program, *arguments],
-            cwd=self.folder,
-            env={"PATH": "/usr/bin:/bin", "LC_ALL": "C.UTF-8"},
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.DEVNULL,
-            check=True,
-            timeout=60,
-            **told,
-        )
+            told |= {"user": user.pw_uid, "group": user.pw_gid, "extra_groups": []}
+        return told
 
     def stop(self) -> None:
         """End it at once."""
-        self.run("pg_ctl", "-D", "data", "-m", "immediate", "-w", "stop")
+        self.process.send_signal(signal.SIGQUIT)
+        self.process.wait(60)
 
     def url(self, name: str) -> str:
         """The address of a database."""
