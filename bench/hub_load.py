@@ -88,7 +88,7 @@ def lines(found: dict[str, Any]) -> list[list[str]]:
 
 def measured(folder: Path, updates: int, slots: dict[str, tuple[int, int]]) -> dict[str, Any]:
     """One round in this process."""
-    import hub.process  # noqa: F401  # what `hub up` runs is loaded too
+    import hub.serving.process  # noqa: F401  # what `hub up` runs is loaded too
     from bench.hub_boards import Boards, made_hub
 
     imports = memory()["peak_bytes"]

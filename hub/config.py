@@ -9,9 +9,9 @@ from typing import Any, Literal
 
 from console.errors import BadData, UsageError, join
 from console.toml import read_toml
-from hub.gate import NOISE
+from hub.making.recipe import Recipe
 from hub.privacy.settings import PrivacyConfig
-from hub.recipe import Recipe
+from hub.rounds.gate import NOISE
 from wire.envelope import Trust
 from wire.keys import PublicKey, read_public_key
 from wire.mqtt import Broker, parse_broker

@@ -16,9 +16,9 @@ from numpy.typing import NDArray
 
 from console.errors import BadData, SignatureError
 from edge.outbox import read_lines
-from hub.ledger import Row
-from hub.registry import Home
-from hub.versions import read_heads, read_ladder, read_made
+from hub.making.versions import read_heads, read_ladder, read_made
+from hub.store.ledger import Row
+from hub.store.registry import Home
 from sim.result import BoardResult, Check
 from wire import discriminant
 from wire.adapter import read_adapter

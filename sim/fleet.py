@@ -16,8 +16,9 @@ from typing import Any
 
 from console.errors import HubError, TransportError
 from console.progress import progress
-from hub import control, registry
-from hub.control import Row
+from hub.serving import control
+from hub.serving.control import Row
+from hub.store import registry
 from sim.processes import Processes
 from wire.files import write_atomic
 from wire.keys import new_key, write_key

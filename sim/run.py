@@ -20,8 +20,8 @@ from numpy.typing import NDArray
 from console.progress import progress
 from edge.data import Data, Row, open_data
 from edge.model import Model, load
-from hub.control import ask
-from hub.export_adapter import export_adapter
+from hub.making.export_adapter import export_adapter
+from hub.serving.control import ask
 from sim import audit
 from sim.baselines import Effort, first_adapter, learn_alone
 from sim.bundles import export_bundles

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from hub.control import Row, ask
+from hub.serving.control import Row, ask
 from sim.fleet import SERVER, Fleet
 
 

@@ -15,9 +15,9 @@ from typing import Literal
 from sqlalchemy import Connection
 
 from console.errors import StorageError
-from hub.blobs import Blobs
-from hub.ledger import Ledger
-from hub.service import Service
+from hub.serving.service import Service
+from hub.store.blobs import Blobs
+from hub.store.ledger import Ledger
 from tests.hub.world import World
 
 Instant = Literal["before", "after"]

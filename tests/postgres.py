@@ -17,8 +17,8 @@ from typing import Any
 
 import psycopg
 
-from hub.database import server
-from hub.ledger import Ledger
+from hub.store.database import server
+from hub.store.ledger import Ledger
 
 START_S = 60.0
 MORTAL = ("setpriv", "--pdeathsig", "INT", "--")  # a run of the tests that is killed leaves no server behind

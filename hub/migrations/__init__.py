@@ -11,7 +11,7 @@ from pathlib import Path
 from sqlalchemy import Connection, Engine, inspect, select
 
 from console.errors import HubError
-from hub.schema import SCHEMA, meta
+from hub.store.schema import SCHEMA, meta
 
 
 def prepare(engine: Engine, where: str, *, reading: bool = False) -> None:

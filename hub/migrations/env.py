@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from alembic import context
 
-from hub.schema import metadata
+from hub.store.schema import metadata
 
 if __name__ == "env_py":  # Alembic's name for it; whoever imports it starts nothing
     context.configure(

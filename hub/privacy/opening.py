@@ -10,8 +10,8 @@ from console.errors import HubError
 from hub.privacy.promise import held, promise
 from hub.privacy.refusals import refuse
 from hub.privacy.sampling import drawn
-from hub.registry import Home
-from hub.round import Round, Seat
+from hub.rounds.state import Round, Seat
+from hub.store.registry import Home
 from wire.messages import ability
 
 

@@ -9,10 +9,10 @@ from collections.abc import Sequence
 from sqlalchemy import Connection
 
 from console.errors import HubError
-from hub.ledger import Row, put
 from hub.privacy.accountant import epsilon
 from hub.privacy.settings import PrivacyConfig, Private
-from hub.registry import Home
+from hub.store.ledger import Row, put
+from hub.store.registry import Home
 
 RELATIONS = ("poisson", "fixed")
 LAST = "noise"  # where the ledger keeps the number of the last private round

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from console.errors import UsageError, join
 from hub.privacy.settings import PrivacyConfig
-from hub.round import Round
-from hub.selection import Selection
+from hub.rounds.selection import Selection
+from hub.rounds.state import Round
 
 LINEAR = ("stacking", "ffa", "nested-ffa")  # before truncation the mean of changes: its sensitivity is clip / n
 

@@ -19,15 +19,15 @@ from hub.aggregation import biases, factors, ffa, stacking
 from hub.aggregation.factors import Sums
 from hub.aggregation.method import Array, Emitted
 from hub.aggregation.stacking import Stack
-from hub.contributions import Contribution
-from hub.model import Model
+from hub.making.contributions import Contribution
+from hub.making.model import Model
+from hub.making.versions import Made, Trained, read_biases, read_ladder
 from hub.privacy.clipping import clipped, length, of_b, of_product
 from hub.privacy.noise import Noise, noise_of
 from hub.privacy.promise import secret_key
 from hub.privacy.settings import Private
-from hub.registry import Home
-from hub.round import Round
-from hub.versions import Made, Trained, read_biases, read_ladder
+from hub.rounds.state import Round
+from hub.store.registry import Home
 from wire.kinds.lora import Lora
 from wire.ladder import emit, refactor, slot_key
 from wire.messages import Version

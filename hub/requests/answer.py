@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from console.errors import UsageError
-from hub.desk import Desk
-from hub.ledger import Row
 from hub.requests import fleet, groups, rounds, versions
-from hub.service import Service
+from hub.serving.desk import Desk
+from hub.serving.service import Service
+from hub.store.ledger import Row
 
 OF_THE_HUB: dict[str, Callable[[Service, Row], Row]] = {**fleet.TABLE, **groups.TABLE, **rounds.READING}
 OF_A_MODEL: dict[str, Callable[[Desk, Row], Row]] = {**rounds.TABLE, **versions.TABLE}

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
-from hub import registry, show
-from hub.ledger import Row
-from hub.service import Service
+from hub.serving.service import Service
+from hub.show import show
+from hub.store import registry
+from hub.store.ledger import Row
 
 
 def _add(service: Service, request: Row) -> Row:

@@ -6,8 +6,8 @@ import re
 from collections.abc import Callable
 
 from console.errors import HubError, UsageError
-from hub.ledger import Row, put_device
-from hub.service import Service
+from hub.serving.service import Service
+from hub.store.ledger import Row, put_device
 from wire.record import NAME
 
 KINDS = {"group": "groups", "tag": "tags"}

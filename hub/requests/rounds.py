@@ -7,24 +7,24 @@ from collections.abc import Callable
 from typing import Any, Literal
 
 from console.errors import HubError, UsageError
-from hub import show
 from hub.aggregation.methods import method_of
-from hub.boards import boards_of
-from hub.desk import Desk
-from hub.following import due, served_ranks
-from hub.ledger import Row
-from hub.model import Model, model_of
-from hub.modes import mode_of
+from hub.making.model import Model, model_of
+from hub.making.recipe import chosen, fits
+from hub.making.versions import read_made, read_scales
 from hub.privacy.noise import new_secret
 from hub.privacy.opening import private_round
 from hub.privacy.promise import put_secret
-from hub.recipe import chosen, fits
 from hub.requests.versions import version_digest, with_head
-from hub.resting import of_one_rank, with_factors
-from hub.round import Round, Seat, Stopped
-from hub.selection import Selection, choose, selection_of
-from hub.service import Service
-from hub.versions import read_made, read_scales
+from hub.rounds.boards import boards_of
+from hub.rounds.following import due, served_ranks
+from hub.rounds.modes import mode_of
+from hub.rounds.resting import of_one_rank, with_factors
+from hub.rounds.selection import Selection, choose, selection_of
+from hub.rounds.state import Round, Seat, Stopped
+from hub.serving.desk import Desk
+from hub.serving.service import Service
+from hub.show import show
+from hub.store.ledger import Row
 from wire.manifest import parse_manifest
 from wire.messages import ability
 

@@ -6,12 +6,14 @@ from collections.abc import Callable
 from pathlib import Path
 
 from console.errors import HubError, UsageError
-from hub import deployment as d
-from hub import registry, show, show_versions
-from hub.conductor import put_release
-from hub.desk import Desk
-from hub.ledger import Row, put_tip
-from hub.rollout import lineage
+from hub.deployments import deployment as d
+from hub.deployments.rollout import lineage
+from hub.rounds.conductor import put_release
+from hub.serving.desk import Desk
+from hub.show import show
+from hub.show import versions as show_versions
+from hub.store import registry
+from hub.store.ledger import Row, put_tip
 
 
 def _deploy(desk: Desk, request: Row) -> Row:
@@ -82,7 +84,7 @@ def _decide(desk: Desk, event: d.Promote | d.Back) -> Row:
 
 
 def _import(desk: Desk, request: Row) -> Row:
-    from hub.import_adapter import import_adapter
+    from hub.making.import_adapter import import_adapter
 
     conductor = desk.conductor
     found = import_adapter(desk.home, Path(request["path"]), desk.clock(), desk.model.id)

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from console.errors import UsageError
-from hub import registry
+from hub.store import registry
 from hub.verbs.common import add_verb, ask_or_do, say
 
 
@@ -27,7 +27,7 @@ def parse(verbs: Any) -> None:
 
 
 def _export(options: argparse.Namespace) -> int:
-    from hub.export_adapter import export_adapter
+    from hub.making.export_adapter import export_adapter
 
     if options.base and options.format != "peft":
         raise UsageError("expected --base with --format peft only, found safetensors; leave one of them out")
@@ -42,7 +42,7 @@ def _export(options: argparse.Namespace) -> int:
 
 
 def _import(options: argparse.Namespace) -> int:
-    from hub.import_adapter import import_adapter
+    from hub.making.import_adapter import import_adapter
 
     path = options.adapter.resolve()
     request = {"request": "import", "path": str(path)}

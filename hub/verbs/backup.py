@@ -32,7 +32,7 @@ def parse(verbs: Any) -> None:
 
 
 def _backup(options: argparse.Namespace) -> int:
-    from hub.backup import back_up
+    from hub.store.backup import back_up
 
     with progress("backup", unit="bytes", quiet=options.json) as bar:
         found = back_up(options.hub, options.file, keys=options.with_keys, advance=bar.advance)
@@ -48,7 +48,7 @@ def _backup(options: argparse.Namespace) -> int:
 
 
 def _restore(options: argparse.Namespace) -> int:
-    from hub.restore import restore
+    from hub.store.restore import restore
 
     with progress("restore", unit="bytes", quiet=options.json) as bar:
         found = restore(options.file, options.folder, advance=bar.advance)

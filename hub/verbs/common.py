@@ -11,8 +11,9 @@ from typing import Any
 
 from console.arguments import Arguments
 from console.errors import UsageError
-from hub import control, registry
 from hub.config import read_config
+from hub.serving import control
+from hub.store import registry
 
 Row = dict[str, Any]
 

@@ -1,4 +1,4 @@
-"""The options of `round open` that choose how many adapters become one (hub.recipe)."""
+"""The options of `round open` that choose how many adapters become one (hub.making.recipe)."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from hub.aggregation.methods import METHODS
 from hub.aggregation.optimisers.optimisers import OPTIMISERS
 from hub.aggregation.robust.rules import NAMES
 from hub.aggregation.weights import WEIGHTS
-from hub.heads import HEADS
-from hub.recipe import Recipe
+from hub.making.heads import HEADS
+from hub.making.recipe import Recipe
 
 FIELDS = tuple(name for name in Recipe.__dataclass_fields__ if name != "extra")
 

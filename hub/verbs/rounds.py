@@ -6,7 +6,7 @@ import argparse
 from typing import Any
 
 from console.errors import HubError
-from hub import show
+from hub.show import show
 from hub.verbs import recipe, selection
 from hub.verbs.common import Row, add_verb, ask, names, numbers, say
 from hub.verbs.waiting import wait

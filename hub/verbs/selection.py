@@ -6,7 +6,7 @@ import argparse
 from typing import Any
 
 from console.arguments import Arguments
-from hub.selection import NETWORKS
+from hub.rounds.selection import NETWORKS
 from hub.verbs.common import names
 
 ASKED = ("devices", "select", "group", "tag", "power", "network", "memory_bytes")
@@ -15,7 +15,7 @@ MIB = 1 << 20
 
 
 def parse(opened: Arguments) -> None:
-    """What `hub.selection.selection_of` and `hub.modes.mode_of` read."""
+    """What `hub.rounds.selection.selection_of` and `hub.rounds.modes.mode_of` read."""
     opened.add_argument("--devices", type=names, help="their names with commas (default: all that are able)")
     opened.add_argument("--select", metavar="RULE", help="all, random:N, or need:N (rows that no version has seen)")
     opened.add_argument("--group", help="only devices of this group")

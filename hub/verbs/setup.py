@@ -9,8 +9,10 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from hub import authority, registry, show
+from hub import authority
 from hub.config import read_config
+from hub.show import show
+from hub.store import registry
 from hub.verbs.common import add_verb, ask, ask_or_do, say
 from wire.files import read_bytes, write_atomic
 from wire.keys import KEY_FILE_LIMIT_BYTES
@@ -60,7 +62,7 @@ def _init(options: argparse.Namespace) -> int:
 
 
 def _up(options: argparse.Namespace) -> int:
-    from hub.process import up
+    from hub.serving.process import up
 
     logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(name)s: %(message)s", stream=sys.stderr)
     return up(options.folder, options.broker, options.port, options.server_agent, options.json)

@@ -6,7 +6,7 @@ import argparse
 from typing import Any
 
 from console.errors import HubError, UsageError
-from hub import show_versions
+from hub.show import versions as show_versions
 from hub.verbs.common import Row, add_verb, ask, say
 from hub.verbs.waiting import wait
 

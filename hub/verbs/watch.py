@@ -11,7 +11,7 @@ from typing import Any
 
 from console.errors import HubError
 from console.screen import is_terminal, screen
-from hub import watch
+from hub.show import watch
 from hub.verbs.common import Row, add_verb, ask
 
 EVERY_S = 1.0

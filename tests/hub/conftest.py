@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from hub import registry
 from hub.config import FILE
-from hub.database import Database, file, server
+from hub.store import registry
+from hub.store.database import Database, file, server
 from tests.hub.bundles import manifest, write_bundle
 from tests.hub.world import World
 from tests.programs import postgres

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from hub import versions
+from hub.making import versions
 from tests.hub.world import World
 from wire.adapter import read_adapter
 

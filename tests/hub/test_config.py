@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from console.errors import SignatureError, TransportError, UsageError
-from hub import registry
 from hub.config import listen_address, outside_broker, publishers, read_config
+from hub.store import registry
 from wire.keys import new_key, write_key
 
 

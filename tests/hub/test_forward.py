@@ -13,10 +13,10 @@ import pytest
 from console.errors import BadData, UsageError
 from edge.setup import jobs_of
 from edge.train import TrainSettings, train
-from hub import versions
-from hub.check import Asked, Replay, adapter_of
-from hub.contributions import trained
-from hub.model import Model, Slot
+from hub.making import versions
+from hub.making.contributions import trained
+from hub.making.model import Model, Slot
+from hub.serving.check import Asked, Replay, adapter_of
 from tests.edge.bundles import MODEL as EDGE_MODEL
 from tests.edge.test_gradients import random_adapter, rows, runner
 from tests.hub.world import RANKS, World

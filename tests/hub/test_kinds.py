@@ -10,9 +10,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from console.errors import HubError, UsageError
-from hub import versions
 from hub.aggregation import biases, head_rows
-from hub.versions import Made
+from hub.making import versions
+from hub.making.versions import Made
 from tests.hub.world import RANKS, World
 from wire.kinds.head import Head
 

@@ -1,4 +1,4 @@
-"""Ledgers of older schemas are brought up to date, all or nothing; the tables are then those of hub/schema.py."""
+"""Ledgers of older schemas are brought up to date, all or nothing; the tables are then those of hub/store/schema.py."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from alembic.runtime.migration import MigrationContext
 from sqlalchemy import inspect
 
 from console.errors import HubError, StorageError
-from hub import schema as t
-from hub.database import Database, file, server
-from hub.ledger import Ledger
 from hub.migrations import upgrade
+from hub.store import schema as t
+from hub.store.database import Database, file, server
+from hub.store.ledger import Ledger
 
 FIRST = Path(__file__).parent / "ledger-1.sql"  # of edgequilt 0.1: a complete round, and one that was open
 
@@ -47,7 +47,7 @@ def differences(database: Database) -> list[Any]:
 
 
 def test_a_new_ledger_has_the_tables_of_the_metadata(bare: Database) -> None:
-    """The migrations, one after the other, leave what hub/schema.py says: names, types, constraints."""
+    """The migrations, one after the other, leave what hub/store/schema.py says: names, types, constraints."""
     Ledger(bare).close()
 
     assert differences(bare) == []

@@ -9,7 +9,7 @@ import pytest
 
 from console.errors import HubError
 from tests.hub.bundles import LABELS, manifest, write_bundle
-from tests.hub.test_service import counted_once
+from tests.hub.serving.test_service import counted_once
 from tests.hub.world import RANKS, World
 from wire import messages as m
 from wire.keys import new_key

@@ -9,9 +9,10 @@ import numpy as np
 import pytest
 
 from console.errors import BadData, HubError, UsageError
-from hub import registry, versions
-from hub.check import Asked, adapter_of
-from hub.model import Model
+from hub.making import versions
+from hub.making.model import Model
+from hub.serving.check import Asked, adapter_of
+from hub.store import registry
 from tests.hub.bundles import manifest, write_bundle
 from tests.hub.world import World
 from wire.adapter import Adapter, to_bytes

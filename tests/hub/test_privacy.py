@@ -16,16 +16,16 @@ from scipy.special import comb, logsumexp
 from scipy.stats import kstest, norm
 
 from console.errors import HubError, UsageError
-from hub import versions
 from hub.aggregation.products import Change, inner
 from hub.aggregation.products import norm as length_of
-from hub.ledger import put
+from hub.making import versions
 from hub.privacy.accountant import epsilon
 from hub.privacy.clipping import clipped, length
 from hub.privacy.noise import noise_of
 from hub.privacy.promise import held
 from hub.privacy.sampling import drawn
 from hub.privacy.settings import PrivacyConfig, Private
+from hub.store.ledger import put
 from tests.faults import Fuse, Killed, instants, set_fire
 from tests.hub.privacy_world import promise
 from tests.hub.test_kinds import SIZES, with_biases

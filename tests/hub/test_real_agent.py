@@ -11,9 +11,10 @@ import pytest
 
 from edge.core import Core
 from edge.setup import prepare
-from hub import registry, versions
+from hub.making import versions
 from hub.requests.answer import answer
-from hub.service import Service
+from hub.serving.service import Service
+from hub.store import registry
 from tests.edge.boards import Board, Clock, HereLink, hub_key, make_board
 from tests.edge.hub import FLEET
 from wire.keys import write_key

@@ -10,7 +10,7 @@ import pytest
 
 from tests.faults import FullDisk, Fuse, Killed, LostAnswer, every, instants, set_fire, survive
 from tests.hub.oracle import check_versions
-from tests.hub.test_service import counted_once
+from tests.hub.serving.test_service import counted_once
 from tests.hub.world import RANKS, World
 
 MakeWorld = Callable[..., World]

@@ -8,10 +8,10 @@ from typing import Any
 
 import numpy as np
 
-from hub import registry
-from hub.clock import steady_clock
 from hub.requests.answer import answer
-from hub.service import Service
+from hub.serving.clock import steady_clock
+from hub.serving.service import Service
+from hub.store import registry
 from tests.fleet import Device, nudge
 from tests.hub.bundles import FEATURES, LABELS
 from wire.keys import PrivateKey, new_key, read_public_key

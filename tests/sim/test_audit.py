@@ -16,9 +16,9 @@ import pytest
 from numpy.typing import NDArray
 from sqlalchemy import text
 
-from hub import registry
-from hub.registry import Home
-from hub.versions import read_made
+from hub.making.versions import read_made
+from hub.store import registry
+from hub.store.registry import Home
 from sim import audit
 from tests.hub.bundles import manifest, write_bundle
 from tests.hub.world import World

@@ -8,8 +8,8 @@ import pytest
 
 from edge.data import Row
 from edge.model import Model, load
-from hub import registry
-from hub.versions import read_ladder, read_made
+from hub.making.versions import read_ladder, read_made
+from hub.store import registry
 from sim.baselines import Effort, first_adapter, learn_alone
 from tests.edge.bundles import VOCABULARY, make_bundle, trust_of
 from wire import discriminant

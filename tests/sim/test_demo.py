@@ -22,8 +22,8 @@ from safetensors.numpy import load_file
 from console.errors import SignatureError
 from edge.model import Model, load
 from edge.outbox import read_lines
-from hub import registry
-from hub.versions import read_heads, read_ladder, read_made
+from hub.making.versions import read_heads, read_ladder, read_made
+from hub.store import registry
 from sim.minilm import model_folder
 from sim.recipes import BOARDS, CAMERAS, TEXT
 from tests.conftest import ROOT

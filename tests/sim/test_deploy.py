@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from hub.control import ask
+from hub.serving.control import ask
 from sim.fleet import SERVER, Fleet
 from sim.processes import Processes
 from tests.edge.boards import write_data

@@ -8,7 +8,7 @@ import pytest
 
 from console.errors import HubError
 from edge.config import read_config
-from hub import registry
+from hub.store import registry
 from sim.fleet import Fleet, closing_home, free_port
 from sim.processes import Processes
 from tests.edge.boards import write_data

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from console.errors import EdgequiltError, TransportError
-from hub import registry
+from hub.store import registry
 from sim import processes as module
 from sim.processes import Child, Processes
 from tests.conftest import ROOT

@@ -21,8 +21,8 @@ from edge.trainers.qzo import Qzo
 from edge.training.cli import train
 from edge.training.heads import closed_head
 from edge.training.scales import ScaleTask, moved, small
-from hub.check import Asked, adapter_of
-from hub.model import model_of
+from hub.making.model import model_of
+from hub.serving.check import Asked, adapter_of
 from tests.edge.trainers.problems import same_bytes
 from tests.edge.training.conftest import WORDS
 from wire.adapter import Adapter, read_adapter, to_bytes

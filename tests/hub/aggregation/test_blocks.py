@@ -10,13 +10,13 @@ import pytest
 from scipy import stats
 
 from console.errors import UsageError
-from hub import versions
 from hub.aggregation.blocks import passes, reduced
 from hub.aggregation.gram import Changes
 from hub.aggregation.products import Change
 from hub.aggregation.robust.coordinates import median, trimmed_mean
 from hub.aggregation.robust.rule import Bounds
-from hub.recipe import Recipe, chosen
+from hub.making import versions
+from hub.making.recipe import Recipe, chosen
 from tests.hub.aggregation.crowd import BAD, SHAPES, Array, Factors, changed, honest, sent
 from tests.hub.world import World
 from wire.kinds.lora import Lora

@@ -11,12 +11,12 @@ import pytest
 from numpy.typing import NDArray
 
 from console.errors import UsageError
-from hub import making, remembering, versions
 from hub.aggregation.optimisers.optimiser import Settings, State
 from hub.aggregation.optimisers.optimisers import OPTIMISERS
 from hub.aggregation.products import Change
-from hub.optimising import rate_of
-from hub.recipe import Recipe, chosen
+from hub.making import making, remembering, versions
+from hub.making.optimising import rate_of
+from hub.making.recipe import Recipe, chosen
 from tests.faults import Fuse, Killed, set_fire
 from tests.hub.world import RANKS, World
 from wire.kinds.lora import Lora

@@ -10,12 +10,13 @@ import pytest
 
 from console.arguments import Arguments
 from console.errors import HubError, UsageError
-from hub import show, versions
 from hub.aggregation import weights
-from hub.contributions import Contribution
-from hub.recipe import Recipe, chosen
+from hub.making import versions
+from hub.making.contributions import Contribution
+from hub.making.recipe import Recipe, chosen
+from hub.making.weighing import weighted
+from hub.show import show
 from hub.verbs import recipe
-from hub.weighing import weighted
 from tests.hub.world import World
 from wire.adapter import Adapter
 from wire.kinds.lora import Lora

@@ -1,0 +1,1 @@
+"""What happens to a version that is made: trials on a few devices, promotion, the way back."""

@@ -1,0 +1,1 @@
+"""From what a round counts to a version."""

@@ -1,0 +1,1 @@
+"""What a round is, what moves it on, and who takes part."""

@@ -1,0 +1,1 @@
+"""The hub as a program: messages in and out, one thread that owns everything."""

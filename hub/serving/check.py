@@ -1,0 +1,304 @@
+"""The one door for what devices learned: is the content of an update what its job asked for?"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from console.errors import BadData, join
+from hub.aggregation.method import Trains
+from hub.making.model import Model
+from hub.rounds.resting import moved
+from hub.rounds.state import Round
+from wire.adamw import Hyperparameters
+from wire.adapter import Adapter, read_adapter
+from wire.forward_gradients import job_board, job_key, rebuilt
+from wire.kinds.head import ROWS, Statistics, read_rows
+from wire.kinds.lora import Lora
+from wire.kinds.scales import ScaleFactors, problems_of
+from wire.messages import Begin
+from wire.optimizers import Adam32
+from wire.scores import Score, read_scores
+
+FACTOR_LIMIT = 1e3  # of a scale: nothing that learned moves one further
+PAIRS_LIMIT = 1 << 20
+Start = Callable[[str, int], Mapping[str, Lora]]
+ENTRY_LIMIT = 1e6  # no trained factor has such an entry; beyond it the published float32 could overflow
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What the jobs of a round asked for.
+
+    Attributes:
+        rank: the hub's.
+        versions: those that the job named.
+        ranks: those of a statistics job.
+        kinds: what a train job may bring: lora, bias, scales.
+        head: whether a train job brings a head too.
+        factors: of lora that learn; the other one must come back as it was sent.
+        start: from the digest of a version and a rank, the factors that a board of that rank began with.
+        replay: how pairs along directions become factors, where a train job brings those.
+    """
+
+    rank: int
+    versions: tuple[str, ...] = ()
+    ranks: tuple[int, ...] = ()
+    kinds: tuple[str, ...] = ("lora",)
+    head: bool = False
+    factors: Trains = "both"
+    start: Start = lambda digest, rank: {}
+    replay: Replay | None = None
+
+
+@dataclass(frozen=True)
+class Replay:
+    """What the hub knows of training along directions (wire.forward_gradients); an update brings pairs alone.
+
+    Attributes:
+        steps: of the job, at most.
+        per_step: pairs of a step.
+        optimizer: of the job.
+    """
+
+    steps: int
+    per_step: int
+    optimizer: Adam32
+
+
+def asked_of(state: Round, rank: int, start: Start) -> Asked:
+    """What a round asks for in its present phase; `start` as in `Asked`."""
+    versions = (state.version, state.against) if state.phase == "gating" else state.versions
+    told = state.settings
+    return Asked(
+        rank,
+        versions,
+        state.statistics_ranks,
+        tuple(told.get("kinds", ("lora",))),
+        bool(told.get("head")),
+        told.get("factors", "both"),
+        start,
+        _replay(told),
+    )
+
+
+def _replay(told: Mapping[str, Any]) -> Replay | None:
+    if told.get("trainer") != "spry":
+        return None
+    rates = Hyperparameters(told["learning_rate"], told["beta1"], told["beta2"], weight_decay=told["weight_decay"])
+    return Replay(told["steps"], told["directions"], Adam32(rates))
+
+
+def adapter_of(data: bytes, begin: Begin, model: Model, asked: Asked) -> Adapter:
+    """What was trained: the kinds that the job asked for, every slot of LoRA, all of it finite.
+
+    Raises:
+        BadData: saying everything that is wrong.
+    """
+    adapter, problems = _open(data, begin, model)
+    if asked.replay is not None:
+        adapter, replayed = _rebuilt(adapter, begin, model, asked, asked.replay)
+        problems += replayed
+    elif adapter.directions is not None:
+        problems.append("pairs along directions were not asked for")
+    if adapter.statistics or (adapter.heads and not asked.head):
+        problems.append(f"expected {join(list(asked.kinds))} only, found another kind")
+    problems += _lora_problems(adapter, model, asked) or _moved(adapter, asked)
+    problems += _bias_problems(adapter, model, asked)
+    problems += _scale_problems(adapter, model, asked)
+    problems += _head_problems(adapter, begin, model) if asked.head else []
+    if begin.samples < 1:
+        problems.append("it was trained on no sample")
+    return _raise(adapter, problems, begin)
+
+
+def _rebuilt(adapter: Adapter, begin: Begin, model: Model, asked: Asked, replay: Replay) -> tuple[Adapter, list[str]]:
+    """The factors that pairs make, bit for bit those of the board; or what is wrong with the pairs."""
+    if adapter.directions is None or adapter.lora:
+        return adapter, ["expected pairs along directions and no factors"]
+    told, pairs, problems = adapter.directions.told, adapter.directions.pairs, []
+    if told.per_step != replay.per_step or len(pairs) > replay.steps * replay.per_step:
+        problems.append(
+            f"it has {len(pairs)} pairs, {told.per_step} a step, instead of {replay.steps} steps of {replay.per_step}"
+        )
+    if [counter for counter, _ in pairs] != list(range(len(pairs))):
+        problems.append("its counters are not 0, 1, 2 and so on")
+    if max(abs(scalar) for _, scalar in pairs) > ENTRY_LIMIT:
+        problems.append(f"it has derivatives above {ENTRY_LIMIT:g}")
+    if told.rank > asked.rank:
+        problems.append(f"it has rank {told.rank}, the hub keeps 1 to {asked.rank}")
+    if problems:
+        return adapter, problems
+    began = asked.start(begin.base, told.rank)
+    key, board = job_key(model.id, begin.base), job_board(begin.job)
+    made = rebuilt(began, adapter.directions.steps(), key, board, replay.optimizer)
+    wild = [n for n, w in made.items() if not (np.isfinite(w.a).all() and np.isfinite(w.b).all())]
+    return replace(adapter, lora=made, directions=None), [f"slot {name} runs away" for name in wild]
+
+
+def _lora_problems(adapter: Adapter, model: Model, asked: Asked) -> list[str]:
+    if "lora" not in asked.kinds:
+        return [f"slot {name} was not asked for" for name in adapter.lora]
+    shapes = {s.name: (s.features_in, s.features_out) for s in model.slots}
+    problems = [f"slot {name} is not one of the model's" for name in adapter.lora if name not in shapes]
+    for name, (rows, columns) in shapes.items():
+        factors = adapter.lora.get(name)
+        if factors is None:
+            problems.append(f"slot {name} is missing")
+        elif (factors.a.shape[0], factors.b.shape[1]) != (rows, columns):
+            found = (factors.a.shape[0], factors.b.shape[1])
+            problems.append(f"slot {name} is [{found[0]}, {found[1]}] instead of [{rows}, {columns}]")
+        elif not 1 <= factors.rank <= asked.rank:
+            problems.append(f"slot {name} has rank {factors.rank}, the hub keeps 1 to {asked.rank}")
+        elif max(_largest(factors.a), _largest(factors.b), abs(factors.scale)) > ENTRY_LIMIT:
+            problems.append(f"slot {name} has entries above {ENTRY_LIMIT:g}")
+    return problems
+
+
+def _moved(adapter: Adapter, asked: Asked) -> list[str]:
+    """Of right factors, those that were to rest and did not."""
+    if asked.factors == "both" or not adapter.lora:
+        return []
+    return moved(adapter.lora, asked.start(adapter.version, adapter.rank), asked.factors)
+
+
+def _bias_problems(adapter: Adapter, model: Model, asked: Asked) -> list[str]:
+    """A board brings the biases that it has places for; what it leaves out stays as it was sent."""
+    if "bias" not in asked.kinds:
+        return [f"the bias of {name} was not asked for" for name in adapter.bias]
+    sizes, problems = dict(model.biases), []
+    for name, delta in adapter.bias.items():
+        if name not in sizes:
+            problems.append(f"the bias of {name} is not one of the model's")
+        elif delta.shape != (sizes[name],):
+            problems.append(f"the bias of {name} is {list(delta.shape)} instead of [{sizes[name]}]")
+        elif _largest(delta) > ENTRY_LIMIT:
+            problems.append(f"the bias of {name} has entries above {ENTRY_LIMIT:g}")
+    if not adapter.bias and "lora" not in asked.kinds:
+        problems.append("it brings no bias")
+    return problems
+
+
+def _scale_problems(adapter: Adapter, model: Model, asked: Asked) -> list[str]:
+    """Factors belong to a format and to stored bytes; shapes are looked at before anything is made of them."""
+    if "scales" not in asked.kinds:
+        return ["moved scales were not asked for"] if adapter.scales is not None else []
+    return ["it moves no scales"] if adapter.scales is None else scale_problems(adapter.scales, model)
+
+
+def scale_problems(scales: ScaleFactors, model: Model) -> list[str]:
+    """What is wrong with moved scales for a model."""
+    problems = problems_of(scales, model.scales)
+    replay = scales.replay
+    if replay is not None and len(replay.pairs) > PAIRS_LIMIT:
+        problems.append(f"its scales come of {len(replay.pairs)} pairs, more than {PAIRS_LIMIT}")
+    if problems:
+        return problems
+    return [
+        f"the factors of {weight} are not all from {1 / FACTOR_LIMIT:g} to {FACTOR_LIMIT:g}"
+        for weight, f in scales.factors.items()
+        if not bool(((f >= 1 / FACTOR_LIMIT) & (f <= FACTOR_LIMIT)).all())
+    ]
+
+
+def _head_problems(adapter: Adapter, begin: Begin, model: Model) -> list[str]:
+    classes = len(model.labels)
+    if len(adapter.heads) != 1:
+        return [f"expected one head, found {len(adapter.heads)}"]
+    head, problems = next(iter(adapter.heads.values())), []
+    if head.weight.shape != (model.features, classes):
+        problems.append(f"the head is {list(head.weight.shape)} instead of [{model.features}, {classes}]")
+    if max(_largest(head.weight), _largest(head.bias)) > ENTRY_LIMIT:
+        problems.append(f"the head has entries above {ENTRY_LIMIT:g}")
+    rows = read_rows(adapter.metadata.get(ROWS, ""))
+    if rows is None or len(rows) != classes or sum(rows) != begin.samples:
+        problems.append(f"it does not say of which of the {classes} classes its {begin.samples} rows are")
+    return problems
+
+
+def _largest(values: NDArray[np.float32]) -> float:
+    return float(np.abs(values).max(initial=0.0))
+
+
+def statistics_of(data: bytes, begin: Begin, model: Model, ranks: tuple[int, ...]) -> dict[int, Statistics]:
+    """The sums of an update of kind `statistics`: at every rank of the job, and no other.
+
+    Raises:
+        BadData: saying everything that is wrong.
+    """
+    adapter, problems = _open(data, begin, model)
+    if adapter.lora or adapter.bias or adapter.heads or adapter.scales:
+        problems.append("expected statistics only, found another kind")
+    found = adapter.statistics
+    if set(found) != set(ranks):
+        problems.append(f"statistics are of ranks {sorted(found)} instead of {sorted(ranks)}")
+    for rank, sums in found.items():
+        shape, wanted = sums.sum.shape, (len(model.labels), model.features)
+        if shape != wanted:
+            problems.append(f"sums of rank {rank} are [{shape[0]}, {shape[1]}] instead of [{wanted[0]}, {wanted[1]}]")
+        if (np.diagonal(sums.gram) < 0).any():
+            problems.append(f"the Gram matrix of rank {rank} has a negative diagonal")
+        if sums.sum[sums.count == 0].any():
+            problems.append(f"a class without rows has a sum at rank {rank}")
+    _raise(adapter, problems, begin)
+    return found
+
+
+def scores_of(data: bytes, begin: Begin, model: Model, versions: tuple[str, ...]) -> list[Score]:
+    """The scores of an update of kind `scores`: every version of the job, and no other.
+
+    Raises:
+        BadData: saying everything that is wrong.
+    """
+    where = f"the scores of {begin.sender.device}"
+    scores = read_scores(data, len(model.labels), where)
+    found = {s.version for s in scores}
+    if found != set(versions):
+        names = [f"version {v[:12]} is missing" for v in versions if v not in found]
+        names += [f"version {v[:12]} was not asked for" for v in found if v not in versions]
+        raise BadData(f"expected scores of {len(versions)} versions in {where}, but {join(names)}; it was refused")
+    return scores
+
+
+def check(data: bytes, begin: Begin, model: Model, asked: Asked) -> None:
+    """Let an update of any kind in, or say why not.
+
+    Args:
+        data: the payload.
+        begin: what it was announced as.
+        model: what it must belong to.
+        asked: by the jobs of its round.
+
+    Raises:
+        BadData: saying everything that is wrong.
+    """
+    if begin.kind == "adapter":
+        adapter_of(data, begin, model, asked)
+    elif begin.kind == "statistics":
+        statistics_of(data, begin, model, asked.ranks)
+    else:
+        scores_of(data, begin, model, asked.versions)
+
+
+def _open(data: bytes, begin: Begin, model: Model) -> tuple[Adapter, list[str]]:
+    adapter = read_adapter(data, f"the update of {begin.sender.device}")
+    problems = []
+    if adapter.model != model.id:
+        problems.append(f"it belongs to model {adapter.model[:63]!r} instead of {model.id}")
+    if adapter.version != begin.base:
+        problems.append(
+            f"it says that it started from version {adapter.version[:12]!r}, its envelope says {begin.base[:12]}"
+        )
+    return adapter, problems
+
+
+def _raise(adapter: Adapter, problems: list[str], begin: Begin) -> Adapter:
+    if problems:
+        raise BadData(
+            f"expected what {begin.job} asked for from {begin.sender.device}, but {join(problems)}; it was refused"
+        )
+    return adapter

@@ -1,0 +1,49 @@
+"""What the hub says: signed, on the right topic, with the delivery that the table of topics asks for."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from hub.making.versions import Made
+from wire.chunks import chunk_count, cut
+from wire.envelope import seal
+from wire.keys import PrivateKey
+from wire.messages import Chunk, Release, Version, encode
+from wire.topics import entry_of, topic_of
+from wire.transport import Transport
+
+CHUNKS_AT_ONCE = 512  # 32 MiB; a device asks again for what is still missing
+
+
+class Post:
+    """The hub's voice in one fleet, for one model."""
+
+    def __init__(self, transport: Transport, key: PrivateKey, fleet: str, model: str) -> None:
+        self.transport, self.key, self.fleet, self.model = transport, key, fleet, model
+
+    def send(self, device: str, message: Any) -> None:
+        """Say something to one device."""
+        entry = entry_of("down", message.TYPE)
+        topic = topic_of(self.fleet, self.model, "down", message.TYPE, device)
+        self.transport.publish(topic, seal(self.key, encode(message)), qos=entry.qos, retain=entry.retain)
+
+    def send_blob(self, device: str, data: bytes, indexes: tuple[int, ...]) -> None:
+        """Send chunks of a blob, those asked for or all."""
+        topic = topic_of(self.fleet, self.model, "down", Chunk.TYPE, device)
+        wanted = sorted(set(indexes)) or range(chunk_count(len(data)))
+        for chunk in cut(data, tuple(wanted[:CHUNKS_AT_ONCE])):
+            self.transport.publish(topic, encode(chunk), qos=entry_of("down", Chunk.TYPE).qos)
+
+    def version(self, made: Made, *, tip: bool) -> None:
+        """Say a version to everybody; only the tip stays with the broker for those who come later.
+
+        It is signed anew: the hub may have another key by now than when it made the version.
+        """
+        topic = topic_of(self.fleet, self.model, "all", Version.TYPE)
+        self.transport.publish(topic, seal(self.key, made.body), qos=1, retain=tip)
+
+    def release(self, row: dict[str, Any]) -> None:
+        """Say to everybody, also later, which version to serve."""
+        message = Release(self.model, row["sequence"], row["version"], row["digest"])
+        topic = topic_of(self.fleet, self.model, "all", Release.TYPE)
+        self.transport.publish(topic, seal(self.key, encode(message)), qos=1, retain=True)

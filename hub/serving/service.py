@@ -1,0 +1,185 @@
+"""The hub itself, without threads: messages and time in, ledger, messages out.
+
+`handle` and `tick` are called by one thread at a time. Everything that must survive a kill is in the ledger before
+anybody is told of it; partial updates are not: their devices send again.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import Any, cast
+
+from console.errors import BadData, EdgequiltError
+from hub.serving.clock import steady_clock
+from hub.serving.desk import Desk
+from hub.store import schema as t
+from hub.store.ledger import Row, put_device
+from hub.store.registry import chosen, models, open_home
+from wire import messages as m
+from wire.envelope import Trust, unseal
+from wire.keys import parse_public_key
+from wire.record import plain
+from wire.topics import Address, hub_subscriptions, parse_topic
+from wire.transport import Transport
+
+log = logging.getLogger("edgequilt.hub")
+REASONS_KEPT = 20
+ANY_MODEL = "+"
+Defer = Callable[[Callable[[], None]], None]
+
+
+class Service:
+    """One hub on one folder.
+
+    Raises:
+        UsageError: there is no hub in the folder.
+        StorageError, HubError: its ledger cannot be used.
+    """
+
+    def __init__(self, folder: Path, transport: Transport, clock: Callable[[], float] | None = None) -> None:
+        self.home = open_home(folder)
+        self.transport, self.clock = transport, clock or steady_clock()
+        self.desks: dict[str, Desk] = {}  # by model
+        self._failures = 0  # of the ledger, after which the desks went on from what it says
+        self.broker, self.broker_lacks = "", list[str]()  # for people; who starts the hub knows
+        self.allow: Callable[[list[str]], None] = lambda names: None  # who may come to the broker
+        self.ignored, self.reasons = 0, dict[str, str]()  # what did not hold: how often, and why last
+        self._on: dict[Any, Callable[[str, Row, Any], None]] = {m.Hello: self._hello, m.Presence: self._presence}
+
+    def start(self, defer: Defer = lambda call: call()) -> None:
+        """Go on where the ledger stands. `defer` brings the transport's calls onto the thread that owns the hub."""
+        for pattern in hub_subscriptions(self.home.config.fleet, ANY_MODEL):
+            self.transport.subscribe(pattern)
+        self.learn_models()
+        self.transport.start(
+            lambda topic, payload: defer(partial(self.handle, topic, payload)),
+            lambda up: defer(partial(self.connected, up)),
+        )
+
+    def nobody_is_online(self) -> None:
+        """Forget who was online: at a new broker everybody says hello again."""
+        with self.home.ledger.transaction() as tx:
+            tx.execute(t.devices.update().values(online=False))
+
+    def learn_models(self) -> list[Desk]:
+        """Serve every model that has a bundle; returns what is new."""
+        new = [found for name, found in models(self.home).items() if name not in self.desks]
+        made = [Desk(self.home, found, self.transport, self.clock) for found in new]
+        self.desks |= {desk.model.id: desk for desk in made}
+        return made
+
+    def desk(self, model: str = "") -> Desk:
+        """The desk of a model; of the only one where none is named.
+
+        Raises:
+            HubError: there is none yet, none of that name, or a name is needed.
+        """
+        self._sure()
+        return self.desks[chosen(sorted(self.desks), model)]
+
+    @property
+    def open_rounds(self) -> list[int]:
+        """The numbers of the open rounds of all models."""
+        return sorted(number for desk in self.desks.values() for number in desk.conductor.open)
+
+    def close(self) -> None:
+        """Leave the transport and close the ledger."""
+        self.transport.close()
+        self.home.ledger.close()
+
+    def connected(self, up: bool) -> None:
+        """The connection came or went."""
+        for desk in self.desks.values() if up else ():
+            self.greet(desk)
+
+    def greet(self, desk: Desk) -> None:
+        """Say what everybody must know about a model, and go on with its rounds."""
+        for greet in (desk.conductor.greet, desk.rollout.greet):
+            self._guard(greet, f"after connecting ({desk.model.id})")
+
+    def tick(self) -> None:
+        """Let time pass; call it about once a second."""
+        self._guard(self._sure, "at a tick")
+        for desk in self.desks.values():
+            for tick in (desk.conductor.tick, desk.rollout.tick, desk.updates.tick):
+                self._guard(tick, f"at a tick ({desk.model.id})")
+
+    def handle(self, topic: str, payload: bytes) -> None:
+        """Take a message; what does not hold is noted and changes nothing.
+
+        A device may say hello before its model has a bundle here.
+        """
+        address = parse_topic(topic)
+        if address is None or address.topic.direction != "up" or address.fleet != self.home.config.fleet:
+            return
+        self._guard(partial(self._take, address, payload), f"on {topic}")
+
+    def _sure(self) -> None:
+        """After a failure of the ledger, go on from what it says: the memory may be behind it."""
+        failures = self.home.ledger.failures
+        if failures == self._failures:
+            return
+        for desk in self.desks.values():
+            desk.recall()
+        self._failures = failures
+
+    def _guard(self, call: Callable[[], None], where: str) -> None:
+        try:
+            call()
+        except EdgequiltError as error:
+            self.ignored += 1
+            self.reasons.pop(where, None)
+            self.reasons[where] = str(error)  # one per place: whoever floods us shall not flood the log
+            if len(self.reasons) > REASONS_KEPT:
+                del self.reasons[next(iter(self.reasons))]
+            log.info("%s: %s", where, error)
+        except Exception:
+            log.exception("%s: something that should not happen", where)
+
+    def _take(self, address: Address, payload: bytes) -> None:
+        self._sure()
+        kind, desk = address.topic.message, self.desks.get(address.model)
+        if kind is m.Chunk:
+            if desk is not None:
+                desk.updates.chunk(address.device, m.decode(payload, m.Chunk))
+            return
+        device = self.home.ledger.device(address.device)
+        if device is None:
+            raise BadData(f"expected an enrolled device, found {address.device}; enroll it with `edgequilt hub enroll`")
+        trust = Trust([parse_public_key(device["key"], "device", "the ledger")])
+        body, _ = unseal(payload, "device", trust, f"a {kind.TYPE} message of {address.device}")
+        message = m.decode(body, kind)
+        if message.sender.device != address.device:
+            raise BadData(
+                f"expected a message of {address.device}, found one of {message.sender.device}; it was ignored"
+            )
+        if desk is None and kind not in self._on:
+            return  # what needs a model, before there is one
+        if not device["online"]:  # whoever speaks is there, even if its last will came late
+            with self.home.ledger.transaction() as tx:
+                put_device(tx, device["name"], online=True, seen_at_s=self.clock())
+        if kind in self._on:
+            self._on[kind](address.model, device, message)
+        if desk is not None:
+            desk.take(device, message)
+
+    def _hello(self, model: str, device: Row, message: m.Hello) -> None:
+        known = {"hello": _known(message), "model": model, "online": True, "seen_at_s": self.clock()}
+        with self.home.ledger.transaction() as tx:
+            put_device(tx, device["name"], **known)
+
+    def _presence(self, model: str, device: Row, message: m.Presence) -> None:
+        known = (device["hello"] or {}).get("sender", {}).get("boot")
+        if message.state == "offline" and message.sender.boot != known:
+            return  # the last will of an earlier start of the program
+        with self.home.ledger.transaction() as tx:
+            put_device(tx, device["name"], online=message.state == "online", seen_at_s=self.clock())
+
+
+def _known(message: m.Hello) -> Row:
+    """What this hub knows of a hello, as JSON takes it."""
+    return cast(Row, plain(replace(message, extra={}, sender=replace(message.sender, extra={}))))

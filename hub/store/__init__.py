@@ -1,0 +1,1 @@
+"""What must survive: the ledger, the blobs, and copies of both."""

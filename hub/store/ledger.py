@@ -1,0 +1,282 @@
+"""The journal of the hub, through SQLAlchemy Core. What is committed here survives a kill at any instant.
+
+Writes take the connection of a `transaction`, so that what belongs together is committed together. A commit has
+reached the disk when it returns.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+from sqlalchemy import Connection, func, select
+from sqlalchemy.exc import SQLAlchemyError
+
+from console.errors import StorageError
+from hub.deployments.deployment import Deployment
+from hub.migrations import prepare
+from hub.rounds.state import OPEN, Round
+from hub.store import schema as t
+from hub.store.database import Database, insert
+from wire.record import plain, read_record
+
+Row = dict[str, Any]
+
+
+class Ledger:
+    """The ledger of one hub; one process at a time may write to it.
+
+    Args:
+        database: where it is.
+        reading: only look at it, while another process may be at work on it.
+
+    Raises:
+        StorageError: it cannot be opened or is not a database.
+        HubError: a newer edgequilt wrote it, or another hub is at work on it.
+    """
+
+    def __init__(self, database: Database, *, reading: bool = False) -> None:
+        self.database = database
+        self._open: Connection | None = None  # the transaction that is under way; what is read meanwhile is read in it
+        self.failures = 0  # transactions of which nobody knows whether they are there
+        self._engine = database.engine(reading=reading)
+        try:
+            with _storage(database):
+                prepare(self._engine, str(database), reading=reading)
+        except BaseException:
+            self.close()
+            raise
+
+    def close(self) -> None:
+        """Close the connections."""
+        self._engine.dispose()
+
+    @contextmanager
+    def transaction(self) -> Iterator[Connection]:
+        """All of what is written inside, or nothing.
+
+        Raises:
+            StorageError: the disk does not take it.
+        """
+        try:
+            with _storage(self.database), self._engine.begin() as tx:
+                self._open = tx
+                yield tx
+        except StorageError:
+            self.failures += 1
+            raise
+        finally:
+            self._open = None
+
+    def get(self, key: str) -> str:
+        """A single value of `meta`, empty if it was never set."""
+        return self._scalar(select(t.meta.c.value).where(t.meta.c.key == key)) or ""
+
+    def devices(self) -> list[Row]:
+        """All devices by name."""
+        return self._rows(select(t.devices).order_by(t.devices.c.name))
+
+    def device(self, name: str) -> Row | None:
+        """A device."""
+        return self._row(select(t.devices).where(t.devices.c.name == name))
+
+    def bundles(self, model: str | None = None) -> list[Row]:
+        """All bundles of a model, or of all models, by the kind of board."""
+        query = select(t.bundles).order_by(t.bundles.c.device, t.bundles.c.sha256)
+        return self._rows(query if model is None else query.where(t.bundles.c.model == model))
+
+    def models(self) -> list[Row]:
+        """All models by name, each with its tip."""
+        return self._rows(select(t.models).order_by(t.models.c.model))
+
+    def tip(self, model: str) -> str:
+        """The digest of the version that work on a model goes on from; empty before its first bundle."""
+        return self._scalar(select(t.models.c.tip).where(t.models.c.model == model)) or ""
+
+    def versions(self, model: str | None = None) -> list[Row]:
+        """All versions of a model in order, or those of all models."""
+        query = select(t.versions).order_by(t.versions.c.model, t.versions.c.number)
+        return self._rows(query if model is None else query.where(t.versions.c.model == model))
+
+    def version(self, digest: str) -> Row | None:
+        """A version by digest."""
+        return self._row(select(t.versions).where(t.versions.c.digest == digest))
+
+    def rounds(self) -> list[Round]:
+        """All rounds in order."""
+        return [_round(r) for r in self._rows(select(t.rounds).order_by(t.rounds.c.number))]
+
+    def open_rounds(self, model: str | None = None) -> list[Round]:
+        """Rounds of a model, or of all models, to go on with after a restart."""
+        query = select(t.rounds).where(t.rounds.c.phase.in_(OPEN)).order_by(t.rounds.c.number)
+        return [_round(r) for r in self._rows(query if model is None else query.where(t.rounds.c.model == model))]
+
+    def round(self, number: int) -> Round | None:
+        """A round."""
+        row = self._row(select(t.rounds).where(t.rounds.c.number == number))
+        return None if row is None else _round(row)
+
+    def last_round(self) -> int:
+        """The highest number given to a round, or that a ledger which is lost may have given; 0 before the first."""
+        return max(self._scalar(select(func.max(t.rounds.c.number))) or 0, int(self.get("round_floor") or 0))
+
+    def job(self, job: str) -> Row | None:
+        """A job."""
+        return self._row(select(t.jobs).where(t.jobs.c.job == job))
+
+    def updates(self, number: int, kind: str | None = None, lap: int | None = None) -> list[Row]:
+        """What a round counts, lap by lap, by device: an order that does not depend on arrival."""
+        c = t.updates.c
+        query = select(t.updates).where(c.round == number)
+        if kind is not None:
+            query = query.where(c.kind == kind)
+        if lap is not None:
+            query = query.where(c.lap == lap)
+        return self._rows(query.order_by(c.lap, c.device, c.kind))
+
+    def update_of(self, number: int, device: str, kind: str, lap: int = 0) -> Row | None:
+        """What a device gave to a lap of a round."""
+        c = t.updates.c
+        return self._row(select(t.updates).where(c.round == number, c.device == device, c.kind == kind, c.lap == lap))
+
+    def update_for(self, job: str, device: str) -> Row | None:
+        """What a device gave for a job."""
+        return self._row(select(t.updates).where(t.updates.c.job == job, t.updates.c.device == device))
+
+    def receipt(self, device: str, digest: str, job: str | None = None) -> Row | None:
+        """The answer that was given for an update; the last one when the job is not named."""
+        c = t.receipts.c
+        query = select(t.receipts).where(c.device == device, c.digest == digest)
+        if job is not None:
+            query = query.where(c.job == job)
+        return self._row(query.order_by(c.id.desc()).limit(1))
+
+    def receipts(self, limit: int) -> list[Row]:
+        """The last answers, newest first."""
+        return self._rows(select(t.receipts).order_by(t.receipts.c.id.desc()).limit(limit))
+
+    def release(self, model: str, group: str = "") -> Row | None:
+        """The version of a model that a group of devices is to serve; the empty group is all of them."""
+        c = t.releases.c
+        query = select(t.releases).where(c.model == model, c.group == group)
+        return self._row(query.order_by(c.sequence.desc()).limit(1))
+
+    def releases(self, model: str) -> list[Row]:
+        """All releases of a model in order, those to groups too."""
+        return self._rows(select(t.releases).where(t.releases.c.model == model).order_by(t.releases.c.sequence))
+
+    def deployments(self, model: str) -> list[Row]:
+        """All deployments of a model in order."""
+        return self._rows(select(t.deployments).where(t.deployments.c.model == model).order_by(t.deployments.c.id))
+
+    def deployment(self, number: int) -> Row | None:
+        """A deployment."""
+        return self._row(select(t.deployments).where(t.deployments.c.id == number))
+
+    def last_deployment(self) -> int:
+        """The highest number given to a deployment; 0 before the first."""
+        return self._scalar(select(func.max(t.deployments.c.id))) or 0
+
+    def events(self, limit: int = 20) -> list[Row]:
+        """What happened last, newest first."""
+        return self._rows(select(t.events).order_by(t.events.c.id.desc()).limit(limit))
+
+    def _rows(self, query: Any) -> list[Row]:
+        with self._reading() as connection:
+            return [dict(row) for row in connection.execute(query).mappings()]
+
+    def _row(self, query: Any) -> Row | None:
+        return next(iter(self._rows(query)), None)
+
+    def _scalar(self, query: Any) -> Any:
+        with self._reading() as connection:
+            return connection.execute(query).scalar()
+
+    @contextmanager
+    def _reading(self) -> Iterator[Connection]:
+        with _storage(self.database):
+            if self._open is not None:
+                yield self._open
+                return
+            with self._engine.connect() as connection:
+                yield connection
+
+
+def put(tx: Connection, key: str, value: str) -> None:
+    """Set a single value of `meta`."""
+    statement = insert(tx, t.meta).values(key=key, value=value)
+    tx.execute(statement.on_conflict_do_update(index_elements=["key"], set_={"value": value}))
+
+
+def next_sequence(tx: Connection) -> int:
+    """The next place in the one order of releases, above all that a ledger which is lost may have given."""
+    last = tx.execute(select(func.max(t.releases.c.sequence))).scalar() or 0
+    floor = tx.execute(select(t.meta.c.value).where(t.meta.c.key == "sequence_floor")).scalar() or 0
+    return max(last, int(floor)) + 1
+
+
+def put_tip(tx: Connection, model: str, digest: str) -> None:
+    """Say which version work on a model goes on from."""
+    statement = insert(tx, t.models).values(model=model, tip=digest)
+    tx.execute(statement.on_conflict_do_update(index_elements=["model"], set_={"tip": digest}))
+
+
+def put_row(tx: Connection, table: Any, values: Mapping[str, Any]) -> None:
+    """Insert a row; an equal key is an error of ours."""
+    tx.execute(table.insert().values(**values))
+
+
+def put_job(tx: Connection, values: Mapping[str, Any]) -> None:
+    """Keep a job; one that is there stays as it was first sent."""
+    tx.execute(insert(tx, t.jobs).values(**values).on_conflict_do_nothing())
+
+
+def put_receipt(tx: Connection, values: Mapping[str, Any]) -> None:
+    """Keep an answer; the first one stands."""
+    tx.execute(insert(tx, t.receipts).values(**values).on_conflict_do_nothing())
+
+
+def put_round(tx: Connection, state: Round, now_s: float) -> None:
+    """Keep the state of a round."""
+    values = {"model": state.model, "kind": state.kind, "phase": state.phase, "state": plain(state)}
+    statement = insert(tx, t.rounds).values(number=state.number, opened_at_s=now_s, **values)
+    tx.execute(statement.on_conflict_do_update(index_elements=["number"], set_=values))
+
+
+def put_deployment(tx: Connection, model: str, version: int, state: Deployment, now_s: float) -> None:
+    """Keep the state of a deployment."""
+    values = {
+        "model": model,
+        "version": version,
+        "digest": state.version,
+        "group": state.group,
+        "state": state.phase,
+        "against": state.against,
+        "round": state.round or None,
+        "sentence": state.sentence,
+        "closed_at_s": None if state.is_open else now_s,
+        "detail": plain(state),
+    }
+    statement = insert(tx, t.deployments).values(id=state.number, opened_at_s=now_s, **values)
+    tx.execute(statement.on_conflict_do_update(index_elements=["id"], set_=values))
+
+
+def put_device(tx: Connection, name: str, **values: Any) -> None:
+    """Change what is known of an enrolled device."""
+    tx.execute(t.devices.update().where(t.devices.c.name == name).values(**values))
+
+
+def _round(row: Row) -> Round:
+    return read_record(Round, row["state"], f"round {row['number']} in the ledger")
+
+
+@contextmanager
+def _storage(database: Database) -> Iterator[None]:
+    try:
+        yield
+    except SQLAlchemyError as error:
+        reason = " ".join(str(getattr(error, "orig", None) or error).split())
+        raise StorageError(
+            f"expected to read and write the ledger {database}, the database said: {reason}; {database.mend}"
+        ) from error
