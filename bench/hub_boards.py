@@ -12,7 +12,7 @@ from hub.rounds.refusal import job_id
 from hub.serving.service import Service
 from hub.store import registry
 from hub.store import schema as t
-from hub.store.ledger import put_row
+from hub.store.writes import put_row
 from tests.hub.bundles import manifest, write_bundle
 from wire import messages as m
 from wire.adapter import Adapter, to_bytes

@@ -22,7 +22,8 @@ from hub.rounds.conductor import Conductor, put_release
 from hub.rounds.state import Release, Round, Seat, Tick
 from hub.serving.clock import after_start
 from hub.store import schema as t
-from hub.store.ledger import Row, next_sequence, put_deployment, put_row, put_tip
+from hub.store.ledger import Row
+from hub.store.writes import next_sequence, put_deployment, put_row, put_tip
 from wire.messages import Canary
 from wire.record import read_record
 

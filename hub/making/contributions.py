@@ -11,7 +11,8 @@ from console.errors import HubError
 from hub.making.model import Model
 from hub.making.versions import read_ladder, read_made
 from hub.rounds.state import Round
-from hub.serving.check import Asked, adapter_of, asked_of, statistics_of
+from hub.serving.asked import Asked, asked_of
+from hub.serving.check import adapter_of, statistics_of
 from hub.store.ledger import Row
 from hub.store.registry import Home
 from wire.adapter import Adapter, read_slots

@@ -21,8 +21,8 @@ from hub.making.model import Model
 from hub.serving.check import ENTRY_LIMIT, scale_problems
 from hub.store import schema as t
 from hub.store.blobs import Blobs
-from hub.store.ledger import put_row, put_tip
 from hub.store.registry import Home, model, put_version
+from hub.store.writes import put_row, put_tip
 from wire.adapter import Adapter, read_adapter
 from wire.files import read_bytes
 from wire.kinds.lora import Lora

@@ -11,8 +11,9 @@ from sqlalchemy import Connection
 from console.errors import HubError
 from hub.privacy.accountant import epsilon
 from hub.privacy.settings import PrivacyConfig, Private
-from hub.store.ledger import Row, put
+from hub.store.ledger import Row
 from hub.store.registry import Home
+from hub.store.writes import put
 
 RELATIONS = ("poisson", "fixed")
 LAST = "noise"  # where the ledger keeps the number of the last private round

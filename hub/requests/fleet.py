@@ -6,7 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from hub.serving.service import Service
-from hub.show import show
+from hub.show import status as show_status
 from hub.store import registry
 from hub.store.ledger import Row
 
@@ -28,7 +28,7 @@ def _enroll(service: Service, request: Row) -> Row:
 def status(service: Service, request: Row) -> Row:
     """The whole hub at a glance."""
     return {
-        **show.status(service.home, service.broker, service.broker_lacks, service.clock()),
+        **show_status.status(service.home, service.broker, service.broker_lacks, service.clock()),
         "messages_ignored": service.ignored,
         "ignored_because": [f"{where}: {why}" for where, why in service.reasons.items()],
     }

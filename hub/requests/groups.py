@@ -7,7 +7,8 @@ from collections.abc import Callable
 
 from console.errors import HubError, UsageError
 from hub.serving.service import Service
-from hub.store.ledger import Row, put_device
+from hub.store.ledger import Row
+from hub.store.writes import put_device
 from wire.record import NAME
 
 KINDS = {"group": "groups", "tag": "tags"}

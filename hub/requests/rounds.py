@@ -23,7 +23,7 @@ from hub.rounds.selection import Selection, choose, selection_of
 from hub.rounds.state import Round, Seat, Stopped
 from hub.serving.desk import Desk
 from hub.serving.service import Service
-from hub.show import show
+from hub.show import rounds as show_rounds
 from hub.store.ledger import Row
 from wire.manifest import parse_manifest
 from wire.messages import ability
@@ -48,11 +48,11 @@ GATED = {"statistics": True, "train": False, "evaluate": False}
 def _list(service: Service, request: Row) -> Row:
     model = request.get("model")
     rounds = service.home.ledger.rounds()
-    return {"rounds": [show.round_line(r) for r in rounds if not model or r.model == model]}
+    return {"rounds": [show_rounds.round_line(r) for r in rounds if not model or r.model == model]}
 
 
 def _show(service: Service, request: Row) -> Row:
-    return show.round_view(service.home, int(request["round"]))
+    return show_rounds.round_view(service.home, int(request["round"]))
 
 
 def _stop(desk: Desk, request: Row) -> Row:
@@ -60,7 +60,7 @@ def _stop(desk: Desk, request: Row) -> Row:
     if number not in conductor.open:
         raise HubError(f"expected an open round, found {number}; see `edgequilt hub round list`")
     conductor.tell(number, Stopped("stopped by hand"))
-    return show.round_view(desk.home, number)
+    return show_rounds.round_view(desk.home, number)
 
 
 def _open(desk: Desk, request: Row) -> Row:
@@ -110,7 +110,7 @@ def _open(desk: Desk, request: Row) -> Row:
         conductor.begin(state, lambda tx: put_secret(tx, number, secret))
     else:
         conductor.begin(state)
-    return show.round_view(desk.home, number)
+    return show_rounds.round_view(desk.home, number)
 
 
 def _then(desk: Desk, kind: str, wanted: str | None) -> Literal["", "statistics"]:

@@ -10,10 +10,11 @@ from hub.deployments import deployment as d
 from hub.deployments.rollout import lineage
 from hub.rounds.conductor import put_release
 from hub.serving.desk import Desk
-from hub.show import show
+from hub.show import rounds as show_rounds
 from hub.show import versions as show_versions
 from hub.store import registry
-from hub.store.ledger import Row, put_tip
+from hub.store.ledger import Row
+from hub.store.writes import put_tip
 
 
 def _deploy(desk: Desk, request: Row) -> Row:
@@ -151,7 +152,7 @@ def with_head(desk: Desk, digest: str) -> None:
     Raises:
         HubError: it has no head yet.
     """
-    named = show.named(desk.home.ledger.version(digest))
+    named = show_rounds.named(desk.home.ledger.version(digest))
     if named is not None and not named["has_head"] and desk.conductor.model.features:
         raise HubError(
             f"expected a version with a head, found that version {named['version']} has none; open a statistics "

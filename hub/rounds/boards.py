@@ -10,8 +10,9 @@ from console.errors import HubError
 from hub.rounds.laps import going_on
 from hub.rounds.selection import Board, choose
 from hub.rounds.state import Round
-from hub.store.ledger import Row, put_device
+from hub.store.ledger import Row
 from hub.store.registry import Home
+from hub.store.writes import put_device
 from wire.messages import ability
 
 

@@ -26,8 +26,8 @@ from hub.rounds.state import UPDATE_OF, Round
 from hub.serving.clock import after_start
 from hub.serving.post import Post
 from hub.store import schema as t
-from hub.store.ledger import next_sequence, put_job, put_round, put_row, put_tip
 from hub.store.registry import Home, put_version
+from hub.store.writes import next_sequence, put_job, put_round, put_row, put_tip
 from wire.messages import Cancel, Job, decode
 
 log = logging.getLogger("edgequilt.hub")

@@ -17,8 +17,9 @@ from console.errors import BadData, EdgequiltError
 from hub.serving.clock import steady_clock
 from hub.serving.desk import Desk
 from hub.store import schema as t
-from hub.store.ledger import Row, put_device
+from hub.store.ledger import Row
 from hub.store.registry import chosen, models, open_home
+from hub.store.writes import put_device
 from wire import messages as m
 from wire.envelope import Trust, unseal
 from wire.keys import parse_public_key

@@ -12,12 +12,14 @@ from hub.making.contributions import starts
 from hub.rounds.conductor import Conductor
 from hub.rounds.refusal import missed, puts_off, refusal
 from hub.rounds.state import Arrived, Gone, Round
-from hub.serving.check import asked_of, check
+from hub.serving.asked import asked_of
+from hub.serving.check import check
 from hub.serving.inbox import Inbox, Partial
 from hub.serving.post import Post
 from hub.store import schema as t
-from hub.store.ledger import Row, put_receipt, put_row
+from hub.store.ledger import Row
 from hub.store.registry import Home
+from hub.store.writes import put_receipt, put_row
 from wire import messages as m
 
 log = logging.getLogger("edgequilt.hub")

@@ -10,7 +10,7 @@ from console.table import percent, table
 from hub.deployments.deployment import Deployment
 from hub.deployments.rollout import read_deployment
 from hub.making import versions
-from hub.show import show
+from hub.show import rounds as show_rounds
 from hub.store.ledger import Row
 from hub.store.registry import Home
 
@@ -38,8 +38,8 @@ def version_view(home: Home, digest: str) -> Row:
         "blobs": sorted(versions.blob_names(version)),
         "participants": row["participants"],
         "notes": (row["metrics"] or {}).get("notes", []),
-        "tails": show.tails(row["cut"]),
-        "gate": None if made_by is None else show.gate_of(home, made_by),
+        "tails": show_rounds.tails(row["cut"]),
+        "gate": None if made_by is None else show_rounds.gate_of(home, made_by),
         "releases": [
             {"sequence": r["sequence"], "group": r["group"], "why": r["why"], "at_s": r["at_s"]}
             for r in home.ledger.releases(row["model"])
@@ -84,7 +84,7 @@ def deployment_view(home: Home, number: int) -> Row:
         "promote": state.promote,
         "sequence": state.sequence,
         "deadline_at_s": state.deadline_at_s,
-        "scores": show.round_view(home, state.round)["scores"] if state.round else {},
+        "scores": show_rounds.round_view(home, state.round)["scores"] if state.round else {},
     }
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import Any
 
 from console.table import percent, shown, table
-from hub.show.show import status_text
+from hub.show.status import status_text
 
 Row = dict[str, Any]
 BAR_CELLS = 24

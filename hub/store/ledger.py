@@ -6,7 +6,7 @@ reached the disk when it returns.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -14,12 +14,11 @@ from sqlalchemy import Connection, func, select
 from sqlalchemy.exc import SQLAlchemyError
 
 from console.errors import StorageError
-from hub.deployments.deployment import Deployment
 from hub.migrations import prepare
 from hub.rounds.state import OPEN, Round
 from hub.store import schema as t
-from hub.store.database import Database, insert
-from wire.record import plain, read_record
+from hub.store.database import Database
+from wire.record import read_record
 
 Row = dict[str, Any]
 
@@ -201,70 +200,6 @@ class Ledger:
                 return
             with self._engine.connect() as connection:
                 yield connection
-
-
-def put(tx: Connection, key: str, value: str) -> None:
-    """Set a single value of `meta`."""
-    statement = insert(tx, t.meta).values(key=key, value=value)
-    tx.execute(statement.on_conflict_do_update(index_elements=["key"], set_={"value": value}))
-
-
-def next_sequence(tx: Connection) -> int:
-    """The next place in the one order of releases, above all that a ledger which is lost may have given."""
-    last = tx.execute(select(func.max(t.releases.c.sequence))).scalar() or 0
-    floor = tx.execute(select(t.meta.c.value).where(t.meta.c.key == "sequence_floor")).scalar() or 0
-    return max(last, int(floor)) + 1
-
-
-def put_tip(tx: Connection, model: str, digest: str) -> None:
-    """Say which version work on a model goes on from."""
-    statement = insert(tx, t.models).values(model=model, tip=digest)
-    tx.execute(statement.on_conflict_do_update(index_elements=["model"], set_={"tip": digest}))
-
-
-def put_row(tx: Connection, table: Any, values: Mapping[str, Any]) -> None:
-    """Insert a row; an equal key is an error of ours."""
-    tx.execute(table.insert().values(**values))
-
-
-def put_job(tx: Connection, values: Mapping[str, Any]) -> None:
-    """Keep a job; one that is there stays as it was first sent."""
-    tx.execute(insert(tx, t.jobs).values(**values).on_conflict_do_nothing())
-
-
-def put_receipt(tx: Connection, values: Mapping[str, Any]) -> None:
-    """Keep an answer; the first one stands."""
-    tx.execute(insert(tx, t.receipts).values(**values).on_conflict_do_nothing())
-
-
-def put_round(tx: Connection, state: Round, now_s: float) -> None:
-    """Keep the state of a round."""
-    values = {"model": state.model, "kind": state.kind, "phase": state.phase, "state": plain(state)}
-    statement = insert(tx, t.rounds).values(number=state.number, opened_at_s=now_s, **values)
-    tx.execute(statement.on_conflict_do_update(index_elements=["number"], set_=values))
-
-
-def put_deployment(tx: Connection, model: str, version: int, state: Deployment, now_s: float) -> None:
-    """Keep the state of a deployment."""
-    values = {
-        "model": model,
-        "version": version,
-        "digest": state.version,
-        "group": state.group,
-        "state": state.phase,
-        "against": state.against,
-        "round": state.round or None,
-        "sentence": state.sentence,
-        "closed_at_s": None if state.is_open else now_s,
-        "detail": plain(state),
-    }
-    statement = insert(tx, t.deployments).values(id=state.number, opened_at_s=now_s, **values)
-    tx.execute(statement.on_conflict_do_update(index_elements=["id"], set_=values))
-
-
-def put_device(tx: Connection, name: str, **values: Any) -> None:
-    """Change what is known of an enrolled device."""
-    tx.execute(t.devices.update().where(t.devices.c.name == name).values(**values))
 
 
 def _round(row: Row) -> Round:

@@ -20,7 +20,8 @@ from hub.making.model import Model, agree, model_of
 from hub.store import schema as t
 from hub.store.blobs import Blobs
 from hub.store.database import Database, file, server
-from hub.store.ledger import Ledger, put_device, put_row, put_tip
+from hub.store.ledger import Ledger
+from hub.store.writes import put_device, put_row, put_tip
 from wire.bundle import MANIFEST, open_bundle
 from wire.files import read_bytes, write_atomic
 from wire.keys import PrivateKey, new_key, parse_public_key, read_private_key, read_public_key, write_key

@@ -31,8 +31,9 @@ from hub.store import schema as t
 from hub.store.backup import FORMAT, INDEX, LEDGER, SCHEMA, Advance, Index, Part, blob_name, blocks, libpq, named_blobs
 from hub.store.blobs import Blobs
 from hub.store.database import Database
-from hub.store.ledger import Ledger, put, put_row
+from hub.store.ledger import Ledger
 from hub.store.registry import KEY
+from hub.store.writes import put, put_row
 from wire.files import inside, sync_folder
 from wire.record import read_record
 

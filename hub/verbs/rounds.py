@@ -6,7 +6,7 @@ import argparse
 from typing import Any
 
 from console.errors import HubError
-from hub.show import show
+from hub.show import rounds as show_rounds
 from hub.verbs import recipe, selection
 from hub.verbs.common import Row, add_verb, ask, names, numbers, say
 from hub.verbs.waiting import wait
@@ -89,7 +89,7 @@ def _round_open(options: argparse.Namespace) -> int:
     found = ask(options, request)
     if options.wait:
         found = _wait(options, found)
-    say(options, found, show.round_text(found))
+    say(options, found, show_rounds.round_text(found))
     if options.wait and found["state"] == "failed":
         raise HubError(f"expected round {found['round']} to complete, it failed: {found['sentence']}")
     return 0
@@ -103,14 +103,14 @@ def _wait(options: argparse.Namespace, found: Row) -> Row:
 
 def _round_show(options: argparse.Namespace) -> int:
     found = ask(options, {"request": "show", "round": options.number})
-    return say(options, found, show.round_text(found))
+    return say(options, found, show_rounds.round_text(found))
 
 
 def _round_stop(options: argparse.Namespace) -> int:
     found = ask(options, {"request": "stop", "round": options.number})
-    return say(options, found, show.round_text(found))
+    return say(options, found, show_rounds.round_text(found))
 
 
 def _round_list(options: argparse.Namespace) -> int:
     found = ask(options, {"request": "list"})
-    return say(options, found, show.rounds_text(found["rounds"]))
+    return say(options, found, show_rounds.rounds_text(found["rounds"]))

@@ -11,7 +11,7 @@ from typing import Any
 
 from hub import authority
 from hub.config import read_config
-from hub.show import show
+from hub.show import status as show_status
 from hub.store import registry
 from hub.verbs.common import add_verb, ask, ask_or_do, say
 from wire.files import read_bytes, write_atomic
@@ -100,4 +100,4 @@ def _certificate(options: argparse.Namespace) -> bytes:
 
 def _status(options: argparse.Namespace) -> int:
     found = ask(options, {"request": "status"})
-    return say(options, found, show.status_text(found))
+    return say(options, found, show_status.status_text(found))

@@ -16,7 +16,8 @@ from edge.train import TrainSettings, train
 from hub.making import versions
 from hub.making.contributions import trained
 from hub.making.model import Model, Slot
-from hub.serving.check import Asked, Replay, adapter_of
+from hub.serving.asked import Asked, Replay
+from hub.serving.check import adapter_of
 from tests.edge.bundles import MODEL as EDGE_MODEL
 from tests.edge.test_gradients import random_adapter, rows, runner
 from tests.hub.world import RANKS, World

@@ -11,7 +11,8 @@ import pytest
 from console.errors import BadData, HubError, UsageError
 from hub.making import versions
 from hub.making.model import Model
-from hub.serving.check import Asked, adapter_of
+from hub.serving.asked import Asked
+from hub.serving.check import adapter_of
 from hub.store import registry
 from tests.hub.bundles import manifest, write_bundle
 from tests.hub.world import World

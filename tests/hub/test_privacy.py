@@ -25,7 +25,7 @@ from hub.privacy.noise import noise_of
 from hub.privacy.promise import held
 from hub.privacy.sampling import drawn
 from hub.privacy.settings import PrivacyConfig, Private
-from hub.store.ledger import put
+from hub.store.writes import put
 from tests.faults import Fuse, Killed, instants, set_fire
 from tests.hub.privacy_world import promise
 from tests.hub.test_kinds import SIZES, with_biases

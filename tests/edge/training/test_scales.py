@@ -22,7 +22,8 @@ from edge.training.cli import train
 from edge.training.heads import closed_head
 from edge.training.scales import ScaleTask, moved, small
 from hub.making.model import model_of
-from hub.serving.check import Asked, adapter_of
+from hub.serving.asked import Asked
+from hub.serving.check import adapter_of
 from tests.edge.trainers.problems import same_bytes
 from tests.edge.training.conftest import WORDS
 from wire.adapter import Adapter, read_adapter, to_bytes

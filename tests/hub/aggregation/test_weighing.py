@@ -15,7 +15,7 @@ from hub.making import versions
 from hub.making.contributions import Contribution
 from hub.making.recipe import Recipe, chosen
 from hub.making.weighing import weighted
-from hub.show import show
+from hub.show import rounds as show_rounds
 from hub.verbs import recipe
 from tests.hub.world import World
 from wire.adapter import Adapter
@@ -162,7 +162,7 @@ def test_a_round_says_whom_its_rule_shortened(make_world: MakeWorld) -> None:
     assert largest(world) < wild / 100
     assert "clip-median shortened coop to " in found["sentence"]
     assert found["recipe"]["robust"] == "clip-median"
-    assert "by stacking, weights by samples, clip-median" in show.round_text(found)
+    assert "by stacking, weights by samples, clip-median" in show_rounds.round_text(found)
 
 
 def test_a_filter_leaves_a_board_out(make_world: MakeWorld) -> None:

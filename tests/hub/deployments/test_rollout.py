@@ -9,9 +9,9 @@ import pytest
 
 from console.errors import HubError
 from hub.making import versions
-from hub.show import show
+from hub.show import status as show_status
 from hub.show import versions as show_versions
-from hub.store.ledger import put_device
+from hub.store.writes import put_device
 from tests.faults import Fuse, Killed, instants, set_fire
 from tests.hub.world import World
 from wire.memory import MemoryTransport
@@ -176,7 +176,7 @@ def test_people_read_of_a_trial(make_world: MakeWorld) -> None:
     world.ask("deploy", version="2", group="barn", promote="manual")
     flow(world)
 
-    assert "released version 1, on trial version 2 on barn (waiting)" in show.status_text(world.ask("status"))
+    assert "released version 1, on trial version 2 on barn (waiting)" in show_status.status_text(world.ask("status"))
     page = show_versions.deployment_text(deployment(world))
     assert "deployment 1: version 2 against 1 on barn: waiting" in page
     assert "`edgequilt hub promote` releases it to all" in page

@@ -12,7 +12,7 @@ from console.errors import HubError, UsageError
 from hub.aggregation.methods import METHODS
 from hub.making import versions
 from hub.making.recipe import Recipe, chosen
-from hub.show import show
+from hub.show import rounds as show_rounds
 from hub.verbs.main import main
 from tests.hub.world import RANKS, World
 from wire.kinds.lora import Lora
@@ -111,10 +111,10 @@ def test_much_that_was_cut_off_is_a_warning() -> None:
     """Above 5 % of the norm of a slot, `round show` names it; below, it only says how much."""
     calm, much = ({"a": [tail, 1.0], "b": [0.0, 2.0], "c": [0.0, 0.0]} for tail in (0.04, 0.08))
 
-    assert show.tails(calm)["above_limit"] == []
-    assert "warning" not in "\n".join(show.cut_off(show.tails(calm)))
-    assert show.tails(much)["above_limit"] == ["a"]
-    assert "more than 5.0 % was cut off in a" in "\n".join(show.cut_off(show.tails(much)))
+    assert show_rounds.tails(calm)["above_limit"] == []
+    assert "warning" not in "\n".join(show_rounds.cut_off(show_rounds.tails(calm)))
+    assert show_rounds.tails(much)["above_limit"] == ["a"]
+    assert "more than 5.0 % was cut off in a" in "\n".join(show_rounds.cut_off(show_rounds.tails(much)))
 
 
 def test_the_methods_are_listed(capsys: pytest.CaptureFixture[str]) -> None:

@@ -9,7 +9,8 @@ import pytest
 
 from console.errors import BadData
 from hub.making.model import model_of
-from hub.serving.check import Asked, check
+from hub.serving.asked import Asked
+from hub.serving.check import check
 from tests.hub.bundles import FEATURES, LABELS, SLOTS, manifest
 from wire.adapter import Adapter, to_bytes
 from wire.files import digest

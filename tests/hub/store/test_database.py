@@ -15,8 +15,9 @@ from console.errors import HubError, StorageError, UsageError
 from hub.store import database as db
 from hub.store import schema as t
 from hub.store.database import Database, file, server
-from hub.store.ledger import Ledger, put, put_receipt
+from hub.store.ledger import Ledger
 from hub.store.registry import alone
+from hub.store.writes import put, put_receipt
 from tests.hub.serving.test_service import counted_once
 from tests.hub.test_recovery import digests, story
 from tests.hub.world import RANKS, World

@@ -12,7 +12,8 @@ from console.errors import HubError, StorageError
 from hub.rounds.state import Round, Seat
 from hub.store import schema as t
 from hub.store.database import Database, file
-from hub.store.ledger import Ledger, put, put_job, put_receipt, put_round, put_row, put_tip
+from hub.store.ledger import Ledger
+from hub.store.writes import put, put_job, put_receipt, put_round, put_row, put_tip
 
 ROUND = Round(1, "train", ("a" * 64,), {"steps": 8}, 1, 60.0, 160.0, False, seats=(Seat("barn"),))
 

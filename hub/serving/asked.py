@@ -1,0 +1,78 @@
+"""What a round asked of a board, as the door needs it to know what came back."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from hub.aggregation.method import Trains
+from hub.rounds.state import Round
+from wire.adamw import Hyperparameters
+from wire.kinds.lora import Lora
+from wire.optimizers import Adam32
+
+Start = Callable[[str, int], Mapping[str, Lora]]
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What the jobs of a round asked for.
+
+    Attributes:
+        rank: the hub's.
+        versions: those that the job named.
+        ranks: those of a statistics job.
+        kinds: what a train job may bring: lora, bias, scales.
+        head: whether a train job brings a head too.
+        factors: of lora that learn; the other one must come back as it was sent.
+        start: from the digest of a version and a rank, the factors that a board of that rank began with.
+        replay: how pairs along directions become factors, where a train job brings those.
+    """
+
+    rank: int
+    versions: tuple[str, ...] = ()
+    ranks: tuple[int, ...] = ()
+    kinds: tuple[str, ...] = ("lora",)
+    head: bool = False
+    factors: Trains = "both"
+    start: Start = lambda digest, rank: {}
+    replay: Replay | None = None
+
+
+@dataclass(frozen=True)
+class Replay:
+    """What the hub knows of training along directions (wire.forward_gradients); an update brings pairs alone.
+
+    Attributes:
+        steps: of the job, at most.
+        per_step: pairs of a step.
+        optimizer: of the job.
+    """
+
+    steps: int
+    per_step: int
+    optimizer: Adam32
+
+
+def asked_of(state: Round, rank: int, start: Start) -> Asked:
+    """What a round asks for in its present phase; `start` as in `Asked`."""
+    versions = (state.version, state.against) if state.phase == "gating" else state.versions
+    told = state.settings
+    return Asked(
+        rank,
+        versions,
+        state.statistics_ranks,
+        tuple(told.get("kinds", ("lora",))),
+        bool(told.get("head")),
+        told.get("factors", "both"),
+        start,
+        _replay(told),
+    )
+
+
+def _replay(told: Mapping[str, Any]) -> Replay | None:
+    if told.get("trainer") != "spry":
+        return None
+    rates = Hyperparameters(told["learning_rate"], told["beta1"], told["beta2"], weight_decay=told["weight_decay"])
+    return Replay(told["steps"], told["directions"], Adam32(rates))

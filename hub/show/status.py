@@ -1,0 +1,115 @@
+"""What the hub tells people of itself: plain values for `--json`, and the same as text."""
+
+from __future__ import annotations
+
+from console.table import mib, table
+from hub.privacy.promise import summary
+from hub.show.rounds import named, or_dash, privacy_text, round_line, rounds_text, version_named
+from hub.store.ledger import Row
+from hub.store.registry import Home
+
+
+def status(home: Home, broker: str, lacks: list[str], now_s: float) -> Row:
+    """The whole hub at a glance."""
+    ledger = home.ledger
+    of_bundles = ("sha256", "model", "device", "rank", "mode", "folder")
+    models = [model(home, row["model"]) for row in ledger.models()]
+    one = models[0] if len(models) == 1 else {"model": "", "tip": None, "released": None, "trial": None}
+    return {
+        "fleet": home.config.fleet,
+        **one,
+        "models": models,
+        "broker": broker,
+        "broker_lacks": lacks,
+        "bundles": [{k: b[k] for k in of_bundles} for b in ledger.bundles()],
+        "devices": [device(row, now_s) for row in ledger.devices()],
+        "rounds_open": [round_line(r) for r in ledger.open_rounds()],
+        "privacy": summary(home),
+        "receipts": [{k: r[k] for k in ("device", "job", "status", "reason")} for r in ledger.receipts(10)],
+        "events": [e["text"] for e in ledger.events(10)],
+    }
+
+
+def model(home: Home, name: str) -> Row:
+    """A model: the version that work goes on from, and the one to serve."""
+    release = home.ledger.release(name)
+    return {
+        "model": name,
+        "tip": named(home.ledger.version(home.ledger.tip(name))),
+        "released": None if release is None else {"version": release["version"], "digest": release["digest"]},
+        "trial": _trial(home, name),
+    }
+
+
+def _trial(home: Home, name: str) -> Row | None:
+    """The deployment of a model that is open, briefly."""
+    row = next((row for row in home.ledger.deployments(name) if row["closed_at_s"] is None), None)
+    if row is None:
+        return None
+    return {"deployment": row["id"], **{key: row[key] for key in ("version", "group", "state")}}
+
+
+def device(row: Row, now_s: float) -> Row:
+    """One device."""
+    hello = row["hello"] or {}
+    seen = row["seen_at_s"]
+    return {
+        "device": row["name"],
+        "model": row["model"],
+        "online": bool(row["online"]),
+        "profile": hello.get("profile", ""),
+        "rank": hello.get("rank"),
+        "released": hello.get("released", -1),
+        "samples": hello.get("samples"),
+        "jobs": hello.get("jobs", []),
+        "bundle": hello.get("bundle", ""),
+        "agent": hello.get("agent", ""),
+        "runtime": hello.get("runtime", ""),
+        "memory_available_bytes": hello.get("memory_available_bytes"),
+        "power": hello.get("power", ""),
+        "battery_percent": hello.get("battery_percent"),
+        "network": hello.get("network", ""),
+        "groups": row["groups"],
+        "tags": row["tags"],
+        "seen_s_ago": None if seen is None else round(max(0.0, now_s - seen), 1),
+    }
+
+
+def status_text(found: Row) -> str:
+    """A page for people."""
+    lines = [
+        f"fleet {found['fleet']}, broker {found['broker']}"
+        + (f" (lacks {' and '.join(found['broker_lacks'])})" if found["broker_lacks"] else ""),
+        *map(_model, found["models"]),
+        *([] if found["models"] else ["no model: add a bundle"]),
+        *privacy_text(found.get("privacy")),
+        "",
+        table(
+            ["device", "online", "profile", "rank", "released", "samples", "memory"],
+            [
+                [
+                    d["device"],
+                    "yes" if d["online"] else "no",
+                    d["profile"] or "-",
+                    or_dash(d["rank"]),
+                    or_dash(d["released"]) if d["released"] >= 0 else "-",
+                    or_dash(d["samples"]),
+                    mib(d["memory_available_bytes"]),
+                ]
+                for d in found["devices"]
+            ],
+        ),
+    ]
+    if found.get("messages_ignored"):
+        lines += ["", f"{found['messages_ignored']} messages ignored; the last:", *found["ignored_because"][-3:]]
+    if found["rounds_open"]:
+        lines += ["", rounds_text(found["rounds_open"])]
+    return "\n".join(lines)
+
+
+def _model(found: Row) -> str:
+    trial = found["trial"]
+    tried = f", on trial version {trial['version']} on {trial['group']} ({trial['state']})" if trial else ""
+    return (
+        f"model {found['model']}: tip {version_named(found['tip'])}, released {version_named(found['released'])}{tried}"
+    )
