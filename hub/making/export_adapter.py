@@ -9,7 +9,7 @@ from typing import Any
 from console.errors import BadData, HubError, StorageError
 from hub.making import versions
 from hub.making.model import Model
-from hub.requests.versions import version_digest
+from hub.store.names import version_digest
 from hub.store.registry import Home, model
 from wire.adapter import Adapter, to_bytes
 from wire.files import write_atomic

@@ -14,7 +14,7 @@ from hub.making.versions import read_made, read_scales
 from hub.privacy.noise import new_secret
 from hub.privacy.opening import private_round
 from hub.privacy.promise import put_secret
-from hub.requests.versions import version_digest, with_head
+from hub.requests.versions import with_head
 from hub.rounds.boards import boards_of
 from hub.rounds.following import due, served_ranks
 from hub.rounds.modes import mode_of
@@ -25,6 +25,7 @@ from hub.serving.desk import Desk
 from hub.serving.service import Service
 from hub.show import rounds as show_rounds
 from hub.store.ledger import Row
+from hub.store.names import version_digest
 from wire.manifest import parse_manifest
 from wire.messages import ability
 

@@ -14,6 +14,7 @@ from hub.show import rounds as show_rounds
 from hub.show import versions as show_versions
 from hub.store import registry
 from hub.store.ledger import Row
+from hub.store.names import version_digest
 from hub.store.writes import put_tip
 
 
@@ -128,22 +129,6 @@ def members(home: registry.Home, model: str, group: str) -> list[str]:
             f"`edgequilt hub status`"
         )
     return named
-
-
-def version_digest(home: registry.Home, model: str, wanted: str) -> str:
-    """The digest of a version of a model that is named by number, `tip` or `released`.
-
-    Raises:
-        HubError: there is none of that name.
-    """
-    release = home.ledger.release(model)
-    names: dict[str, str] = {str(row["number"]): row["digest"] for row in home.ledger.versions(model)}
-    names["tip"] = home.ledger.tip(model)
-    if release is not None:
-        names["released"] = release["digest"]
-    if wanted not in names:
-        raise HubError(f"expected a version among {', '.join(names)}, found {wanted!r}")
-    return names[wanted]
 
 
 def with_head(desk: Desk, digest: str) -> None:
