@@ -25,6 +25,7 @@ HUB_NAME = "HUB"
 BACK_DATED_DAYS = 5 * 365
 AUTHORITY_DAYS, SERVER_DAYS, DEVICE_DAYS = 20 * 365, 10 * 365, 365
 FILE_LIMIT_BYTES = 16384
+SECRET, CERTIFICATE = "ca.key", "ca.pem"  # in the hub's folder
 
 
 @dataclass(frozen=True)
@@ -52,18 +53,25 @@ def create(fleet: str, folder: Path) -> Authority:
     """Make the authority of a fleet: `ca.pem` and `ca.key` (0600); one that is there is kept.
 
     Raises:
+        SignatureError: there is one half of an authority: another one would shut out every board.
         StorageError: the folder cannot be written.
     """
-    if (folder / "ca.key").exists():
+    there = [name for name in (SECRET, CERTIFICATE) if (folder / name).exists()]
+    if len(there) == 2:
         return load(folder)
+    if there:
+        raise SignatureError(
+            f"expected {SECRET} and {CERTIFICATE} in {folder}, found {there[0]} alone; restore the other one from a "
+            f"backup with keys, or remove it too and give every board a certificate of another authority"
+        )
     key = ec.generate_private_key(ec.SECP256R1())
     name = _named(f"edgequilt fleet {fleet}")
     made = _builder(name, name, key.public_key(), AUTHORITY_DAYS)
     made = made.add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
     made = made.add_extension(_usage(signs_certificates=True), critical=True)
     authority = Authority(made.sign(key, hashes.SHA256()), key)
-    write_atomic(folder / "ca.pem", authority.pem)
-    write_atomic(folder / "ca.key", _key_pem(key), mode=0o600)  # last: where it is, both are
+    write_atomic(folder / SECRET, _key_pem(key), mode=0o600)
+    write_atomic(folder / CERTIFICATE, authority.pem)
     return authority
 
 
@@ -74,8 +82,8 @@ def load(folder: Path) -> Authority:
         StorageError: there is none.
         SignatureError: the files are not what they should be.
     """
-    secret = read_bytes(folder / "ca.key", "the fleet's authority", FILE_LIMIT_BYTES)
-    public = read_bytes(folder / "ca.pem", "the fleet's certificate", FILE_LIMIT_BYTES)
+    secret = read_bytes(folder / SECRET, "the fleet's authority", FILE_LIMIT_BYTES)
+    public = read_bytes(folder / CERTIFICATE, "the fleet's certificate", FILE_LIMIT_BYTES)
     try:
         key = serialization.load_pem_private_key(secret, None)
         certificate = x509.load_pem_x509_certificate(public)

@@ -22,6 +22,7 @@ from wire.files import write_atomic
 
 START_TIMEOUT_S, STOP_TIMEOUT_S = 10.0, 10.0
 LOG_SHOWN_BYTES = 2000
+LOG_LIMIT_BYTES = 1 << 20  # a longer log of earlier starts is begun anew
 
 
 def configuration(host: str, port: int, folder: Path, user: str) -> str:
@@ -88,7 +89,8 @@ class Mosquitto:
         write_atomic(folder / "broker.acl", access_list(rules).encode(), mode=0o600)
         text = configuration(host, self.port, folder, pwd.getpwuid(os.getuid()).pw_name)
         write_atomic(folder / "broker.conf", text.encode(), mode=0o600)
-        with self._log.open("ab") as log:
+        keeps = self._log.exists() and self._log.stat().st_size < LOG_LIMIT_BYTES
+        with self._log.open("ab" if keeps else "wb") as log:
             self._process = subprocess.Popen(
                 [*_mortal(), program, "-c", str(folder / "broker.conf")],
                 stdout=log,

@@ -90,7 +90,7 @@ def _mosquitto(config: Config, folder: Path, host: str, port: int, devices: list
     child = Mosquitto(host, port, folder, rules(config.fleet, devices))
     stack.callback(child.close)
     bare = host.strip("[]")
-    shown = Broker(OWN.get(bare, bare), child.port, True, folder / "ca.pem")
+    shown = Broker(OWN.get(bare, bare), child.port, True, folder / authority.CERTIFICATE)
     inner = replace(shown, certificate=folder / f"{HUB_FILES}.pem", key=folder / f"{HUB_FILES}.key")
     return Started(inner, shown, child)
 

@@ -23,6 +23,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from console.errors import IntegrityError, StorageError
+from hub.authority import CERTIFICATE, SECRET
 from hub.config import FILE, Config, read_config
 from hub.making import remembering, versions
 from hub.store import database
@@ -160,12 +161,13 @@ def blob_name(name: str) -> str:
 def _beside(config: Config, folder: Path, keys: bool) -> tuple[dict[str, Path], list[str]]:
     """The files beside the ledger, and the names of those that are left out."""
     told, stored = config.broker, config.database
-    open_ones = [FILE, f"{KEY}.pub", *config.trust.publishers, told.ca, told.certificate]
-    secret = [f"{KEY}.key", told.key, told.password_file, stored.password_file]
+    open_ones = [FILE, f"{KEY}.pub", *config.trust.publishers, told.ca, told.certificate, CERTIFICATE]
+    secret = [f"{KEY}.key", SECRET, told.key, told.password_file, stored.password_file]
     names = [name for name in (*open_ones, *(secret if keys else ())) if name]
     inner = {name: folder / name for name in names if not Path(name).is_absolute() and ".." not in Path(name).parts}
     left_out = [name for name in (*names, *(() if keys else filter(None, secret))) if name not in inner]
-    return {name: path for name, path in inner.items() if path.exists()}, left_out
+    there = {name: path for name, path in inner.items() if path.exists()}
+    return there, [name for name in left_out if name != SECRET or (folder / SECRET).exists()]
 
 
 def _part(name: str, path: Path, advance: Advance) -> Part:

@@ -87,7 +87,7 @@ def _enroll(options: argparse.Namespace) -> int:
     if signed is not None:
         path = options.certificate or options.request.with_name(f"{options.name}.pem")
         write_atomic(path, signed)
-        found = {**found, "certificate": str(path), "ca": str(options.hub / "ca.pem")}
+        found = {**found, "certificate": str(path), "ca": str(options.hub / authority.CERTIFICATE)}
         text += f"; give it {path} and {found['ca']}"
     return say(options, found, text)
 

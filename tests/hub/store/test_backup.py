@@ -14,7 +14,16 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from console.errors import BadData, EdgequiltError, HubError, IntegrityError, StorageError, UsageError
+from console.errors import (
+    BadData,
+    EdgequiltError,
+    HubError,
+    IntegrityError,
+    SignatureError,
+    StorageError,
+    UsageError,
+)
+from hub import authority
 from hub.store import registry
 from hub.store.backup import INDEX, back_up, libpq
 from hub.store.database import server
@@ -346,3 +355,18 @@ def test_a_ledger_in_postgresql_is_dumped_by_its_own_programs(
 
     assert [row["number"] for row in world.hub.home.ledger.versions()] == [0, 1, 2]
     assert world.run("train")["state"] == "complete"
+
+
+def test_the_fleet_s_authority_comes_along(world: World, tmp_path: Path) -> None:
+    """A restored hub has the authority that its boards believe: its certificate always, its key with the keys."""
+    made = authority.create("farm", world.folder)
+
+    back_up(world.folder, tmp_path / "with.tar", keys=True)
+    told = back_up(world.folder, tmp_path / "without.tar", keys=False)
+    restore(tmp_path / "with.tar", tmp_path / "whole", clock=lambda: NOW_S)
+    restore(tmp_path / "without.tar", tmp_path / "half", clock=lambda: NOW_S)
+
+    assert authority.create("farm", tmp_path / "whole").fingerprint == made.fingerprint
+    assert "ca.key" in told["left_out"]
+    with pytest.raises(SignatureError, match=r"found ca.pem alone"):
+        authority.create("farm", tmp_path / "half")
