@@ -110,7 +110,9 @@ def unpack(file: Path, place: Path, advance: Advance = lambda n: None) -> Index:
 
 
 def _index(archive: tarfile.TarFile, file: Path) -> Index:
-    member = archive.next()
+    # Python 3.10's `next` would seek to before the beginning of an archive that holds nothing
+    holds = archive.firstmember is not None  # type: ignore[attr-defined]  # typeshed leaves it out
+    member = archive.next() if holds else None
     source = archive.extractfile(member) if member is not None and member.name == INDEX and member.isreg() else None
     if member is None or source is None or member.size > INDEX_LIMIT_BYTES:
         raise BadData(f"expected {INDEX} first in {file}, found something else; take a file that `hub backup` wrote")

@@ -21,7 +21,7 @@ from sqlalchemy import (
     text,
 )
 
-SCHEMA = 2
+SCHEMA = 3
 NAMES = {"uq": "uq_%(table_name)s_%(column_0_name)s"}  # of constraints; migrations must be able to name them
 metadata = MetaData(naming_convention=NAMES)
 
