@@ -18,7 +18,7 @@ SCHEMA = 1
 CHUNK_BYTES = 65536
 UPDATE_LIMIT_BYTES = 64 << 20
 
-UpdateKind = Literal["adapter", "statistics", "scores"]
+UpdateKind = Literal["adapter", "statistics", "scores", "masked"]
 JobKind = Literal["train", "statistics", "evaluate"]
 
 
@@ -115,6 +115,43 @@ class Failed:
 
 
 @dataclass(frozen=True)
+class MaskKeys:
+    """Device: my job is done; these are my keys for a sum under masks (wire.masks). The hub relays it as it is."""
+
+    TYPE: ClassVar[str] = "maskkeys"
+    sender: Sender
+    job: str
+    round: int = field(metadata=at_least(0))
+    sealing: bytes  # X25519, for what other boards seal to this one
+    masking: bytes  # X25519, for the masks of pairs
+    commitment: bytes  # SHA-256 of the seed of its own mask
+    extra: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class MaskShares:
+    """Device: shares of my two secrets, each sealed to the board that it is for."""
+
+    TYPE: ClassVar[str] = "maskshares"
+    sender: Sender
+    job: str
+    sealed: dict[str, bytes]  # by whom it is for
+    extra: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class MaskReveal:
+    """Device: my shares of the seeds of boards whose update came, and of the keys of those that dropped out."""
+
+    TYPE: ClassVar[str] = "maskreveal"
+    sender: Sender
+    job: str
+    seeds: dict[str, bytes]  # by whose it is
+    keys: dict[str, bytes]
+    extra: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
 class Job:
     """Hub: do this. The same job may be sent again; it is done once."""
 
@@ -159,6 +196,39 @@ class Missing:
     update: str = field(metadata=matching(DIGEST))
     indexes: tuple[int, ...] = ()
     begin: bool = False
+    extra: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class MaskRoster:
+    """Hub: these boards take part in the sum; share your secrets with them."""
+
+    TYPE: ClassVar[str] = "maskroster"
+    device: str = field(metadata=matching(NAME))
+    job: str
+    keys: dict[str, bytes]  # by device, the envelope of its `maskkeys`
+    extra: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class MaskSealed:
+    """Hub: what these boards sealed to you; mask your update against them, and against nobody else."""
+
+    TYPE: ClassVar[str] = "masksealed"
+    device: str = field(metadata=matching(NAME))
+    job: str
+    sealed: dict[str, bytes]  # by whom it is from
+    extra: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class MaskSurvivors:
+    """Hub: the masked updates of these came, those of the others will not; reveal what opens the sum."""
+
+    TYPE: ClassVar[str] = "masksurvivors"
+    device: str = field(metadata=matching(NAME))
+    job: str
+    survivors: tuple[str, ...]
     extra: dict[str, Any] = field(default_factory=dict)
 
 
@@ -254,10 +324,16 @@ MESSAGES: dict[str, Any] = {
         Commit,
         Fetch,
         Failed,
+        MaskKeys,
+        MaskShares,
+        MaskReveal,
         Job,
         Cancel,
         Receipt,
         Missing,
+        MaskRoster,
+        MaskSealed,
+        MaskSurvivors,
         Version,
         Release,
         Canary,
