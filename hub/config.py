@@ -40,6 +40,12 @@ listen = "{listen}"
 # username = "hub"
 # password_file = "broker.password"
 
+[web]
+# Where boards claim and renew their identity and fetch bundles, over HTTPS; empty to switch it off.
+listen = "127.0.0.1:8884"
+# Names and addresses, beside this machine's own and those of the broker, under which boards reach it.
+# hosts = ["hub.example"]
+
 [database]
 # The ledger is a SQLite file in this folder. To keep it in PostgreSQL, uncomment; the password comes from the file, or
 # from the variable EDGEQUILT_DATABASE_PASSWORD. Blobs and keys stay in this folder.
@@ -128,6 +134,15 @@ class BrokerConfig:
 
 
 @dataclass(frozen=True)
+class WebConfig:
+    """Where the hub serves HTTPS; an empty address: nowhere."""
+
+    listen: str = "127.0.0.1:8884"
+    hosts: tuple[str, ...] = ()
+    extra: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
 class DatabaseConfig:
     """Where the ledger is; without a URL, a file in the hub's folder."""
 
@@ -171,6 +186,7 @@ class Config:
 
     fleet: str = field(metadata=matching(NAME))
     broker: BrokerConfig = field(default_factory=BrokerConfig)
+    web: WebConfig = field(default_factory=WebConfig)
     database: DatabaseConfig = field(default_factory=DatabaseConfig)
     adapter: AdapterConfig = field(default_factory=AdapterConfig)
     rounds: RoundsConfig = field(default_factory=RoundsConfig)
@@ -196,6 +212,7 @@ def read_config(folder: Path) -> Config:
     tables = {
         "": config.extra,
         "broker.": config.broker.extra,
+        "web.": config.web.extra,
         "database.": config.database.extra,
         "adapter.": config.adapter.extra,
         "rounds.": config.rounds.extra,
@@ -215,9 +232,18 @@ def listen_address(config: Config) -> tuple[str, int]:
     Raises:
         UsageError: it is not HOST:PORT.
     """
-    host, _, port = config.broker.listen.rpartition(":")
+    return host_and_port(config.broker.listen, "broker.listen")
+
+
+def host_and_port(listen: str, what: str) -> tuple[str, int]:
+    """An address of hub.toml where the hub listens.
+
+    Raises:
+        UsageError: it is not HOST:PORT.
+    """
+    host, _, port = listen.rpartition(":")
     if not re.fullmatch(r"[\w.:\[\]-]+", host) or not port.isdigit() or int(port) > 65535:
-        raise UsageError(f"expected broker.listen as HOST:PORT in {FILE}, found {config.broker.listen!r}; mend it")
+        raise UsageError(f"expected {what} as HOST:PORT in {FILE}, found {listen!r}; mend it")
     return host, int(port)
 
 

@@ -96,7 +96,8 @@ class Fleet:
 
     def start(self, configs: dict[str, Path]) -> None:
         """Start the hub with the server agent, then the other agents; return when all are online."""
-        child = self.processes.start("hub", ["hub", "up", str(self.hub), "--server-agent", str(configs[SERVER])])
+        told = ["--web-port", "0", "--server-agent", str(configs[SERVER])]
+        child = self.processes.start("hub", ["hub", "up", str(self.hub), *told])
         self._until(lambda: control.is_running(self.hub), f"expected the hub to come up; see {child.log}", ONLINE_S)
         for device, config in configs.items():
             if device != SERVER:

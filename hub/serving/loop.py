@@ -6,8 +6,7 @@ import contextlib
 import queue
 import threading
 from collections.abc import Callable
-from concurrent.futures import Future
-from concurrent.futures import TimeoutError as FutureTimeoutError
+from concurrent.futures import Future, wait
 from typing import Any
 
 from console.errors import HubError
@@ -16,6 +15,7 @@ TICK_S = 0.5
 CALLS_BETWEEN_TICKS = 100
 WAITING_CALLS = 4000  # at 64 KiB a message, 256 MiB
 ANSWER_TIMEOUT_S = 110.0
+LOOK_S = 1.0  # whether the hub stops meanwhile
 
 
 class Loop:
@@ -36,7 +36,7 @@ class Loop:
         """Have a function called and wait for its result or its exception.
 
         Raises:
-            HubError: it took too long.
+            HubError: it took too long, or the loop ends meanwhile.
         """
         future: Future[Any] = Future()
 
@@ -47,10 +47,12 @@ class Loop:
                 future.set_exception(error)
 
         self.defer(call)
-        try:
-            return future.result(ANSWER_TIMEOUT_S)
-        except FutureTimeoutError as error:
-            raise HubError("expected an answer within two minutes, the hub is busy; ask again") from error
+        for _ in range(int(ANSWER_TIMEOUT_S / LOOK_S)):
+            if wait([future], LOOK_S).done:
+                return future.result()
+            if self._stop.is_set():
+                raise HubError("expected an answer, the hub is stopping; ask again")
+        raise HubError("expected an answer within two minutes, the hub is busy; ask again")
 
     def stop(self) -> None:
         """End `run` after the call that is being made; safe in a signal handler."""

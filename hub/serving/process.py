@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 from console.errors import TransportError, join
 from hub.brokers.start import Started, start
@@ -19,12 +20,20 @@ from hub.serving.loop import Loop
 from hub.serving.server_agent import ServerAgent
 from hub.serving.service import Service
 from hub.store.registry import alone, known_devices
+from hub.web.start import serve
 from wire.mqtt import Broker, MqttTransport
 
 CONNECT_TIMEOUT_S = 10.0
 
 
-def up(folder: Path, kind: str | None, port: int | None, server_agent: Path | None, as_json: bool) -> int:
+def up(
+    folder: Path,
+    kind: str | None,
+    port: int | None,
+    server_agent: Path | None,
+    as_json: bool,
+    web_port: int | None = None,
+) -> int:
     """Run a hub until SIGINT or SIGTERM.
 
     Args:
@@ -33,6 +42,7 @@ def up(folder: Path, kind: str | None, port: int | None, server_agent: Path | No
         port: another port for a broker that the hub starts itself.
         server_agent: configuration of an agent to run beside the hub.
         as_json: say that it is ready as JSON.
+        web_port: another port for HTTPS; where it is not said and `port` is 0, a free one too.
 
     Raises:
         UsageError, HubError, TransportError, StorageError: it cannot start.
@@ -52,6 +62,8 @@ def up(folder: Path, kind: str | None, port: int | None, server_agent: Path | No
         service.start(loop.defer)
         control = ControlServer(folder, lambda request: loop.wait_for(partial(answer, service, request)))
         stack.callback(control.close)
+        within = partial(_within, loop, service)
+        service.web = serve(config, folder, 0 if web_port is None and port == 0 else web_port, within, stack)
         connected = transport.wait_connected(CONNECT_TIMEOUT_S)
         broker.open()
         agent = None if server_agent is None else ServerAgent(server_agent)
@@ -60,6 +72,10 @@ def up(folder: Path, kind: str | None, port: int | None, server_agent: Path | No
         _say_ready(service, broker.shown, control.path, connected, as_json)
         loop.run(partial(_tick, service, broker, agent))
     return 0
+
+
+def _within(loop: Loop, service: Service, function: Callable[[Service], Any]) -> Any:
+    return loop.wait_for(partial(function, service))
 
 
 def _tick(service: Service, broker: Started, agent: ServerAgent | None) -> None:
@@ -77,13 +93,15 @@ def _say_ready(service: Service, broker: Broker, socket_path: Path, connected: b
             "host": broker.host,
             "port": broker.port,
             "tls": broker.tls,
+            "web": service.web,
             "socket": str(socket_path),
             "connected": connected,
             "broker_lacks": service.broker_lacks,
         }
         print(json.dumps(ready), flush=True)
         return
-    lines = [f"the hub is ready: broker {broker!r}, socket {socket_path}"]
+    web = f"https://{service.web}, " if service.web else ""
+    lines = [f"the hub is ready: broker {broker!r}, {web}socket {socket_path}"]
     if not connected:
         lines.append("the broker does not answer yet; the hub keeps trying")
     if service.broker_lacks:

@@ -47,6 +47,7 @@ class Service:
         self.desks: dict[str, Desk] = {}  # by model
         self._failures = 0  # of the ledger, after which the desks went on from what it says
         self.broker, self.broker_lacks = "", list[str]()  # for people; who starts the hub knows
+        self.web = ""  # HOST:PORT where it serves HTTPS; empty: nowhere
         self.allow: Callable[[list[str]], None] = lambda names: None  # who may come to the broker
         self.ignored, self.reasons = 0, dict[str, str]()  # what did not hold: how often, and why last
         self._on: dict[Any, Callable[[str, Row, Any], None]] = {m.Hello: self._hello, m.Presence: self._presence}

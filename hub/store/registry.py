@@ -14,6 +14,7 @@ from typing import Any
 from sqlalchemy import Connection
 
 from console.errors import HubError, UsageError
+from hub import authority
 from hub.config import FILE, TEMPLATE, BrokerConfig, Config, listen_address, publishers, read_config
 from hub.making import versions
 from hub.making.model import Model, agree, model_of
@@ -43,7 +44,7 @@ class Home:
 
 
 def create(folder: Path, fleet: str, publisher_files: list[Path], listen: str) -> Path:
-    """Make a hub's folder: its key, `hub.toml`, the keys of its publishers; returns its public key's file.
+    """Make a hub's folder: key, authority, `hub.toml`, the keys of its publishers; returns its public key's file.
 
     Raises:
         UsageError: the folder already holds a hub, or the fleet's name is not one.
@@ -64,6 +65,7 @@ def create(folder: Path, fleet: str, publisher_files: list[Path], listen: str) -
     public = folder / f"{KEY}.pub"
     if not public.exists():
         write_key(new_key("hub", KEY), folder)
+    authority.create(fleet, folder)
     text = TEMPLATE.format(fleet=fleet, listen=listen, publishers=", ".join(names))
     write_atomic(folder / FILE, text.encode())
     return public

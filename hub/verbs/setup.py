@@ -48,6 +48,7 @@ def _parse_up(verbs: Any) -> None:
     up.add_argument("folder", type=Path, nargs="?", default=Path(os.environ.get("EDGEQUILT_HUB", ".")))
     up.add_argument("--broker", metavar="amqtt|mosquitto|URL", help="which broker (default: what hub.toml says)")
     up.add_argument("--port", type=int, help="another port for a broker that the hub starts; 0 takes a free one")
+    up.add_argument("--web-port", type=int, help="another port for HTTPS; 0 takes a free one (as --port 0 does)")
     up.add_argument("--server-agent", type=Path, help="configuration of an agent to run beside the hub")
     up.add_argument("--json", action="store_true")
     up.set_defaults(run=_up)
@@ -65,7 +66,7 @@ def _up(options: argparse.Namespace) -> int:
     from hub.serving.process import up
 
     logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(name)s: %(message)s", stream=sys.stderr)
-    return up(options.folder, options.broker, options.port, options.server_agent, options.json)
+    return up(options.folder, options.broker, options.port, options.server_agent, options.json, options.web_port)
 
 
 def _add(options: argparse.Namespace) -> int:

@@ -39,7 +39,7 @@ class Program:
 
     def __init__(self, folder: Path, port: int = 0, broker: str = "amqtt") -> None:
         self.folder, self.broker = folder, broker
-        told = ["--port", str(port), "--broker", broker, "--json"]
+        told = ["--port", str(port), "--web-port", "0", "--broker", broker, "--json"]
         command = [sys.executable, "-m", "edgequilt", "hub", "up", str(folder), *told]
         self.process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True)
         assert self.process.stdout is not None
@@ -242,7 +242,8 @@ def test_the_command_line_from_init_to_round(fleet: Fleet, tmp_path: Path) -> No
 def test_a_start_that_fails_leaves_nothing_behind(tmp_path: Path) -> None:
     """A hub that cannot start says so with an exit code, and leaves neither socket nor agent behind."""
     registry.create(tmp_path / "hub", "farm", [], "127.0.0.1:0")
-    command = [sys.executable, "-m", "edgequilt", "hub", "up", str(tmp_path / "hub"), "--server-agent", "none.toml"]
+    command = [sys.executable, "-m", "edgequilt", "hub", "up", str(tmp_path / "hub"), "--web-port", "0"]
+    command += ["--server-agent", "none.toml"]
 
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False, timeout=60)
 

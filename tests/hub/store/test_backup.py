@@ -89,13 +89,13 @@ def test_a_restored_hub_is_the_same(world: World, tmp_path: Path) -> None:
 
 
 def test_no_secret_without_being_asked(world: World, tmp_path: Path) -> None:
-    """Without --with-keys the archive holds no byte of the hub's key, and says that it is left out."""
+    """Without --with-keys the archive holds no byte of the hub's keys, and says that they are left out."""
     out = tmp_path / "b.tar"
     found = back_up(world.folder, out, keys=False)
 
-    secret = (world.folder / "hub.key").read_bytes().splitlines()[2]
-    assert secret not in out.read_bytes()
-    assert found["left_out"] == ["hub.key"]
+    for name in ("hub.key", "ca.key"):
+        assert (world.folder / name).read_bytes().splitlines()[2] not in out.read_bytes()
+    assert found["left_out"] == ["hub.key", "ca.key"]
     assert restore(out, tmp_path / "new")["key"] is False
 
 

@@ -1,0 +1,1 @@
+"""What the hub serves over HTTPS: claims, renewals, bundles."""

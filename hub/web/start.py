@@ -1,0 +1,47 @@
+"""The web server that hub.toml and the command line ask for."""
+
+from __future__ import annotations
+
+from contextlib import ExitStack
+from pathlib import Path
+
+from console.errors import UsageError
+from hub import authority
+from hub.brokers.start import OWN, reached_by
+from hub.config import Config, host_and_port
+from hub.web.routes import Within
+from hub.web.table import ROUTES
+
+STEM = "web"  # of its certificate and key in the hub's folder
+
+
+def serve(config: Config, folder: Path, port: int | None, within: Within, stack: ExitStack) -> str:
+    """Start it; returns HOST:PORT, or nothing where it is switched off.
+
+    Args:
+        config: hub.toml.
+        folder: the hub's.
+        port: another port; 0 takes a free one.
+        within: calls a function with the service, on the thread that owns it.
+        stack: ends it.
+
+    Raises:
+        UsageError: a port is given for a server that is switched off.
+        TransportError: it cannot listen there.
+    """
+    if not config.web.listen:
+        if port:
+            raise UsageError("expected web.listen in hub.toml with --web-port, found none; set it or leave that out")
+        return ""
+    from hub.web.server import WebServer  # the one door to aiohttp; a hub that serves nothing does not load it
+
+    host, usual = host_and_port(config.web.listen, "web.listen")
+    bare = host.strip("[]")
+    made = authority.create(config.fleet, folder)
+    names = [*config.web.hosts, *reached_by(config, host)]
+    authority.issue_server(made, list(dict.fromkeys(names)), folder, STEM)
+    files = (folder / f"{STEM}.pem", folder / f"{STEM}.key", folder / authority.CERTIFICATE)
+    server = WebServer(host, usual if port is None else port, files, ROUTES, within)
+    stack.callback(server.close)
+    shown = OWN.get(bare, bare)
+    return f"[{shown}]:{server.port}" if ":" in shown else f"{shown}:{server.port}"
