@@ -27,6 +27,7 @@ max_queued_bytes {MAX_QUEUED_BYTES}
 max_inflight_messages {MAX_INFLIGHT}
 persistent_client_expiration {SESSION_EXPIRY}
 max_packet_size {MAX_PACKET_BYTES}
+set_tcp_nodelay true
 
 # --- broker.acl: %u is the common name of the certificate
 user {HUB_NAME}

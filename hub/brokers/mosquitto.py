@@ -50,6 +50,8 @@ max_inflight_messages {MAX_INFLIGHT}
 persistent_client_expiration {SESSION_EXPIRY}
 max_packet_size {MAX_PACKET_BYTES}
 max_keepalive 600
+# small messages leave at once: else each waits up to 40 ms for the answer to the one before
+set_tcp_nodelay true
 log_dest stderr
 log_type error
 log_type warning

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from hub.brokers import foreign, mosquitto
 from hub.brokers.rules import rules
 from tests.hub.brokers.places import DEVICES, FLEET, PLACES, Client, Memory, Place, TlsMosquitto
 from wire.mqtt import MqttTransport
@@ -144,6 +145,19 @@ def test_nothing_is_taken_while_there_is_no_connection(place: Place, clients: di
     clients[BARN].wait(lambda: clients[BARN].ups[-1] is False, "to be told of the loss")
 
     assert transport.publish(up(BARN), b"lost") is False
+
+
+@promises("broker")
+def test_small_messages_leave_at_once(clients: dict[str, Client]) -> None:
+    """A client's socket does not hold a message back until the one before is answered; what runs mosquitto says so."""
+    for client in clients.values():
+        assert isinstance(client.transport, MqttTransport)
+        sock = client.transport._client.socket()
+        assert sock is not None
+        assert sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY) != 0  # type: ignore[attr-defined]  # a socket
+
+    for text in (mosquitto.configuration("127.0.0.1", 1, Path("x"), "nobody"), foreign.mosquitto(FLEET)):
+        assert "set_tcp_nodelay true" in text.splitlines()
 
 
 @everywhere
