@@ -1,0 +1,1 @@
+"""The hub behind mosquitto, against what mosquitto and paho take alone: `python -m bench.transport`."""
