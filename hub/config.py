@@ -10,6 +10,7 @@ from typing import Any, Literal
 from console.errors import BadData, UsageError, join
 from console.toml import read_toml
 from hub.making.recipe import Recipe
+from hub.masking.secure import SecureConfig
 from hub.privacy.settings import PrivacyConfig
 from hub.rounds.gate import NOISE
 from wire.envelope import Trust
@@ -111,6 +112,18 @@ noise = 0.0
 # sampling = "all"
 # rate = 1.0
 
+[secure]
+# Secure aggregation (docs/privacy.md): the hub learns the sum of a round's updates and no single one. Rounds are opened
+# with --secure; if it is required, rounds of training and statistics that cannot be so are refused.
+required = false
+# So many boards must be left at the end; 0: more than two thirds of those asked.
+# threshold = 0
+# Numbers that boards add up in rounds of statistics are at most this large; of training, rows count up to so many,
+# and no number of a change of B is larger than clip.
+# bound = 67108864
+# rows = 10000
+# clip = 16.0
+
 [trust]
 # Whose bundles this hub takes: .pub files, relative to this file.
 publishers = [{publishers}]
@@ -192,6 +205,7 @@ class Config:
     rounds: RoundsConfig = field(default_factory=RoundsConfig)
     aggregation: Recipe = field(default_factory=Recipe)
     privacy: PrivacyConfig = field(default_factory=PrivacyConfig)
+    secure: SecureConfig = field(default_factory=SecureConfig)
     trust: TrustConfig = field(default_factory=TrustConfig)
     extra: dict[str, Any] = field(default_factory=dict)
 
@@ -218,6 +232,7 @@ def read_config(folder: Path) -> Config:
         "rounds.": config.rounds.extra,
         "aggregation.": config.aggregation.extra,
         "privacy.": config.privacy.extra,
+        "secure.": config.secure.extra,
         "trust.": config.trust.extra,
     }
     unknown = [f"{at}{name}" for at, extra in tables.items() for name in extra]

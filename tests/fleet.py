@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from console.errors import BadData, EdgequiltError
+from tests.masked import Masked
 from wire import messages as m
 from wire.adapter import Adapter, read_adapter, to_bytes
 from wire.chunks import Assembly, cut
@@ -25,6 +26,9 @@ from wire.kinds.head import ROWS, Head, Statistics, gather, pick, rows_text
 from wire.kinds.lora import Lora, concatenate
 from wire.kinds.pairs import Directions, Told
 from wire.kinds.scales import Belongs, ScaleFactors
+from wire.masks import layout as layouts
+from wire.masks import of_b
+from wire.masks.told import told_of
 from wire.scores import Score
 from wire.scores import to_bytes as scores_to_bytes
 from wire.topics import device_subscriptions, entry_of, parse_topic, topic_of
@@ -68,7 +72,7 @@ class Device:
     classes: NDArray[np.int64]
     labels: int
     train: Train
-    jobs: tuple[str, ...] = ("train", "spry", "qzo", "statistics", "evaluate")
+    jobs: tuple[str, ...] = ("train", "spry", "qzo", "statistics", "evaluate", "secure")
     boot: str = "boot-1"
     profile: str = "raspberry-pi-5-8gb"
     chunk_bytes: int = 1024
@@ -96,6 +100,7 @@ class Device:
     rests: bool = True  # it knows jobs in which one factor rests
     head_move: float = 0.0  # what its training adds to every number of the head
     metrics: dict[str, Any] = field(default_factory=lambda: {"loss": 0.5})
+    masked: Masked = field(default_factory=Masked)
 
     def start(self) -> None:
         """Connect and say hello."""
@@ -145,7 +150,7 @@ class Device:
         if kind is m.Version:
             self.versions[digest(body)] = message
         else:
-            getattr(self, f"on_{kind.TYPE}")(message)
+            getattr(self, f"on_{kind.TYPE}", self.on_masks)(message)
         self.work()
 
     def on_release(self, message: m.Release) -> None:
@@ -160,7 +165,11 @@ class Device:
 
     def on_job(self, message: m.Job) -> None:
         self.seen[message.job] = message
-        if message.job not in self.done:
+        if message.job in self.masked.states:
+            keys = self.masked.keys(message.job, self.sender())
+            if keys is not None:
+                self.say(keys)
+        elif message.job not in self.done:
             self.waiting[message.job] = message
 
     def on_cancel(self, message: m.Cancel) -> None:
@@ -170,6 +179,15 @@ class Device:
     def on_receipt(self, message: m.Receipt) -> None:
         self.receipts.append(message)
         self.outbox.pop(message.update, None)
+
+    def on_masks(self, message: Any) -> None:
+        """Something of a sum under masks."""
+        job = self.seen[message.job]
+        answer = self.masked.answer(message, self.sender())
+        if isinstance(answer, bytes):
+            self.publish(job, answer)
+        elif answer is not None:
+            self.say(answer)
 
     def on_missing(self, message: m.Missing) -> None:
         if message.update in self.outbox:
@@ -194,6 +212,9 @@ class Device:
             self.done.add(job.job)
             if self.excuse:
                 self.say(m.Failed(self.sender(), job.job, self.excuse))
+            elif job.settings.get("secure"):
+                self.masked.begin(job, self.name, self.vector(job))
+                self.on_job(job)
             else:
                 self.publish(job)
 
@@ -286,13 +307,25 @@ class Device:
         correct = np.bincount(self.classes[found == self.classes], minlength=self.labels)
         return Score(version, self.rank, tuple(map(int, count)), tuple(map(int, correct)))
 
-    def publish(self, job: m.Job) -> None:
-        data = self.payload(job)
+    def vector(self, job: m.Job) -> NDArray[np.float64]:
+        """What a job adds to a sum under masks."""
+        told, base = told_of(job.settings), self.versions[job.versions[0]]
+        assert told is not None
+        if job.kind == "statistics":
+            ranks = tuple(job.settings["ranks"])
+            parts = layouts.from_statistics(dict.fromkeys(ranks, self.statistics()))
+            return layouts.of_statistics(ranks, self.labels, self.features.shape[1]).flat(parts)
+        trained, started = self.trained(job, base).lora, self.ladder(base, job.settings.get("rank", self.rank))
+        outputs = {slot: w.b.shape[1] for slot, w in started.items()}
+        return of_b.layout(outputs, told.width).flat(of_b.arrays(trained, started, len(self.classes), told))
+
+    def publish(self, job: m.Job, masked: bytes = b"") -> None:
+        data = masked or self.payload(job)
         kinds: dict[str, m.UpdateKind] = {"train": "adapter", "statistics": "statistics", "evaluate": "scores"}
         begin = m.Begin(
             self.sender(),
             digest(data),
-            kinds[job.kind],
+            "masked" if masked else kinds[job.kind],
             job.job,
             job.round,
             job.versions[0],

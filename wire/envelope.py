@@ -70,6 +70,19 @@ def unseal(data: bytes, role: str, trust: Trust, what: str) -> tuple[bytes, Publ
     return body, trust.check(role, str(envelope.get("key", "")), signature, body, what)
 
 
+def body_of(data: bytes, what: str) -> bytes:
+    """The body of an envelope, whoever signed it.
+
+    Raises:
+        BadData, SignatureError: it is no envelope.
+    """
+    envelope = unpack(data, what)
+    body = envelope.get("body") if isinstance(envelope, dict) else None
+    if not isinstance(body, bytes):
+        raise SignatureError(f"expected {what} in an envelope, found something else; it was ignored")
+    return body
+
+
 def detached(key: PrivateKey, body: bytes) -> bytes:
     """The envelope of a file whose bytes are kept beside it, as JSON."""
     record = {

@@ -20,9 +20,10 @@ from hub.making.optimising import optimise, width
 from hub.making.portions import portions
 from hub.making.recipe import Recipe
 from hub.making.weighing import weigh
+from hub.masking import making as masking
 from hub.privacy.promise import said
 from hub.privacy.release import release as private
-from hub.rounds.state import UPDATE_OF, Round
+from hub.rounds.state import Round
 from hub.store.registry import Home
 from wire.adapter import Adapter
 from wire.kinds.head import ROWS, Head, read_rows
@@ -40,7 +41,9 @@ def make(home: Home, model: Model, rank: int, state: Round) -> versions.Made:
     """
     parent = made_of(home, state.start)
     number = home.ledger.versions(model.id)[-1]["number"] + 1
-    rows = home.ledger.updates(state.number, UPDATE_OF[state.kind], state.latest)
+    if state.secure is not None:
+        return masking.make(home, model, state, state.secure, parent, number)
+    rows = home.ledger.updates(state.number, state.update_kind, state.latest)
     if state.kind == "train":
         found = contributions.trained(home, model, rank, state)
         if state.private is not None:

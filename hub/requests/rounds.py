@@ -11,6 +11,7 @@ from hub.aggregation.methods import method_of
 from hub.making.model import Model, model_of
 from hub.making.recipe import chosen, fits
 from hub.making.versions import read_made, read_scales
+from hub.masking.opening import secure_round
 from hub.privacy.noise import new_secret
 from hub.privacy.opening import private_round
 from hub.privacy.promise import put_secret
@@ -87,6 +88,7 @@ def _open(desk: Desk, request: Row) -> Row:
         fits(recipe, settings)
         _scales(desk, ledger.tip(conductor.model.id), settings, recipe.robust)
     selection, over = selection_of(request), float(request.get("over") or 0.0)
+    secure = bool(request.get("secure")) or (desk.home.config.secure.required and kind != "evaluate")
     devices, wanted = _devices(desk, ability(kind, settings), selection, number, over)
     if kind == "train":
         of_one_rank(method, settings, [row for row in ledger.devices() if row["name"] in devices])
@@ -97,15 +99,17 @@ def _open(desk: Desk, request: Row) -> Row:
         settings=settings,
         deadline_s=deadline_s,
         deadline_at_s=desk.clock() + deadline_s,
-        candidate=GATED[kind] if candidate is None else bool(candidate),
+        candidate=GATED[kind] and not secure if candidate is None else bool(candidate),
         seats=tuple(Seat(name) for name in devices),
         recipe=recipe,
         model=conductor.model.id,
-        then=_then(desk, kind, request.get("then")),
+        then=_then(desk, kind, "none" if secure and not request.get("then") else request.get("then")),
         selection=selection,
         over=over,
         **mode_of(request, kind, told.quorum, len(devices), wanted, settings, recipe),
     )
+    if secure:
+        state = secure_round(desk.home, state, request.get("threshold"))
     if desk.home.config.privacy.noise and kind != "evaluate":
         state, secret = private_round(desk.home, state), new_secret()
         conductor.begin(state, lambda tx: put_secret(tx, number, secret))
@@ -116,6 +120,8 @@ def _open(desk: Desk, request: Row) -> Row:
 
 def _then(desk: Desk, kind: str, wanted: str | None) -> Literal["", "statistics"]:
     """Whether a round of statistics follows by itself: because it was asked for, or because a new head is due."""
+    if wanted == "none":
+        return ""
     if wanted not in (None, "", "statistics") or (wanted and kind != "train"):
         raise UsageError(
             f"expected statistics to follow a train round, found {wanted} after {kind}; open them one by one"

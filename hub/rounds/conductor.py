@@ -17,17 +17,18 @@ from console.errors import EdgequiltError, StorageError
 from hub.making import versions
 from hub.making.making import made_of, make, scores_of_round
 from hub.making.model import Model
+from hub.masking import desk as masking
 from hub.rounds import gate, jobs
 from hub.rounds import state as r
 from hub.rounds import table as rounds
 from hub.rounds.boards import next_devices, put_markers
 from hub.rounds.following import following
-from hub.rounds.state import UPDATE_OF, Round
+from hub.rounds.state import Round
 from hub.serving.clock import after_start
 from hub.serving.post import Post
 from hub.store import schema as t
 from hub.store.registry import Home, put_version
-from hub.store.writes import next_sequence, put_job, put_round, put_row, put_tip
+from hub.store.writes import drop_masks, next_sequence, put_job, put_round, put_row, put_tip
 from wire.messages import Cancel, Job, decode
 
 log = logging.getLogger("edgequilt.hub")
@@ -75,6 +76,8 @@ class Conductor:
                 for write in writes:
                     write(tx)
                 self._put(tx, state, actions)
+                if ended and state.secure is not None:
+                    drop_masks(tx, number)
                 if ended or (state.version != before.version and state.phase == "collecting"):
                     put_row(tx, t.events, self._event(state))
                 if after is not None:
@@ -149,6 +152,10 @@ class Conductor:
     def _ask(self, state: Round, asks: list[r.Ask]) -> None:
         if not asks:
             return
+        if state.secure is not None and state.secure.stage != "keys":
+            for action in asks:
+                self.post.send(action.device, masking.question(self.home, state, state.secure, action))
+            return
         rows = [self.home.ledger.job(jobs.name_of(state, a)) for a in asks]
         messages = [decode(row["body"], Job) for row in rows if row is not None]
         tip = self.home.ledger.tip(self.model.id)
@@ -186,7 +193,7 @@ class Conductor:
             self.tell(state.number, r.Unmade(f"the version could not be made: {error!r}"))
             return
         release = self.home.ledger.release(self.model.id)
-        counted = self.home.ledger.updates(state.number, UPDATE_OF[state.kind], state.lap)
+        counted = self.home.ledger.updates(state.number, state.update_kind, state.lap)
         event = r.Made(
             made.digest,
             release["digest"] if release else "",

@@ -63,12 +63,13 @@ def refusal(state: Round | None, job: str, device: str, kind: UpdateKind, base: 
         return f"expected an update of a round of this hub, found job {job}; drop it"
     number, gate = state.number, job_id(state.number, "gate", device)
     judging = job == gate
-    wanted = UPDATE_OF["evaluate" if judging else state.kind]
+    wanted = UPDATE_OF["evaluate"] if judging else state.update_kind
     seat = seat_of(state.judges if judging else state.seats, device)
     own = job_id(number, state.kind, device, seat.turn if seat else 1)
     bases = (state.version, state.against) if judging else _bases(state, seat)
     missed = not judging and (seat is None or job != own) and _is_earlier(state, job, device)
     over = state.phase != ("gating" if judging else "collecting") and not puts_off(state)
+    over = over or (state.secure is not None and state.secure.stage != "masked")
     spare = seat is not None and seat.state == "spare" and not judging
     waited = seat is not None and seat.state in ("waiting", "failed")
     problems = {

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from hub.making.recipe import Recipe
+from hub.masking.secure import Secure
 from hub.privacy.settings import Private
 from hub.rounds.selection import Selection
 from wire.messages import JobKind, UpdateKind
@@ -56,6 +57,7 @@ class Round:
     then: Literal["", "statistics"] = ""  # the kind of the round that follows by itself
     follows: int = 0  # the number of the round that this one followed by itself
     private: Private | None = None  # what it promises; None: nothing
+    secure: Secure | None = None  # how far the sum has come of which alone it learns; None: it sees updates
     model: str = ""  # whose version it makes or judges
     mode: Mode = "synchronous"
     goal: int = 0  # so many updates make a version; 0: those of all devices
@@ -71,6 +73,11 @@ class Round:
     def statistics_ranks(self) -> tuple[int, ...]:
         """The ranks at which a round of statistics asks for sums."""
         return tuple(self.settings.get("ranks", ()))
+
+    @property
+    def update_kind(self) -> UpdateKind:
+        """The kind of the updates that its jobs bring."""
+        return "masked" if self.secure is not None else UPDATE_OF[self.kind]
 
     @property
     def start(self) -> str:
@@ -100,10 +107,15 @@ class Opened:
 
 @dataclass(frozen=True)
 class Arrived:
-    """An update was journalled; `gate` says whether it answers the gate's job."""
+    """An update was journalled; `gate` says whether it answers the gate's job.
+
+    In a sum under masks `stage` is what came, and `now_s` when: the next stage has a deadline of its own.
+    """
 
     device: str
     gate: bool = False
+    stage: str = ""
+    now_s: float | None = None
 
 
 @dataclass(frozen=True)

@@ -25,6 +25,7 @@
     making      Stopped, not the last lap               making       Withdraw those that wait: it is the last one
     open        Stopped, continuous, a version made     complete     Withdraw those that wait
     open        Stopped                                 failed       Withdraw those that wait
+    collecting  of a sum under masks                    see          hub.masking.stages
     any         anything else (late, double, strange)   as it was    -
 
     (*) Buffered, those that wait go on with their jobs while a version is made, unless it is the last one.
@@ -40,6 +41,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Any, Literal
 
+from hub.masking import stages
 from hub.rounds.laps import ask, asked_again, dismissed, next_lap
 from hub.rounds.refusal import counted, seated
 from hub.rounds.state import (
@@ -86,9 +88,9 @@ def _opened(state: Round, event: Opened) -> Step:
 
 
 def _arrived(state: Round, event: Arrived) -> Step:
-    if event.gate != (state.phase == "gating"):
+    if event.gate != (state.phase == "gating") or event.stage != stages.stage_of(state):
         return state, ()
-    return _settle(_mark(state, event.device, "arrived", ""))
+    return _settle(_mark(state, event.device, "arrived", ""), event.now_s)
 
 
 def _gone(state: Round, event: Gone) -> Step:
@@ -103,6 +105,8 @@ def _passes(state: Round, event: Tick) -> Step:
 
 def _settle(state: Round, now_s: float | None = None) -> Step:
     """Leave a collecting phase when there is enough, or nobody is waited for any more."""
+    if state.secure is not None:
+        return stages.settled(state, state.secure, now_s)
     gate, seats = state.phase == "gating", seated(state)
     waiting = any(s.state == "waiting" for s in seats)
     late = now_s is not None and now_s >= state.deadline_at_s

@@ -9,6 +9,7 @@ from console.errors import BadData
 from hub.deployments.rollout import Rollout
 from hub.making import versions
 from hub.making.model import Model
+from hub.masking import desk as masking
 from hub.rounds.conductor import Conductor
 from hub.rounds.refusal import is_asked, job_id
 from hub.rounds.state import Gone
@@ -37,6 +38,7 @@ class Desk:
             m.Fetch: self._fetch,
             m.Failed: self._failed,
         }
+        self._masks = (m.MaskKeys, m.MaskShares, m.MaskReveal)
 
     def recall(self) -> None:
         """Go on from what the ledger says, and say again what may not have been said; ticks do what is outstanding."""
@@ -46,8 +48,10 @@ class Desk:
         self.conductor.announce_release()
         self.rollout.greet()
 
-    def take(self, device: Row, message: Any) -> None:
+    def take(self, device: Row, message: Any, envelope: bytes) -> None:
         """Answer what a device said; its signature was checked."""
+        if isinstance(message, self._masks):
+            self._masked(message, envelope)
         if type(message) in self._on:
             self._on[type(message)](device, message)
 
@@ -69,6 +73,14 @@ class Desk:
         if name not in self.blobs:
             raise BadData(f"expected the name of a version or of a blob of one, found {name[:12]}; it was ignored")
         return self.home.blobs.get(name)
+
+    def _masked(self, message: m.MaskKeys | m.MaskShares | m.MaskReveal, envelope: bytes) -> None:
+        """Something of a sum under masks; of a round that is over, nobody needs it."""
+        row = self.home.ledger.job(message.job)
+        state = self.conductor.open.get(row["round"]) if row is not None else None
+        if state is not None:
+            event, kept = masking.entry(state, message, envelope, self.clock())
+            self.conductor.perform(state.number, self.conductor.record(state.number, event, masking.write(kept)))
 
     def _failed(self, device: Row, message: m.Failed) -> None:
         row = self.home.ledger.job(message.job)

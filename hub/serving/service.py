@@ -167,7 +167,7 @@ class Service:
         if kind in self._on:
             self._on[kind](address.model, device, message)
         if desk is not None:
-            desk.take(device, message)
+            desk.take(device, message, payload)
 
     def _hello(self, model: str, device: Row, message: m.Hello) -> None:
         known = {"hello": _known(message), "model": model, "online": True, "seen_at_s": self.clock()}

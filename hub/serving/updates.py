@@ -9,6 +9,8 @@ from typing import Any
 
 from console.errors import BadData
 from hub.making.contributions import starts
+from hub.masking.making import layout_of_round
+from hub.masking.stages import stage_of
 from hub.rounds.conductor import Conductor
 from hub.rounds.refusal import missed, puts_off, refusal
 from hub.rounds.state import Arrived, Gone, Round
@@ -92,7 +94,7 @@ class Updates:
             return
         self.home.blobs.put(data)
         del data  # it may be the last of its round, and then a version is made while this waits
-        event = Arrived(device, state.phase == "gating")
+        event = Arrived(device, state.phase == "gating", stage_of(state), self.clock())
         actions = self.conductor.record(
             begin.round,
             event,
@@ -107,6 +109,9 @@ class Updates:
     def _fault(self, data: bytes, begin: m.Begin) -> str:
         """What is wrong with the content; empty if nothing is."""
         state = self.conductor.open[begin.round]
+        if state.secure is not None:
+            wanted = layout_of_round(self.conductor.model, state, state.secure).bytes
+            return "" if len(data) == wanted else f"expected {wanted} bytes under masks, found {len(data)}"
         try:
             check(data, begin, self.conductor.model, asked_of(state, self.conductor.rank, starts(self.home)))
         except BadData as error:
@@ -174,9 +179,9 @@ def _update_row(begin: m.Begin, state: Round, now_s: float) -> Row:
         "digest": begin.update,
         "base": begin.base,
         "job": begin.job,
-        "samples": begin.samples,
+        "samples": begin.samples if state.secure is None else 0,  # what a sum is to hide, no board has to say
         "bytes": begin.bytes,
-        "metrics": _numbers(begin.metrics),
+        "metrics": _numbers(begin.metrics) if state.secure is None else {},
         "at_s": now_s,
     }
 

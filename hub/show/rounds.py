@@ -8,7 +8,7 @@ from console.errors import HubError, join
 from console.table import percent, table
 from hub.making import recipe, versions
 from hub.rounds.refusal import job_id, missed
-from hub.rounds.state import UPDATE_OF, Round, Seat
+from hub.rounds.state import Round, Seat
 from hub.store.ledger import Row
 from hub.store.registry import Home
 from wire.record import plain
@@ -50,13 +50,14 @@ def round_view(home: Home, number: int) -> Row:
             f"expected a round of 1 to {home.ledger.last_round()}, found {number}; see `edgequilt hub round list`"
         )
     made = home.ledger.version(state.version) if state.version else None
-    counted = home.ledger.updates(number, UPDATE_OF[state.kind])
+    counted = home.ledger.updates(number, state.update_kind)
     rows = {r["device"]: r for r in counted if r["lap"] == state.latest}
     return {
         **round_line(state),
         "settings": state.settings,
         "recipe": plain(state.recipe),
         "privacy": None if state.private is None else plain(state.private),
+        "secure": None if state.secure is None else plain(state.secure),
         "versions": [named(home.ledger.version(v)) for v in state.versions],
         "quorum": state.quorum,
         "goal": state.goal or len(state.seats),

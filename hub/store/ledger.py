@@ -143,6 +143,11 @@ class Ledger:
         """What a device gave for a job."""
         return self._row(select(t.updates).where(t.updates.c.job == job, t.updates.c.device == device))
 
+    def masks(self, number: int, stage: str) -> list[Row]:
+        """What boards said at a stage of a sum under masks, by device."""
+        c = t.masks.c
+        return self._rows(select(t.masks).where(c.round == number, c.stage == stage).order_by(c.device))
+
     def receipt(self, device: str, digest: str, job: str | None = None) -> Row | None:
         """The answer that was given for an update; the last one when the job is not named."""
         c = t.receipts.c

@@ -155,6 +155,16 @@ updates = Table(
     UniqueConstraint("round", "device", "kind", "lap"),
 )
 
+masks = Table(  # of sums under masks that are not opened yet; emptied with their round
+    "masks",
+    metadata,
+    Column("round", Integer, nullable=False),
+    Column("stage", String, nullable=False),  # keys, shares, reveals
+    Column("device", String, nullable=False),
+    Column("body", LargeBinary, nullable=False),  # keys: the envelope; else what it said, as MessagePack
+    UniqueConstraint("round", "stage", "device"),
+)
+
 receipts = Table(
     "receipts",
     metadata,

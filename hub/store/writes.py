@@ -48,6 +48,16 @@ def put_receipt(tx: Connection, values: Mapping[str, Any]) -> None:
     tx.execute(insert(tx, t.receipts).values(**values).on_conflict_do_nothing())
 
 
+def put_mask(tx: Connection, values: Mapping[str, Any]) -> None:
+    """Keep what a board said of a sum under masks; what it said first stands."""
+    tx.execute(insert(tx, t.masks).values(**values).on_conflict_do_nothing())
+
+
+def drop_masks(tx: Connection, number: int) -> None:
+    """Forget what boards said of the sum of a round: it is opened, or will not be."""
+    tx.execute(t.masks.delete().where(t.masks.c.round == number))
+
+
 def put_round(tx: Connection, state: Round, now_s: float) -> None:
     """Keep the state of a round."""
     values = {"model": state.model, "kind": state.kind, "phase": state.phase, "state": plain(state)}

@@ -46,6 +46,10 @@ def parse(verbs: Any) -> None:
     opened.add_argument(
         "--then", choices=("statistics",), help="train: the round that follows by itself and makes a new head"
     )
+    opened.add_argument(
+        "--secure", action="store_true", default=None, help="the hub learns the sum of the updates and no single one"
+    )
+    opened.add_argument("--threshold", type=int, metavar="N", help="secure: so many boards must be left at the end")
     opened.add_argument("--deadline", type=float, metavar="S", help="seconds")
     recipe.parse(opened)
     opened.add_argument("--wait", action="store_true", help="until the round is done")
@@ -85,6 +89,8 @@ def _round_open(options: argparse.Namespace) -> int:
         "recipe": recipe.recipe_of(options),
         "deadline_s": options.deadline,
         "then": options.then,
+        "secure": options.secure,
+        "threshold": options.threshold,
     }
     found = ask(options, request)
     if options.wait:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sqlalchemy as sa
 from alembic import op
 
 revision = "3"
@@ -10,4 +11,16 @@ down_revision = "2"
 
 def upgrade() -> None:
     """Add what is new; nothing that was there changes."""
+    _masks()
     op.execute("UPDATE meta SET value = '3' WHERE key = 'schema'")
+
+
+def _masks() -> None:
+    op.create_table(
+        "masks",
+        sa.Column("round", sa.Integer, nullable=False),
+        sa.Column("stage", sa.String, nullable=False),
+        sa.Column("device", sa.String, nullable=False),
+        sa.Column("body", sa.LargeBinary, nullable=False),
+        sa.UniqueConstraint("round", "stage", "device", name="uq_masks_round"),
+    )

@@ -1,0 +1,113 @@
+"""How a round of a sum under masks begins: refused with reasons, or with its terms in the settings of its jobs."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from console.errors import HubError, UsageError, join
+from hub.masking.secure import Secure, SecureConfig
+from hub.rounds.state import Round
+from hub.store.registry import Home
+from wire.masks.told import LEAST_BOARDS, MOST_BOARDS, SETTING, Told, room
+from wire.record import plain
+
+LINEAR_IN_B = ("ffa", "nested-ffa")
+ABILITY = "secure"
+NOISE = (
+    "noise is made at the hub of updates that it has clipped (privacy.noise); under masks, boards would have to clip "
+    "and add noise themselves"
+)
+POINT_BITS = 40  # behind the point at most; fewer where a sum would run over
+
+
+def secure_round(home: Home, state: Round, threshold: int | None) -> Round:
+    """The round as it is to be opened.
+
+    Args:
+        home: the hub's folder, opened.
+        state: the round, with the boards that are asked.
+        threshold: how many must be left at the end; None: what hub.toml says.
+
+    Raises:
+        UsageError: something about it looks at single updates, or the threshold is out of range.
+        HubError: too few or too many boards, or some that do not know masks.
+    """
+    found = reasons(state) + ([NOISE] if home.config.privacy.noise else [])
+    if found:
+        raise UsageError(
+            f"expected a round of which the hub need learn the sum alone, but {join(found)}; change the round, or see "
+            f"docs/privacy.md"
+        )
+    names = [s.device for s in state.seats]
+    _able(home, names)
+    told = _told(home, state, home.config.secure, threshold or home.config.secure.threshold)
+    quorum = max(state.quorum, told.threshold)
+    settings = {**state.settings, SETTING: plain(told)}
+    return replace(state, secure=Secure(told), settings=settings, quorum=quorum)
+
+
+def reasons(state: Round) -> list[str]:
+    """Why a round needs more than a sum."""
+    recipe, told = state.recipe, state.settings
+    if state.kind == "evaluate":
+        return ["scores are looked at board by board"]
+    checks = {
+        "its gate compares scores board by board (leave out --gate; release by hand)": state.candidate,
+        "a round that is to follow by itself would not be one (open it with --secure)": bool(state.then),
+        "who answers first decides who is in it (leave out --over and --mode buffered)": bool(state.goal),
+        "each of several versions would need masks of its own (leave out --laps)": state.laps != 1,
+    }
+    if state.kind == "train":
+        checks |= {
+            f"the method {recipe.method} is not a sum of what boards send (take nested-ffa)": (
+                recipe.method not in LINEAR_IN_B
+            ),
+            f"the robust rule {recipe.robust} looks at single updates": recipe.robust != "none",
+            "weights by risk need each board's loss (take samples or uniform)": recipe.weights == "risk",
+            "a trained head is averaged by declared rows of each class": bool(told.get("head")),
+            "only factors are summed so, neither biases nor scales": told.get("kinds", ["lora"]) != ["lora"],
+            "pairs of forward gradients are of directions of each board's own": told.get("trainer") == "spry",
+        }
+    return [reason for reason, holds in checks.items() if holds]
+
+
+def _able(home: Home, names: list[str]) -> None:
+    if not LEAST_BOARDS <= len(names) <= MOST_BOARDS:
+        raise HubError(
+            f"expected {LEAST_BOARDS} to {MOST_BOARDS} boards for a sum under masks, found {len(names)}: of fewer, a "
+            f"sum says much of each, and every board shares with every other one"
+        )
+    hellos = {row["name"]: row["hello"] or {} for row in home.ledger.devices()}
+    unable = [name for name in names if ABILITY not in hellos[name].get("jobs", ())]
+    if unable:
+        raise HubError(
+            f"expected boards that know sums under masks, found that {', '.join(unable)} said nothing of it and would "
+            f"send updates as they are; update their agents, or name others with --devices"
+        )
+
+
+def _told(home: Home, state: Round, config: SecureConfig, threshold: int) -> Told:
+    boards = len(state.seats)
+    threshold = threshold or 2 * boards // 3 + 1
+    if not boards < 2 * threshold or threshold > boards:
+        raise UsageError(
+            f"expected a threshold above half of the {boards} boards and not above all, found {threshold}: with less, "
+            f"two halves of them could be asked differently"
+        )
+    if state.kind == "statistics":
+        return Told(threshold, boards, config.bound, _bits(boards, config.bound))
+    rows = config.rows if state.recipe.weights == "samples" else 0
+    bound = max(1.0, config.clip) * config.rows
+    return Told(threshold, boards, bound, _bits(boards, bound), _width(home, state), rows, config.clip)
+
+
+def _bits(boards: int, bound: float) -> int:
+    """As many bits behind the point as there is room for."""
+    return next(bits for bits in range(POINT_BITS, -1, -1) if room(boards, bound, bits))
+
+
+def _width(home: Home, state: Round) -> int:
+    """The largest rank that a board trains at, as far as they have said."""
+    hellos = {row["name"]: row["hello"] or {} for row in home.ledger.devices()}
+    most = int(state.settings.get("rank", home.config.adapter.rank))
+    return max(min(int(hellos[s.device].get("rank", 0)), most, home.config.adapter.rank) for s in state.seats)
