@@ -49,6 +49,7 @@ class KeysTable:
     device: str
     hub: Any
     publisher: Any
+    peers: Any = None
 
 
 @dataclass(frozen=True)
@@ -76,6 +77,7 @@ class Config:
     hub_keys: tuple[Path, ...]
     publisher_keys: tuple[Path, ...]
     cache_bytes: int = 0
+    peer_keys: tuple[Path, ...] = ()
 
 
 _TABLES = {"agent": AgentTable, "broker": BrokerTable, "keys": KeysTable}
@@ -117,6 +119,7 @@ def read_config(path: Path) -> Config:
         tuple(root / k for k in hub),
         tuple(root / k for k in publisher),
         agent.cache,
+        () if keys.peers is None else tuple(root / k for k in _listed(keys.peers, "keys.peers", problems)),
     )
     problems += _absent(config)
     if problems:
@@ -153,6 +156,7 @@ def _absent(config: Config) -> list[str]:
         "keys.device": config.device_key,
         **{f"keys.hub {p.name}": p for p in config.hub_keys},
         **{f"keys.publisher {p.name}": p for p in config.publisher_keys},
+        **{f"keys.peers {p.name}": p for p in config.peer_keys},
     }
     given = {f"broker.{k}": getattr(config.broker, k) for k in ("ca", "certificate", "key")}
     needed |= {k: Path(v) for k, v in given.items() if v is not None}

@@ -19,6 +19,7 @@ from edge.alarms import Alarms
 from edge.deeds import FETCH, Deeds
 from edge.intake import Intake
 from edge.link import Link
+from edge.masks import Masks
 from edge.memory import memory
 from edge.outbox import Outbox
 from edge.setup import Setup
@@ -41,6 +42,7 @@ class Core:
     ) -> None:
         self.setup, self.transport, self.link, self._clock = setup, transport, link, clock
         self.store, self.outbox, self.alarms = Store(setup.state), Outbox(setup.state), Alarms()
+        self.masks = Masks(setup.state)
         self.status = Status(
             setup.state / "status.json",
             {
@@ -58,7 +60,10 @@ class Core:
         self.life = p.Life(
             waiting={u.update: u.job for u in self.outbox.updates.values()},
             finished=frozenset(self.outbox.receipted_jobs()),
+            masking=frozenset(self.masks.states),
         )
+        for job in {*self.life.waiting.values(), *self.life.finished} & self.life.masking:
+            self.masks.kept(job)
 
     @property
     def intake(self) -> Intake:

@@ -8,8 +8,9 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from console.errors import EdgequiltError
+from console.errors import BadData, EdgequiltError, SignatureError
 from edge import events as ev
+from edge import masks
 from edge import protocol as p
 from edge.memory import available_bytes
 from edge.request import Request, needed_blobs, needed_rank
@@ -17,6 +18,8 @@ from edge.store import sweep
 from edge.surroundings import surroundings
 from wire import messages as m
 from wire.files import digest
+from wire.masks import device as d
+from wire.masks.told import told_of
 
 if TYPE_CHECKING:
     from edge.core import Core
@@ -24,7 +27,8 @@ if TYPE_CHECKING:
 log = logging.getLogger("edgequilt.agent")
 FETCH = "fetch"
 AGENT = f"edgequilt-agent/{m.SCHEMA}"
-_UPDATES = {"train": "adapter", "statistics": "statistics", "evaluate": "scores"}
+MASK = "mask"
+_UPDATES = {"train": "adapter", "statistics": "statistics", "evaluate": "scores", MASK: "masked"}
 
 
 class Deeds:
@@ -45,6 +49,9 @@ class Deeds:
             ev.Compute: self._compute,
             ev.StopWorker: self._stop,
             ev.Send: self._send,
+            ev.SayKeys: self._say_keys,
+            ev.MaskAnswer: self._mask_answer,
+            ev.ForgetMasks: lambda action: self._core.masks.forget(action.job),
             ev.SayFailed: self._say_failed,
             ev.Forget: self._forget,
             ev.Serve: self._serve,
@@ -105,6 +112,9 @@ class Deeds:
     def _look(self, action: ev.Look) -> None:
         job, setup = action.job, self._core.setup
         self._core.status.job(job.job, kind=job.kind, round=job.round, state="fetching")
+        if str(job.kind) == MASK:
+            self._core.happen(ev.Looked(job.job, frozenset()))
+            return
         needed = m.ability(job.kind, job.settings)
         if needed not in setup.jobs:
             able = ", ".join(setup.jobs) or "nothing"
@@ -143,7 +153,7 @@ class Deeds:
         job, setup = action.job, self._core.setup
         versions = [self._core.store.version(name) for name in job.versions]
         found = tuple(v for v in versions if v is not None)
-        if len(found) < len(versions) or not found:
+        if str(job.kind) != MASK and (len(found) < len(versions) or not found):
             self._core.happen(
                 ev.Crashed(job.job, "expected the versions of the job on disk, found none; send it again")
             )
@@ -163,11 +173,19 @@ class Deeds:
     def _keep(self, job: m.Job, samples: int, metrics: dict[str, Any]) -> None:
         """Put the worker's payload into the outbox: from here on the job is done, whatever happens to us."""
         core = self._core
+        of = job.job.removesuffix(masks.SUFFIX) if str(job.kind) == MASK else job.job
         try:
+            told = told_of(job.settings)
+            if told is not None:
+                core.masks.begin(job, told, self._payload(job.job))
+                log.info("%s %s is done, for a sum under masks", job.kind, job.job)
+                core.status.job(job.job, state="kept", samples=samples, **metrics)
+                core.happen(ev.Kept(job.job))
+                return
             update = core.outbox.put(
                 self._payload(job.job),
                 kind=_UPDATES[job.kind],
-                job=job.job,
+                job=of,
                 round_=job.round,
                 base=job.versions[0],
                 samples=samples,
@@ -178,7 +196,8 @@ class Deeds:
             return
         log.info("%s %s is done: %d bytes, %d samples", job.kind, job.job, update.bytes, samples)
         core.status.job(job.job, state="waiting", update=update.update, bytes=update.bytes, samples=samples, **metrics)
-        core.happen(ev.Computed(job.job, update.update))
+        core.masks.kept(of)
+        core.happen(ev.Computed(job.job, update.update, of))
 
     def _send(self, action: ev.Send) -> None:
         core = self._core
@@ -191,6 +210,29 @@ class Deeds:
         if action.indexes != ():
             core.alarms.calm(action.update)
         core.alarms.arm(action.update, core.now())
+
+    def _say_keys(self, action: ev.SayKeys) -> None:
+        state = self._core.masks.states[action.job]
+        if state.stage == "keys":  # later, the hub has them
+            self._say(m.MaskKeys, job=action.job, round=state.round, **asdict(state.public))
+
+    def _mask_answer(self, action: ev.MaskAnswer) -> None:
+        """Go on with a sum under masks: what is said is on disk before, and what does not fit is refused."""
+        core, message = self._core, action.message
+        state = core.masks.states[message.job]
+        try:
+            if isinstance(message, m.MaskRoster):
+                core.masks.put(after := d.on_roster(state, masks.roster(message.keys, core.setup.peers)))
+                self._say(m.MaskShares, job=message.job, sealed=dict(after.sealed))
+            elif isinstance(message, m.MaskSealed):
+                core.masks.put(after := d.on_sealed(state, message.sealed))
+                core.happen(ev.JobCame(masks.work(core.masks.jobs[message.job], after, core.masks.vector(message.job))))
+            else:
+                after, seeds, keys = d.on_survivors(state, message.survivors)
+                core.masks.put(after)
+                self._say(m.MaskReveal, job=message.job, seeds=seeds, keys=keys)
+        except (BadData, SignatureError) as error:
+            self._say_failed(ev.SayFailed(message.job, str(error)))
 
     def _say_failed(self, action: ev.SayFailed) -> None:
         log.warning("%s failed: %s", action.job, action.reason)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from wire.messages import Job, Release
+from wire.messages import Job, MaskRoster, MaskSealed, MaskSurvivors, Release
 
 Blobs = frozenset[str]
 
@@ -67,10 +67,25 @@ class Stored:
 
 @dataclass(frozen=True)
 class Computed:
-    """The worker is done and the update is on disk."""
+    """The worker is done and the update is on disk; it answers `of`, where that is another job than what was done."""
 
     job: str
     update: str
+    of: str = ""
+
+
+@dataclass(frozen=True)
+class Kept:
+    """The worker is done, and what it made stays here for a sum under masks."""
+
+    job: str
+
+
+@dataclass(frozen=True)
+class MaskCame:
+    """The hub goes on with a sum under masks, perhaps not for the first time."""
+
+    message: MaskRoster | MaskSealed | MaskSurvivors
 
 
 @dataclass(frozen=True)
@@ -154,6 +169,27 @@ class Send:
     update: str
     begin: bool = True
     indexes: tuple[int, ...] | None = ()
+
+
+@dataclass(frozen=True)
+class SayKeys:
+    """Tell the hub that a job is done, with the keys of its sum under masks."""
+
+    job: str
+
+
+@dataclass(frozen=True)
+class MaskAnswer:
+    """Do what the hub asks for a sum under masks, or refuse it."""
+
+    message: MaskRoster | MaskSealed | MaskSurvivors
+
+
+@dataclass(frozen=True)
+class ForgetMasks:
+    """Delete what is kept of a sum under masks."""
+
+    job: str
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,20 @@ from edge.store import Store
 from wire.chunks import Assembly
 from wire.envelope import unseal
 from wire.files import digest
-from wire.messages import Canary, Cancel, Chunk, Job, Missing, Receipt, Release, Version, decode
+from wire.messages import (
+    Canary,
+    Cancel,
+    Chunk,
+    Job,
+    MaskRoster,
+    MaskSealed,
+    MaskSurvivors,
+    Missing,
+    Receipt,
+    Release,
+    Version,
+    decode,
+)
 from wire.topics import Address, parse_topic
 
 log = logging.getLogger("edgequilt.agent")
@@ -25,6 +38,9 @@ _PLAIN: dict[type, Callable[[Any], Any]] = {
     Cancel: lambda m: ev.Cancelled(m.job),
     Receipt: lambda m: ev.Receipted(m.update, m.status, m.reason),
     Missing: lambda m: ev.Wanted(m.update, m.indexes, m.begin),
+    MaskRoster: ev.MaskCame,
+    MaskSealed: ev.MaskCame,
+    MaskSurvivors: ev.MaskCame,
 }
 
 

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from console.errors import BadData, IntegrityError
+from edge import summands
 from edge.assemble import prefix, read_version
 from edge.data import Data, open_data
 from edge.evaluate import right_rows, score_of
@@ -25,6 +26,7 @@ from wire.bundle import MANIFEST, Bundle, open_bundle
 from wire.files import digest, read_bytes, write_atomic
 from wire.kinds.head import ROWS, rows_text
 from wire.manifest import LIMIT_BYTES
+from wire.masks.told import told_of
 from wire.messages import Version
 from wire.record import plain, read_record
 from wire.scores import SCHEMA, Scores
@@ -77,13 +79,16 @@ def perform(desk: Desk, request: Request, advance: Advance = lambda done, of: No
     Raises:
         EdgequiltError: why it cannot be done.
     """
+    if request.kind == "mask":
+        write_atomic(Path(request.out), summands.mask(request.settings), mode=0o600)
+        return Result(request.id, 0)
     runner = desk.at(request.place)
     manifest = runner.manifest
     data = open_data(Path(request.place.data), manifest, request.place.holdout)
     if not request.versions:
         raise BadData(f"expected job {request.id} to name a version, found none")
     payload, result = _JOBS[request.kind](runner, request, data, advance)
-    write_atomic(Path(request.out), payload)
+    write_atomic(Path(request.out), payload, mode=0o600)
     return result
 
 
@@ -106,7 +111,10 @@ def _train(runner: Runner, request: Request, data: Data, advance: Advance) -> tu
         "rank": done.adapter.rank,
         "undone": len(done.session.undone),
     }
-    made, tag = done.adapter, _tag(request)
+    made, tag, told = done.adapter, _tag(request), told_of(request.settings)
+    if told is not None:
+        vector = summands.of_training(made.lora, start.lora, len(data.train), settings, told)
+        return vector, Result(request.id, len(data.train), metrics)
     if settings.head:
         labels = [row.label for row in data.train]
         tag[ROWS] = rows_text(np.bincount(labels, minlength=len(runner.manifest.labels)).tolist())
@@ -137,12 +145,16 @@ def _statistics(runner: Runner, request: Request, data: Data, advance: Advance) 
         advance(seen[0], len(rows) * len(wanted))
 
     found = {r: statistics(runner, prefix(adapter, r), rows, advance=count, ready=ready)[0] for r in wanted}
-    update = Adapter(adapter.model, adapter.version, statistics=found, metadata=_tag(request))
-    classes = max(int((sums.count > 0).sum()) for sums in found.values())
-    return to_bytes(update), Result(request.id, len(rows), {"classes": classes})
+    told, classes = told_of(request.settings), max(int((sums.count > 0).sum()) for sums in found.values())
+    result = Result(request.id, len(rows), {"classes": classes})
+    if told is not None:
+        return summands.of_statistics(found, told), result
+    return to_bytes(Adapter(adapter.model, adapter.version, statistics=found, metadata=_tag(request))), result
 
 
 def _evaluate(runner: Runner, request: Request, data: Data, advance: Advance) -> tuple[bytes, Result]:
+    if told_of(request.settings) is not None:
+        raise BadData("expected training or statistics for a sum under masks, found scores; nothing was computed")
     rows = data.all if request.settings.get("split") == "all" else data.holdout
     wanted = ranks(request.kind, request.settings, runner.manifest.plan.rank)
     scores, of = [], len(request.versions) * len(wanted)

@@ -11,7 +11,8 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from edge import events as ev
-from wire.messages import Job, Release
+from edge.masks import SUFFIX
+from wire.messages import Job, MaskSealed, Release
 
 IDLE, FETCHING, COMPUTING = "idle", "fetching", "computing"
 NONE: frozenset[str] = frozenset()
@@ -29,6 +30,7 @@ class Life:
     waiting: Mapping[str, str] = field(default_factory=dict)  # update -> job, without a receipt
     finished: frozenset[str] = NONE  # jobs with a receipt
     failed: Mapping[str, str] = field(default_factory=dict)  # job -> reason
+    masking: frozenset[str] = NONE  # jobs that are done, for a sum under masks
     release: Release | None = None  # the one to serve as soon as it is here
     release_lacking: frozenset[str] = NONE
 
@@ -56,19 +58,22 @@ def _job_came(life: Life, event: ev.JobCame) -> Step:
         return life, (ev.Send(update),)
     if job.job in life.failed:
         return life, (ev.SayFailed(job.job, life.failed[job.job]),)
-    under_way = {life.job.job} if life.job is not None else set()
-    if job.job in life.finished or job.job in under_way or any(q.job == job.job for q in life.queue):
+    if job.job in life.masking:
+        return life, (ev.SayKeys(job.job),)
+    if job.job in life.finished or _is_under_way(life, job.job):
         return life, ()
     return _next(replace(life, queue=(*life.queue, job)))
 
 
 def _cancelled(life: Life, event: ev.Cancelled) -> Step:
-    queue = tuple(q for q in life.queue if q.job != event.job)
-    if life.job is None or life.job.job != event.job:
-        return replace(life, queue=queue), ()
+    names = {event.job, event.job + SUFFIX}
+    forget = (ev.ForgetMasks(event.job),) if event.job in life.masking else ()
+    life = replace(life, masking=life.masking - names, queue=tuple(q for q in life.queue if q.job not in names))
+    if life.job is None or life.job.job not in names:
+        return life, forget
     stop = (ev.StopWorker(),) if life.phase == COMPUTING else ()
-    after, actions = _next(replace(_without_job(life), queue=queue))
-    return after, (*stop, *actions)
+    after, actions = _next(_without_job(life))
+    return after, (*stop, *forget, *actions)
 
 
 def _looked(life: Life, event: ev.Looked) -> Step:
@@ -104,12 +109,32 @@ def _stored(life: Life, event: ev.Stored) -> Step:
 
 
 def _computed(life: Life, event: ev.Computed) -> Step:
-    known = replace(life, waiting={**life.waiting, event.update: event.job})
+    known = replace(life, waiting={**life.waiting, event.update: event.of or event.job})
     send = (ev.Send(event.update, indexes=None),)
     if life.job is None or life.job.job != event.job:
         return known, send
     after, actions = _next(_without_job(known))
     return after, (*send, *actions)
+
+
+def _kept(life: Life, event: ev.Kept) -> Step:
+    known = replace(life, masking=life.masking | {event.job})
+    if life.job is None or life.job.job != event.job:
+        return known, (ev.SayKeys(event.job),)
+    after, actions = _next(_without_job(known))
+    return after, (ev.SayKeys(event.job), *actions)
+
+
+def _mask_came(life: Life, event: ev.MaskCame) -> Step:
+    name = event.message.job
+    update = next((u for u, job in life.waiting.items() if job == name), None)
+    if isinstance(event.message, MaskSealed) and update is not None:
+        return life, (ev.Send(update),)
+    if isinstance(event.message, MaskSealed) and (name in life.finished or _is_under_way(life, name + SUFFIX)):
+        return life, ()
+    if name not in life.masking:
+        return life, (ev.SayFailed(name, "expected to be in that sum, found nothing of it in the state folder"),)
+    return life, (ev.MaskAnswer(event.message),)
 
 
 def _crashed(life: Life, event: ev.Crashed) -> Step:
@@ -144,6 +169,10 @@ def _due(life: Life, event: ev.Due) -> Step:
     return life, (ev.Send(event.update),) if event.update in life.waiting else ()
 
 
+def _is_under_way(life: Life, job: str) -> bool:
+    return (life.job is not None and life.job.job == job) or any(q.job == job for q in life.queue)
+
+
 def _nothing(life: Life, event: object) -> Step:
     return life, ()
 
@@ -169,6 +198,8 @@ ALWAYS: dict[type, Handler] = {
     ev.Lost: _lost,
     ev.JobCame: _job_came,
     ev.Cancelled: _cancelled,
+    ev.Kept: _kept,
+    ev.MaskCame: _mask_came,
     ev.ReleaseCame: _release_came,
     ev.ReleaseLooked: _release_looked,
     ev.Stored: _stored,

@@ -37,7 +37,7 @@ class Request:
     """One job. `versions` are those of the job, in its order; `digests` their digests."""
 
     id: str
-    kind: Literal["train", "statistics", "evaluate"]
+    kind: Literal["train", "statistics", "evaluate", "mask"]  # mask: what another job made, for a sum
     round: int
     digests: tuple[str, ...]
     versions: tuple[Version, ...]

@@ -19,6 +19,8 @@ from wire.envelope import Trust
 from wire.keys import read_private_key, read_public_key
 from wire.mqtt import Broker, parse_broker
 
+SECURE = "secure"  # of the jobs in a hello: sums under masks
+
 
 @dataclass(frozen=True)
 class Setup:
@@ -38,6 +40,7 @@ class Setup:
     budget_bytes: int | None
     runtime: str
     lock: IO[bytes] | None = None
+    peers: Trust | None = None  # the boards that it adds up with under masks; None: those that the hub names
 
 
 def prepare(config: Config) -> Setup:
@@ -67,6 +70,7 @@ def prepare(config: Config) -> Setup:
         budget_bytes=config.budget_bytes or manifest.plan.budget_bytes or None,
         runtime=runtime_version(),
         lock=lock_folder(config.state),
+        peers=Trust(read_public_key(path, "device") for path in config.peer_keys) if config.peer_keys else None,
     )
 
 
@@ -109,7 +113,8 @@ def jobs_of(bundle: Bundle) -> tuple[str, ...]:
     steps = runs and bool(manifest.slots_of("lora"))
     scales = runs and bool(manifest.scales)
     kinds_of_job = {"train": learns, "spry": steps, "qzo": scales, "statistics": runs, "evaluate": runs}
-    return tuple(kind for kind, able in kinds_of_job.items() if able)
+    found = tuple(kind for kind, able in kinds_of_job.items() if able)
+    return (*found, SECURE) if found else found
 
 
 def runtime_version() -> str:

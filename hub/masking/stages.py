@@ -5,7 +5,7 @@
     keys      all answered, or the deadline        shares: the roster to those who did      failed, Withdraw all
     shares    all answered, or the deadline        masked: what was sealed to each          failed, Withdraw all
     masked    all answered, or the deadline        reveals: the list of survivors to each   failed, Withdraw all
-    reveals   the threshold answered               making                                   failed, Withdraw all
+    reveals   the threshold answered               making: Withdraw all, Make               failed, Withdraw all
 
 Each stage has a deadline of its own. Whoever does not answer one is out, but for `reveals`: then its update is in the
 sum already. Enough is the quorum for `keys`, and the threshold from there on.
@@ -14,12 +14,9 @@ sum already. Enough is the quorum for `keys`, and the threshold from there on.
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import TYPE_CHECKING
 
 from hub.masking.secure import STAGES, Secure
-
-if TYPE_CHECKING:
-    from hub.rounds.state import Action, Round, Seat
+from hub.rounds.state import Action, Ask, Make, Round, Seat, Withdraw
 
 BROUGHT = {"keys": "keys", "shares": "shares", "masked": "masked update", "reveals": "shares of others"}
 
@@ -31,8 +28,6 @@ def stage_of(state: Round) -> str:
 
 def settled(state: Round, secure: Secure, now_s: float | None) -> tuple[Round, tuple[Action, ...]]:
     """Leave a stage when nobody is waited for any more."""
-    from hub.rounds.state import Make
-
     arrived = tuple(s.device for s in state.seats if s.state == "arrived")
     waiting = any(s.state == "waiting" for s in state.seats)
     late = now_s is not None and now_s >= state.deadline_at_s
@@ -44,13 +39,11 @@ def settled(state: Round, secure: Secure, now_s: float | None) -> tuple[Round, t
         return _failed(state, secure, len(arrived), needed)
     if last:
         made = replace(state, seats=_counted(state, secure), phase="making", sentence=_said(state, secure))
-        return made, (*_withdrawn(state, {s.device for s in state.seats if s.state == "waiting"}), Make())
+        return made, (*_withdrawn(state, set(secure.survivors)), Make())
     return _next(state, secure, arrived, state.deadline_at_s if now_s is None else now_s)
 
 
 def _next(state: Round, secure: Secure, arrived: tuple[str, ...], now_s: float) -> tuple[Round, tuple[Action, ...]]:
-    from hub.rounds.state import Ask
-
     moved = replace(members(secure, arrived), stage=STAGES[STAGES.index(secure.stage) + 1])
     out = {s.device for s in state.seats if s.state == "waiting"}
     seats = tuple(_seat(s, secure) for s in state.seats)
@@ -92,8 +85,6 @@ def _failed(state: Round, secure: Secure, arrived: int, needed: int) -> tuple[Ro
 
 
 def _withdrawn(state: Round, names: set[str]) -> tuple[Action, ...]:
-    from hub.rounds.state import Withdraw
-
     return tuple(Withdraw(s.device, False, s.turn) for s in state.seats if s.device in names)
 
 

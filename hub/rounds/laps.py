@@ -16,7 +16,8 @@ from hub.rounds.state import Action, Ask, Made, Round, Seat, SeatState, Withdraw
 def dismissed(state: Round, what: SeatState, reason: str) -> tuple[Round, tuple[Action, ...]]:
     """Nobody waits any more for those that have not answered."""
     gate = state.phase in ("gating", "judging")
-    waiting = tuple(Withdraw(s.device, gate, s.turn) for s in seated(state) if s.state == "waiting")
+    told = ("waiting",) if state.secure is None else ("waiting", "arrived")  # these keep what opens a sum
+    waiting = tuple(Withdraw(s.device, gate, s.turn) for s in seated(state) if s.state in told)
     seats = tuple(replace(s, state=what, reason=reason) if s.state == "waiting" else s for s in seated(state))
     return (replace(state, judges=seats) if gate else replace(state, seats=seats)), waiting
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any, get_args
 
 import pytest
@@ -10,11 +11,12 @@ from hypothesis import strategies as st
 
 from edge import events as ev
 from edge import protocol as p
-from wire.messages import Job, JobKind, Release
+from edge.masks import SUFFIX
+from wire.messages import Job, JobKind, MaskSealed, Release
 
 EVENTS = (
     *(ev.Connected, ev.Lost, ev.JobCame, ev.Cancelled, ev.Looked, ev.ReleaseCame, ev.ReleaseLooked, ev.Stored),
-    *(ev.Computed, ev.Crashed, ev.Wanted, ev.Receipted, ev.Due),
+    *(ev.Computed, ev.Kept, ev.MaskCame, ev.Crashed, ev.Wanted, ev.Receipted, ev.Due),
 )
 BLOB, VERSION = "b" * 64, "v" * 64
 
@@ -156,3 +158,44 @@ def test_in_any_order_nothing_is_done_twice_or_lost(events: list[Any]) -> None:
         lost = before.waiting.keys() - life.waiting.keys()
         assert not lost or (isinstance(event, ev.Receipted) and lost == {event.update})
         assert before.finished <= life.finished
+
+
+SECURE = replace(job(), settings={"secure": {}})
+KEPT = (ev.JobCame(SECURE), ev.Looked(SECURE.job, frozenset()), ev.Kept(SECURE.job))
+SEALED = MaskSealed("barn-1", SECURE.job, {})
+
+
+def test_what_is_kept_for_a_sum_is_not_sent() -> None:
+    """A job that is done for a sum says its keys, also when it comes again, and no update leaves."""
+    life, actions = after(*KEPT)
+    assert actions == [ev.SayKeys(SECURE.job)]
+    assert (life.phase, life.waiting) == (p.IDLE, {})
+    assert after(ev.JobCame(SECURE), life=life)[1] == [ev.SayKeys(SECURE.job)]
+
+
+def test_a_masked_update_answers_the_first_job() -> None:
+    """What others sealed leads to one piece of work, whose update answers the job; later it is only sent again."""
+    life, actions = after(*KEPT, ev.MaskCame(SEALED))
+    assert actions == [ev.MaskAnswer(SEALED)]
+
+    mask = replace(SECURE, job=SECURE.job + SUFFIX)
+    life, _ = after(ev.JobCame(mask), ev.Looked(mask.job, frozenset()), life=life)
+    assert after(ev.MaskCame(SEALED), life=life)[1] == []  # it is being masked
+
+    life, actions = after(ev.Computed(mask.job, "u", SECURE.job), life=life)
+    assert (life.phase, dict(life.waiting), actions) == (p.IDLE, {"u": SECURE.job}, [ev.Send("u", indexes=None)])
+    assert after(ev.MaskCame(SEALED), life=life)[1] == [ev.Send("u")]
+    life, _ = after(ev.Receipted("u", "accepted", ""), life=life)
+    assert after(ev.MaskCame(SEALED), life=life)[1] == []
+
+
+def test_a_sum_that_nobody_waits_for_is_forgotten() -> None:
+    """A cancel deletes what is kept and ends the masking; of a sum that is not known the hub is told so."""
+    mask = replace(SECURE, job=SECURE.job + SUFFIX)
+    life, actions = after(*KEPT, ev.JobCame(mask), ev.Looked(mask.job, frozenset()), ev.Cancelled(SECURE.job))
+    assert actions == [ev.StopWorker(), ev.ForgetMasks(SECURE.job)]
+    assert (life.phase, life.masking) == (p.IDLE, frozenset())
+
+    (failed,) = after(ev.MaskCame(SEALED), life=life)[1]
+    assert isinstance(failed, ev.SayFailed)
+    assert "found nothing of it" in failed.reason

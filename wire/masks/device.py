@@ -62,9 +62,9 @@ class Masking:
     sealing_secret: bytes = field(default=b"", repr=False)
     masking_secret: bytes = field(default=b"", repr=False)
     seed: bytes = field(default=b"", repr=False)
-    roster: Mapping[str, bytes] = field(default_factory=dict)  # by device: its sealing key, then its masking key
-    sealed: Mapping[str, bytes] = field(default_factory=dict)  # what it said to each
-    held: Mapping[str, bytes] = field(default_factory=dict, repr=False)  # by whose: share of seed, then of key
+    roster: dict[str, bytes] = field(default_factory=dict)  # by device: its sealing key, then its masking key
+    sealed: dict[str, bytes] = field(default_factory=dict)  # what it said to each
+    held: dict[str, bytes] = field(default_factory=dict, repr=False)  # by whose: share of seed, then of key
     survivors: tuple[str, ...] = ()
 
     @property
