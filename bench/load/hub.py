@@ -5,11 +5,11 @@ from __future__ import annotations
 import json
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -157,9 +157,20 @@ class Board(Device):
         super().on_missing(message)
 
 
-def board(name: str, key: PrivateKey, hub_folder: Path, shape: Shape, transport: Transport, boot: str) -> Board:
+Kind = TypeVar("Kind", bound=Board)
+
+
+def board(
+    name: str,
+    key: PrivateKey,
+    hub_folder: Path,
+    shape: Shape,
+    transport: Transport,
+    boot: str,
+    kind: type[Kind] = Board,  # type: ignore[assignment]  # what is asked for, or a Board
+) -> Kind:
     """A board that does not begin before it is told to."""
-    made = Board(
+    made = kind(
         name,
         key,
         read_public_key(hub_folder / "hub.pub", "hub"),
@@ -178,14 +189,14 @@ def board(name: str, key: PrivateKey, hub_folder: Path, shape: Shape, transport:
     return made
 
 
-def connect(crowd: Crowd, boards: list[Board], timeout_s: float = START_S) -> None:
+def connect(crowd: Crowd, boards: Sequence[Board], timeout_s: float = START_S) -> None:
     """Let all of them in; they say hello."""
     for one in boards:
         one.start()
     crowd.until(lambda: all(one.transport.subscribed for one in boards), timeout_s, "every board to be connected")  # type: ignore[attr-defined]  # of a Member
 
 
-def asked(crowd: Crowd, boards: list[Board], timeout_s: float = START_S) -> None:
+def asked(crowd: Crowd, boards: Sequence[Board], timeout_s: float = START_S) -> None:
     """Wait until each has its job, and all that it needs for it."""
 
     def ready(one: Board) -> bool:

@@ -27,13 +27,13 @@ def cpu_s(pid: int) -> float:
     return (int(fields[11]) + int(fields[12])) / TICKS
 
 
-def pss_bytes(pid: int) -> int:
+def pss_bytes(pid: int, part: str = "Pss:") -> int:
     """Memory of a process, what it shares divided by those who share it; 0 where there is none."""
     try:
         lines = Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()
     except OSError:
         return 0
-    return next((int(line.split()[1]) * 1024 for line in lines if line.startswith("Pss:")), 0)
+    return next((int(line.split()[1]) * 1024 for line in lines if line.startswith(part)), 0)
 
 
 def name_of(pid: int) -> str:
@@ -73,10 +73,10 @@ def child(command: Sequence[str | Path], core: int | None = None, **options: Any
 
     A session of its own keeps Ctrl-C for the one who can end the whole group in order.
     """
-    pinned = [] if core is None or core >= (os.cpu_count() or 1) else ["taskset", "-c", str(core)]
-    pinned += ["setpriv", "--pdeathsig", "TERM", "--"] if shutil.which("setpriv") else []  # if we are killed
+    before = [] if core is None else pinned(core)
+    before += ["setpriv", "--pdeathsig", "TERM", "--"] if shutil.which("setpriv") else []  # if we are killed
     options.setdefault("cwd", ROOT)
-    with subprocess.Popen([*pinned, *map(str, command)], text=True, start_new_session=True, **options) as process:
+    with subprocess.Popen([*before, *map(str, command)], text=True, start_new_session=True, **options) as process:
         below: list[int] = []
         try:
             yield process
@@ -95,6 +95,11 @@ def child(command: Sequence[str | Path], core: int | None = None, **options: Any
 def first_line(process: subprocess.Popen[str]) -> str:
     """What a program with a piped output says first; empty if it ends without a word."""
     return "" if process.stdout is None else process.stdout.readline()
+
+
+def pinned(core: int) -> list[str]:
+    """What starts a program on one core, where there are two."""
+    return ["taskset", "-c", str(core)] if core < (os.cpu_count() or 1) else []
 
 
 def pin(core: int) -> None:

@@ -20,9 +20,9 @@ EVERY_S = 0.05
 
 @dataclass
 class Series:
-    """What processes took: by time (CLOCK_MONOTONIC), by process, seconds of the processor and PSS."""
+    """What processes took: by time (CLOCK_MONOTONIC), by process: seconds of the processor, PSS, its anonymous part."""
 
-    looks: list[tuple[float, dict[str, tuple[float, int]]]] = field(default_factory=list)
+    looks: list[tuple[float, dict[str, tuple[float, int, int]]]] = field(default_factory=list)
 
     def cpu_s(self, begin: float, end: float) -> float:
         """Of all processes in a span; one that has ended keeps what it had."""
@@ -32,7 +32,7 @@ class Series:
         """The same, process by process."""
         before, after = dict[str, float](), dict[str, float]()
         for at, found in self.looks:
-            for name, (cpu, _) in found.items():
+            for name, (cpu, *_) in found.items():
                 if at <= begin:
                     before[name] = cpu
                 if at <= end:
@@ -41,12 +41,20 @@ class Series:
 
     def peak_pss(self, begin: float, end: float) -> int:
         """The largest sum of all processes in a span."""
-        return max((sum(pss for _, pss in found.values()) for at, found in self.looks if begin <= at <= end), default=0)
+        return max(
+            (sum(pss for _, pss, _ in found.values()) for at, found in self.looks if begin <= at <= end), default=0
+        )
+
+    def peak_anonymous(self, begin: float, end: float) -> int:
+        """The same of what is not in files: pages of a database that is mapped can be given up at any time."""
+        return max((sum(a for *_, a in found.values()) for at, found in self.looks if begin <= at <= end), default=0)
 
     def peak_of(self, pid: int, begin: float, end: float) -> int:
         """The largest PSS of one process in a span."""
         seen = (found for at, found in self.looks if begin <= at <= end)
-        return max((pss for found in seen for who, (_, pss) in found.items() if who.split()[0] == str(pid)), default=0)
+        return max(
+            (pss for found in seen for who, (_, pss, _) in found.items() if who.split()[0] == str(pid)), default=0
+        )
 
 
 @contextlib.contextmanager
@@ -62,7 +70,7 @@ def read_series(path: Path) -> Series:
     for line in path.read_text().splitlines():
         with contextlib.suppress(ValueError):  # the last line may be torn
             at, found = json.loads(line)
-            series.looks.append((at, {name: (cpu, pss) for name, (cpu, pss) in found.items()}))
+            series.looks.append((at, {name: (cpu, pss, anonymous) for name, (cpu, pss, anonymous) in found.items()}))
     return series
 
 
@@ -71,7 +79,7 @@ def main(path: str, *roots: str) -> None:
     with Path(path).open("a", buffering=1) as out:
         while True:
             pids = {pid for root in roots for pid in tree(int(root))}
-            found = {f"{pid} {name_of(pid)}": (cpu_s(pid), pss_bytes(pid)) for pid in pids}
+            found = {f"{pid} {name_of(pid)}": (cpu_s(pid), pss_bytes(pid), pss_bytes(pid, "Pss_Anon:")) for pid in pids}
             out.write(json.dumps((time.monotonic(), found)) + "\n")
             time.sleep(EVERY_S)
 

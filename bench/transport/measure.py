@@ -104,7 +104,7 @@ class HubSide:
         self.hub, self.shape, self.crowd, self.seed = hub, shape, Crowd(), secrets.randbelow(1 << 30)
         boot = f"{os.getpid()}-{time.monotonic_ns()}"
         own = folder / "hub"
-        self.all = [
+        self.all: list[h.Board] = [
             h.board(name, key, own, shape, self.crowd.member(as_board(hub.broker, own, name), name), boot)
             for name, key in keys.items()
         ]

@@ -1,0 +1,1 @@
+"""A fleet's rounds through this hub and through Flower, side by side: `python -m bench.flower`."""

@@ -1,0 +1,1 @@
+"""Runs inside Flower's own environment."""
