@@ -10,10 +10,11 @@ from console.errors import BadData, SignatureError
 from edge import events as ev
 from edge.setup import Setup
 from edge.store import Store
-from wire.chunks import Assembly
+from wire.chunks import Assembly, chunk_count, indexes_of
 from wire.envelope import unseal
 from wire.files import digest
 from wire.messages import (
+    UPDATE_LIMIT_BYTES,
     Canary,
     Cancel,
     Chunk,
@@ -30,6 +31,7 @@ from wire.messages import (
 from wire.topics import Address, parse_topic
 
 log = logging.getLogger("edgequilt.agent")
+MOST_CHUNKS = chunk_count(UPDATE_LIMIT_BYTES)  # of any update
 
 
 # what needs no look at the disk
@@ -37,7 +39,7 @@ _PLAIN: dict[type, Callable[[Any], Any]] = {
     Job: ev.JobCame,
     Cancel: lambda m: ev.Cancelled(m.job),
     Receipt: lambda m: ev.Receipted(m.update, m.status, m.reason),
-    Missing: lambda m: ev.Wanted(m.update, m.indexes, m.begin),
+    Missing: lambda m: ev.Wanted(m.update, indexes_of(m.ranges, MOST_CHUNKS) or m.indexes, m.begin),
     MaskRoster: ev.MaskCame,
     MaskSealed: ev.MaskCame,
     MaskSurvivors: ev.MaskCame,

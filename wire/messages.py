@@ -189,13 +189,18 @@ class Receipt:
 
 @dataclass(frozen=True)
 class Missing:
-    """Hub: of this update I lack these chunks (or, with `begin`, even its beginning)."""
+    """Hub: of this update I lack these chunks (or, with `begin`, even its beginning).
+
+    `ranges` are pairs of a first and a last index and count where both are said; agents that do not know them go by
+    `indexes`, the first of the same chunks.
+    """
 
     TYPE: ClassVar[str] = "missing"
     device: str = field(metadata=matching(NAME))
     update: str = field(metadata=matching(DIGEST))
     indexes: tuple[int, ...] = ()
     begin: bool = False
+    ranges: tuple[tuple[int, ...], ...] = ()
     extra: dict[str, Any] = field(default_factory=dict)
 
 

@@ -1,7 +1,7 @@
 """The hub itself, without threads: messages and time in, ledger, messages out.
 
 `handle` and `tick` are called by one thread at a time. Everything that must survive a kill is in the ledger before
-anybody is told of it; partial updates are not: their devices send again.
+anybody is told of it. Partial updates are files that nobody waits for: what is lost of them is asked for again.
 """
 
 from __future__ import annotations

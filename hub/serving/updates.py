@@ -16,25 +16,29 @@ from hub.rounds.refusal import missed, puts_off, refusal
 from hub.rounds.state import Arrived, Gone, Round
 from hub.serving.asked import asked_of
 from hub.serving.check import check
-from hub.serving.inbox import Inbox, Partial
+from hub.serving.inbox import Inbox
 from hub.serving.post import Post
 from hub.store import schema as t
 from hub.store.ledger import Row
+from hub.store.partial_files import FilePartials
+from hub.store.partials import Partial, SmallApart
 from hub.store.registry import Home
 from hub.store.writes import put_receipt, put_row
 from wire import messages as m
+from wire.chunks import indexes_of
 
 log = logging.getLogger("edgequilt.hub")
-MISSING_AT_ONCE = 1024
+INDEXES_AT_ONCE, RANGES_AT_ONCE = 1024, 256
+FOLDER = "partial"
 METRICS_KEPT = 64
 
 
 class Updates:
-    """Takes the updates of one model's devices. What is on its way is in memory; devices send it again after a kill."""
+    """Takes the updates of one model's devices."""
 
     def __init__(self, home: Home, post: Post, conductor: Conductor, clock: Callable[[], float]) -> None:
         self.home, self.post, self.conductor, self.clock = home, post, conductor, clock
-        self.inbox = Inbox()
+        self.inbox = Inbox(SmallApart(FilePartials(home.folder / FOLDER / conductor.model.id)), clock)
 
     def begin(self, begin: m.Begin) -> None:
         """An update is announced: refused before its bytes are taken, or awaited."""
@@ -48,9 +52,8 @@ class Updates:
 
     def chunk(self, device: str, chunk: m.Chunk) -> None:
         """A piece; the last one delivers the update if its commit came before."""
-        whole = self.inbox.add(device, chunk)
-        if whole is not None:
-            self._deliver(whole)
+        if self.inbox.add(device, chunk):
+            self._deliver(device, chunk.blob)
 
     def commit(self, commit: m.Commit) -> None:
         """All was sent: deliver it, or say what is missing.
@@ -60,26 +63,41 @@ class Updates:
         """
         device = commit.sender.device
         found = self.inbox.commit(device, commit.update)
-        if found is None:
-            self.post.send(device, m.Missing(device, commit.update, begin=True))
-        elif missing := found.assembly.missing():
-            self.post.send(device, m.Missing(device, commit.update, missing[:MISSING_AT_ONCE]))
+        if found is not None and found.whole:
+            self._deliver(device, commit.update)
         else:
-            self._deliver(found)
+            self._ask(device, commit.update, found)
 
     def tick(self) -> None:
         """Forget what belongs to rounds that are over."""
         self.inbox.keep_rounds(set(self.conductor.open))
 
-    def _deliver(self, whole: Partial) -> None:
-        begin, device = whole.begin, whole.begin.sender.device
+    def _ask(self, device: str, update: str, found: Partial | None) -> None:
+        """Say what is missing; nothing while it could not be kept: the device asks again, with growing pauses."""
+        if self.inbox.is_full:
+            return
+        if found is None:
+            self.post.send(device, m.Missing(device, update, begin=True))
+            return
+        ranges = found.missing[:RANGES_AT_ONCE]
+        indexes = indexes_of(ranges, len(found.present))[:INDEXES_AT_ONCE]
+        self.post.send(device, m.Missing(device, update, indexes, ranges=ranges))
+
+    def _deliver(self, device: str, update: str) -> None:
+        """What is whole goes into the journal, by one worker of the hub at a time."""
+        with self.inbox.store.alone(device, update) as alone:
+            found = self.inbox.store.get(device, update) if alone else None
+            if found is not None:
+                self._take(found.begin)
+
+    def _take(self, begin: m.Begin) -> None:
+        device = begin.sender.device
         if self._answered(begin):  # it was counted, but the hub was not told so
             self.inbox.drop(device, begin.update)
             return
-        data = whole.assembly.join()
+        data = self.inbox.store.join(device, begin.update)
         if data is None:
-            missing = whole.assembly.missing()[:MISSING_AT_ONCE]
-            self.post.send(device, m.Missing(device, begin.update, missing))
+            self._ask(device, begin.update, self.inbox.store.get(device, begin.update))
             return
         why = self._refusal(begin)
         if why:
@@ -102,7 +120,6 @@ class Updates:
             lambda tx: put_receipt(tx, _receipt_row(begin, "accepted", "", self.clock())),
         )
         self.inbox.drop(device, begin.update)
-        whole.assembly.parts.clear()
         self._receipt(begin, "accepted", "")
         self.conductor.perform(begin.round, actions)
 

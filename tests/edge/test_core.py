@@ -24,7 +24,7 @@ from wire.adapter import read_adapter
 from wire.files import digest
 from wire.keys import new_key
 from wire.memory import Network
-from wire.messages import Canary, Chunk, Job, Receipt, Release, Version, decode, encode
+from wire.messages import Canary, Chunk, Job, Missing, Receipt, Release, Version, decode, encode
 from wire.scores import read_scores
 from wire.topics import topic_of
 
@@ -291,6 +291,30 @@ def test_without_a_receipt_an_update_is_kept_and_sent_again(board: Board) -> Non
     farm.hub.deaf = False
     assert farm.run(lambda: not core.outbox.updates)
     assert list(farm.hub.accepted) == [name]
+
+
+def test_what_a_hub_lacks_is_sent_and_nothing_else(board: Board) -> None:
+    """Ranges name chunks, indexes do where a hub knows no ranges; what is no chunk of the update is left out."""
+    farm = Farm(board, Network(), HereLink())
+    core = farm.start()
+    version = farm.hub.publish_version(board.manifest, 1)
+    farm.hub.deaf = True
+    farm.hub.ask(jobs(version)[0])
+    farm.run(lambda: bool(core.outbox.updates), seconds=20)
+    (name,) = core.outbox.updates
+    asked: list[tuple[int, ...] | None] = []
+    core.outbox.chunks = lambda update, indexes: iter(asked.append(indexes) or ())  # type: ignore[method-assign, func-returns-value]  # looks on
+
+    for missing in (
+        Missing(NAME, name, (1,), ranges=((0, 2), (5, 5))),
+        Missing(NAME, name, (4, 1)),
+        Missing(NAME, name, ranges=((1 << 62, 1 << 63), (3, 2), (7,), (0, 1 << 40))),
+        Missing(NAME, name, begin=True),
+    ):
+        farm.hub.say("down", Missing.TYPE, encode(missing), NAME)
+        farm.run(seconds=1)
+
+    assert asked == [(0, 1, 2, 5), (4, 1), tuple(range(1024)), None]
 
 
 def test_a_cancelled_job_makes_room(board: Board) -> None:

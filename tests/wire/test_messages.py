@@ -35,6 +35,7 @@ SAMPLES: tuple[Any, ...] = (
     m.Cancel("barn-1", "r1-train-barn-1"),
     m.Receipt("barn-1", D, "accepted"),
     m.Missing("barn-1", D, (1,), begin=True),
+    m.Missing("barn-1", D, (1, 2), ranges=((1, 2), (7, 900))),
     m.MaskRoster("barn-1", "r1-train-barn-1", {"barn-1": b"\x00", "coop": b"\xff"}),
     m.MaskSealed("barn-1", "r1-train-barn-1", {"coop": b"\x00\xff"}),
     m.MaskSurvivors("barn-1", "r1-train-barn-1", ("barn-1", "coop")),
