@@ -9,6 +9,7 @@ from typing import Any
 
 from console.arguments import Arguments
 from console.table import mib, table
+from devices.page import page
 from devices.profile import Figure, Profile, load, names
 from devices.speed import cpu_of
 from devices.verdict import formats_line
@@ -20,7 +21,7 @@ def main(argv: list[str]) -> int:
     arguments = _parser().parse_args(argv)
     if arguments.verb == "list":
         profiles = [load(name, arguments.profiles) for name in names(arguments.profiles)]
-        print(_json([_mapping(p) for p in profiles]) if arguments.json else _list(profiles))
+        print(_listed(profiles, arguments), end="" if arguments.markdown else "\n")
     else:
         profile = load(arguments.name, arguments.profiles)
         print(_json(_mapping(profile)) if arguments.json else _show(profile))
@@ -33,10 +34,17 @@ def _parser() -> argparse.ArgumentParser:
     common.add_argument("--profiles", type=Path, metavar="FOLDER", help="a folder with profiles of your own")
     parser = Arguments(prog="edgequilt devices", description="The boards that edgequilt knows.")
     verbs = parser.add_subparsers(dest="verb", required=True, metavar="list | show NAME")
-    verbs.add_parser("list", parents=[common], help="a row per board")
+    listed = verbs.add_parser("list", parents=[common], help="a row per board")
+    listed.add_argument("--markdown", action="store_true", help="print a page like docs/boards.md")
     show = verbs.add_parser("show", parents=[common], help="all that is known of one board")
     show.add_argument("name", metavar="NAME")
     return parser
+
+
+def _listed(profiles: list[Profile], arguments: argparse.Namespace) -> str:
+    if arguments.markdown:
+        return page(profiles)
+    return _json([_mapping(p) for p in profiles]) if arguments.json else _list(profiles)
 
 
 def _json(value: Any) -> str:
