@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from console.table import mib
 from devices.profile import Profile
@@ -83,6 +83,6 @@ def _boards_by(found: Mapping[str, list[str]]) -> list[str]:
     return [f"* {what}: {', '.join(f'`{name}`' for name in names)}." for what, names in sorted(found.items())]
 
 
-def _table(heads: tuple[str, ...], rows: list[tuple[object, ...]]) -> str:
+def _table(heads: tuple[str, ...], rows: Sequence[tuple[object, ...]]) -> str:
     lines = [heads, ("---",) * len(heads), *rows]
     return "\n".join("| " + " | ".join(map(str, line)) + " |" for line in lines) + "\n"
