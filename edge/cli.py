@@ -1,4 +1,4 @@
-"""`edgequilt agent run` and `edgequilt agent infer`."""
+"""`edgequilt agent run | claim | infer`."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from pathlib import Path
 
 from console.arguments import Arguments
 from console.errors import UsageError
+from wire.files import read_bytes
 
 log = logging.getLogger("edgequilt.agent")
 
@@ -27,6 +28,14 @@ def main(argv: list[str]) -> int:
     run = verbs.add_parser("run", help="connect to the hub and work")
     run.add_argument("--config", type=Path, required=True, help="agent.toml (docs/agent.md)")
     run.add_argument("--quiet", action="store_true", help="log warnings only")
+    claim = verbs.add_parser("claim", help="become a device of a fleet by a token of its hub")
+    claim.add_argument("token", nargs="?", help="the token; others on this machine see it in the list of processes")
+    claim.add_argument("--token-file", type=Path, metavar="FILE", help="where the token is; - for standard input")
+    claim.add_argument("--dir", type=Path, required=True, help="folder for keys, certificates and agent.toml")
+    claim.add_argument("--hub", metavar="HOST:PORT", help="ask there instead of where the token says")
+    claim.add_argument("--bundle", type=Path, metavar="DIR", help="agent.toml will name it")
+    claim.add_argument("--data", type=Path, metavar="PATH", help="agent.toml will name it")
+    claim.add_argument("--json", action="store_true")
     infer = verbs.add_parser("infer", help="label texts or pictures with a bundle")
     infer.add_argument("--config", type=Path, help="agent.toml: its bundle, with the version that the agent serves")
     infer.add_argument("--bundle", type=Path)
@@ -35,43 +44,73 @@ def main(argv: list[str]) -> int:
     infer.add_argument("--json", action="store_true")
     infer.add_argument("samples", nargs="+", metavar="TEXT", help="texts, or paths of pictures")
     given = parser.parse_args(argv)
-    return _run(given) if given.verb == "run" else _infer(given)
+    return {"run": _run, "claim": _claim, "infer": _infer}[given.verb](given)
 
 
 def _run(given: argparse.Namespace) -> int:
     from edge.config import read_config
     from edge.core import Core
+    from edge.identity.first import claim_first
+    from edge.identity.keeper import Keeper
     from edge.link import WorkerLink
     from edge.setup import broker_of, prepare
     from wire.mqtt import MqttTransport
 
     _log_to_stderr(logging.WARNING if given.quiet else logging.INFO)
+    stop, wake = threading.Event(), [lambda: None]
+
+    def end(number: int, frame: object) -> None:
+        stop.set()
+        wake[0]()
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, end)
+    claim_first(given.config, stop)
+    if stop.is_set():
+        return 0
     config = read_config(given.config)
     setup, broker = prepare(config), broker_of(config)
     transport = MqttTransport(broker, f"edgequilt-{config.fleet}-{config.name}", setup.voice.will())
     link = WorkerLink(setup.budget_bytes, config.worker_idle_s, config.threads)
-    core, stop = Core(setup, transport, link), threading.Event()
-
-    def end(number: int, frame: object) -> None:
-        stop.set()
-        core.wake()
-
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, end)
+    core, keeper = Core(setup, transport, link), Keeper(config.device_key.parent)
+    wake[0] = core.wake
     log.info("agent %s of %s, model %s, rank %d, to %r", setup.name, config.fleet, setup.model, setup.rank, broker)
     core.start()
+    keeper.start()
     try:
         core.run(stop)
     finally:
+        keeper.close()
         core.close()
         log.info("agent %s ends", setup.name)
+    return 0
+
+
+def _claim(given: argparse.Namespace) -> int:
+    from edge.identity.claim import claim
+    from edge.identity.configuration import Wishes
+    from wire.token import TOKEN_LIMIT, parse_token
+
+    if (given.token is None) == (given.token_file is None):
+        raise UsageError("expected a token, or --token-file, found both or neither; give one of them")
+    if given.token is not None:
+        text = given.token
+    elif str(given.token_file) == "-":
+        text = sys.stdin.read(TOKEN_LIMIT)
+    else:
+        text = read_bytes(given.token_file, "a claim token", TOKEN_LIMIT).decode(errors="replace")
+    found = claim(parse_token(text), given.dir, Wishes(given.bundle, given.data), given.hub)
+    name, fleet = found.identity.name, found.identity.fleet
+    if given.json:
+        print(json.dumps({"device": name, "fleet": fleet, "config": str(found.config), "asked": found.anew}))
+    else:
+        print(f"this board is {name} of {fleet}; start it: edgequilt agent run --config {found.config}")
     return 0
 
 
 def _infer(given: argparse.Namespace) -> int:
     from edge.model import load, serving
     from wire.adapter import read_adapter
-    from wire.files import read_bytes
 
     if given.config is not None:
         from edge.config import read_config

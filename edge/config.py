@@ -53,10 +53,18 @@ class KeysTable:
 
 
 @dataclass(frozen=True)
+class ClaimTable:
+    """The table `[claim]`, which is done with when the others are there (edge.identity.first)."""
+
+    token_file: str
+
+
+@dataclass(frozen=True)
 class _File:
     agent: AgentTable
     broker: BrokerTable
     keys: KeysTable
+    claim: ClaimTable | None = None
 
 
 @dataclass(frozen=True)
@@ -80,7 +88,7 @@ class Config:
     peer_keys: tuple[Path, ...] = ()
 
 
-_TABLES = {"agent": AgentTable, "broker": BrokerTable, "keys": KeysTable}
+_TABLES = {"agent": AgentTable, "broker": BrokerTable, "keys": KeysTable, "claim": ClaimTable}
 
 
 def read_config(path: Path) -> Config:

@@ -19,7 +19,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from console.errors import SignatureError, UsageError
-from wire.files import read_bytes, write_atomic
+from wire.files import digest, read_bytes, write_atomic
 
 HUB_NAME = "HUB"
 BACK_DATED_DAYS = 5 * 365
@@ -120,8 +120,36 @@ def issue_hub(authority: Authority, folder: Path, stem: str) -> None:
     _write(_client(authority, HUB_NAME, key.public_key(), SERVER_DAYS), key, folder, stem)
 
 
-def issue_device(authority: Authority, name: str, request: bytes, days: int = DEVICE_DAYS) -> bytes:
+def issue_device(authority: Authority, name: str, request: bytes, days: float = DEVICE_DAYS) -> bytes:
     """A device's certificate (PEM) for the key in its signing request (PEM); only the key is taken from the request.
+
+    Raises:
+        SignatureError: it is no signing request, or not signed with its own key.
+    """
+    return _client(authority, name, _key_of(name, request), days).public_bytes(serialization.Encoding.PEM)
+
+
+def request_digest(name: str, request: bytes) -> str:
+    """SHA-256 of the public key in a device's signing request: the same for each request that is made with that key.
+
+    Raises:
+        SignatureError: it is no signing request, or not signed with its own key.
+    """
+    form = serialization.PublicFormat.SubjectPublicKeyInfo
+    return digest(_key_of(name, request).public_bytes(serialization.Encoding.DER, form))
+
+
+def trusted(folder: Path) -> bytes:
+    """The certificates of all authorities whose certificates are believed (PEM); the first one signs new ones.
+
+    Raises:
+        StorageError: there is none.
+    """
+    return read_bytes(folder / CERTIFICATE, "the fleet's certificate", FILE_LIMIT_BYTES)
+
+
+def _key_of(name: str, request: bytes) -> ec.EllipticCurvePublicKey:
+    """The key of a signing request.
 
     Raises:
         SignatureError: it is no signing request, or not signed with its own key.
@@ -136,10 +164,10 @@ def issue_device(authority: Authority, name: str, request: bytes, days: int = DE
             f"expected the signing request of {name} with an elliptic curve key, found something else; let the agent "
             f"make it"
         ) from error
-    return _client(authority, name, key, days).public_bytes(serialization.Encoding.PEM)
+    return key
 
 
-def _client(authority: Authority, name: str, key: ec.EllipticCurvePublicKey, days: int) -> x509.Certificate:
+def _client(authority: Authority, name: str, key: ec.EllipticCurvePublicKey, days: float) -> x509.Certificate:
     made = _issued(authority, _named(name), key, days)
     made = made.add_extension(x509.ExtendedKeyUsage([ExtendedKeyUsageOID.CLIENT_AUTH]), critical=False)
     return made.sign(authority._key, hashes.SHA256())  # noqa: SLF001  # this module owns the key
@@ -162,7 +190,7 @@ def _key_pem(key: ec.EllipticCurvePrivateKey) -> bytes:
 
 
 def _issued(
-    authority: Authority, subject: x509.Name, key: ec.EllipticCurvePublicKey, days: int
+    authority: Authority, subject: x509.Name, key: ec.EllipticCurvePublicKey, days: float
 ) -> x509.CertificateBuilder:
     made = _builder(subject, authority.certificate.subject, key, days)
     made = made.add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
@@ -173,7 +201,7 @@ def _issued(
 
 
 def _builder(
-    subject: x509.Name, issuer: x509.Name, key: ec.EllipticCurvePublicKey, days: int
+    subject: x509.Name, issuer: x509.Name, key: ec.EllipticCurvePublicKey, days: float
 ) -> x509.CertificateBuilder:
     now = dt.datetime.now(dt.timezone.utc)
     return (

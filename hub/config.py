@@ -44,8 +44,12 @@ listen = "{listen}"
 [web]
 # Where boards claim and renew their identity and fetch bundles, over HTTPS; empty to switch it off.
 listen = "127.0.0.1:8884"
-# Names and addresses, beside this machine's own and those of the broker, under which boards reach it.
+# Names and addresses, beside this machine's own and those of the broker, under which boards reach it; tokens say them.
 # hosts = ["hub.example"]
+
+[identity]
+# Days that the certificate of a device lasts; boards renew theirs by themselves after two thirds of it.
+certificate_days = 365
 
 [database]
 # The ledger is a SQLite file in this folder. To keep it in PostgreSQL, uncomment; the password comes from the file, or
@@ -156,6 +160,14 @@ class WebConfig:
 
 
 @dataclass(frozen=True)
+class IdentityConfig:
+    """How long an identity lasts."""
+
+    certificate_days: float = field(default=365.0, metadata=at_least(1e-6, 36500.0))
+    extra: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
 class DatabaseConfig:
     """Where the ledger is; without a URL, a file in the hub's folder."""
 
@@ -200,6 +212,7 @@ class Config:
     fleet: str = field(metadata=matching(NAME))
     broker: BrokerConfig = field(default_factory=BrokerConfig)
     web: WebConfig = field(default_factory=WebConfig)
+    identity: IdentityConfig = field(default_factory=IdentityConfig)
     database: DatabaseConfig = field(default_factory=DatabaseConfig)
     adapter: AdapterConfig = field(default_factory=AdapterConfig)
     rounds: RoundsConfig = field(default_factory=RoundsConfig)
@@ -227,6 +240,7 @@ def read_config(folder: Path) -> Config:
         "": config.extra,
         "broker.": config.broker.extra,
         "web.": config.web.extra,
+        "identity.": config.identity.extra,
         "database.": config.database.extra,
         "adapter.": config.adapter.extra,
         "rounds.": config.rounds.extra,

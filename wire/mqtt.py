@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import contextlib
 import logging
-import random
 import socket
 import ssl
 import sys
@@ -25,6 +24,8 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from console.errors import TransportError
+from wire.backoff import full_jitter
+from wire.tls import client_context, look_again
 from wire.transport import Capabilities, OnConnection, OnMessage, Will
 
 
@@ -100,6 +101,7 @@ class MqttTransport:
         self._patterns: list[str] = []
         self._connected = threading.Event()
         self._stop = threading.Event()
+        self._tls: ssl.SSLContext | None = None
         self._thread: threading.Thread | None = None
         self._on_message: OnMessage = lambda topic, payload: None
         self._on_connection: OnConnection = lambda up: None
@@ -110,7 +112,8 @@ class MqttTransport:
         if will is not None:
             self._client.will_set(will.topic, will.payload, qos=1)
         if broker.tls:
-            self._client.tls_set_context(_tls(broker))
+            self._tls = _tls(broker)
+            self._client.tls_set_context(self._tls)
         if broker.username is not None:
             self._client.username_pw_set(broker.username, broker.password)
         self._client.on_connect = self._connect
@@ -158,6 +161,7 @@ class MqttTransport:
             # connection over a message that it denies would be sent that message for ever, and nothing after it.
             self._client.drop_out_messages()
             try:
+                self._look_again()
                 self._client.connect(self.broker.host, self.broker.port, keepalive=KEEPALIVE_S)
                 while not self._stop.is_set() and self._client.loop(timeout=0.5) == MQTTErrorCode.MQTT_ERR_SUCCESS:
                     attempt = 0 if self._connected.is_set() else attempt
@@ -165,8 +169,17 @@ class MqttTransport:
                 log.info("no connection to %r: %s", self.broker, error)
             self._down()
             attempt += 1
-            self._stop.wait(_jitter(attempt))
+            self._stop.wait(full_jitter(attempt, BACKOFF_FIRST_S, BACKOFF_LAST_S))
         self._drain()
+
+    def _look_again(self) -> None:
+        """Use a certificate that was renewed since the last connection."""
+        if self._tls is None:
+            return
+        try:
+            look_again(self._tls, self.broker.ca, *_files(self.broker))
+        except OSError as error:
+            log.warning("the certificates for %r cannot be read, the former ones are used: %s", self.broker, error)
 
     def _drain(self) -> None:
         deadline = time.monotonic() + 1
@@ -209,18 +222,14 @@ def _at_once(sock: Any) -> None:
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
 
 
-def _jitter(attempt: int) -> float:
-    """Full jitter: seconds to wait before a reconnect, uniform below an exponentially growing limit."""
-    return random.uniform(0, min(BACKOFF_LAST_S, BACKOFF_FIRST_S * 2 ** min(attempt, 10)))  # noqa: S311  # not a secret
+def _files(broker: Broker) -> tuple[Path | None, Path | None]:
+    """Our own certificate and its key, where there are both."""
+    return (broker.certificate, broker.key) if broker.certificate and broker.key else (None, None)
 
 
 def _tls(broker: Broker) -> ssl.SSLContext:
     try:
-        context = ssl.create_default_context(cafile=None if broker.ca is None else str(broker.ca))
-        context.minimum_version = ssl.TLSVersion.TLSv1_2
-        if broker.certificate is not None and broker.key is not None:
-            context.load_cert_chain(str(broker.certificate), str(broker.key))
-        return context
+        return client_context(broker.ca, *_files(broker))
     except (OSError, ssl.SSLError) as error:
         raise TransportError(
             f"expected certificate files for {broker!r}, found none that can be used ({error}); check "

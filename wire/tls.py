@@ -5,10 +5,11 @@ from __future__ import annotations
 import ssl
 from pathlib import Path
 
-from console.errors import StorageError
+from console.errors import SignatureError, StorageError
 from wire.clock import plausible
-from wire.files import write_atomic
+from wire.files import read_bytes, write_atomic
 
+KEY_LIMIT_BYTES = 16384
 NO_CHECK_TIME = 0x200000  # X509_V_FLAG_NO_CHECK_TIME of OpenSSL, which Python's ssl does not name
 
 
@@ -26,14 +27,35 @@ def client_context(ca: Path | str | None, certificate: Path | None = None, key: 
     Raises:
         OSError, ssl.SSLError: a file cannot be used.
     """
-    given = {"cadata": ca} if isinstance(ca, str) else {"cafile": None if ca is None else str(ca)}
-    context = ssl.create_default_context(**given)
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT) if ca is not None else ssl.create_default_context()
     context.minimum_version = ssl.TLSVersion.TLSv1_2
-    if ca is not None and not plausible():
-        context.verify_flags |= NO_CHECK_TIME
+    look_again(context, ca, certificate, key)
+    return context
+
+
+def look_again(
+    context: ssl.SSLContext, ca: Path | str | None, certificate: Path | None = None, key: Path | None = None
+) -> None:
+    """Have connections to come use what the files hold now, and look at dates if the clock can be right by now.
+
+    Args:
+        context: of `client_context`.
+        ca: as there; authorities that were believed before still are.
+        certificate: as there.
+        key: as there.
+
+    Raises:
+        OSError, ssl.SSLError: a file cannot be used.
+    """
+    if isinstance(ca, str):
+        context.load_verify_locations(cadata=ca)
+    elif ca is not None:
+        context.load_verify_locations(cafile=str(ca))
+    if ca is not None:
+        flags = int(context.verify_flags) & ~NO_CHECK_TIME
+        context.verify_flags = ssl.VerifyFlags(flags if plausible() else flags | NO_CHECK_TIME)
     if certificate is not None:
         context.load_cert_chain(str(certificate), None if key is None else str(key))
-    return context
 
 
 def new_request(name: str, folder: Path) -> tuple[Path, Path]:
@@ -42,21 +64,38 @@ def new_request(name: str, folder: Path) -> tuple[Path, Path]:
     Raises:
         StorageError: a key of that name exists, or the folder cannot be written.
     """
-    from cryptography import x509  # boards need it once in their life
-    from cryptography.hazmat.primitives import hashes, serialization
-    from cryptography.hazmat.primitives.asymmetric import ec
-    from cryptography.x509.oid import NameOID
-
     key_path, request_path = folder / f"{name}.tls.key", folder / f"{name}.csr"
     if key_path.exists():
         raise StorageError(
             f"expected no file at {key_path}, found one; a key is never overwritten: move it away or choose another "
             f"name"
         )
-    key = ec.generate_private_key(ec.SECP256R1())
-    subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
-    request = x509.CertificateSigningRequestBuilder().subject_name(subject).sign(key, hashes.SHA256())
-    pem = key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
-    write_atomic(key_path, pem, mode=0o600)
-    write_atomic(request_path, request.public_bytes(serialization.Encoding.PEM))
+    write_atomic(request_path, request_for(name, key_path))
     return key_path, request_path
+
+
+def request_for(name: str, key_path: Path) -> bytes:
+    """A signing request (PKCS#10 PEM) for the key in a file; the key is made and kept first where there is none.
+
+    Raises:
+        StorageError: the file cannot be read or written.
+        SignatureError: it holds no key of an elliptic curve.
+    """
+    from cryptography import x509  # boards need it once in a long while
+    from cryptography.hazmat.primitives import hashes, serialization
+    from cryptography.hazmat.primitives.asymmetric import ec
+    from cryptography.x509.oid import NameOID
+
+    if not key_path.exists():
+        made = ec.generate_private_key(ec.SECP256R1())
+        form = (serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
+        write_atomic(key_path, made.private_bytes(*form), mode=0o600)
+    try:
+        key = serialization.load_pem_private_key(read_bytes(key_path, "a TLS key", KEY_LIMIT_BYTES), None)
+        if not isinstance(key, ec.EllipticCurvePrivateKey):
+            raise TypeError(key_path)
+    except (ValueError, TypeError) as error:
+        raise SignatureError(f"expected a TLS key in {key_path}, found something else; move it away") from error
+    subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
+    made_request = x509.CertificateSigningRequestBuilder().subject_name(subject).sign(key, hashes.SHA256())
+    return made_request.public_bytes(serialization.Encoding.PEM)

@@ -96,8 +96,16 @@ def _mosquitto(config: Config, folder: Path, host: str, port: int, devices: list
 
 
 def reached_by(config: Config, host: str) -> list[str]:
-    """Under which names and addresses devices may find the broker: hub.toml's, this machine's name, this machine."""
+    """Under which names and addresses devices may find the hub: hub.toml's, this machine's name, this machine."""
     name = socket.gethostname()
-    found = [*config.broker.hosts, name, f"{name.partition('.')[0]}.local", "localhost", "127.0.0.1", "::1"]
+    found = [
+        *config.broker.hosts,
+        *config.web.hosts,
+        name,
+        f"{name.partition('.')[0]}.local",
+        "localhost",
+        "127.0.0.1",
+        "::1",
+    ]
     bare = host.strip("[]")
     return list(dict.fromkeys([*found, *([] if bare in OWN else [bare])]))

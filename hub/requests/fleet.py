@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
+from hub.identity import claims
+from hub.identity.grant import addresses
 from hub.serving.service import Service
 from hub.show import status as show_status
 from hub.store import registry
@@ -25,6 +27,21 @@ def _enroll(service: Service, request: Row) -> Row:
     return found
 
 
+def _tokens(service: Service, request: Row) -> Row:
+    at = addresses(service.home.config, service.web)
+    replace, names = bool(request.get("replace")), list(map(str, request["names"]))
+    made = claims.make(service.home, names, float(request["expires_s"]), replace, service.clock(), at)
+    return {"tokens": [{"name": token.name, "token": token.text} for token in made]}
+
+
+def _outstanding(service: Service, request: Row) -> Row:
+    return {"tokens": claims.outstanding(service.home, service.clock())}
+
+
+def _cancel(service: Service, request: Row) -> Row:
+    return {"cancelled": claims.cancel(service.home, list(map(str, request["names"])))}
+
+
 def status(service: Service, request: Row) -> Row:
     """The whole hub at a glance."""
     return {
@@ -34,4 +51,11 @@ def status(service: Service, request: Row) -> Row:
     }
 
 
-TABLE: dict[str, Callable[[Service, Row], Row]] = {"add": _add, "enroll": _enroll, "status": status}
+TABLE: dict[str, Callable[[Service, Row], Row]] = {
+    "add": _add,
+    "enroll": _enroll,
+    "tokens": _tokens,
+    "tokens_outstanding": _outstanding,
+    "tokens_cancel": _cancel,
+    "status": status,
+}

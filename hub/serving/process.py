@@ -21,6 +21,7 @@ from hub.serving.server_agent import ServerAgent
 from hub.serving.service import Service
 from hub.store.registry import alone, known_devices
 from hub.web.start import serve
+from wire.identity import BrokerAt
 from wire.mqtt import Broker, MqttTransport
 
 CONNECT_TIMEOUT_S = 10.0
@@ -56,6 +57,8 @@ def up(
         service = Service(folder, transport)
         stack.callback(service.close)
         service.broker, service.broker_lacks = repr(broker.shown), list(broker.lacks)
+        host = "" if broker.child is not None else broker.shown.host
+        service.broker_at = BrokerAt(broker.shown.tls, host, broker.shown.port)
         service.allow = partial(broker.allow, config.fleet)
         if broker.forgets:
             service.nobody_is_online()

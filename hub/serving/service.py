@@ -13,7 +13,9 @@ from functools import partial
 from pathlib import Path
 from typing import Any, cast
 
-from console.errors import BadData, EdgequiltError
+from console.errors import BadData, EdgequiltError, HubError
+from hub.identity.grant import Where, addresses
+from hub.identity.renewal import Nonces
 from hub.serving.clock import steady_clock
 from hub.serving.desk import Desk
 from hub.store import schema as t
@@ -22,6 +24,7 @@ from hub.store.registry import chosen, models, open_home
 from hub.store.writes import put_device
 from wire import messages as m
 from wire.envelope import Trust, unseal
+from wire.identity import BrokerAt
 from wire.keys import parse_public_key
 from wire.record import plain
 from wire.topics import Address, hub_subscriptions, parse_topic
@@ -47,6 +50,8 @@ class Service:
         self.desks: dict[str, Desk] = {}  # by model
         self._failures = 0  # of the ledger, after which the desks went on from what it says
         self.broker, self.broker_lacks = "", list[str]()  # for people; who starts the hub knows
+        self.nonces = Nonces()
+        self.broker_at: BrokerAt | None = None  # as devices find it; who starts the hub knows
         self.web = ""  # HOST:PORT where it serves HTTPS; empty: nowhere
         self.allow: Callable[[list[str]], None] = lambda names: None  # who may come to the broker
         self.ignored, self.reasons = 0, dict[str, str]()  # what did not hold: how often, and why last
@@ -82,6 +87,16 @@ class Service:
         """
         self._sure()
         return self.desks[chosen(sorted(self.desks), model)]
+
+    def where(self) -> Where:
+        """Where boards find this hub.
+
+        Raises:
+            HubError: it serves nothing.
+        """
+        if self.broker_at is None:
+            raise HubError("expected a hub that boards can find, found one without a broker; start it anew")
+        return Where(self.broker_at, tuple(addresses(self.home.config, self.web)))
 
     @property
     def open_rounds(self) -> list[int]:

@@ -80,6 +80,14 @@ class Ledger:
         """A device."""
         return self._row(select(t.devices).where(t.devices.c.name == name))
 
+    def claims(self) -> list[Row]:
+        """All claim tokens that were made and not cancelled, by the name of their device."""
+        return self._rows(select(t.claims).order_by(t.claims.c.name))
+
+    def claim(self, name: str) -> Row | None:
+        """The claim token of a device to be."""
+        return self._row(select(t.claims).where(t.claims.c.name == name))
+
     def bundles(self, model: str | None = None) -> list[Row]:
         """All bundles of a model, or of all models, by the kind of board."""
         query = select(t.bundles).order_by(t.bundles.c.device, t.bundles.c.sha256)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import fcntl
 import re
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -121,7 +121,21 @@ def alone(folder: Path) -> Iterator[None]:
         yield
 
 
-def enroll(home: Home, name: str, line: str, *, replace: bool = False) -> dict[str, Any]:
+def check_name(name: str) -> None:
+    """See that this can be the name of a device.
+
+    Raises:
+        UsageError: it cannot.
+    """
+    if not re.fullmatch(NAME, name):
+        raise UsageError(
+            f"expected a device name of small letters, digits, '.', '_' or '-' (at most 63), found {name!r}"
+        )
+
+
+def enroll(
+    home: Home, name: str, line: str, *, replace: bool = False, also: Callable[[Connection], None] = lambda tx: None
+) -> dict[str, Any]:
     """Believe a device's key under a name; the same key again changes nothing.
 
     Args:
@@ -129,33 +143,32 @@ def enroll(home: Home, name: str, line: str, *, replace: bool = False) -> dict[s
         name: of the device.
         line: of its .pub file.
         replace: the name may have another key already, which is no longer believed.
+        also: what belongs to the same transaction.
 
     Raises:
         HubError: the name has another key, or the key another name.
         SignatureError: it is not a device's public key.
         UsageError: the name is not one.
     """
-    if not re.fullmatch(NAME, name):
-        raise UsageError(
-            f"expected a device name of small letters, digits, '.', '_' or '-' (at most 63), found {name!r}"
-        )
+    check_name(name)
     key = parse_public_key(line, "device", f"the key of {name}")
-    answer = {"device": name, "key": key.id}
+    answer, known = {"device": name, "key": key.id}, False
     for row in home.ledger.devices():
         same = parse_public_key(row["key"], "device", "the ledger").raw == key.raw
         if row["name"] == name and same:
-            return answer
+            known = True
+            break
         if same or (row["name"] == name and not replace):
             raise HubError(
                 f"expected a new name and a new key, found that {row['name']} is enrolled with "
                 f"{'this key; make another one' if same else 'another key; choose another name, or say --replace'}"
             )
-    known = home.ledger.device(name) is not None
     with home.ledger.transaction() as tx:
-        if known:
+        if not known and home.ledger.device(name) is not None:
             put_device(tx, name, key=key.line, online=False)
-        else:
+        elif not known:
             put_row(tx, t.devices, {"name": name, "key": key.line, "online": False})
+        also(tx)
     return answer
 
 

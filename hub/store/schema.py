@@ -207,6 +207,20 @@ deployments = Table(
     _fields("detail"),
 )
 
+claims = Table(
+    "claims",
+    metadata,
+    Column("name", String, primary_key=True),  # of the device to be
+    Column("hash", String, nullable=False),  # SHA-256 of the token's secret
+    _flag("replace"),  # whether a device of that name may get another key
+    Column("made_at_s", Float, nullable=False),
+    Column("expires_at_s", Float, nullable=False),
+    Column("used_at_s", Float),
+    Column("key", String, nullable=False, server_default=""),  # id of the key that claimed it
+    Column("request", String, nullable=False, server_default=""),  # SHA-256 of the TLS key that did
+    Column("certificate", LargeBinary),  # what it was answered
+)
+
 spending = Table(
     "spending",
     metadata,

@@ -32,6 +32,6 @@ def _config(options: argparse.Namespace) -> int:
 def _certificate(options: argparse.Namespace) -> int:
     found = authority.create(read_config(options.hub).fleet, options.hub)
     authority.issue_server(found, options.host, options.out, "broker")
-    write_atomic(options.out / "ca.pem", found.pem)
+    write_atomic(options.out / "ca.pem", authority.trusted(options.hub))
     files = {name: str(options.out / name) for name in ("ca.pem", "broker.pem", "broker.key")}
     return say(options, {"files": files, "hosts": options.host}, "\n".join(files.values()))

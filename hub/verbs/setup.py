@@ -1,4 +1,4 @@
-"""`edgequilt hub init | up | add | enroll | status`: make a hub, run it, tell it who belongs to it."""
+"""`edgequilt hub init | up | add | status`: make a hub, run it, tell it what it serves."""
 
 from __future__ import annotations
 
@@ -9,13 +9,9 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from hub import authority
-from hub.config import read_config
 from hub.show import status as show_status
 from hub.store import registry
 from hub.verbs.common import add_verb, ask, ask_or_do, say
-from wire.files import read_bytes, write_atomic
-from wire.keys import KEY_FILE_LIMIT_BYTES
 
 
 def parse(verbs: Any) -> None:
@@ -24,12 +20,6 @@ def parse(verbs: Any) -> None:
     _parse_up(verbs)
     add = add_verb(verbs, "add", _add, "take in a signed bundle; the first one of a model begins it", of_model=False)
     add.add_argument("bundle", type=Path)
-    enroll = add_verb(verbs, "enroll", _enroll, "believe a device", of_model=False)
-    enroll.add_argument("name")
-    enroll.add_argument("--key", type=Path, required=True, help="the device's .pub file")
-    enroll.add_argument("--replace", action="store_true", help="believe its former key no longer")
-    enroll.add_argument("--request", type=Path, help="its .csr file, for a certificate that opens the broker")
-    enroll.add_argument("--certificate", type=Path, help="where to write that (default: NAME.pem beside the request)")
     add_verb(verbs, "status", _status, "devices, versions, open rounds", of_model=False)
 
 
@@ -77,26 +67,6 @@ def _add(options: argparse.Namespace) -> int:
     return say(
         options, found, f"bundle {found['bundle'][:12]} of {found['model']} for {found['device']}, rank {found['rank']}"
     )
-
-
-def _enroll(options: argparse.Namespace) -> int:
-    line = read_bytes(options.key, "a public key", KEY_FILE_LIMIT_BYTES).decode(errors="replace")
-    request = {"request": "enroll", "name": options.name, "line": line, "replace": options.replace}
-    signed = None if options.request is None else _certificate(options)  # what cannot be read is said before
-    found = ask_or_do(options, request, lambda home: registry.enroll(home, options.name, line, replace=options.replace))
-    text = f"{found['device']} is enrolled with key {found['key']}"
-    if signed is not None:
-        path = options.certificate or options.request.with_name(f"{options.name}.pem")
-        write_atomic(path, signed)
-        found = {**found, "certificate": str(path), "ca": str(options.hub / authority.CERTIFICATE)}
-        text += f"; give it {path} and {found['ca']}"
-    return say(options, found, text)
-
-
-def _certificate(options: argparse.Namespace) -> bytes:
-    request = read_bytes(options.request, "a signing request", authority.FILE_LIMIT_BYTES)
-    made = authority.create(read_config(options.hub).fleet, options.hub)
-    return authority.issue_device(made, options.name, request)
 
 
 def _status(options: argparse.Namespace) -> int:

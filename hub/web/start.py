@@ -38,8 +38,7 @@ def serve(config: Config, folder: Path, port: int | None, within: Within, stack:
     host, usual = host_and_port(config.web.listen, "web.listen")
     bare = host.strip("[]")
     made = authority.create(config.fleet, folder)
-    names = [*config.web.hosts, *reached_by(config, host)]
-    authority.issue_server(made, list(dict.fromkeys(names)), folder, STEM)
+    authority.issue_server(made, reached_by(config, host), folder, STEM)
     files = (folder / f"{STEM}.pem", folder / f"{STEM}.key", folder / authority.CERTIFICATE)
     server = WebServer(host, usual if port is None else port, files, ROUTES, within)
     stack.callback(server.close)

@@ -3,6 +3,14 @@
 from __future__ import annotations
 
 from hub.web.authority import authorities
+from hub.web.identity import claim, nonce, renewal
 from hub.web.routes import Route
+from wire.https import CA_PATH
+from wire.identity import CLAIM_PATH, NONCE_PATH, RENEWAL_PATH
 
-ROUTES: tuple[Route, ...] = (Route("GET", "/ca.pem", False, authorities, limited=True),)
+ROUTES: tuple[Route, ...] = (
+    Route("GET", CA_PATH, False, authorities, limited=True),
+    Route("POST", CLAIM_PATH, False, claim, limited=True),
+    Route("GET", NONCE_PATH, False, nonce, limited=True),
+    Route("POST", RENEWAL_PATH, False, renewal, limited=True),
+)

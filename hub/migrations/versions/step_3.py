@@ -12,6 +12,7 @@ down_revision = "2"
 def upgrade() -> None:
     """Add what is new; nothing that was there changes."""
     _masks()
+    _claims()
     op.execute("UPDATE meta SET value = '3' WHERE key = 'schema'")
 
 
@@ -23,4 +24,19 @@ def _masks() -> None:
         sa.Column("device", sa.String, nullable=False),
         sa.Column("body", sa.LargeBinary, nullable=False),
         sa.UniqueConstraint("round", "stage", "device", name="uq_masks_round"),
+    )
+
+
+def _claims() -> None:
+    op.create_table(
+        "claims",
+        sa.Column("name", sa.String, primary_key=True),
+        sa.Column("hash", sa.String, nullable=False),
+        sa.Column("replace", sa.Boolean, nullable=False, server_default=sa.text("false")),
+        sa.Column("made_at_s", sa.Float, nullable=False),
+        sa.Column("expires_at_s", sa.Float, nullable=False),
+        sa.Column("used_at_s", sa.Float),
+        sa.Column("key", sa.String, nullable=False, server_default=""),
+        sa.Column("request", sa.String, nullable=False, server_default=""),
+        sa.Column("certificate", sa.LargeBinary),
     )

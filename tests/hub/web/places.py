@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import socket
 import ssl
+import threading
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -59,13 +60,19 @@ def within(folder: Path) -> Within:
 
 @contextmanager
 def serving(
-    folder: Path, limits: Limits | None = None, table: Sequence[Route] | None = None, hosts: Sequence[str] = HOSTS
+    folder: Path,
+    limits: Limits | None = None,
+    hosts: Sequence[str] = HOSTS,
+    files: tuple[bytes, bytes] | None = None,
 ) -> Iterator[Server]:
-    """The server, as its clients name it."""
+    """The server, as its clients name it; `files`: a certificate and its key instead of good ones."""
     made = authority.create("farm", folder)
     authority.issue_server(made, list(hosts), folder, "web")
-    files = (folder / "web.pem", folder / "web.key", folder / "ca.pem")
-    server = WebServer("127.0.0.1", 0, files, table or routes(folder), within(folder), limits)
+    pem, key = folder / "web.pem", folder / "web.key"
+    if files is not None:
+        pem.write_bytes(files[0])
+        key.write_bytes(files[1])
+    server = WebServer("127.0.0.1", 0, (pem, key, folder / "ca.pem"), routes(folder), within(folder), limits)
     with closing(server):
         yield Server("127.0.0.1", server.port, folder / "ca.pem")
 
@@ -100,3 +107,36 @@ def everything(made: socket.socket) -> bytes:
         if not block:
             return data
         data += block
+
+
+class Relay:
+    """Passes connections on, and counts them."""
+
+    def __init__(self, target: str) -> None:
+        host, _, port = target.rpartition(":")
+        self._target, self.connections = (host, int(port)), 0
+        self._listener = socket.create_server(("127.0.0.1", 0))
+        self.address = f"127.0.0.1:{self._listener.getsockname()[1]}"
+        threading.Thread(target=self._accept, daemon=True).start()
+
+    def close(self) -> None:
+        """Take no more."""
+        with suppress(OSError):
+            self._listener.shutdown(socket.SHUT_RDWR)
+        self._listener.close()
+
+    def _accept(self) -> None:
+        with suppress(OSError):
+            while True:
+                near, _ = self._listener.accept()
+                self.connections += 1
+                far = socket.create_connection(self._target)
+                for source, sink in ((near, far), (far, near)):
+                    threading.Thread(target=_pass_on, args=(source, sink), daemon=True).start()
+
+
+def _pass_on(source: socket.socket, sink: socket.socket) -> None:
+    with suppress(OSError):
+        while block := source.recv(65536):
+            sink.sendall(block)
+        sink.shutdown(socket.SHUT_WR)

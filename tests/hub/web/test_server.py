@@ -23,7 +23,7 @@ def answered(server: Server) -> bool:
     """Whether the server answers, once it has noticed that connections ended."""
     for _ in range(500):
         with contextlib.suppress(TransportError):
-            return get_json(server, "/who")["device"] == ""
+            return bool(get_json(server, "/who")["query"] == {})
     return False
 
 

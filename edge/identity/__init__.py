@@ -1,0 +1,1 @@
+"""How a board becomes a device of a fleet, and stays one."""

@@ -1,0 +1,1 @@
+"""Who a board is: tokens with which it claims a name, certificates and their renewal."""
