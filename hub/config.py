@@ -128,6 +128,12 @@ required = false
 # rows = 10000
 # clip = 16.0
 
+[retention]
+# What boards sent is deleted when a round is over and so many days have passed since it came, or so many rounds after
+# it are over (docs/privacy.md); 0: not by that. Scores, and what versions are made of, stay.
+updates_days = 30.0
+updates_rounds = 0
+
 [trust]
 # Whose bundles this hub takes: .pub files, relative to this file.
 publishers = [{publishers}]
@@ -198,6 +204,15 @@ class RoundsConfig:
 
 
 @dataclass(frozen=True)
+class RetentionConfig:
+    """For how long updates are kept after their rounds; 0: for ever."""
+
+    updates_days: float = field(default=0.0, metadata=at_least(0.0))
+    updates_rounds: int = field(default=0, metadata=at_least(0))
+    extra: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
 class TrustConfig:
     """Whose bundles are taken."""
 
@@ -219,6 +234,7 @@ class Config:
     aggregation: Recipe = field(default_factory=Recipe)
     privacy: PrivacyConfig = field(default_factory=PrivacyConfig)
     secure: SecureConfig = field(default_factory=SecureConfig)
+    retention: RetentionConfig = field(default_factory=RetentionConfig)
     trust: TrustConfig = field(default_factory=TrustConfig)
     extra: dict[str, Any] = field(default_factory=dict)
 
@@ -247,6 +263,7 @@ def read_config(folder: Path) -> Config:
         "aggregation.": config.aggregation.extra,
         "privacy.": config.privacy.extra,
         "secure.": config.secure.extra,
+        "retention.": config.retention.extra,
         "trust.": config.trust.extra,
     }
     unknown = [f"{at}{name}" for at, extra in tables.items() for name in extra]

@@ -63,9 +63,11 @@ def starts(home: Home) -> Callable[[str, int], dict[str, Lora]]:
     return start
 
 
-def sums(home: Home, model: Model, state: Round) -> Iterator[dict[int, Statistics]]:
-    """The statistics of a round, by rank, board after board."""
+def sums(home: Home, model: Model, state: Round, without: str = "") -> Iterator[dict[int, Statistics]]:
+    """The statistics of a round, by rank, board after board; those of one device may be left out."""
     for row in home.ledger.updates(state.number, "statistics"):
+        if row["device"] == without:
+            continue
         yield statistics_of(home.blobs.get(row["digest"]), _begin(row), model, state.statistics_ranks)
 
 

@@ -61,7 +61,8 @@ def make(home: Home, model: Model, state: Round, secure: Secure, parent: version
         trained = _trained(home, model, arrays, parent, number)
         made = versions.from_training(parent, number, state.number, model, trained, home.blobs, home.key)
         note = f"{round(float(arrays[of_b.ROWS]))} rows in all"
-    return replace(made, notes=(*made.notes, note), participants=took_part(rows))
+    who = tuple({**part, "samples": None} for part in took_part(rows))
+    return replace(made, notes=(*made.notes, note), participants=who)
 
 
 def _revealed(home: Home, state: Round, secure: Secure) -> Revealed:

@@ -7,6 +7,7 @@ anybody is told of it. Partial updates are files that nobody waits for: what is 
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
@@ -19,6 +20,7 @@ from hub.identity.renewal import Nonces
 from hub.serving.clock import steady_clock
 from hub.serving.desk import Desk
 from hub.store import schema as t
+from hub.store.collecting import collect
 from hub.store.ledger import Row
 from hub.store.registry import chosen, models, open_home
 from hub.store.writes import put_device
@@ -32,6 +34,7 @@ from wire.transport import Transport
 
 log = logging.getLogger("edgequilt.hub")
 REASONS_KEPT = 20
+COLLECT_S = 3600.0
 ANY_MODEL = "+"
 Defer = Callable[[Callable[[], None]], None]
 
@@ -48,6 +51,7 @@ class Service:
         self.home = open_home(folder)
         self.transport, self.clock = transport, clock or steady_clock()
         self.desks: dict[str, Desk] = {}  # by model
+        self._collected_at_s = -math.inf
         self._failures = 0  # of the ledger, after which the desks went on from what it says
         self.broker, self.broker_lacks = "", list[str]()  # for people; who starts the hub knows
         self.nonces = Nonces()
@@ -121,9 +125,17 @@ class Service:
     def tick(self) -> None:
         """Let time pass; call it about once a second."""
         self._guard(self._sure, "at a tick")
+        if self.clock() - self._collected_at_s >= COLLECT_S:
+            self._collected_at_s = self.clock()
+            self._guard(self._collect, "while deleting what is kept no longer")
         for desk in self.desks.values():
             for tick in (desk.conductor.tick, desk.rollout.tick, desk.updates.tick):
                 self._guard(tick, f"at a tick ({desk.model.id})")
+
+    def _collect(self) -> None:
+        found = collect(self.home, self.clock())
+        if found["blobs"]:
+            log.info("%d updates and %d files were let go", found["updates"], found["blobs"])
 
     def handle(self, topic: str, payload: bytes) -> None:
         """Take a message; what does not hold is noted and changes nothing.

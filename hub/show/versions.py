@@ -157,14 +157,18 @@ def version_text(found: Row) -> str:
         said = f"{percent(gate['candidate_macro_accuracy'])} after {percent(gate['parent_macro_accuracy'])}"
         lines.append(f"gate: {said}, {'released' if gate['released'] else 'not released'}")
     if found["participants"]:
-        rows = [[p["device"], p["samples"], percent(p.get("share"))] for p in found["participants"]]
-        lines += ["", table(["device", "samples", "share"], rows)]
+        lines += ["", table(["device", "samples", "share"], [_participant(p) for p in found["participants"]])]
     if found["releases"]:
         rows = [[r["sequence"], r["group"] or "all", _when(r["at_s"]), r["why"]] for r in found["releases"]]
         lines += ["", table(["sequence", "released to", "when", "why"], rows)]
     lines += ["", deployments_text(found["deployments"])] if found["deployments"] else []
     lines += ["", f"served by {', '.join(found['served_by']) or 'nobody'}"]
     return "\n".join(lines)
+
+
+def _participant(found: Row) -> list[Any]:
+    """Who took part; with how many samples, where that is known and was not forgotten."""
+    return [found["device"], "-" if found["samples"] is None else found["samples"], percent(found.get("share"))]
 
 
 def deployments_text(found: list[Row]) -> str:

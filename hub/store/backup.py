@@ -147,7 +147,7 @@ def named_blobs(where: Database, blobs: Blobs) -> list[str]:
         made = [versions.read_made(row).version for row in ledger.versions()]
         names = {name for version in made for name in versions.blob_names(version)}
         names |= {name for version in made for name in remembering.blob_names(blobs, version.optimiser)}
-        names |= {row["digest"] for state in ledger.rounds() for row in ledger.updates(state.number)}
+        names |= {row["digest"] for row in ledger.all_updates() if row["dropped_at_s"] is None}
     finally:
         ledger.close()
     return sorted(names)

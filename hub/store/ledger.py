@@ -142,6 +142,10 @@ class Ledger:
             query = query.where(c.lap == lap)
         return self._rows(query.order_by(c.lap, c.device, c.kind))
 
+    def all_updates(self) -> list[Row]:
+        """What all rounds count, in the order of their arrival."""
+        return self._rows(select(t.updates).order_by(t.updates.c.id))
+
     def update_of(self, number: int, device: str, kind: str, lap: int = 0) -> Row | None:
         """What a device gave to a lap of a round."""
         c = t.updates.c

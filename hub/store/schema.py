@@ -152,6 +152,7 @@ updates = Table(
     Column("bytes", Integer, nullable=False),
     Column("metrics", JSON, nullable=False),
     Column("at_s", Float, nullable=False),
+    Column("dropped_at_s", Float),  # when its blob was let go; empty: it is there
     UniqueConstraint("round", "device", "kind", "lap"),
 )
 

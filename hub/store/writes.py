@@ -58,6 +58,31 @@ def drop_masks(tx: Connection, number: int) -> None:
     tx.execute(t.masks.delete().where(t.masks.c.round == number))
 
 
+def drop_updates(tx: Connection, ids: list[int], now_s: float) -> None:
+    """Say that the blobs of some updates are let go."""
+    tx.execute(t.updates.update().where(t.updates.c.id.in_(ids)).values(dropped_at_s=now_s))
+
+
+def forget_device(tx: Connection, name: str) -> None:
+    """Forget all that an enrolled device sent and said; its name stays where people read who took part."""
+    for table in (t.updates, t.receipts, t.jobs, t.masks):
+        tx.execute(table.delete().where(table.c.device == name))
+    tx.execute(t.events.delete().where(t.events.c.device == name))
+    unknown: dict[str, Any] = {
+        "hello": None,
+        "trained_at_s": None,
+        "marker": None,
+        "tags": [],
+        "online": False,
+        "seen_at_s": None,
+    }
+    put_device(tx, name, **unknown)
+    for row in tx.execute(select(t.versions.c.digest, t.versions.c.participants)).all():
+        if any(part["device"] == name for part in row.participants):
+            parts = [{**part, "samples": None} if part["device"] == name else part for part in row.participants]
+            tx.execute(t.versions.update().where(t.versions.c.digest == row.digest).values(participants=parts))
+
+
 def put_round(tx: Connection, state: Round, now_s: float) -> None:
     """Keep the state of a round."""
     values = {"model": state.model, "kind": state.kind, "phase": state.phase, "state": plain(state)}

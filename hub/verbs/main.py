@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from console.arguments import Arguments
-from hub.verbs import adapter, backup, brokers, enroll, groups, methods, rounds, setup, versions, watch
+from hub.verbs import adapter, backup, brokers, enroll, groups, keeping, methods, rounds, setup, versions, watch
 
-NOUNS = (setup, enroll, groups, rounds, methods, versions, adapter, backup, watch, brokers)
+NOUNS = (setup, enroll, groups, rounds, methods, versions, adapter, backup, keeping, watch, brokers)
 
 
 def main(argv: list[str]) -> int:

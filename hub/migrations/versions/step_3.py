@@ -13,6 +13,7 @@ def upgrade() -> None:
     """Add what is new; nothing that was there changes."""
     _masks()
     _claims()
+    _retention()
     op.execute("UPDATE meta SET value = '3' WHERE key = 'schema'")
 
 
@@ -40,3 +41,8 @@ def _claims() -> None:
         sa.Column("request", sa.String, nullable=False, server_default=""),
         sa.Column("certificate", sa.LargeBinary),
     )
+
+
+def _retention() -> None:
+    with op.batch_alter_table("updates") as updates:
+        updates.add_column(sa.Column("dropped_at_s", sa.Float))
