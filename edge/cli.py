@@ -70,7 +70,9 @@ def _run(given: argparse.Namespace) -> int:
         return 0
     config = read_config(given.config)
     setup, broker = prepare(config), broker_of(config)
-    transport = MqttTransport(broker, f"edgequilt-{config.fleet}-{config.name}", setup.voice.will())
+    transport = MqttTransport(
+        broker, f"edgequilt-{config.fleet}-{config.name}", setup.voice.will(), config.broker.protocol
+    )
     link = WorkerLink(setup.budget_bytes, config.worker_idle_s, config.threads)
     core, keeper = Core(setup, transport, link), Keeper(config.device_key.parent)
     wake[0] = core.wake

@@ -9,6 +9,7 @@ from typing import Any
 from console.errors import BadData, UsageError, join
 from console.toml import read_toml
 from edge.data.row import KEPT_BACK
+from wire.mqtt import Protocol
 from wire.record import NAME, at_least, matching, read_record
 
 CACHE_BYTES = 256 << 20  # of activations that a bundle whose trunk is apart keeps
@@ -40,6 +41,7 @@ class BrokerTable:
     key: str | None = None
     username: str | None = None
     password: str | None = None
+    protocol: Protocol = "auto"  # of MQTT
 
 
 @dataclass(frozen=True)

@@ -17,6 +17,7 @@ from edge import events as ev
 from edge import protocol as p
 from edge.alarms import Alarms
 from edge.deeds import FETCH, Deeds
+from edge.hearing import Hearing
 from edge.intake import Intake
 from edge.link import Link
 from edge.masks import Masks
@@ -43,6 +44,7 @@ class Core:
         self.setup, self.transport, self.link, self._clock = setup, transport, link, clock
         self.store, self.outbox, self.alarms = Store(setup.state), Outbox(setup.state), Alarms()
         self.masks = Masks(setup.state)
+        self.hearing = Hearing()
         self.status = Status(
             setup.state / "status.json",
             {
@@ -84,6 +86,7 @@ class Core:
         self.transport.start(
             lambda topic, payload: self._inbox.put(("message", topic, payload)),
             lambda up: self._inbox.put(("connection", up)),
+            lambda fate: self._inbox.put(("fate", fate)) if self.hearing.matters(fate) else None,
         )
         for pattern in device_subscriptions(self.setup.voice.fleet, self.setup.model, self.setup.name):
             self.transport.subscribe(pattern)
@@ -143,6 +146,7 @@ class Core:
         """Write status.json now."""
         resident = memory().get("resident_bytes")
         self.status.set(phase=self.life.phase, waiting=len(self.life.waiting), core_bytes=resident)
+        self.status.set(mqtt=self.transport.capabilities.protocol, **self.hearing.record(self.now()))
         self._wrote_at = self.now()
         self.status.write()
 
@@ -159,6 +163,8 @@ class Core:
             self.happen(ev.Connected() if up else ev.Lost())
         elif kind == "worker":
             self._deeds.answer(*rest)
+        elif kind == "fate" and self.hearing.learn(*rest):
+            self.status.dirty = True
 
     def _message(self, topic: str, payload: bytes) -> None:
         self.status.traffic.add(down=len(topic) + len(payload))
@@ -173,6 +179,8 @@ class Core:
                 self.status.traffic.enter(event.job.round)
             if isinstance(event, ev.Stored):
                 self.alarms.calm(FETCH)
+            if isinstance(event, (ev.Wanted, ev.Receipted)):
+                self.hearing.answered(event.update)
             self.happen(event)
 
     def _ring(self, name: str) -> None:

@@ -206,7 +206,8 @@ class Deeds:
             self._say(m.Begin, **asdict(update))
         for chunk in core.outbox.chunks(action.update, action.indexes):
             core.status.traffic.add(up=core.setup.voice.say_chunk(core.transport, chunk))
-        self._say(m.Commit, update=action.update)
+        if self._say(m.Commit, update=action.update):
+            core.hearing.said(action.update, core.now())
         if action.indexes != ():
             core.alarms.calm(action.update)
         core.alarms.arm(action.update, core.now())
@@ -259,10 +260,12 @@ class Deeds:
         jobs = (*life.queue, *((life.job,) if life.job is not None else ()))
         self._core.store.collect(keep | {name for job in jobs for name in job.versions})
 
-    def _say(self, kind: Any, /, **fields: Any) -> None:
+    def _say(self, kind: Any, /, **fields: Any) -> bool:
         core = self._core
-        core.status.traffic.add(up=core.setup.voice.say(core.transport, kind, **fields))
+        sent = core.setup.voice.say(core.transport, kind, **fields)
+        core.status.traffic.add(up=sent)
         core.status.dirty = True
+        return sent > 0
 
     def _payload(self, job: str) -> Path:
         return self._work / f"{digest(job.encode())[:16]}.payload"

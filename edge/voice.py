@@ -12,6 +12,8 @@ from wire.messages import Chunk, Presence, Sender, encode
 from wire.topics import entry_of, topic_of
 from wire.transport import Transport, Will
 
+BLIP_S = 30  # a connection that is lost for less does not look like a departure
+
 
 @dataclass
 class Voice:
@@ -47,9 +49,9 @@ class Voice:
 
     def will(self) -> Will:
         """What the broker says for us when we are gone."""
-        return Will(*self.sealed(Presence, state="offline"))
+        return Will(*self.sealed(Presence, state="offline"), delay_s=BLIP_S)
 
     def _send(self, transport: Transport, kind: str, topic: str, payload: bytes) -> int:
         entry = entry_of("up", kind)
-        sent = transport.publish(topic, payload, qos=entry.qos, retain=entry.retain)
+        sent = transport.publish(topic, payload, qos=entry.qos, retain=entry.retain, expiry_s=entry.expiry_s)
         return len(topic) + len(payload) if sent else 0

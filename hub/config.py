@@ -15,7 +15,7 @@ from hub.privacy.settings import PrivacyConfig
 from hub.rounds.gate import NOISE
 from wire.envelope import Trust
 from wire.keys import PublicKey, read_public_key
-from wire.mqtt import Broker, parse_broker
+from wire.mqtt import Broker, Protocol, parse_broker
 from wire.record import NAME, at_least, matching, read_record
 
 FILE = "hub.toml"
@@ -40,6 +40,8 @@ listen = "{listen}"
 # key = "hub-tls.key"
 # username = "hub"
 # password_file = "broker.password"
+# Of MQTT: 5, or 3.1.1, or whichever of them the broker speaks.
+# protocol = "auto"
 
 [web]
 # Where boards claim and renew their identity and fetch bundles, over HTTPS; empty to switch it off.
@@ -153,6 +155,7 @@ class BrokerConfig:
     key: str = ""
     username: str = ""
     password_file: str = ""
+    protocol: Protocol = "auto"
     extra: dict[str, Any] = field(default_factory=dict)
 
 

@@ -26,11 +26,15 @@ class Topic:
     qos: int
     retain: bool
     signer: str  # role; empty for chunks
+    expiry_s: int | None = None  # after which it need not arrive any more; None: it must, however late
 
 
+PRESENCE_S = 86400  # whoever speaks is there, whatever its presence said yesterday
+JOB_S = 86400  # a round that still waits sends it again at every hello; a cancel lives on after the job that it ends
+CHUNK_DOWN_S = 3600  # who still lacks it asks again
 TABLE: tuple[Topic, ...] = (
     Topic(m.Hello, "up", 1, False, "device"),
-    Topic(m.Presence, "up", 1, False, "device"),
+    Topic(m.Presence, "up", 1, False, "device", PRESENCE_S),
     Topic(m.Begin, "up", 1, False, "device"),
     Topic(m.Chunk, "up", 1, False, ""),
     Topic(m.Commit, "up", 1, False, "device"),
@@ -39,15 +43,15 @@ TABLE: tuple[Topic, ...] = (
     Topic(m.MaskKeys, "up", 1, False, "device"),
     Topic(m.MaskShares, "up", 1, False, "device"),
     Topic(m.MaskReveal, "up", 1, False, "device"),
-    Topic(m.Job, "down", 1, False, "hub"),
-    Topic(m.Cancel, "down", 1, False, "hub"),
+    Topic(m.Job, "down", 1, False, "hub", JOB_S),
+    Topic(m.Cancel, "down", 1, False, "hub", JOB_S),
     Topic(m.Receipt, "down", 1, False, "hub"),
-    Topic(m.Missing, "down", 1, False, "hub"),
+    Topic(m.Missing, "down", 1, False, "hub", CHUNK_DOWN_S),
     Topic(m.MaskRoster, "down", 1, False, "hub"),
     Topic(m.MaskSealed, "down", 1, False, "hub"),
     Topic(m.MaskSurvivors, "down", 1, False, "hub"),
     Topic(m.Canary, "down", 1, False, "hub"),
-    Topic(m.Chunk, "down", 1, False, ""),
+    Topic(m.Chunk, "down", 1, False, "", CHUNK_DOWN_S),
     Topic(m.Version, "all", 1, True, "hub"),
     Topic(m.Release, "all", 1, True, "hub"),
 )

@@ -17,7 +17,7 @@ import paho.mqtt.client as paho
 from paho.mqtt.enums import CallbackAPIVersion
 
 from wire.mqtt import IN_FLIGHT, KEEPALIVE_S, Broker
-from wire.transport import Capabilities, OnConnection, OnMessage
+from wire.transport import Capabilities, OnConnection, OnFate, OnMessage, ignore
 
 READ, WRITE = selectors.EVENT_READ, selectors.EVENT_WRITE
 MISC_EVERY_S = 2.0
@@ -85,7 +85,11 @@ class Member:
         """Subscribe as soon as the connection stands."""
         self.patterns.append(pattern)
 
-    def start(self, on_message: OnMessage, on_connection: OnConnection) -> None:
+    def unsubscribe(self, pattern: str) -> None:
+        """No board does."""
+        raise NotImplementedError(pattern)
+
+    def start(self, on_message: OnMessage, on_connection: OnConnection, on_fate: OnFate = ignore) -> None:
         """Connect."""
         left = len(self.patterns)
 
@@ -109,7 +113,9 @@ class Member:
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)  # type: ignore[union-attr]  # it has just connected
         self._listen(sock, READ | WRITE)
 
-    def publish(self, topic: str, payload: bytes, *, qos: int = 1, retain: bool = False) -> bool:
+    def publish(
+        self, topic: str, payload: bytes, *, qos: int = 1, retain: bool = False, expiry_s: int | None = None
+    ) -> bool:
         """Hand a message over."""
         return bool(self.client.publish(topic, payload, qos=qos, retain=retain).rc == 0)
 

@@ -1,6 +1,7 @@
 """The embedded MQTT broker: the one door to amqtt. It runs in a thread of its own with an event loop of its own.
 
-What amqtt 0.12 does not do, and what we do about it: it speaks MQTT 3.1.1 only (so do we); it drops what waits for
+What amqtt 0.12 does not do, and what we do about it: it speaks MQTT 3.1.1 only, and says nothing to a client that asks
+for 5 and tells properties (so the door refuses that client, which then asks for 3.1.1); it drops what waits for
 anonymous clients that are away (devices and the hub send again until a receipt); it may deliver retained messages
 that nobody subscribed to (both sides ignore unknown topics); it keeps nothing over a restart (the hub says its tip
 and its release again after every connect). It has neither TLS nor an access list here: the hub says so.
@@ -19,12 +20,14 @@ import socket
 import threading
 import warnings
 from concurrent.futures import TimeoutError as FutureTimeoutError
-from typing import Any
+from typing import Any, cast
 
 from console.errors import TransportError
 
 START_TIMEOUT_S = 15.0
+FIRST_TIMEOUT_S = 10.0
 BACKLOG = 128
+LEVEL, REFUSED = 4, bytes([0x20, 2, 0, 1])  # MQTT 3.1.1; CONNACK: unacceptable protocol version
 ANONYMOUS = {"amqtt.plugins.authentication.AnonymousAuthPlugin": {"allow_anonymous": True}}
 
 
@@ -107,7 +110,52 @@ class EmbeddedBroker:
     async def _take(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         from amqtt.adapters import StreamReaderAdapter, StreamWriterAdapter
 
-        await self._broker.external_connected(StreamReaderAdapter(reader), StreamWriterAdapter(writer), "default")
+        seen = _Seen(reader)
+        level = await seen.level()
+        if level > LEVEL:
+            writer.write(REFUSED)
+        if level != LEVEL:
+            writer.close()
+            return
+        await self._broker.external_connected(
+            StreamReaderAdapter(cast(asyncio.StreamReader, seen)), StreamWriterAdapter(writer), "default"
+        )
+
+
+class _Seen:
+    """A reader of which the beginning was read already: the protocol level of CONNECT (MQTT 3.1.1, section 3.1)."""
+
+    def __init__(self, reader: asyncio.StreamReader) -> None:
+        self._reader, self._first = reader, b""
+
+    async def level(self) -> int:
+        """The protocol level; 0 if this is no CONNECT, or none comes."""
+        try:
+            return await asyncio.wait_for(self._level(), FIRST_TIMEOUT_S)
+        except (TimeoutError, asyncio.TimeoutError, asyncio.IncompleteReadError, OSError):  # two before Python 3.11
+            return 0
+
+    async def _level(self) -> int:
+        self._first = await self._reader.readexactly(2)
+        while self._first[-1] & 0x80 and len(self._first) < 5:  # the packet's length has one to four bytes
+            self._first += await self._reader.readexactly(1)
+        name = await self._reader.readexactly(7)
+        self._first += name
+        return name[6] if name[:6] == b"\0\x04MQTT" else 0
+
+    async def readexactly(self, n: int) -> bytes:
+        """The next bytes."""
+        ahead, self._first = self._first[:n], self._first[n:]
+        return ahead + await self._reader.readexactly(n - len(ahead)) if len(ahead) < n else ahead
+
+    async def read(self, n: int = -1) -> bytes:
+        """Some bytes."""
+        ahead, self._first = self._first, b""
+        return ahead or await self._reader.read(n)
+
+    def feed_eof(self) -> None:
+        """Nothing more comes."""
+        self._reader.feed_eof()
 
 
 def _listen(host: str, port: int) -> socket.socket:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from hub.authority import HUB_NAME
-from hub.brokers.rules import MAX_INFLIGHT, MAX_PACKET_BYTES, MAX_QUEUED_BYTES, SESSION_EXPIRY
+from hub.brokers.rules import MAX_INFLIGHT, MAX_PACKET_BYTES, MAX_QUEUED_BYTES, MAX_QUEUED_MESSAGES, SESSION_EXPIRY
 from wire.topics import PREFIX
 
 
@@ -22,7 +22,7 @@ use_identity_as_username true
 allow_anonymous false
 acl_file /etc/mosquitto/edgequilt/broker.acl
 persistence true
-max_queued_messages 0
+max_queued_messages {MAX_QUEUED_MESSAGES}
 max_queued_bytes {MAX_QUEUED_BYTES}
 max_inflight_messages {MAX_INFLIGHT}
 persistent_client_expiration {SESSION_EXPIRY}

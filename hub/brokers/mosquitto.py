@@ -17,7 +17,14 @@ from contextlib import closing
 from pathlib import Path
 
 from console.errors import MissingDependency, TransportError
-from hub.brokers.rules import MAX_INFLIGHT, MAX_PACKET_BYTES, MAX_QUEUED_BYTES, SESSION_EXPIRY, Rule
+from hub.brokers.rules import (
+    MAX_INFLIGHT,
+    MAX_PACKET_BYTES,
+    MAX_QUEUED_BYTES,
+    MAX_QUEUED_MESSAGES,
+    SESSION_EXPIRY,
+    Rule,
+)
 from wire.files import write_atomic
 
 START_TIMEOUT_S, STOP_TIMEOUT_S = 10.0, 10.0
@@ -44,7 +51,7 @@ persistence true
 persistence_location {folder}/
 persistence_file broker.db
 autosave_interval 30
-max_queued_messages 0
+max_queued_messages {MAX_QUEUED_MESSAGES}
 max_queued_bytes {MAX_QUEUED_BYTES}
 max_inflight_messages {MAX_INFLIGHT}
 persistent_client_expiration {SESSION_EXPIRY}

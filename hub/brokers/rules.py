@@ -9,13 +9,15 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from hub.authority import HUB_NAME
+from wire.mqtt import IN_FLIGHT, PACKET_LIMIT_BYTES, SESSION_S
 from wire.topics import PREFIX
 
-CHUNK_LIMIT_BYTES = 1 << 20  # of a message that this version can read
-MAX_PACKET_BYTES = CHUNK_LIMIT_BYTES + (64 << 10)
+MAX_PACKET_BYTES = PACKET_LIMIT_BYTES
 MAX_QUEUED_BYTES = 64 << 20  # per client that is away: a thousand chunks of 64 KiB
-MAX_INFLIGHT = 100
-SESSION_EXPIRY = "90d"
+# the bytes are the limit; at 0, which says "no limit", mosquitto 2.0 ends each connection over a message that it denies
+MAX_QUEUED_MESSAGES = 1_000_000
+MAX_INFLIGHT = IN_FLIGHT
+SESSION_EXPIRY = f"{SESSION_S // 86400}d"
 
 
 @dataclass(frozen=True)

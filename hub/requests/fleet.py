@@ -46,6 +46,8 @@ def status(service: Service, request: Row) -> Row:
     """The whole hub at a glance."""
     return {
         **show_status.status(service.home, service.broker, service.broker_lacks, service.clock()),
+        "mqtt": service.transport.capabilities.protocol,
+        "messages_denied": dict(service.denied.counts),
         "messages_ignored": service.ignored,
         "ignored_because": [f"{where}: {why}" for where, why in service.reasons.items()],
     }

@@ -9,7 +9,7 @@ from wire.chunks import chunk_count, cut
 from wire.envelope import seal
 from wire.keys import PrivateKey
 from wire.messages import Chunk, Release, Version, encode
-from wire.topics import entry_of, topic_of
+from wire.topics import Topic, entry_of, topic_of
 from wire.transport import Transport
 
 CHUNKS_AT_ONCE = 512  # 32 MiB; a device asks again for what is still missing
@@ -25,14 +25,15 @@ class Post:
         """Say something to one device."""
         entry = entry_of("down", message.TYPE)
         topic = topic_of(self.fleet, self.model, "down", message.TYPE, device)
-        self.transport.publish(topic, seal(self.key, encode(message)), qos=entry.qos, retain=entry.retain)
+        self.transport.publish(topic, seal(self.key, encode(message)), **_manner(entry))
 
     def send_blob(self, device: str, data: bytes, indexes: tuple[int, ...]) -> None:
         """Send chunks of a blob, those asked for or all."""
         topic = topic_of(self.fleet, self.model, "down", Chunk.TYPE, device)
+        manner = _manner(entry_of("down", Chunk.TYPE))
         wanted = sorted(set(indexes)) or range(chunk_count(len(data)))
         for chunk in cut(data, tuple(wanted[:CHUNKS_AT_ONCE])):
-            self.transport.publish(topic, encode(chunk), qos=entry_of("down", Chunk.TYPE).qos)
+            self.transport.publish(topic, encode(chunk), **manner)
 
     def version(self, made: Made, *, tip: bool) -> None:
         """Say a version to everybody; only the tip stays with the broker for those who come later.
@@ -47,3 +48,8 @@ class Post:
         message = Release(self.model, row["sequence"], row["version"], row["digest"])
         topic = topic_of(self.fleet, self.model, "all", Release.TYPE)
         self.transport.publish(topic, seal(self.key, encode(message)), qos=1, retain=True)
+
+
+def _manner(entry: Topic) -> dict[str, Any]:
+    """How the table of topics has a message travel."""
+    return {"qos": entry.qos, "retain": entry.retain, "expiry_s": entry.expiry_s}

@@ -53,7 +53,7 @@ def up(
         stack.enter_context(alone(folder))
         stack.enter_context(_signals(loop.stop))
         broker = start(config, folder, kind, port, known_devices(folder), stack)
-        transport = MqttTransport(broker.inner, f"edgequilt-hub-{config.fleet}")
+        transport = MqttTransport(broker.inner, f"edgequilt-hub-{config.fleet}", protocol=config.broker.protocol)
         service = Service(folder, transport)
         stack.callback(service.close)
         service.broker, service.broker_lacks = repr(broker.shown), list(broker.lacks)

@@ -18,6 +18,7 @@ from console.errors import BadData, EdgequiltError, HubError
 from hub.identity.grant import Where, addresses
 from hub.identity.renewal import Nonces
 from hub.serving.clock import steady_clock
+from hub.serving.denied import Denied
 from hub.serving.desk import Desk
 from hub.store import schema as t
 from hub.store.collecting import collect
@@ -58,6 +59,7 @@ class Service:
         self.broker_at: BrokerAt | None = None  # as devices find it; who starts the hub knows
         self.web = ""  # HOST:PORT where it serves HTTPS; empty: nowhere
         self.allow: Callable[[list[str]], None] = lambda names: None  # who may come to the broker
+        self.denied = Denied()
         self.ignored, self.reasons = 0, dict[str, str]()  # what did not hold: how often, and why last
         self._on: dict[Any, Callable[[str, Row, Any], None]] = {m.Hello: self._hello, m.Presence: self._presence}
 
@@ -69,6 +71,7 @@ class Service:
         self.transport.start(
             lambda topic, payload: defer(partial(self.handle, topic, payload)),
             lambda up: defer(partial(self.connected, up)),
+            lambda fate: defer(partial(self.denied.learn, fate)) if fate.outcome == "denied" else None,
         )
 
     def nobody_is_online(self) -> None:

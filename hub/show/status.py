@@ -100,6 +100,9 @@ def status_text(found: Row) -> str:
             ],
         ),
     ]
+    if found.get("messages_denied"):
+        kinds = ", ".join(f"{kind} ({count})" for kind, count in found["messages_denied"].items())
+        lines += ["", f"the broker denies what the hub says: {kinds}; look at its access list"]
     if found.get("messages_ignored"):
         lines += ["", f"{found['messages_ignored']} messages ignored; the last:", *found["ignored_because"][-3:]]
     if found["rounds_open"]:

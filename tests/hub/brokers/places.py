@@ -19,9 +19,9 @@ from hub.brokers.mosquitto import Mosquitto
 from hub.brokers.rules import rules
 from tests.programs import mosquitto
 from wire.memory import MemoryTransport, Network
-from wire.mqtt import Broker, MqttTransport
+from wire.mqtt import SESSION_S, Broker, MqttTransport
 from wire.tls import new_request
-from wire.transport import Transport, Will
+from wire.transport import Fate, Transport, Will
 
 PATIENCE_S = 15.0
 FLEET = "farm"
@@ -31,15 +31,18 @@ DEVICES = ["barn", "coop"]
 class Place(Protocol):
     """Where clients meet."""
 
-    can: frozenset[
-        str
-    ]  # broker: may be restarted; absent: keeps for who is away; lasts: over a restart; list: of rights
+    # broker: may be restarted; absent: keeps for who is away; lasts: over a restart; list: of rights; five: what MQTT 5
+    # has and 3.1.1 has not; delays: a last will waits
+    can: frozenset[str]
 
-    def transport(self, name: str, will: Will | None = None) -> Transport:
-        """A client with a name: `hub`, or one of DEVICES."""
+    def transport(self, name: str, will: Will | None = None, lasting: bool = True) -> Transport:
+        """A client with a name: `hub`, or one of DEVICES; what waits for it is kept, or not."""
 
     def settle(self) -> None:
         """Let what is on its way arrive, where that is not the network's business."""
+
+    def pass_time(self, seconds: float) -> None:
+        """The same seconds later."""
 
     def cut(self, transport: Transport) -> None:
         """A client vanishes without a word."""
@@ -59,12 +62,13 @@ class Client:
     transport: Transport
     told: queue.Queue[tuple[str, bytes]] = field(default_factory=queue.Queue)
     ups: list[bool] = field(default_factory=list)
+    fates: list[Fate] = field(default_factory=list)
 
     def start(self, *patterns: str) -> Client:
         """Connect; returns when the subscriptions stand."""
         for pattern in patterns:
             self.transport.subscribe(pattern)
-        self.transport.start(lambda topic, payload: self.told.put((topic, payload)), self.ups.append)
+        self.transport.start(lambda topic, payload: self.told.put((topic, payload)), self.ups.append, self.fates.append)
         self.wait(lambda: True in self.ups, "a connection")
         if isinstance(self.transport, MqttTransport):
             time.sleep(0.2)  # the answer to a subscription is not part of the contract
@@ -74,17 +78,26 @@ class Client:
         """Publish, as soon as that is possible."""
         self.wait(lambda: self.transport.publish(topic, payload, retain=retain), f"to publish on {topic}")
 
+    def learns(self, topic: str, outcome: str) -> Fate:
+        """Wait until the broker has said this of a message."""
+        self.wait(lambda: any((f.topic, f.outcome) == (topic, outcome) for f in self.fates), f"{topic}: {outcome}")
+        return next(f for f in self.fates if (f.topic, f.outcome) == (topic, outcome))
+
     def hears(self, payload: bytes) -> str:
         """Wait for a payload and forget what came before it; returns its topic."""
+        return self.hears_all(payload)[-1][0]
+
+    def hears_all(self, last: bytes) -> list[tuple[str, bytes]]:
+        """Wait for a payload; returns all that came up to it."""
         found: list[tuple[str, bytes]] = []
 
         def came() -> bool:
-            while not self.told.empty() and (not found or found[-1][1] != payload):
+            while not self.told.empty() and (not found or found[-1][1] != last):
                 found.append(self.told.get())
-            return bool(found) and found[-1][1] == payload
+            return bool(found) and found[-1][1] == last
 
-        self.wait(came, f"{payload[:20]!r}")
-        return found[-1][0]
+        self.wait(came, f"{last[:20]!r}")
+        return found
 
     def wait(self, condition: Callable[[], Any], what: str) -> None:
         deadline = time.monotonic() + PATIENCE_S
@@ -97,12 +110,15 @@ class Client:
 class Memory:
     """The in-memory transport."""
 
-    can = frozenset({"absent"})
+    can = frozenset({"absent", "five"})
 
     def __init__(self, folder: Path) -> None:
         self.network = Network()
 
-    def transport(self, name: str, will: Will | None = None) -> Transport:
+    def pass_time(self, seconds: float) -> None:
+        self.network.now_s += seconds
+
+    def transport(self, name: str, will: Will | None = None, lasting: bool = True) -> Transport:
         return MemoryTransport(self.network, name, will)
 
     def settle(self) -> None:
@@ -128,8 +144,13 @@ class Mqtt(ABC):
     def broker(self, name: str) -> Broker:
         """How a client of this name comes in."""
 
-    def transport(self, name: str, will: Will | None = None) -> Transport:
-        return MqttTransport(self.broker(name), name, will)
+    def transport(self, name: str, will: Will | None = None, lasting: bool = True) -> Transport:
+        return MqttTransport(self.broker(name), name, will, session_s=SESSION_S if lasting else 0)
+
+    def pass_time(self, seconds: float) -> None:
+        ends = time.monotonic() + seconds
+        while time.monotonic() < ends:  # a broker has a clock of its own
+            time.sleep(0.05)
 
     def settle(self) -> None:  # noqa: B027  # nothing is to be done: the network does it
         """The network does it."""
@@ -165,7 +186,7 @@ class Amqtt(Mqtt):
 class PlainMosquitto(Mqtt):
     """mosquitto as Debian has it, told to let anybody in."""
 
-    can = frozenset({"broker", "absent", "lasts"})
+    can = frozenset({"broker", "absent", "lasts", "five", "delays"})
 
     def __init__(self, folder: Path) -> None:
         super().__init__(folder)
@@ -204,7 +225,7 @@ class PlainMosquitto(Mqtt):
 class TlsMosquitto(Mqtt):
     """mosquitto as the hub starts it: TLS, client certificates, an access list."""
 
-    can = frozenset({"broker", "absent", "lasts", "list"})
+    can = frozenset({"broker", "absent", "lasts", "list", "five", "delays"})
 
     def __init__(self, folder: Path) -> None:
         super().__init__(folder)
@@ -218,6 +239,7 @@ class TlsMosquitto(Mqtt):
         self.child = Mosquitto("127.0.0.1", 0, folder, rules(FLEET, DEVICES))
 
     def broker(self, name: str) -> Broker:
+        name = name.partition("-")[0]  # who is several shares a certificate
         key = self.folder / ("hub.key" if name == "hub" else f"{name}.tls.key")
         made = Broker("127.0.0.1", self.child.port, True, self.folder / "ca.pem")
         return replace(made, certificate=self.folder / f"{name}.pem", key=key)

@@ -184,15 +184,130 @@ def test_a_handler_that_fails_ends_nothing(place: Place, clients: dict[str, Clie
         if payload == b"first":
             raise RuntimeError("on purpose")
 
+    def fail(what: object) -> None:
+        fragile.ups.append(True)
+        raise RuntimeError(f"on purpose, of {what}")
+
     for pattern in device_subscriptions(FLEET, "m", COOP):
         fragile.transport.subscribe(pattern)
-    fragile.transport.start(take, fragile.ups.append)
+    fragile.transport.start(take, fail, fail)
     fragile.wait(lambda: fragile.ups, "a connection")
+    fragile.say(up(COOP), b"whose fate is told")
+    clients["hub"].hears(b"whose fate is told")
     clients["hub"].say(down(COOP), b"first")
     clients["hub"].say(down(COOP), b"second")
 
     fragile.wait(lambda: b"second" in heard, "the second message")
     fragile.transport.close()
+
+
+@everywhere
+def test_a_connection_knows_what_it_can_do(place: Place, clients: dict[str, Client]) -> None:
+    """Once it stands it says whether it has what MQTT 5 adds: by what its broker speaks, not by its class."""
+    for client in clients.values():
+        can, five = client.transport.capabilities, "five" in place.can
+        assert (can.shared_subscriptions, can.message_expiry, can.denied_publish_seen) == (five, five, five)
+        assert can.protocol == ("memory" if isinstance(place, Memory) else "5" if five else "3.1.1")
+
+
+@promises("five")
+def test_who_says_something_is_told_whether_anybody_listens(place: Place, clients: dict[str, Client]) -> None:
+    """A message is taken, also where nobody listens, and then that is said."""
+    clients[BARN].say(up(BARN), b"to the hub")
+    clients["hub"].say(down("stranger"), b"to nobody")
+
+    clients[BARN].learns(up(BARN), "taken")
+    clients["hub"].learns(down("stranger"), "unheard")
+
+
+@promises("five", "list")
+def test_a_denied_publish_is_seen(place: TlsMosquitto, clients: dict[str, Client]) -> None:
+    """Who may not say something is told so by the broker, and what it may say it still can."""
+    clients[BARN].say(up(COOP), b"forged")
+    clients[BARN].say(up(BARN), b"true")
+
+    assert clients[BARN].learns(up(COOP), "denied").reason == "Not authorized"
+    clients[BARN].learns(up(BARN), "taken")
+    clients["hub"].hears(b"true")
+    assert clients[BARN].ups == [True]  # the connection stands: mosquitto may end it, if its limits are set so
+
+
+@promises("five")
+def test_what_is_too_old_is_not_delivered(place: Place, clients: dict[str, Client]) -> None:
+    """Of what waited for a device, that whose time is over is left out; what has no such time comes."""
+    place.cut(clients[BARN].transport)
+    topic = down(BARN)
+    clients["hub"].wait(lambda: clients["hub"].transport.publish(topic, b"stale", expiry_s=1), "to publish")
+    clients["hub"].wait(lambda: clients["hub"].transport.publish(topic, b"fresh", expiry_s=3600), "to publish")
+    clients["hub"].say(topic, b"eternal")
+    place.pass_time(2.1)
+
+    if isinstance(place, Memory):
+        back = clients[BARN]
+        back.transport.restore()  # type: ignore[attr-defined]  # of the transport in memory
+    else:
+        back = Client(place, place.transport(BARN)).start(*device_subscriptions(FLEET, "m", BARN))
+
+    assert {payload for _, payload in back.hears_all(b"eternal")} == {b"fresh", b"eternal"}
+    back.transport.close()
+
+
+@promises("five")
+def test_a_shared_subscription_shares(place: Place, clients: dict[str, Client]) -> None:
+    """Of several that share a subscription each message reaches one, and whoever is left gets all the rest."""
+    workers = [Client(place, place.transport(name, lasting=False)) for name in ("hub-1", "hub-2")]
+    for worker in workers:
+        worker.start(f"$share/hub/edgequilt/1/{FLEET}/+/up/+/chunk")
+    for number in range(20):
+        clients[BARN].say(up(BARN, "chunk"), b"%d" % number)
+    everything = lambda: sum(worker.told.qsize() for worker in workers) >= 20  # noqa: E731  # said once
+    clients["hub"].wait(everything, "all of them")
+    shares = [sorted(payload for _, payload in worker.told.queue) for worker in workers]
+    assert all(shares)
+    assert sorted(shares[0] + shares[1]) == sorted(b"%d" % number for number in range(20))
+
+    workers[0].transport.close()
+    for number in range(20, 24):
+        clients[BARN].say(up(BARN, "chunk"), b"%d" % number)
+        workers[1].hears(b"%d" % number)
+    workers[1].transport.close()
+
+
+@everywhere
+def test_who_unsubscribes_hears_no_more_of_it(place: Place, clients: dict[str, Client]) -> None:
+    """Nor does a later connection of the same name, while what else it asked for still comes."""
+    hub = clients["hub"]
+    hub.transport.unsubscribe(hub_subscriptions(FLEET, "+")[0])
+    hub.transport.subscribe(f"edgequilt/1/{FLEET}/+/up/+/hello")
+    hub.wait(lambda: _unheard(clients), "to be left alone")
+
+    clients[BARN].say(up(BARN), b"still")
+    assert hub.hears(b"still") == up(BARN)
+
+
+def _unheard(clients: dict[str, Client]) -> bool:
+    """Whether of two messages only the hello comes."""
+    hub = clients["hub"]
+    clients[BARN].say(up(BARN, "chunk"), b"a piece")
+    clients[BARN].say(up(BARN), b"after it")
+    return b"a piece" not in [payload for _, payload in hub.hears_all(b"after it")]
+
+
+@promises("delays")
+def test_a_blip_is_no_departure(place: Place, clients: dict[str, Client]) -> None:
+    """A last will that waits is not read out when its client is back in time."""
+    clients[COOP].transport.close()
+    will = Will(up(COOP, "presence"), b"gone", delay_s=2)
+    mortal = Client(place, place.transport(COOP, will)).start()
+
+    place.cut(mortal.transport)
+    back = Client(place, place.transport(COOP)).start()
+    place.pass_time(2.5)
+
+    back.say(up(COOP), b"here")
+    clients["hub"].hears(b"here")
+    assert b"gone" not in [payload for _, payload in clients["hub"].told.queue]
+    back.transport.close()
 
 
 @promises("list")
