@@ -53,14 +53,29 @@ def read_record(kind: type[Record], mapping: object, where: str) -> Record:
 
 def plain(record: Any) -> Any:
     """The mapping that `read_record` reads: nested records become mappings, tuples lists, `extra` is merged."""
-    if dataclasses.is_dataclass(record) and not isinstance(record, type):
-        out = {f.name: plain(getattr(record, f.name)) for f in dataclasses.fields(record) if f.name != "extra"}
+    kind: Any = type(record)
+    if kind in _WHOLE:
+        return record
+    names = _names(kind)
+    if names is not None:
+        out = {name: plain(getattr(record, name)) for name in names}
         return {**out, **getattr(record, "extra", {})}
     if isinstance(record, (tuple, list)):
         return [plain(item) for item in record]
     if isinstance(record, Mapping):
         return {key: plain(value) for key, value in record.items()}
     return record
+
+
+_WHOLE = frozenset({str, int, float, bool, bytes, type(None)})
+
+
+@functools.cache
+def _names(kind: type) -> tuple[str, ...] | None:
+    """The fields of a dataclass but `extra`; None of what is none. A round is written down at every update."""
+    if not dataclasses.is_dataclass(kind):
+        return None
+    return tuple(f.name for f in dataclasses.fields(kind) if f.name != "extra")
 
 
 def _record(kind: Any, mapping: object, path: str, problems: list[str]) -> Any:

@@ -33,6 +33,16 @@ def test_unknown_fields_survive_at_every_level() -> None:
     assert plain(read_record(Outer, data, "it")) == data
 
 
+def test_a_record_without_known_fields_is_what_it_carries() -> None:
+    """A dataclass is written as a table even where all that it has came from a newer version; other values stay."""
+
+    @dataclass(frozen=True)
+    class Empty:
+        extra: dict[str, Any] = field(default_factory=dict)
+
+    assert plain((Empty({"later": 1}), Empty(), b"x", None)) == [{"later": 1}, {}, b"x", None]
+
+
 def test_whole_numbers_are_floats_where_floats_are_meant() -> None:
     """JSON does not keep the difference between 1 and 1.0."""
     assert read_record(Outer, {"name": "x", "inner": [], "share": 1}, "it").share == 1.0
