@@ -161,7 +161,8 @@ class Service:
 
     def _guard(self, call: Callable[[], None], where: str) -> None:
         try:
-            call()
+            with self.home.ledger.reading_together():
+                call()
         except EdgequiltError as error:
             self.ignored += 1
             self.reasons.pop(where, None)

@@ -38,6 +38,8 @@ class Ledger:
     def __init__(self, database: Database, *, reading: bool = False) -> None:
         self.database = database
         self._open: Connection | None = None  # the transaction that is under way; what is read meanwhile is read in it
+        self._sharing = False  # whether reads share a transaction
+        self._shared: Connection | None = None
         self.failures = 0  # transactions of which nobody knows whether they are there
         self._engine = database.engine(reading=reading)
         try:
@@ -58,6 +60,7 @@ class Ledger:
         Raises:
             StorageError: the disk does not take it.
         """
+        self._end_shared()
         try:
             with _storage(self.database), self._engine.begin() as tx:
                 self._open = tx
@@ -67,6 +70,16 @@ class Ledger:
             raise
         finally:
             self._open = None
+
+    @contextmanager
+    def reading_together(self) -> Iterator[None]:
+        """What is read inside is read in one transaction, a new one after every write: beginning it is what costs."""
+        self._sharing = True
+        try:
+            yield
+        finally:
+            self._sharing = False
+            self._end_shared()
 
     def get(self, key: str) -> str:
         """A single value of `meta`, empty if it was never set."""
@@ -214,9 +227,18 @@ class Ledger:
         with _storage(self.database):
             if self._open is not None:
                 yield self._open
-                return
-            with self._engine.connect() as connection:
-                yield connection
+            elif self._sharing:
+                self._shared = self._shared or self._engine.connect()
+                yield self._shared
+            else:
+                with self._engine.connect() as connection:
+                    yield connection
+
+    def _end_shared(self) -> None:
+        if self._shared is not None:
+            shared, self._shared = self._shared, None
+            with _storage(self.database):
+                shared.close()
 
 
 def _round(row: Row) -> Round:

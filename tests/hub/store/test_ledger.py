@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from sqlalchemy import event
 
 from console.errors import HubError, StorageError
 from hub.rounds.state import Round, Seat
@@ -76,6 +77,28 @@ def test_what_is_read_in_a_transaction_is_read_in_it(ledger: Ledger) -> None:
         assert Ledger(ledger.database, reading=True).tip("tiny") == ""
 
     assert ledger.tip("tiny") == "a" * 64
+
+
+def test_what_is_read_together_is_of_one_moment_until_something_is_written(ledger: Ledger) -> None:
+    """One transaction serves all reads, begins anew after a write, and is over at the end of the block."""
+    begun = 0
+
+    def begins(connection: object) -> None:
+        nonlocal begun
+        begun += 1
+
+    event.listen(ledger._engine, "begin", begins)
+    with ledger.reading_together():
+        assert (ledger.tip("tiny"), ledger.rounds(), ledger.devices()) == ("", [], [])
+        assert begun == 1
+        with ledger.transaction() as tx:
+            put_tip(tx, "tiny", "a" * 64)
+        assert (ledger.tip("tiny"), ledger.rounds()) == ("a" * 64, [])
+        assert begun == 3
+
+    assert ledger._shared is None
+    assert ledger.tip("tiny") == "a" * 64
+    assert begun == 4
 
 
 def test_an_update_counts_once(ledger: Ledger) -> None:
