@@ -29,6 +29,8 @@ class AgentTable:
     worker_idle_s: float = field(default=20.0, metadata=at_least(0))
     budget: int | None = field(default=None, metadata=at_least(1))
     cache: int = field(default=CACHE_BYTES, metadata=at_least(0))
+    take_part: bool = True
+    only_secure: bool = False
 
 
 @dataclass(frozen=True)
@@ -88,6 +90,8 @@ class Config:
     publisher_keys: tuple[Path, ...]
     cache_bytes: int = 0
     peer_keys: tuple[Path, ...] = ()
+    take_part: bool = True  # in rounds; a board that does not still serves versions
+    only_secure: bool = False  # of what it learns, nothing leaves it but under masks
 
 
 _TABLES = {"agent": AgentTable, "broker": BrokerTable, "keys": KeysTable, "claim": ClaimTable}
@@ -130,6 +134,8 @@ def read_config(path: Path) -> Config:
         tuple(root / k for k in publisher),
         agent.cache,
         () if keys.peers is None else tuple(root / k for k in _listed(keys.peers, "keys.peers", problems)),
+        agent.take_part,
+        agent.only_secure,
     )
     problems += _absent(config)
     if problems:

@@ -16,7 +16,7 @@ from console.errors import EdgequiltError
 from edge import events as ev
 from edge import protocol as p
 from edge.alarms import Alarms
-from edge.deeds import FETCH, Deeds
+from edge.deeds import FETCH, NO_PART, Deeds
 from edge.hearing import Hearing
 from edge.intake import Intake
 from edge.link import Link
@@ -64,8 +64,18 @@ class Core:
             finished=frozenset(self.outbox.receipted_jobs()),
             masking=frozenset(self.masks.states),
         )
+        if not setup.take_part:
+            self._withdraw()
         for job in {*self.life.waiting.values(), *self.life.finished} & self.life.masking:
             self.masks.kept(job)
+
+    def _withdraw(self) -> None:
+        """Drop what was to be sent before this board was told to take no part."""
+        for update in list(self.outbox.updates):
+            self.outbox.receipt(update, "withdrawn", NO_PART)
+        for job in list(self.masks.states):
+            self.masks.forget(job)
+        self.life = p.Life(finished=frozenset(self.outbox.receipted_jobs()))
 
     @property
     def intake(self) -> Intake:

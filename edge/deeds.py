@@ -19,7 +19,7 @@ from edge.surroundings import surroundings
 from wire import messages as m
 from wire.files import digest
 from wire.masks import device as d
-from wire.masks.told import told_of
+from wire.masks.told import SETTING, told_of
 
 if TYPE_CHECKING:
     from edge.core import Core
@@ -28,6 +28,10 @@ log = logging.getLogger("edgequilt.agent")
 FETCH = "fetch"
 AGENT = f"edgequilt-agent/{m.SCHEMA}"
 MASK = "mask"
+NO_PART = "this board takes part in no round (agent.take_part is false)"
+ONLY_SECURE = (
+    "this board adds what it learns to sums under masks only (agent.only_secure); open the round with --secure"
+)
 _UPDATES = {"train": "adapter", "statistics": "statistics", "evaluate": "scores", MASK: "masked"}
 
 
@@ -116,6 +120,9 @@ class Deeds:
             self._core.happen(ev.Looked(job.job, frozenset()))
             return
         needed = m.ability(job.kind, job.settings)
+        if not setup.take_part or (setup.only_secure and not job.settings.get(SETTING)):
+            self._core.happen(ev.Crashed(job.job, ONLY_SECURE if setup.take_part else NO_PART))
+            return
         if needed not in setup.jobs:
             able = ", ".join(setup.jobs) or "nothing"
             self._core.happen(ev.Crashed(job.job, f"expected a job that the bundle can do ({able}), found {needed}"))

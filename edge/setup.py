@@ -40,6 +40,8 @@ class Setup:
     budget_bytes: int | None
     runtime: str
     lock: IO[bytes] | None = None
+    take_part: bool = True
+    only_secure: bool = False
     peers: Trust | None = None  # the boards that it adds up with under masks; None: those that the hub names
 
 
@@ -54,14 +56,14 @@ def prepare(config: Config) -> Setup:
     publishers = Trust(read_public_key(path, "publisher") for path in config.publisher_keys)
     bundle = open_bundle(config.bundle, publishers)
     manifest = bundle.manifest
-    samples = count_data(config.data, manifest)
+    samples = count_data(config.data, manifest) if config.take_part else 0  # what nobody asks for is not read
     return Setup(
         name=config.name,
         model=manifest.model.id,
         profile=manifest.plan.device,
         bundle=bundle.sha256,
         rank=manifest.plan.rank,
-        jobs=jobs_of(bundle),
+        jobs=jobs_of(bundle) if config.take_part else (),
         samples=samples,
         state=config.state,
         place=_place(config, bundle),
@@ -70,6 +72,8 @@ def prepare(config: Config) -> Setup:
         budget_bytes=config.budget_bytes or manifest.plan.budget_bytes or None,
         runtime=runtime_version(),
         lock=lock_folder(config.state),
+        take_part=config.take_part,
+        only_secure=config.only_secure,
         peers=Trust(read_public_key(path, "device") for path in config.peer_keys) if config.peer_keys else None,
     )
 

@@ -167,3 +167,46 @@ def test_a_board_that_knows_its_peers_shares_with_nobody_else(tmp_path: Path) ->
     assert found["state"] == "complete"
     assert found["secure"]["maskers"] == ["coop", "mill"]
     assert "the keys of mill signed by a trusted device key" in found["per_device"]["barn"]["reason"]
+
+
+def opted(fleet: Fleet, name: str, **told: bool) -> None:
+    """Start a board with another agent.toml."""
+    own = fleet.boards[name].config
+    fleet.boards[name].config = type(own)(**{**vars(own), **told})
+    fleet.start(name)
+    fleet.pass_time(3)
+
+
+def test_a_board_that_takes_no_part_serves_and_says_nothing_else(tmp_path: Path) -> None:
+    """It is not asked, refuses when it is named, drops what waited in its outbox, and follows releases all the same."""
+    fleet = Fleet(tmp_path)
+    fleet.hub.transport.drop()  # type: ignore[attr-defined]  # it is the in-memory one
+    waiting = fleet.cores["barn"].outbox
+    payload = tmp_path / "payload"
+    payload.write_bytes(b"what it learned")
+    waiting.put(payload, kind="adapter", job="r0-train-barn", round_=0, base="0" * 64, samples=1, metrics={})
+    fleet.hub.start()
+    (fleet.boards["barn"].folder / "data.jsonl").write_text("this is no data, and nobody looks")
+
+    opted(fleet, "barn", take_part=False)
+    assert fleet.cores["barn"].outbox.updates == {}
+    hello = fleet.hub.home.ledger.device("barn")["hello"]  # type: ignore[index]  # it is enrolled
+    assert (hello["jobs"], hello["samples"]) == ([], 0)
+
+    assert set(fleet.run("statistics")["per_device"]) == {"coop", "mill"}
+    named = fleet.run("statistics", devices=list(NAMES), gate=False)
+    assert named["per_device"]["barn"]["reason"] == "this board takes part in no round (agent.take_part is false)"
+    assert all(row["device"] != "barn" for row in fleet.hub.home.ledger.all_updates())
+    fleet.pass_time(5)
+    assert fleet.cores["barn"].store.released.served is not None
+
+
+def test_a_board_may_take_part_under_masks_only(tmp_path: Path) -> None:
+    """With agent.only_secure it refuses to send updates and scores as they are, and takes part in sums under masks."""
+    fleet = Fleet(tmp_path)
+    opted(fleet, "coop", only_secure=True)
+
+    plain = fleet.run("statistics")
+    assert "under masks only" in plain["per_device"]["coop"]["reason"]
+    assert fleet.run("statistics", secure=True)["secure"]["survivors"] == list(NAMES)
+    assert "under masks only" in fleet.run("evaluate", versions=["1"])["per_device"]["coop"]["reason"]
