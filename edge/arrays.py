@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import io
-import json
-import zipfile
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -13,7 +11,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from console.errors import BadData, StorageError, join
+from edge.archive import open_arrays
 from wire.files import read_bytes, write_atomic
+from wire.json_text import parse_json
 from wire.manifest import Tensor
 
 Array = NDArray[Any]
@@ -30,9 +30,8 @@ def read_arrays(path: Path) -> Values:
     """
     try:
         if path.suffix == ".npz":
-            with np.load(path, allow_pickle=False) as file:
-                return {name: np.asarray(file[name]) for name in file.files}
-        decoded = json.loads(read_bytes(path, "an input", LIMIT_BYTES))
+            return {name: np.array(value) for name, value in open_arrays(path).items()}
+        decoded = parse_json(read_bytes(path, "an input", LIMIT_BYTES), finite=False)
         table = decoded if isinstance(decoded, dict) else {"it": decoded}
         found = {str(name): np.asarray(value) for name, value in table.items()}
         odd = [name for name, value in found.items() if value.dtype.kind not in "biuf" or table is not decoded]
@@ -42,7 +41,7 @@ def read_arrays(path: Path) -> Values:
         raise StorageError(
             f"expected to read {path}, which failed ({error.strerror or error}); check the path"
         ) from error
-    except (ValueError, zipfile.BadZipFile, EOFError) as error:
+    except (ValueError, OverflowError, MemoryError) as error:
         raise BadData(
             f'expected arrays by name in {path} (.npz, or JSON as {{"name": [[1, 2], ...]}}), found something else '
             f"({error}); mend the file"

@@ -9,6 +9,7 @@ from typing import Any
 from console.errors import BadData, UsageError, join
 from console.toml import read_toml
 from edge.data.row import KEPT_BACK
+from wire.files import is_file
 from wire.mqtt import Protocol
 from wire.record import NAME, at_least, matching, read_record
 
@@ -176,4 +177,4 @@ def _absent(config: Config) -> list[str]:
     }
     given = {f"broker.{k}": getattr(config.broker, k) for k in ("ca", "certificate", "key")}
     needed |= {k: Path(v) for k, v in given.items() if v is not None}
-    return [f"{name}: expected a file at {p}, found none" for name, p in needed.items() if not p.is_file()]
+    return [f"{name}: expected a file at {p}, found none" for name, p in needed.items() if not is_file(p)]

@@ -19,6 +19,7 @@ from console.errors import BadData, EdgequiltError
 from edge.store import sweep
 from wire.chunks import chunk_count
 from wire.files import digest, file_digest, read_bytes, sync_folder, write_atomic
+from wire.json_text import parse_json
 from wire.messages import CHUNK_BYTES, UPDATE_LIMIT_BYTES, Chunk
 from wire.record import DIGEST, at_least, matching, plain, read_record
 
@@ -94,7 +95,7 @@ class Outbox:
         updates = {}
         for path in sorted(self.folder.glob("*.json"), key=lambda p: p.stat().st_mtime):
             try:
-                update = read_record(Update, json.loads(read_bytes(path, "a waiting update")), str(path))
+                update = read_record(Update, parse_json(read_bytes(path, "a waiting update"), finite=False), str(path))
                 whole = digest(read_bytes(self._payload(update.update), "its payload")) == update.update
             except (ValueError, EdgequiltError):
                 whole = False
@@ -135,7 +136,7 @@ def read_lines(path: Path) -> Iterator[dict[str, Any]]:
     with path.open("rb") as file:
         for line in file:
             try:
-                found = json.loads(line)
+                found = parse_json(line, finite=False)
             except ValueError:
                 continue
             if isinstance(found, dict):

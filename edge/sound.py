@@ -16,10 +16,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from console.errors import BadData
 from edge.data.wav import Wave, read_wave
 
 Samples = NDArray[np.float32]
 ZERO_CROSSINGS, BETA = 10, 5.0
+LARGEST_RATIO = 1 << 16  # of rates without a common divisor: the filter has 20 taps for each
 BLOCK = 4096  # outputs whose windows are gathered at once
 
 
@@ -41,6 +43,10 @@ def read_sound(path: Path, rate: int | None, length: int, *, normalise: bool = F
     if rate is not None and rate != wave.rate:
         shared = math.gcd(rate, wave.rate)
         up, down = rate // shared, wave.rate // shared
+        if max(up, down) > LARGEST_RATIO:
+            raise BadData(
+                f"expected a sound that can be brought to {rate} Hz at {path}, found {wave.rate} Hz; save it at 16000"
+            )
         wanted = (length * down) // up + 2 * ZERO_CROSSINGS * max(up, down) // up + 2  # what the last taps reach
     mono = _frames(path, wave, min(wanted, wave.frames))
     if (up, down) != (1, 1):

@@ -12,6 +12,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from wire.json_text import parse_json
+
 REMEMBERED_JOBS = 200
 
 
@@ -91,10 +93,10 @@ class Status:
     def restore(self) -> None:
         """Go on counting where an earlier start of the same agent ended."""
         try:
-            found = json.loads(self.path.read_text(encoding="utf-8"))
+            found = parse_json(self.path.read_bytes(), finite=False)
             self.worker_peak_bytes = int(found["worker_peak_bytes"])
             self.jobs = {str(j["job"]): dict(j) for j in found["jobs"]}
             cells = {int(r): [int(c["up"]), int(c["down"])] for r, c in found["bytes_by_round"].items()}
-        except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        except (OSError, ValueError, KeyError, TypeError, AttributeError, OverflowError):
             return
         self.traffic = Traffic(cells, max(cells, default=-1))

@@ -16,6 +16,7 @@ from pathlib import Path
 
 from console.errors import BadData, EdgequiltError, IntegrityError
 from wire.files import digest, file_digest, read_bytes, write_atomic
+from wire.json_text import parse_json
 from wire.messages import Release, Version, decode
 from wire.record import plain, read_record
 
@@ -133,7 +134,7 @@ class Store:
         if not path.exists():
             return Released()
         try:
-            found = json.loads(read_bytes(path, "the release state"))
+            found = parse_json(read_bytes(path, "the release state"))
             seen, served = (
                 None if found[k] is None else read_record(Release, found[k], str(path)) for k in ("seen", "served")
             )

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from cryptography import x509
-from cryptography.exceptions import InvalidSignature
+from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
@@ -89,7 +89,7 @@ def load(folder: Path) -> Authority:
         certificate = x509.load_pem_x509_certificate(public)
         if not isinstance(key, ec.EllipticCurvePrivateKey) or certificate.public_key() != key.public_key():
             raise ValueError
-    except (ValueError, TypeError) as error:
+    except (ValueError, TypeError, UnsupportedAlgorithm) as error:
         raise SignatureError(
             f"expected ca.key and ca.pem of one authority in {folder}, found others; restore both from a backup"
         ) from error
@@ -159,7 +159,7 @@ def _key_of(name: str, request: bytes) -> ec.EllipticCurvePublicKey:
         key = found.public_key()
         if not found.is_signature_valid or not isinstance(key, ec.EllipticCurvePublicKey):
             raise ValueError
-    except (ValueError, TypeError, InvalidSignature) as error:
+    except (ValueError, TypeError, InvalidSignature, UnsupportedAlgorithm) as error:
         raise SignatureError(
             f"expected the signing request of {name} with an elliptic curve key, found something else; let the agent "
             f"make it"

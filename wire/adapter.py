@@ -19,6 +19,7 @@ import safetensors.numpy
 from numpy.typing import NDArray
 
 from console.errors import BadData, StorageError, join
+from wire.json_text import parse_json
 from wire.kinds import bias, head, lora, pairs, scale_file
 from wire.kinds.head import Head, Statistics
 from wire.kinds.lora import Lora
@@ -150,7 +151,7 @@ def _metadata(data: bytes, where: str) -> dict[str, str]:
         size = int.from_bytes(data[:8], "little")
         if not 0 < size <= min(HEADER_LIMIT_BYTES, len(data) - 8):
             raise ValueError("header length")
-        metadata = json.loads(data[8 : 8 + size])["__metadata__"]
+        metadata = parse_json(data[8 : 8 + size])["__metadata__"]
         if metadata["format"] != FORMAT or metadata["schema"] != SCHEMA or not isinstance(metadata["model"], str):
             raise ValueError(f"format {metadata.get('format')} schema {metadata.get('schema')}")
     except (ValueError, KeyError, TypeError) as error:

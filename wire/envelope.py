@@ -12,6 +12,7 @@ import json
 from collections.abc import Iterable
 
 from console.errors import SignatureError
+from wire.json_text import parse_json
 from wire.keys import PrivateKey, PublicKey, verify_raw
 from wire.pack import pack, unpack
 
@@ -101,7 +102,7 @@ def check_detached(envelope: bytes, body: bytes, role: str, trust: Trust, what: 
         SignatureError: it is no envelope, or its signature does not hold.
     """
     try:
-        record = json.loads(envelope)
+        record = parse_json(envelope)
         key_id, signature = str(record["key"]), base64.b64decode(record["sig"], validate=True)
         canonical = base64.b64encode(signature).decode() == record["sig"]
         if record["v"] != SCHEMA or record["role"] != role or not canonical:

@@ -88,6 +88,14 @@ def read_bytes(path: Path, what: str, limit_bytes: int = 1 << 31) -> bytes:
         ) from error
 
 
+def is_file(path: Path) -> bool:
+    """Whether there is a file; a path that cannot be one (too long, with a zero byte) names none."""
+    try:
+        return path.is_file()
+    except (OSError, ValueError):
+        return False
+
+
 def inside(root: Path, relative: str) -> Path:
     """The path of a file named by a manifest, which must stay below its folder.
 

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 from console.errors import HubError, IntegrityError, SignatureError, TransportError, UsageError
+from wire.json_text import parse_json
 from wire.tls import client_context
 
 if TYPE_CHECKING:
@@ -117,23 +118,28 @@ def get_range(server: Server, path: str, file: BinaryIO, offset: int, size: int,
         Refused: it says no.
         IntegrityError: it has a file of another size.
     """
-    written = 0
-    with _asked(server, "GET", path, None, {"Range": f"bytes={offset}-"} if offset else {}, timeout_s) as answer:
-        found = answer.getheader("Content-Range") or ""
-        begins, whole = (0, answer.getheader("Content-Length") or "")
-        if answer.status == 206:
-            span, _, whole = found.removeprefix("bytes ").partition("/")
-            begins = int(span.partition("-")[0]) if span.partition("-")[0].isdigit() else -1
-        if whole != str(size) or begins not in (0, offset):
-            raise IntegrityError(f"expected {size} bytes from {offset} on of {path}, found {found or whole}")
-        skip = offset - begins  # a server that knows no ranges sends all of it
-        for block in _blocks(server, answer):
-            fresh = block[skip:]
-            skip = max(0, skip - len(block))
-            if offset + written + len(fresh) > size:
-                raise IntegrityError(f"expected {size} bytes of {path}, found more")
-            file.write(fresh)
-            written += len(fresh)
+    headers = {"Range": f"bytes={offset}-"} if offset else {}
+    with _asked(server, "GET", path, None, headers, timeout_s) as answer:
+        return _rest(server, answer, path, file, offset, size)
+
+
+def _rest(server: Server, answer: HTTPResponse, path: str, file: BinaryIO, offset: int, size: int) -> int:
+    written, found = 0, answer.getheader("Content-Range") or ""
+    begins, whole = (0, answer.getheader("Content-Length") or "")
+    if answer.status == 206:
+        span, _, whole = found.removeprefix("bytes ").partition("/")
+        first = span.partition("-")[0]
+        begins = int(first) if first.isascii() and first.isdigit() and len(first) < 20 else -1
+    if whole != str(size) or begins not in (0, offset):
+        raise IntegrityError(f"expected {size} bytes from {offset} on of {path}, found {(found or whole)[:80]}")
+    skip = offset - begins  # a server that knows no ranges sends all of it
+    for block in _blocks(server, answer):
+        fresh = block[skip:]
+        skip = max(0, skip - len(block))
+        if offset + written + len(fresh) > size:
+            raise IntegrityError(f"expected {size} bytes of {path}, found more")
+        file.write(fresh)
+        written += len(fresh)
     return written
 
 
@@ -204,11 +210,11 @@ def _asked(
 def _refused(server: Server, answer: HTTPResponse) -> Refused:
     data = answer.read(ANSWER_LIMIT_BYTES)
     try:
-        sentence = str(json.loads(data)["error"])
-    except (ValueError, KeyError, TypeError, RecursionError):
+        sentence = str(parse_json(data)["error"])
+    except (ValueError, KeyError, TypeError):
         sentence = f"the hub at {server.address} answered with status {answer.status}"
     after = answer.getheader("Retry-After") or ""
-    return Refused(answer.status, sentence[:500], float(after) if after.isdigit() else 0.0)
+    return Refused(answer.status, sentence[:500], float(after) if after.isascii() and after.isdigit() else 0.0)
 
 
 def _blocks(server: Server, answer: HTTPResponse, limit: int | None = None) -> Iterator[bytes]:
@@ -223,8 +229,8 @@ def _blocks(server: Server, answer: HTTPResponse, limit: int | None = None) -> I
 def _table(server: Server, answer: HTTPResponse) -> dict[str, Any]:
     data = b"".join(_blocks(server, answer, ANSWER_LIMIT_BYTES))
     try:
-        found = json.loads(data)
-    except (ValueError, RecursionError) as error:
+        found = parse_json(data)
+    except ValueError as error:
         raise TransportError(f"expected JSON of the hub at {server.address}, found something else") from error
     if not isinstance(found, dict):
         raise TransportError(f"expected a table of the hub at {server.address}, found something else")

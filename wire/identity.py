@@ -15,6 +15,7 @@ from typing import Any, TypeVar
 
 from console.errors import BadData
 from wire.envelope import Trust, sign
+from wire.json_text import parse_json
 from wire.keys import PrivateKey, PublicKey
 from wire.record import NAME, at_least, matching, plain, read_record
 
@@ -107,8 +108,8 @@ def read_signed(found: object, kind: type[Body]) -> tuple[Body, Mapping[str, Any
     if not isinstance(found, dict) or found.get("v") != SCHEMA or not isinstance(found.get("body"), str):
         raise BadData(f"expected {what} of version {SCHEMA}, found something else; use the same edgequilt as the hub")
     try:
-        fields = json.loads(found["body"])
-    except (ValueError, RecursionError) as error:
+        fields = parse_json(found["body"])
+    except ValueError as error:
         raise BadData(f"expected {what} as JSON, found something else") from error
     if not isinstance(fields, dict) or fields.pop("type", None) != kind.TYPE:
         raise BadData(f"expected {what}, found a request of another kind")

@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from PIL.Image import Image as Picture
 
 _MODES = {1: "L", 3: "RGB", 4: "RGBA"}
+FORMATS = ("BMP", "GIF", "JPEG", "PNG", "PPM", "TIFF", "WEBP")  # others start programs, or are hardly ever tested
+PIXELS_LIMIT = 50_000_000  # 150 MB of RGB; a header of 100 bytes can ask for thousands of times as much
 _BROKEN = (OSError, ValueError, TypeError, KeyError, SyntaxError, EOFError)  # what Pillow's readers end with
 
 
@@ -115,7 +117,8 @@ def size_of(path: Path, *, whole: bool = False) -> tuple[int, int] | str:
     import PIL.Image
 
     try:
-        with PIL.Image.open(path) as picture:
+        with PIL.Image.open(path, formats=FORMATS) as picture:
+            _check_size(picture)
             if whole:
                 picture.load()
             width, height = picture.size
@@ -124,12 +127,19 @@ def size_of(path: Path, *, whole: bool = False) -> tuple[int, int] | str:
     return width, height
 
 
+def _check_size(picture: Picture) -> None:
+    width, height = picture.size
+    if width * height > PIXELS_LIMIT:
+        raise ValueError(f"it has {width} x {height} pixels, more than {PIXELS_LIMIT:,}; make it smaller")
+
+
 def _opened(sample: Any, mode: str) -> Picture:
     import PIL.Image
 
     try:
         if isinstance(sample, (str, Path)):
-            with PIL.Image.open(sample) as file:
+            with PIL.Image.open(sample, formats=FORMATS) as file:
+                _check_size(file)
                 converted: Picture = file.convert(mode)
             return converted
         if not isinstance(sample, PIL.Image.Image):

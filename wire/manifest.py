@@ -9,6 +9,7 @@ from typing import Any, Literal
 
 from console.errors import BadData
 from wire.contradictions import contradictions
+from wire.json_text import parse_json
 from wire.record import DIGEST, NAME, at_least, matching, plain, read_record
 from wire.tables import Table
 
@@ -333,7 +334,7 @@ def parse_manifest(data: bytes, where: str = "the manifest") -> Manifest:
         BadData: every field that is absent or wrong, and every name that points nowhere.
     """
     try:
-        decoded = json.loads(data)
+        decoded = parse_json(data)
     except ValueError as error:
         raise BadData(f"expected JSON in {where}, found something else ({error}); export the bundle again") from error
     if isinstance(decoded, dict) and decoded.get("schema") != SCHEMA:

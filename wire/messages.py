@@ -364,10 +364,9 @@ def decode(body: bytes, kind: type[Message]) -> Message:
     if not isinstance(fields, dict) or fields.get("type") != name:
         raise BadData(
             f"expected a {name} message, found "
-            f"{fields.get('type') if isinstance(fields, dict) else type(fields).__name__!r}; it was ignored"
+            f"{str(fields.get('type'))[:40] if isinstance(fields, dict) else type(fields).__name__!r}; it was ignored"
         )
     if fields.get("schema") != SCHEMA:
-        raise BadData(
-            f"expected a {name} message of schema {SCHEMA}, found {fields.get('schema')!r}; update the older side"
-        )
+        found = str(fields.get("schema"))[:40]
+        raise BadData(f"expected a {name} message of schema {SCHEMA}, found {found}; update the older side")
     return read_record(kind, {k: v for k, v in fields.items() if k not in ("type", "schema")}, f"a {name} message")

@@ -25,12 +25,14 @@ from safetensors import SafetensorError
 from safetensors.numpy import load, save
 
 from console.errors import BadData, join
+from wire.json_text import parse_json
 from wire.kinds.head import Head
 from wire.kinds.lora import Lora, peft_names
 
 CONFIG, WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
 HEAD, LABELS = "head.safetensors", "labels.json"
 FACTOR = re.compile(r"(?:base_model\.model\.)?(?P<module>.+)\.lora_(?P<part>[AB])(?:\.\w+)?\.weight")
+LARGEST_ALPHA = 1e30
 # what changes the sum beyond A and B, with the value that does not
 PLAIN = {"use_dora": False, "lora_bias": False, "bias": "none", "modules_to_save": None, "use_qalora": False}
 
@@ -147,12 +149,23 @@ def read_peft(folder: Path, slots: Sequence[Place]) -> dict[str, Lora]:
     """
     config, tensors = _read(folder)
     problems = [
-        f"{name} is {config[name]!r}" for name, plain in PLAIN.items() if config.get(name, plain) not in (plain, [])
+        f"{name} is {str(config[name])[:80]!r}"
+        for name, plain in PLAIN.items()
+        if config.get(name, plain) not in (plain, [])
     ]
     if config.get("peft_type") != "LORA":
-        problems.append(f"peft_type is {config.get('peft_type')!r}")
-    alphas = [config.get("lora_alpha", 8), *(config.get("alpha_pattern") or {}).values()]
-    problems += [f"alpha is {alpha!r}" for alpha in alphas if not isinstance(alpha, (int, float))]
+        problems.append(f"peft_type is {str(config.get('peft_type'))[:80]!r}")
+    patterns = config.get("alpha_pattern") or {}
+    if not isinstance(patterns, dict):
+        problems.append(f"alpha_pattern is a {type(patterns).__name__}")
+        patterns = {}
+    problems += [f"the pattern {p[:80]!r} is none of a module's name" for p in patterns if not _is_tame(p)]
+    alphas = [config.get("lora_alpha", 8), *patterns.values()]
+    problems += [
+        f"alpha is {str(alpha)[:80]!r}"
+        for alpha in alphas
+        if not isinstance(alpha, (int, float)) or not abs(alpha) < LARGEST_ALPHA
+    ]
     if problems:
         raise BadData(f"expected a plain LoRA in {folder}, but {join(problems)}; convert it with PEFT first")
     parts: dict[str, Tensors] = {}
@@ -191,7 +204,7 @@ def read_head(folder: Path, labels: Sequence[str]) -> Head | None:
     try:
         tensors: Tensors = load((folder / HEAD).read_bytes())
         weight, bias = tensors["weight"], tensors["bias"]
-        named = json.loads((folder / LABELS).read_bytes())
+        named = parse_json((folder / LABELS).read_bytes())
     except (OSError, ValueError, KeyError, TypeError, SafetensorError) as error:
         raise BadData(
             f"expected weight and bias in {folder / HEAD} and names of classes in {LABELS}, found something else "
@@ -207,7 +220,7 @@ def read_head(folder: Path, labels: Sequence[str]) -> Head | None:
 
 def _read(folder: Path) -> tuple[dict[str, Any], Tensors]:
     try:
-        config = json.loads((folder / CONFIG).read_bytes())
+        config = parse_json((folder / CONFIG).read_bytes())
         tensors: Tensors = load((folder / WEIGHTS).read_bytes())
     except (OSError, ValueError, KeyError, TypeError, SafetensorError) as error:
         raise BadData(
@@ -241,6 +254,15 @@ def _unfit(slot: Place, pair: Tensors) -> str:
 def _scale(config: Mapping[str, Any], module: str, rank: int) -> float:
     alpha = _pattern(config.get("alpha_pattern"), module, config.get("lora_alpha", 8))
     return float(alpha) / (math.sqrt(rank) if config.get("use_rslora") else rank)
+
+
+def _is_tame(pattern: str) -> bool:
+    r"""Whether a pattern of a stranger is tried at all: Python's matching may take longer than the world will last.
+
+    >>> _is_tame(r"model.layers.\d+.q_proj"), _is_tame(r"(a+)+b")
+    (True, False)
+    """
+    return len(pattern) <= 200 and len(re.findall(r"[*+{]", pattern)) <= 2 and not re.search(r"\)[*+?{]", pattern)
 
 
 def _pattern(patterns: Any, module: str, otherwise: Any) -> Any:

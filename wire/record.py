@@ -10,16 +10,21 @@ from __future__ import annotations
 import dataclasses
 import functools
 import re
+import reprlib
 import types
 from collections.abc import Mapping
 from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
 from console.errors import BadData, join
+from console.table import shown
 
 Record = TypeVar("Record")
+_SHORT = reprlib.Repr()
+_SHORT.maxstring = _SHORT.maxother = 80
 
 NAME = r"[a-z0-9][a-z0-9._-]{0,62}"
 DIGEST = r"[0-9a-f]{64}"
+TOLD, SENTENCE = 20, 300  # problems that are spelled out, and how much of each
 LARGEST = 1 << 64  # JSON knows larger integers, but no size, count or seed needs one
 
 
@@ -47,7 +52,8 @@ def read_record(kind: type[Record], mapping: object, where: str) -> Record:
     problems: list[str] = []
     record = _record(kind, mapping, "", problems)
     if problems:
-        raise BadData(f"{where} is not what it should be: {join(problems)}")
+        told = [shown(problem[:SENTENCE]) for problem in problems[:TOLD]]  # they quote what a stranger wrote
+        raise BadData(f"{where} is not what it should be: {join([*told, *problems[TOLD:]], TOLD)}")
     return record  # type: ignore[no-any-return]  # a record without problems is of the kind asked for
 
 
@@ -122,7 +128,7 @@ def _value(  # noqa: PLR0911  # one return per form a hint can have
         return _record(hint, value, at, problems)
     if origin is Literal:
         if value not in arguments:
-            problems.append(f"{at}: expected one of {', '.join(map(str, arguments))}, found {value!r}")
+            problems.append(f"{at}: expected one of {', '.join(map(str, arguments))}, found {_short(value)}")
         return value
     if hint is Any:
         return value
@@ -164,4 +170,14 @@ def _scalar(hint: Any, value: object, at: str, limits: Mapping[str, Any], proble
 
 
 def _called(value: object) -> str:
-    return "nothing" if value is None else f"{type(value).__name__} {str(value)[:40]!r}"
+    if value is None:
+        return "nothing"
+    text = value[:40] if isinstance(value, str) else _short(value)[:40]
+    return f"{type(value).__name__} {text!r}"
+
+
+def _short(value: object) -> str:
+    """A value of any size as a few words; writing out all of what a stranger sent may take seconds, or fail."""
+    if isinstance(value, int) and abs(value) >= LARGEST:
+        return f"one of {value.bit_length()} bits"
+    return _SHORT.repr(value)

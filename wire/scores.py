@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from console.errors import BadData
+from wire.json_text import parse_json
 from wire.record import DIGEST, at_least, matching, plain, read_record
 
 SCHEMA = 1
@@ -65,7 +66,7 @@ def read_scores(data: bytes, classes: int, where: str) -> list[Score]:
         BadData: not JSON, another schema, or counts that contradict each other.
     """
     try:
-        decoded = json.loads(data)
+        decoded = parse_json(data)
     except ValueError as error:
         raise BadData(
             f"expected scores as JSON in {where}, found something else ({error}); they were ignored"

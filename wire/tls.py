@@ -82,6 +82,7 @@ def request_for(name: str, key_path: Path) -> bytes:
         SignatureError: it holds no key of an elliptic curve.
     """
     from cryptography import x509  # boards need it once in a long while
+    from cryptography.exceptions import UnsupportedAlgorithm
     from cryptography.hazmat.primitives import hashes, serialization
     from cryptography.hazmat.primitives.asymmetric import ec
     from cryptography.x509.oid import NameOID
@@ -94,7 +95,7 @@ def request_for(name: str, key_path: Path) -> bytes:
         key = serialization.load_pem_private_key(read_bytes(key_path, "a TLS key", KEY_LIMIT_BYTES), None)
         if not isinstance(key, ec.EllipticCurvePrivateKey):
             raise TypeError(key_path)
-    except (ValueError, TypeError) as error:
+    except (ValueError, TypeError, UnsupportedAlgorithm) as error:
         raise SignatureError(f"expected a TLS key in {key_path}, found something else; move it away") from error
     subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
     made_request = x509.CertificateSigningRequestBuilder().subject_name(subject).sign(key, hashes.SHA256())

@@ -22,6 +22,7 @@ from edge.data.problems import Problems
 from edge.data.row import Data, Row, is_held_out
 from edge.data.wanted import Found, Wanted, wanted_by
 from edge.data.wav import read_wave, sound_length
+from wire.files import is_file
 from wire.manifest import Manifest
 
 Read = Callable[[Path, Wanted, Problems], Iterator[Found]]
@@ -124,8 +125,8 @@ def _unreadable(sample: object, wanted: Wanted, rates: set[int], *, thorough: bo
     """What is wrong with the file that a row names; nothing where it names none. `rates` are those of sounds so far."""
     if not isinstance(sample, Path):
         return None
-    if not sample.is_file():
-        return f"expected a file, found none at {sample.name}"
+    if not is_file(sample):
+        return f"expected a file, found none at {sample.name[:80]}"
     if wanted.kind == "image":
         if not thorough:
             return None

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -10,6 +9,7 @@ from typing import Any
 from edge.data.lines import numbered
 from edge.data.problems import Problems
 from edge.data.wanted import Found, Wanted, sample_of
+from wire.json_text import parse_json
 
 
 def read_jsonl(path: Path, wanted: Wanted, problems: Problems) -> Iterator[Found]:
@@ -39,8 +39,8 @@ def objects(path: Path, problems: Problems) -> Iterator[tuple[int, dict[str, Any
         if not line.strip():
             continue
         try:
-            found = json.loads(line)
-        except (ValueError, RecursionError) as error:
+            found = parse_json(line)
+        except ValueError as error:
             problems.add(f"line {number}", f"expected a JSON object, found something else ({error})")
             continue
         if isinstance(found, dict):

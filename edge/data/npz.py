@@ -7,8 +7,6 @@ holds the rows of a micro-batch only; those of `savez_compressed` are read as a 
 from __future__ import annotations
 
 import hashlib
-import struct
-import zipfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -17,13 +15,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from console.errors import StorageError
+from edge.archive import Torn, open_arrays
 from edge.data.problems import Problems
 from edge.data.wanted import Found, Wanted
 from wire.manifest import Tensor
 
 Array = NDArray[Any]
 LABEL = "label"
-LOCAL = struct.Struct("<26xHH")  # lengths of name and extra field in a member's own header (PKWARE APPNOTE 4.3.7)
 
 
 def read_npz(path: Path, wanted: Wanted, problems: Problems) -> Iterator[Found]:
@@ -101,37 +99,13 @@ def _unfit(name: str, array: Array | None, tensor: Tensor | None, count: int | N
 def _opened(path: Path, problems: Problems) -> dict[str, Array]:
     """Arrays by name, after a look at the checksum of every member."""
     try:
-        with zipfile.ZipFile(path) as file:
-            torn = file.testzip()
-            if torn is not None:
-                problems.add(torn, "expected what its checksum says, found other bytes; write the file again")
-                return {}
-            return {m.filename.removesuffix(".npy"): _array(path, file, m) for m in file.infolist() if not m.is_dir()}
+        return open_arrays(path)
     except OSError as error:
         raise StorageError(
             f"expected a data file at {path}, found none that can be read ({error.strerror or error}); check the path"
         ) from error
-    except (ValueError, zipfile.BadZipFile, EOFError, NotImplementedError, struct.error) as error:
+    except Torn as torn:
+        problems.add(str(torn), "expected what its checksum says, found other bytes; write the file again")
+    except ValueError as error:
         problems.add("", f"expected arrays by name as numpy.savez writes them, found something else ({error})")
-        return {}
-
-
-def _array(path: Path, file: zipfile.ZipFile, member: zipfile.ZipInfo) -> Array:
-    with file.open(member) as data:
-        version = np.lib.format.read_magic(data)
-        read = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}.get(version)
-        if read is None:
-            raise ValueError(f"{member.filename} is of version {version} of numpy's format")
-        shape, fortran, dtype = read(data)
-        header_bytes = data.tell()
-    if dtype.hasobject:
-        raise ValueError(f"{member.filename} holds Python objects, which are not read")
-    if member.compress_type != zipfile.ZIP_STORED or 0 in shape or not shape:
-        with file.open(member) as data:
-            whole: Array = np.lib.format.read_array(data, allow_pickle=False)
-        return whole
-    with path.open("rb") as raw:
-        raw.seek(member.header_offset)
-        name, extra = LOCAL.unpack(raw.read(LOCAL.size))
-    offset = member.header_offset + LOCAL.size + name + extra + header_bytes
-    return np.asarray(np.memmap(path, dtype, "r", offset, shape, "F" if fortran else "C"))
+    return {}

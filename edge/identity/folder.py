@@ -23,6 +23,7 @@ from typing import Any
 from console.errors import BadData, SignatureError, StorageError
 from wire.files import read_bytes, write_atomic
 from wire.identity import Granted
+from wire.json_text import parse_json
 from wire.keys import PrivateKey, new_key, parse_public_key, read_private_key, write_key
 from wire.record import NAME, at_least, matching, plain, read_record
 from wire.tls import KEY_LIMIT_BYTES, client_context
@@ -87,7 +88,7 @@ def read_identity(folder: Path) -> Identity | None:
     if not path.exists():
         return None
     try:
-        found = json.loads(read_bytes(path, "an identity", LIMIT_BYTES))
+        found = parse_json(read_bytes(path, "an identity", LIMIT_BYTES))
     except ValueError as error:
         raise BadData(f"expected an identity as JSON in {path}, found something else; claim another one") from error
     return read_record(Identity, found, str(path))

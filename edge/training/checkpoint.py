@@ -22,6 +22,7 @@ from console.errors import BadData, StorageError
 from edge.training.history import Course, Look, Loss, Session, Undone
 from wire.adapter import read_adapter, to_bytes
 from wire.files import read_bytes, write_atomic
+from wire.json_text import parse_json
 from wire.record import plain, read_record
 
 FORMAT = "edgequilt-training-1"
@@ -88,12 +89,13 @@ def read(path: Path, fingerprint: str) -> Session | None:
     try:
         told = _metadata(data)
         tensors = safetensors.numpy.load(data)
-        parts, decoded = json.loads(told["parts"]), json.loads(told["numbers"])
-    except (safetensors.SafetensorError, ValueError, KeyError, TypeError) as error:
+        parts, decoded = parse_json(told["parts"]), parse_json(told["numbers"], finite=False)
+        same = told["fingerprint"] == fingerprint
+    except (safetensors.SafetensorError, ValueError, KeyError, TypeError, OverflowError) as error:
         raise BadData(
             f"expected a checkpoint in {path}, found something else ({error}); remove it or take another --out"
         ) from error
-    if told["fingerprint"] != fingerprint:
+    if not same:
         raise BadData(
             f"expected the checkpoint {path} to be of the same bundle, data and settings, found another run's; "
             "--restart begins anew, another --out keeps it"
@@ -141,7 +143,7 @@ def _metadata(data: bytes) -> dict[str, str]:
     size = int.from_bytes(data[:8], "little")
     if not 0 < size <= min(HEADER_LIMIT_BYTES, len(data) - 8):
         raise ValueError("header length")
-    told = json.loads(data[8 : 8 + size])["__metadata__"]
+    told = parse_json(data[8 : 8 + size])["__metadata__"]
     if told["format"] != FORMAT:
         raise ValueError(f"format {told['format']}")
     return {str(key): str(value) for key, value in told.items()}

@@ -16,6 +16,7 @@ from edge.trainers.edit import Edited, Graphs, Labels, Settings, edit
 from edge.trainers.interface import Array
 from edge.trainers.sketch import Factors
 from wire.adapter import Adapter
+from wire.json_text import parse_json
 from wire.kinds.lora import Lora
 
 EDITS = "edits"  # key of the metadata: ranks by slot before each edit, the last one at the end
@@ -79,7 +80,7 @@ def undone(adapter: Adapter) -> Adapter:
 
 def _edits(adapter: Adapter) -> list[dict[str, int]]:
     try:
-        found = json.loads(adapter.metadata.get(EDITS, "[]"))
+        found = parse_json(adapter.metadata.get(EDITS, "[]"))
         ranks = [{str(name): int(rank) for name, rank in each.items()} for each in found]
     except (ValueError, TypeError, AttributeError) as error:
         raise BadData(f"expected ranks by slot in the adapter's {EDITS}, found something else ({error})") from error

@@ -18,6 +18,7 @@ from console.errors import BadData, IntegrityError
 from hub.aggregation.method import Array
 from hub.aggregation.optimisers.optimiser import State
 from hub.store.blobs import Blobs
+from wire.json_text import parse_json
 
 INDEX = "edgequilt-optimiser"
 
@@ -42,7 +43,7 @@ def blob_names(blobs: Blobs, name: str) -> set[str]:
 def _index(blobs: Blobs, name: str) -> tuple[str, dict[str, str]]:
     """Whose memory it is, and its blobs by slot."""
     try:
-        index = json.loads(blobs.get(name))[INDEX]
+        index = parse_json(blobs.get(name))[INDEX]
         return str(index["name"]), {str(slot): str(blob) for slot, blob in index["slots"].items()}
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise IntegrityError(_broken(name, "a list of slots", error)) from error

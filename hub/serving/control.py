@@ -21,6 +21,7 @@ from typing import Any
 from console import errors
 from console.errors import EdgequiltError, HubError
 from wire.files import write_atomic
+from wire.json_text import parse_json
 
 log = logging.getLogger("edgequilt.hub")
 PATH_LIMIT_BYTES = 100
@@ -76,7 +77,7 @@ class ControlServer:
         with connection:
             connection.settimeout(TIMEOUT_S)
             try:
-                request = json.loads(_read_line(connection))
+                request = parse_json(_read_line(connection), finite=False)
                 reply = {"ok": self._answer(request)}
             except EdgequiltError as error:
                 reply = {"error": {"class": type(error).__name__, "sentence": str(error)}}

@@ -9,7 +9,6 @@ one that it has done. What is in use is released again, so that boards with a lo
 from __future__ import annotations
 
 import hashlib
-import json
 import os
 import re
 import shutil
@@ -35,6 +34,7 @@ from hub.store.ledger import Ledger
 from hub.store.registry import KEY
 from hub.store.writes import put, put_row
 from wire.files import inside, sync_folder
+from wire.json_text import parse_json
 from wire.record import read_record
 
 INDEX_LIMIT_BYTES = 64 << 20
@@ -117,7 +117,7 @@ def _index(archive: tarfile.TarFile, file: Path) -> Index:
     if member is None or source is None or member.size > INDEX_LIMIT_BYTES:
         raise BadData(f"expected {INDEX} first in {file}, found something else; take a file that `hub backup` wrote")
     try:
-        index = read_record(Index, json.loads(source.read()), f"{INDEX} in {file}")
+        index = read_record(Index, parse_json(source.read()), f"{INDEX} in {file}")
     except ValueError as error:
         raise BadData(f"expected {INDEX} as JSON in {file}, found something else ({error}); do not use it") from error
     if (index.format, index.schema) != (FORMAT, SCHEMA):

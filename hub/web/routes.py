@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from hub.serving.service import Service
+from wire.json_text import parse_json
 
 BODY_LIMIT_BYTES = 64 << 10
 JSON = "application/json"
@@ -42,8 +43,8 @@ class Asked:
             Refusal: it is none.
         """
         try:
-            return json.loads(self.body)
-        except (ValueError, RecursionError) as error:
+            return parse_json(self.body)
+        except ValueError as error:
             raise Refusal(400, "expected JSON, found something else; send what docs/identity.md describes") from error
 
 

@@ -17,6 +17,8 @@ from typing import TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
+from wire.json_text import parse_json
+
 ROWS = "rows"  # of the metadata
 HEAD_PARTS, STATISTICS_PARTS = ("weight", "bias"), ("count", "sum", "gram")
 Value = TypeVar("Value")
@@ -78,7 +80,7 @@ def read_rows(text: str) -> tuple[int, ...] | None:
     ((3, 0), None, None)
     """
     try:
-        found = json.loads(text)
+        found = parse_json(text)
     except ValueError:
         return None
     good = isinstance(found, list) and all(type(n) is int and 0 <= n < 2**53 for n in found)

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from console.errors import BadData
 from wire.directions import Pairs
+from wire.json_text import parse_json
 from wire.record import at_least, read_record
 
 KEY, COUNTER, SCALAR = "directions", "directions/counter", "directions/scalar"
@@ -73,7 +74,7 @@ def read(
         return None
     known |= {COUNTER, SCALAR} & set(tensors)
     try:
-        told = read_record(Told, json.loads(text or "null"), "its metadata of directions")
+        told = read_record(Told, parse_json(text or "null"), "its metadata of directions")
     except (BadData, ValueError) as error:
         problems.append(str(error))
         return None

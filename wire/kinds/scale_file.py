@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from console.errors import BadData
+from wire.json_text import parse_json
 from wire.kinds.scales import Belongs, Replay, ScaleFactors
 from wire.record import at_least, matching, read_record
 
@@ -62,7 +63,7 @@ def read(
         problems += [f"{n} comes without a word of the weight that it belongs to" for n in sorted(found)]
         return None
     try:
-        told = read_record(_Told, json.loads(text), "its metadata of scales")
+        told = read_record(_Told, parse_json(text), "its metadata of scales")
     except (BadData, ValueError) as error:
         problems.append(str(error))
         return None

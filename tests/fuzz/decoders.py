@@ -1,0 +1,11 @@
+"""Every door through which bytes from outside come in; a test holds it against the code."""
+
+from __future__ import annotations
+
+from tests.fuzz.decoders_edge import EDGE
+from tests.fuzz.decoders_hub import HUB
+from tests.fuzz.decoders_identity import IDENTITY
+from tests.fuzz.decoders_wire import WIRE
+
+DECODERS = (*WIRE, *EDGE, *HUB, *IDENTITY)
+BY_NAME = {decoder.name: decoder for decoder in DECODERS}
