@@ -8,18 +8,18 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from console.errors import BadData, EdgequiltError, SignatureError
+from console.errors import EdgequiltError
 from edge import events as ev
-from edge import masks
 from edge import protocol as p
+from edge.masking import MASK, Masking
+from edge.masks import SUFFIX
 from edge.memory import available_bytes
 from edge.request import Request, needed_blobs, needed_rank
 from edge.store import sweep
 from edge.surroundings import surroundings
 from wire import messages as m
 from wire.files import digest
-from wire.masks import device as d
-from wire.masks.told import SETTING, told_of
+from wire.masks.told import SETTING
 
 if TYPE_CHECKING:
     from edge.core import Core
@@ -27,7 +27,6 @@ if TYPE_CHECKING:
 log = logging.getLogger("edgequilt.agent")
 FETCH = "fetch"
 AGENT = f"edgequilt-agent/{m.SCHEMA}"
-MASK = "mask"
 NO_PART = "this board takes part in no round (agent.take_part is false)"
 ONLY_SECURE = (
     "this board adds what it learns to sums under masks only (agent.only_secure); open the round with --secure"
@@ -45,6 +44,7 @@ class Deeds:
         for left in (*self._work.glob("*.payload"),):
             left.unlink()
         sweep(self._work)
+        self._masking = Masking(core, self._say)
         self._do: dict[type, Callable[[Any], None]] = {
             ev.SayHello: self._hello,
             ev.Look: self._look,
@@ -53,9 +53,9 @@ class Deeds:
             ev.Compute: self._compute,
             ev.StopWorker: self._stop,
             ev.Send: self._send,
-            ev.SayKeys: self._say_keys,
-            ev.MaskAnswer: self._mask_answer,
-            ev.ForgetMasks: lambda action: self._core.masks.forget(action.job),
+            ev.SayKeys: self._masking.say_keys,
+            ev.MaskAnswer: self._masking.answer,
+            ev.ForgetMasks: self._masking.forget,
             ev.SayFailed: self._say_failed,
             ev.Forget: self._forget,
             ev.Serve: self._serve,
@@ -180,14 +180,9 @@ class Deeds:
     def _keep(self, job: m.Job, samples: int, metrics: dict[str, Any]) -> None:
         """Put the worker's payload into the outbox: from here on the job is done, whatever happens to us."""
         core = self._core
-        of = job.job.removesuffix(masks.SUFFIX) if str(job.kind) == MASK else job.job
+        of = job.job.removesuffix(SUFFIX) if str(job.kind) == MASK else job.job
         try:
-            told = told_of(job.settings)
-            if told is not None:
-                core.masks.begin(job, told, self._payload(job.job))
-                log.info("%s %s is done, for a sum under masks", job.kind, job.job)
-                core.status.job(job.job, state="kept", samples=samples, **metrics)
-                core.happen(ev.Kept(job.job))
+            if self._masking.kept(job, self._payload(job.job), samples, metrics):
                 return
             update = core.outbox.put(
                 self._payload(job.job),
@@ -218,29 +213,6 @@ class Deeds:
         if action.indexes != ():
             core.alarms.calm(action.update)
         core.alarms.arm(action.update, core.now())
-
-    def _say_keys(self, action: ev.SayKeys) -> None:
-        state = self._core.masks.states[action.job]
-        if state.stage == "keys":  # later, the hub has them
-            self._say(m.MaskKeys, job=action.job, round=state.round, **asdict(state.public))
-
-    def _mask_answer(self, action: ev.MaskAnswer) -> None:
-        """Go on with a sum under masks: what is said is on disk before, and what does not fit is refused."""
-        core, message = self._core, action.message
-        state = core.masks.states[message.job]
-        try:
-            if isinstance(message, m.MaskRoster):
-                core.masks.put(after := d.on_roster(state, masks.roster(message.keys, core.setup.peers)))
-                self._say(m.MaskShares, job=message.job, sealed=dict(after.sealed))
-            elif isinstance(message, m.MaskSealed):
-                core.masks.put(after := d.on_sealed(state, message.sealed))
-                core.happen(ev.JobCame(masks.work(core.masks.jobs[message.job], after, core.masks.vector(message.job))))
-            else:
-                after, seeds, keys = d.on_survivors(state, message.survivors)
-                core.masks.put(after)
-                self._say(m.MaskReveal, job=message.job, seeds=seeds, keys=keys)
-        except (BadData, SignatureError) as error:
-            self._say_failed(ev.SayFailed(message.job, str(error)))
 
     def _say_failed(self, action: ev.SayFailed) -> None:
         log.warning("%s failed: %s", action.job, action.reason)

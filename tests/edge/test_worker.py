@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from edge.core import Core
@@ -21,6 +22,7 @@ from edge.request import Place, Request, read_frame, write_frame
 from tests.conftest import ROOT
 from tests.edge.boards import Board, Farm, make_board
 from tests.edge.test_core import NAME, jobs
+from wire.masks import pairwise
 from wire.memory import Network
 from wire.messages import Job, decode
 from wire.messages import Version as VersionMessage
@@ -203,6 +205,25 @@ def test_a_worker_that_talks_nonsense_is_replaced() -> None:
 
     assert kind == "error"
     assert "expected a frame of at most" in fields["reason"]
+
+
+def test_a_worker_masks_what_another_job_made(tmp_path: Path) -> None:
+    """Without a bundle, a worker adds and takes away the masks of some seeds; only its owner can read the file."""
+    seeds = [bytes([n]) * 32 for n in (1, 2, 3)]
+    words = np.arange(70_000, dtype=np.uint64)
+    (tmp_path / "vector").write_bytes(words.tobytes())
+    told = {"vector": str(tmp_path / "vector"), "plus": seeds[:2], "minus": seeds[2:]}
+    answers: queue.Queue[tuple[str, dict[str, Any]]] = queue.Queue()
+    link = WorkerLink()
+    link.start(lambda kind, fields: answers.put((kind, fields)))
+    link.submit(Request("job", "mask", 1, (), (), Place("", "", "", 0.0, ""), str(tmp_path / "out"), told))
+    kind, fields = answers.get(timeout=PATIENCE_S)
+    link.close()
+
+    assert (kind, fields["samples"]) == ("result", 0)
+    masked = np.frombuffer((tmp_path / "out").read_bytes(), np.uint64).copy()
+    assert np.array_equal(pairwise.add(masked, seeds[2:], seeds[:2]), words)
+    assert (tmp_path / "out").stat().st_mode & 0o777 == 0o600
 
 
 def test_frames_are_read_as_they_were_written(tmp_path: Path) -> None:
