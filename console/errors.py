@@ -91,6 +91,17 @@ class InvariantError(EdgequiltError):
     exit_code = 20
 
 
+def error_named(name: str, sentence: str) -> EdgequiltError:
+    """An error that another process of ours told: of its class, where that is one of these, or else a HubError.
+
+    >>> error_named("StorageError", "the disk is full")
+    StorageError('the disk is full')
+    """
+    kind = globals().get(name)
+    known = isinstance(kind, type) and issubclass(kind, EdgequiltError)
+    return (kind if known and kind is not None else HubError)(sentence)
+
+
 def join(problems: list[str], limit: int = 20) -> str:
     """All problems as one message, at most `limit` of them spelled out.
 

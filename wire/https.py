@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import json
 import ssl
+import time
 from collections.abc import Iterator, Mapping
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
-from console.errors import HubError, IntegrityError, SignatureError, TransportError, UsageError
+from console.errors import HubError, IntegrityError, SignatureError, StorageError, TransportError, UsageError
 from wire.json_text import parse_json
 from wire.tls import client_context
 
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
     from http.client import HTTPResponse, HTTPSConnection
 
 TIMEOUT_S = 20.0
-ANSWER_LIMIT_BYTES = 256 << 10
+ANSWER_LIMIT_BYTES, ANSWER_S = 256 << 10, 60.0  # of what is read into memory
 BLOCK_BYTES = 64 << 10
 CA_PATH = "/ca.pem"
 
@@ -117,13 +118,14 @@ def get_range(server: Server, path: str, file: BinaryIO, offset: int, size: int,
         TransportError: the hub cannot be reached, or the connection broke.
         Refused: it says no.
         IntegrityError: it has a file of another size.
+        StorageError: the disk does not take it.
     """
     headers = {"Range": f"bytes={offset}-"} if offset else {}
     with _asked(server, "GET", path, None, headers, timeout_s) as answer:
-        return _rest(server, answer, path, file, offset, size)
+        return _rest(answer, path, file, offset, size)
 
 
-def _rest(server: Server, answer: HTTPResponse, path: str, file: BinaryIO, offset: int, size: int) -> int:
+def _rest(answer: HTTPResponse, path: str, file: BinaryIO, offset: int, size: int) -> int:
     written, found = 0, answer.getheader("Content-Range") or ""
     begins, whole = (0, answer.getheader("Content-Length") or "")
     if answer.status == 206:
@@ -133,13 +135,15 @@ def _rest(server: Server, answer: HTTPResponse, path: str, file: BinaryIO, offse
     if whole != str(size) or begins not in (0, offset):
         raise IntegrityError(f"expected {size} bytes from {offset} on of {path}, found {(found or whole)[:80]}")
     skip = offset - begins  # a server that knows no ranges sends all of it
-    for block in _blocks(server, answer):
+    for block in _blocks(answer):
         fresh = block[skip:]
         skip = max(0, skip - len(block))
         if offset + written + len(fresh) > size:
             raise IntegrityError(f"expected {size} bytes of {path}, found more")
-        file.write(fresh)
+        _write(file, fresh)
         written += len(fresh)
+    if offset + written < size:
+        raise TransportError(f"expected {size} bytes of {path}, the connection ended after {offset + written}")
     return written
 
 
@@ -156,7 +160,7 @@ def fetch_authority(host: str, port: int, fingerprint: str, timeout_s: float = T
     context.check_hostname, context.verify_mode = False, ssl.CERT_NONE  # what comes is checked below
     server = Server(host, port, "")
     with _asked(server, "GET", CA_PATH, None, {}, timeout_s, context) as answer:
-        text = b"".join(_blocks(server, answer, ANSWER_LIMIT_BYTES)).decode(errors="replace")
+        text = _whole(server, answer).decode(errors="replace")
     for pem in split_pem(text):
         try:
             der = ssl.PEM_cert_to_DER_cert(pem)
@@ -208,7 +212,7 @@ def _asked(
 
 
 def _refused(server: Server, answer: HTTPResponse) -> Refused:
-    data = answer.read(ANSWER_LIMIT_BYTES)
+    data = _whole(server, answer)
     try:
         sentence = str(parse_json(data)["error"])
     except (ValueError, KeyError, TypeError):
@@ -217,17 +221,37 @@ def _refused(server: Server, answer: HTTPResponse) -> Refused:
     return Refused(answer.status, sentence[:500], float(after) if after.isascii() and after.isdigit() else 0.0)
 
 
-def _blocks(server: Server, answer: HTTPResponse, limit: int | None = None) -> Iterator[bytes]:
-    taken = 0
-    while block := answer.read(BLOCK_BYTES):
-        taken += len(block)
-        if limit is not None and taken > limit:
-            raise TransportError(f"expected at most {limit} bytes of {server.address}, found more")
+def _write(file: BinaryIO, data: bytes) -> None:
+    try:
+        file.write(data)
+    except OSError as error:  # else it would look like one of the connection
+        raise StorageError(
+            f"expected to write {len(data)} bytes, stopped ({error.strerror}); free some space"
+        ) from error
+
+
+def _blocks(answer: HTTPResponse) -> Iterator[bytes]:
+    """The body as it comes; ConnectionError if it ends before its length, which http.client does not say."""
+    while block := answer.read1(BLOCK_BYTES):
         yield block
+    if answer.length:
+        raise ConnectionError(f"{answer.length} bytes are absent")
+
+
+def _whole(server: Server, answer: HTTPResponse) -> bytes:
+    """All of a short answer, however slowly it drips."""
+    ends, data = time.monotonic() + ANSWER_S, b""
+    for block in _blocks(answer):
+        data += block
+        if len(data) > ANSWER_LIMIT_BYTES or time.monotonic() > ends:
+            raise TransportError(
+                f"expected at most {ANSWER_LIMIT_BYTES} bytes of {server.address} within {ANSWER_S:.0f} s, found more"
+            )
+    return data
 
 
 def _table(server: Server, answer: HTTPResponse) -> dict[str, Any]:
-    data = b"".join(_blocks(server, answer, ANSWER_LIMIT_BYTES))
+    data = _whole(server, answer)
     try:
         found = parse_json(data)
     except ValueError as error:

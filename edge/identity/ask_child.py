@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import sys
-from typing import Any
+import threading
+from typing import TYPE_CHECKING, Any
 
-from console import errors
-from console.errors import EdgequiltError, HubError, TransportError
+from console.errors import TransportError, error_named
 from edge.link import environment
 
-TIMEOUT_S = 120.0
+if TYPE_CHECKING:
+    import subprocess
+
+TIMEOUT_S, LOOK_S = 120.0, 0.5
 
 
-def ask_child(*arguments: str) -> dict[str, Any]:
-    """Have a child do it, and wait.
+def ask_child(*arguments: str, stop: threading.Event | None = None) -> dict[str, Any]:
+    """Have a child do it, and wait; `stop` ends both.
 
     Raises:
         EdgequiltError: what it says, with its class where that is ours.
@@ -24,20 +28,23 @@ def ask_child(*arguments: str) -> dict[str, Any]:
 
     command = [sys.executable, "-m", "edge.identity.child", *arguments]
     try:
-        done = subprocess.run(
-            command,
-            stdout=subprocess.PIPE,
-            env=environment(1),
-            timeout=TIMEOUT_S,
-            check=False,
-            stdin=subprocess.DEVNULL,
-        )
-        found = json.loads(done.stdout)
-    except (OSError, ValueError, subprocess.TimeoutExpired) as error:
+        with subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, env=environment(1)) as child:
+            found = json.loads(_said(child, stop or threading.Event()))
+    except (OSError, ValueError) as error:
         raise TransportError(f"expected an answer of our own child, found none ({type(error).__name__})") from error
     if "error" in found:
-        told = found["error"]
-        kind = getattr(errors, str(told.get("class")), HubError)
-        known = isinstance(kind, type) and issubclass(kind, EdgequiltError)
-        raise (kind if known else HubError)(str(told.get("sentence", "")))
+        raise error_named(found["error"]["class"], found["error"]["sentence"])
     return dict(found["ok"])
+
+
+def _said(child: subprocess.Popen[bytes], stop: threading.Event) -> bytes:
+    """What it prints until it ends; TimeoutError if that takes too long."""
+    import subprocess
+
+    for _ in range(int(TIMEOUT_S / LOOK_S)):
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            return child.communicate(timeout=LOOK_S)[0]
+        if stop.is_set():
+            break
+    child.kill()
+    raise TimeoutError

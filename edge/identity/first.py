@@ -40,15 +40,15 @@ def claim_first(config: Path, stop: threading.Event) -> None:
     token_file, folder, attempt = config.parent / name, config.parent.resolve(), 0
     while read_identity(folder) is None and not stop.is_set():
         attempt += 1
-        if not _claimed(token_file, folder):
+        if not _claimed(token_file, folder, stop):
             stop.wait(full_jitter(attempt, FIRST_S, LAST_S))
     if not stop.is_set():
         _remove(token_file)
 
 
-def _claimed(token_file: Path, folder: Path) -> bool:
+def _claimed(token_file: Path, folder: Path, stop: threading.Event) -> bool:
     try:
-        found = ask_child("claim", str(token_file), str(folder))
+        found = ask_child("claim", str(token_file), str(folder), stop=stop)
     except TransportError as error:
         log.info("the hub cannot be asked yet: %s", error)
         return False

@@ -18,6 +18,7 @@ from wire.backoff import full_jitter
 
 log = logging.getLogger("edgequilt.agent")
 FIRST_S, LAST_S = 5.0, 3600.0
+SOON_S = 60.0
 REFUSED_S = 6 * 3600.0  # a device that is revoked need not ask often
 
 
@@ -45,7 +46,7 @@ class Keeper:
         self.folder, self._ask, self._wall, self._steady = folder, ask, wall, steady
         self._draw = random.random()  # noqa: S311  # not a secret
         self._said: Said | None = None
-        self._attempt = 0
+        self._attempt, self._is_first = 0, True
         self._stop = threading.Event()
 
     def start(self) -> None:
@@ -76,12 +77,15 @@ class Keeper:
         if identity is None:
             return LOOK_S
         now = present(identity, self._wall(), self._steady(), self._said)
-        if now is None:
-            self._said = Said(float(self._ask("time", str(self.folder))["at_s"]), self._steady())
-            now = self._said.at_s
+        if now is None or (self._said is None and not self._is_first):
+            now = self._time(now)
         left_s = due_at(identity, self._draw) - now
         if left_s > 0:
-            return min(LOOK_S, left_s)
+            # a clock may be months behind without looking it, so the hub is asked too, once, but not in the first
+            # second after a power cut by all boards together
+            soon_s = self._draw * SOON_S if self._is_first and self._said is None else LOOK_S
+            self._is_first = False
+            return min(soon_s, left_s)
         self._ask("renew", str(self.folder))
         renewed = read_identity(self.folder) or identity
         self._said = Said(renewed.at_s, self._steady())
@@ -90,6 +94,16 @@ class Keeper:
             raise TransportError("expected a certificate that lasts, found one that is to be renewed again at once")
         log.info("the certificate of %s is renewed", identity.name)
         return min(LOOK_S, left_s)
+
+    def _time(self, otherwise: float | None) -> float:
+        """The hub's time, or else what is known without it."""
+        try:
+            self._said = Said(float(self._ask("time", str(self.folder))["at_s"]), self._steady())
+        except EdgequiltError:
+            if otherwise is None:
+                raise
+            return otherwise
+        return self._said.at_s
 
     def _run(self) -> None:
         while not self._stop.is_set():

@@ -18,8 +18,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from console import errors
-from console.errors import EdgequiltError, HubError
+from console.errors import EdgequiltError, HubError, error_named
 from wire.files import write_atomic
 from wire.json_text import parse_json
 
@@ -127,9 +126,7 @@ def ask(folder: Path, request: Row) -> Row:
             ) from error
     if "error" in reply:
         told = reply["error"]
-        kind = getattr(errors, str(told.get("class")), HubError)
-        known = isinstance(kind, type) and issubclass(kind, EdgequiltError)
-        raise (kind if known else HubError)(told.get("sentence", ""))
+        raise error_named(str(told.get("class")), str(told.get("sentence", "")))
     return dict(reply["ok"])
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from console.table import mib, table
+from hub.identity import claims
 from hub.privacy.promise import summary
 from hub.show.rounds import named, or_dash, privacy_text, round_line, rounds_text, version_named
 from hub.store.ledger import Row
@@ -23,6 +24,7 @@ def status(home: Home, broker: str, lacks: list[str], now_s: float) -> Row:
         "broker_lacks": lacks,
         "bundles": [{k: b[k] for k in of_bundles} for b in ledger.bundles()],
         "devices": [device(row, now_s) for row in ledger.devices()],
+        "tokens_open": [row["name"] for row in claims.outstanding(home, now_s) if row["state"] == "open"],
         "rounds_open": [round_line(r) for r in ledger.open_rounds()],
         "privacy": summary(home),
         "receipts": [{k: r[k] for k in ("device", "job", "status", "reason")} for r in ledger.receipts(10)],
@@ -103,6 +105,8 @@ def status_text(found: Row) -> str:
     if found.get("messages_denied"):
         kinds = ", ".join(f"{kind} ({count})" for kind, count in found["messages_denied"].items())
         lines += ["", f"the broker denies what the hub says: {kinds}; look at its access list"]
+    if found["tokens_open"]:
+        lines += ["", f"claim tokens are open for {', '.join(found['tokens_open'])}"]
     if found.get("messages_ignored"):
         lines += ["", f"{found['messages_ignored']} messages ignored; the last:", *found["ignored_because"][-3:]]
     if found["rounds_open"]:

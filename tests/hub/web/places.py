@@ -140,3 +140,8 @@ def _pass_on(source: socket.socket, sink: socket.socket) -> None:
         while block := source.recv(65536):
             sink.sendall(block)
         sink.shutdown(socket.SHUT_WR)
+
+
+def listening() -> socket.socket:
+    """A free port of this machine."""
+    return socket.create_server(("127.0.0.1", 0))
