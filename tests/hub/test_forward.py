@@ -71,8 +71,8 @@ def test_a_bundle_without_backward_graphs_can_take_part(tmp_path: Path) -> None:
     graphs = [replace(s, graphs=tuple(g for g in s.graphs if g.kind == "forward")) for s in run.manifest.segments]
     served = replace(bundle, manifest=replace(bundle.manifest, segments=tuple(graphs)))
 
-    assert jobs_of(bundle) == ("train", "spry", "statistics", "evaluate")
-    assert jobs_of(served) == ("spry", "statistics", "evaluate")
+    assert jobs_of(bundle) == ("train", "spry", "statistics", "evaluate", "secure")
+    assert jobs_of(served) == ("spry", "statistics", "evaluate", "secure")
 
 
 def test_a_round_of_pairs_is_the_mean_of_what_they_make(make_world: MakeWorld) -> None:
