@@ -48,6 +48,9 @@ listen = "{listen}"
 listen = "127.0.0.1:8884"
 # Names and addresses, beside this machine's own and those of the broker, under which boards reach it; tokens say them.
 # hosts = ["hub.example"]
+# Bytes per second that bundles may take, in all and to each board; 0: as fast as it goes.
+# rate = 0
+# rate_per_device = 0
 
 [identity]
 # Days that the certificate of a device lasts; boards renew theirs by themselves after two thirds of it.
@@ -165,6 +168,8 @@ class WebConfig:
 
     listen: str = "127.0.0.1:8884"
     hosts: tuple[str, ...] = ()
+    rate: float = field(default=0.0, metadata=at_least(0.0))
+    rate_per_device: float = field(default=0.0, metadata=at_least(0.0))
     extra: dict[str, Any] = field(default_factory=dict)
 
 

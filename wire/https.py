@@ -89,6 +89,17 @@ def get_json(server: Server, path: str, timeout_s: float = TIMEOUT_S) -> dict[st
         return _table(server, answer)
 
 
+def get_bytes(server: Server, path: str, limit_bytes: int, timeout_s: float = TIMEOUT_S) -> bytes:
+    """A small file as it is.
+
+    Raises:
+        TransportError: the hub cannot be reached, or what it sends is longer than the limit.
+        Refused: it says no.
+    """
+    with _asked(server, "GET", path, None, {}, timeout_s) as answer:
+        return b"".join(_blocks(server, answer, limit_bytes))
+
+
 def post_json(server: Server, path: str, value: Any, timeout_s: float = TIMEOUT_S) -> dict[str, Any]:
     """Send a table, get one.
 

@@ -309,6 +309,19 @@ class Canary:
 
 
 @dataclass(frozen=True)
+class Assignment:
+    """Hub: run this bundle; fetch over HTTPS what you lack of it. A higher `sequence` wins, as with releases."""
+
+    TYPE: ClassVar[str] = "bundle"
+    device: str = field(metadata=matching(NAME))
+    sequence: int = field(metadata=at_least(0))
+    model: str = field(metadata=matching(NAME))
+    bundle: str = field(metadata=matching(DIGEST))  # SHA-256 of its manifest.json
+    where: tuple[str, ...] = ()  # HOST:PORT, in the order to try; without HOST: where the broker is
+    extra: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
 class Chunk:
     """Either side: bytes `index * chunk_bytes` and on of an update or blob. Not signed: the whole is checked."""
 
@@ -342,6 +355,7 @@ MESSAGES: dict[str, Any] = {
         Version,
         Release,
         Canary,
+        Assignment,
         Chunk,
     )
 }

@@ -15,6 +15,7 @@ from wire import messages as m
 from wire.record import NAME
 
 PREFIX = "edgequilt/1"
+NO_MODEL = "none"  # in the place of MODEL while a device has no bundle yet; no model may have that name
 
 
 @dataclass(frozen=True)
@@ -52,6 +53,7 @@ TABLE: tuple[Topic, ...] = (
     Topic(m.MaskSurvivors, "down", 1, False, "hub"),
     Topic(m.Canary, "down", 1, False, "hub"),
     Topic(m.Chunk, "down", 1, False, "", CHUNK_DOWN_S),
+    Topic(m.Assignment, "down", 1, False, "hub"),
     Topic(m.Version, "all", 1, True, "hub"),
     Topic(m.Release, "all", 1, True, "hub"),
 )

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from console.errors import UsageError
-from hub.requests import fleet, groups, keeping, rounds, versions
+from hub.requests import bundles, fleet, groups, keeping, rounds, versions
 from hub.serving.desk import Desk
 from hub.serving.service import Service
 from hub.store.ledger import Row
@@ -14,6 +14,7 @@ OF_THE_HUB: dict[str, Callable[[Service, Row], Row]] = {
     **fleet.TABLE,
     **groups.TABLE,
     **keeping.TABLE,
+    **bundles.TABLE,
     **rounds.READING,
 }
 OF_A_MODEL: dict[str, Callable[[Desk, Row], Row]] = {**rounds.TABLE, **versions.TABLE}

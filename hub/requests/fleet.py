@@ -14,9 +14,10 @@ from hub.store.ledger import Row
 
 
 def _add(service: Service, request: Row) -> Row:
-    found = registry.add_bundle(service.home, Path(request["folder"]))
+    found = registry.add_bundle(service.home, Path(request["folder"]), copy=bool(request.get("copy", True)))
     for desk in service.learn_models():
         service.greet(desk)
+    service.bundles.added()
     return found
 
 

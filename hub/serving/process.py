@@ -66,7 +66,8 @@ def up(
         control = ControlServer(folder, lambda request: loop.wait_for(partial(answer, service, request)))
         stack.callback(control.close)
         within = partial(_within, loop, service)
-        service.web = serve(config, folder, 0 if web_port is None and port == 0 else web_port, within, stack)
+        at = 0 if web_port is None and port == 0 else web_port
+        service.web = serve(config, folder, at, within, service.bundles, stack)
         connected = transport.wait_connected(CONNECT_TIMEOUT_S)
         broker.open()
         agent = None if server_agent is None else ServerAgent(server_agent)

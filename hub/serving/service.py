@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, cast
 
 from console.errors import BadData, EdgequiltError, HubError
+from hub.bundles.counter import Counter
 from hub.identity.grant import Where, addresses
 from hub.identity.renewal import Nonces
 from hub.serving.clock import steady_clock
@@ -61,7 +62,12 @@ class Service:
         self.allow: Callable[[list[str]], None] = lambda names: None  # who may come to the broker
         self.denied = Denied()
         self.ignored, self.reasons = 0, dict[str, str]()  # what did not hold: how often, and why last
-        self._on: dict[Any, Callable[[str, Row, Any], None]] = {m.Hello: self._hello, m.Presence: self._presence}
+        self.bundles = Counter(self.home, transport, self.clock)
+        self._on: dict[Any, Callable[[str, Row, Any], None]] = {
+            m.Hello: self._hello,
+            m.Presence: self._presence,
+            m.Failed: self._failed,
+        }
 
     def start(self, defer: Defer = lambda call: call()) -> None:
         """Go on where the ledger stands. `defer` brings the transport's calls onto the thread that owns the hub."""
@@ -204,6 +210,10 @@ class Service:
         known = {"hello": _known(message), "model": model, "online": True, "seen_at_s": self.clock()}
         with self.home.ledger.transaction() as tx:
             put_device(tx, device["name"], **known)
+        self.bundles.hello({**device, **known}, model, message.bundle)
+
+    def _failed(self, model: str, device: Row, message: m.Failed) -> None:
+        self.bundles.failed(device, message)
 
     def _presence(self, model: str, device: Row, message: m.Presence) -> None:
         known = (device["hello"] or {}).get("sender", {}).get("boot")

@@ -106,6 +106,14 @@ class Ledger:
         query = select(t.bundles).order_by(t.bundles.c.device, t.bundles.c.sha256)
         return self._rows(query if model is None else query.where(t.bundles.c.model == model))
 
+    def bundle(self, sha256: str) -> Row | None:
+        """A bundle."""
+        return self._row(select(t.bundles).where(t.bundles.c.sha256 == sha256))
+
+    def assignment(self, device: str) -> Row | None:
+        """Which bundle a device gets."""
+        return self._row(select(t.assignments).where(t.assignments.c.device == device))
+
     def models(self) -> list[Row]:
         """All models by name, each with its tip."""
         return self._rows(select(t.models).order_by(t.models.c.model))

@@ -15,6 +15,7 @@ from sqlalchemy import Connection
 
 from console.errors import HubError, UsageError
 from hub import authority
+from hub.bundles.keeping import keep
 from hub.config import FILE, TEMPLATE, BrokerConfig, Config, listen_address, publishers, read_config
 from hub.making import versions
 from hub.making.model import Model, agree, model_of
@@ -23,11 +24,12 @@ from hub.store.blobs import Blobs
 from hub.store.database import Database, file, server
 from hub.store.ledger import Ledger
 from hub.store.writes import put_device, put_row, put_tip
-from wire.bundle import MANIFEST, open_bundle
+from wire.bundle import MANIFEST, SIGNATURE, open_bundle
 from wire.files import read_bytes, write_atomic
 from wire.keys import PrivateKey, new_key, parse_public_key, read_private_key, read_public_key, write_key
 from wire.manifest import parse_manifest
 from wire.record import NAME
+from wire.topics import NO_MODEL
 
 KEY = "hub"
 
@@ -172,25 +174,38 @@ def enroll(
     return answer
 
 
-def add_bundle(home: Home, folder: Path) -> dict[str, Any]:
+def add_bundle(home: Home, folder: Path, *, copy: bool = True) -> dict[str, Any]:
     """Check a bundle and take it in; the first one of a model makes version 0 of that.
+
+    Args:
+        home: the hub's folder, opened.
+        folder: of the bundle.
+        copy: keep its files, so that the folder may go away; else they are served from there.
 
     Raises:
         SignatureError: it is not signed by a publisher that hub.toml trusts.
         IntegrityError: a file is not what the manifest says.
         HubError: another bundle of its model promises other shapes.
+        StorageError: its files cannot be kept.
     """
     bundle = open_bundle(folder, publishers(home.config, home.folder))
     raw = read_bytes(folder / MANIFEST, "a bundle's manifest")
     found = model_of(bundle.manifest)
+    if found.id == NO_MODEL:
+        raise HubError(f"expected a model with a name of its own, found {NO_MODEL}; export it with --name")
     known = models(home).get(found.id)
     if known is not None:
         agree(known, found, str(folder))
     plan = bundle.manifest.plan
     row = {"model": found.id, "device": plan.device, "rank": plan.rank, "mode": plan.mode}
-    if all(old["sha256"] != bundle.sha256 for old in home.ledger.bundles()):
-        with home.ledger.transaction() as tx:
-            kept = {**row, "sha256": bundle.sha256, "manifest": raw, "folder": str(folder.resolve())}
+    if copy:
+        keep(home.blobs, bundle)
+    told = {"folder": str(folder.resolve()), "signature": read_bytes(folder / SIGNATURE, "a signature", 4096)}
+    with home.ledger.transaction() as tx:
+        if home.ledger.bundle(bundle.sha256) is not None:  # its folder may be another one by now
+            tx.execute(t.bundles.update().where(t.bundles.c.sha256 == bundle.sha256).values(**told))
+        else:
+            kept = {**row, **told, "sha256": bundle.sha256, "manifest": raw, "added_at_s": time.time()}
             put_row(tx, t.bundles, kept)
             if known is None:
                 _begin_model(tx, home, found)

@@ -93,6 +93,19 @@ bundles = Table(
     Column("mode", String, nullable=False),
     Column("manifest", LargeBinary, nullable=False),
     Column("folder", String, nullable=False),
+    Column("signature", LargeBinary),  # manifest.sig; empty: it was added before bundles were served
+    Column("added_at_s", Float),
+)
+
+assignments = Table(
+    "assignments",
+    metadata,
+    Column("device", String, primary_key=True),
+    Column("bundle", String, nullable=False),  # SHA-256 of its manifest.json
+    Column("sequence", BigInteger, nullable=False),  # in the one order with releases
+    _words("why", ""),  # by hand, or of its kind of board
+    _words("failed", ""),  # why the device could not take it; empty: it did, or has not said
+    Column("at_s", Float, nullable=False),
 )
 
 versions = Table(

@@ -21,8 +21,8 @@ def put(tx: Connection, key: str, value: str) -> None:
 
 
 def next_sequence(tx: Connection) -> int:
-    """The next place in the one order of releases, above all that a ledger which is lost may have given."""
-    last = tx.execute(select(func.max(t.releases.c.sequence))).scalar() or 0
+    """The next place in the one order of releases and bundles, above all that a lost ledger may have given."""
+    last = max(tx.execute(select(func.max(c.sequence))).scalar() or 0 for c in (t.releases.c, t.assignments.c))
     floor = tx.execute(select(t.meta.c.value).where(t.meta.c.key == "sequence_floor")).scalar() or 0
     return max(last, int(floor)) + 1
 
@@ -31,6 +31,13 @@ def put_tip(tx: Connection, model: str, digest: str) -> None:
     """Say which version work on a model goes on from."""
     statement = insert(tx, t.models).values(model=model, tip=digest)
     tx.execute(statement.on_conflict_do_update(index_elements=["model"], set_={"tip": digest}))
+
+
+def put_assignment(tx: Connection, device: str, bundle: str, why: str, now_s: float) -> None:
+    """Say which bundle a device gets from now on."""
+    values = {"bundle": bundle, "sequence": next_sequence(tx), "why": why, "failed": "", "at_s": now_s}
+    statement = insert(tx, t.assignments).values(device=device, **values)
+    tx.execute(statement.on_conflict_do_update(index_elements=["device"], set_=values))
 
 
 def put_row(tx: Connection, table: Any, values: Mapping[str, Any]) -> None:

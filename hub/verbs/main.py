@@ -3,9 +3,22 @@
 from __future__ import annotations
 
 from console.arguments import Arguments
-from hub.verbs import adapter, backup, brokers, enroll, groups, keeping, methods, rounds, setup, versions, watch
+from hub.verbs import (
+    adapter,
+    backup,
+    brokers,
+    bundles,
+    enroll,
+    groups,
+    keeping,
+    methods,
+    rounds,
+    setup,
+    versions,
+    watch,
+)
 
-NOUNS = (setup, enroll, groups, rounds, methods, versions, adapter, backup, keeping, watch, brokers)
+NOUNS = (setup, enroll, bundles, groups, rounds, methods, versions, adapter, backup, keeping, watch, brokers)
 
 
 def main(argv: list[str]) -> int:

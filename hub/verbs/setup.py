@@ -20,6 +20,7 @@ def parse(verbs: Any) -> None:
     _parse_up(verbs)
     add = add_verb(verbs, "add", _add, "take in a signed bundle; the first one of a model begins it", of_model=False)
     add.add_argument("bundle", type=Path)
+    add.add_argument("--no-copy", dest="copy", action="store_false", help="serve its files from where they are")
     add_verb(verbs, "status", _status, "devices, versions, open rounds", of_model=False)
 
 
@@ -61,9 +62,8 @@ def _up(options: argparse.Namespace) -> int:
 
 def _add(options: argparse.Namespace) -> int:
     folder = options.bundle.resolve()
-    found = ask_or_do(
-        options, {"request": "add", "folder": str(folder)}, lambda home: registry.add_bundle(home, folder)
-    )
+    request = {"request": "add", "folder": str(folder), "copy": options.copy}
+    found = ask_or_do(options, request, lambda home: registry.add_bundle(home, folder, copy=options.copy))
     return say(
         options, found, f"bundle {found['bundle'][:12]} of {found['model']} for {found['device']}, rank {found['rank']}"
     )

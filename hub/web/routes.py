@@ -57,6 +57,7 @@ class Answer:
     kind: str = JSON
     headers: Mapping[str, str] = field(default_factory=dict)
     file: Path | None = None
+    etag: str = ""  # of the file, with its quotes: other bytes have another one
 
 
 Handler = Callable[[Within, Asked], Answer]
@@ -72,7 +73,8 @@ class Route:
         identity: whether the client must show a certificate of an enrolled device that is not revoked.
         handler: called on a thread of its own kind, never by the loop of the server.
         limited: whether it counts against the rate of an address.
-        deadline_s: from the request's head to the end of its answer; then the connection is dropped.
+        deadline_s: from the request's head to the end of its answer, or to each next block of a file; then the
+            connection is dropped.
         body_bytes: the largest body.
     """
 

@@ -24,6 +24,8 @@ from aiohttp import web
 
 from console.errors import BadData, EdgequiltError, HubError, SignatureError, StorageError, TransportError, UsageError
 from hub.web.limits import Doors, Limits, Rate, counted_as
+from hub.web.pace import BLOCK_BYTES, Pace, Paces
+from hub.web.ranges import part_of
 from hub.web.routes import Answer, Asked, Refusal, Route, Within, find
 from hub.web.who import admit
 
@@ -32,6 +34,7 @@ START_TIMEOUT_S = 15.0
 BACKLOG = 128
 HANDLERS = 4  # at a time; they wait for the one thread that owns the hub
 STATUS = {UsageError: 400, BadData: 400, SignatureError: 403, HubError: 409, StorageError: 503}
+Sent = Callable[[str, str, int, int, int], None]
 ALWAYS = {"Cache-Control": "no-store", "Server": "edgequilt"}
 
 
@@ -44,6 +47,8 @@ class WebServer:
         routes: what is served.
         within: calls a function with the service, on the thread that owns it.
         limits: the bounds.
+        paces: how fast files go out.
+        sent: told of each file: the device, its name, the first byte, how many bytes of how many.
 
     Raises:
         TransportError: the port is in use, or the host is not one of this machine.
@@ -57,7 +62,10 @@ class WebServer:
         routes: Sequence[Route],
         within: Within,
         limits: Limits | None = None,
+        paces: Paces | None = None,
+        sent: Sent = lambda device, file, begin, count, of: None,
     ) -> None:
+        self._pace, self._sent = Pace(paces or Paces()), sent
         self._routes, self._within, self._limits = routes, within, limits or Limits()
         self._tls = _context(*identity)
         self._doors, self._rate = Doors(self._limits), Rate(self._limits)
@@ -133,7 +141,10 @@ class WebServer:
         connection = request.protocol
         assert isinstance(connection, _Connection)  # noqa: S101  # `_greet` made it
         try:
-            response = _response(await self._answer(connection, request))
+            answer, route, device = await self._answer(connection, request)
+            if answer.file is not None:
+                return await self._send(connection, request, answer, route, device)
+            response: web.StreamResponse = _response(answer)
         except Refusal as refusal:
             log.info("%s %s: %d, %s", request.method, request.path, refusal.status, refusal)
             response = _refused(refusal.status, str(refusal), refusal.headers)
@@ -143,7 +154,38 @@ class WebServer:
         connection.expect(self._limits.head_s)
         return response
 
-    async def _answer(self, connection: _Connection, request: web.BaseRequest) -> Answer:
+    async def _send(
+        self, connection: _Connection, request: web.BaseRequest, answer: Answer, route: Route, device: str
+    ) -> web.StreamResponse:
+        """Send a file or a part of it, no faster than agreed; whoever takes no block in time is dropped."""
+        assert answer.file is not None  # noqa: S101  # the caller looked
+        headers = {**ALWAYS, **answer.headers, "Content-Type": answer.kind, "Accept-Ranges": "bytes"}
+        headers |= {"ETag": answer.etag} if answer.etag else {}
+        with answer.file.open("rb") as file, self._pace.sending(device):
+            size = os.fstat(file.fileno()).st_size
+            wanted = request.headers.get("Range", ""), request.headers.get("If-Range", "")
+            part = part_of(size, *wanted, answer.etag)
+            begin, end = part or (0, size)
+            headers |= {"Content-Length": str(end - begin)}
+            headers |= {"Content-Range": f"bytes {begin}-{end - 1}/{size}"} if part else {}
+            response = web.StreamResponse(status=206 if part else answer.status, headers=headers)
+            await response.prepare(request)
+            file.seek(begin)
+            at = begin
+            try:
+                while at < end:
+                    block = await self._loop.run_in_executor(self._pool, file.read, min(BLOCK_BYTES, end - at))
+                    await asyncio.sleep(self._pace.wait_s(device, len(block)))
+                    connection.expect(route.deadline_s)
+                    await response.write(block)
+                    at += len(block)
+                await response.write_eof()
+            finally:
+                self._sent(device, answer.file.name, begin, at - begin, size)
+        connection.expect(self._limits.head_s)
+        return response
+
+    async def _answer(self, connection: _Connection, request: web.BaseRequest) -> tuple[Answer, Route, str]:
         route, found = find(self._routes, request.method, request.rel_url.raw_path)
         connection.expect(route.deadline_s)
         address = request.remote or ""
@@ -156,7 +198,7 @@ class WebServer:
             raise Refusal(401, "expected a certificate of this fleet, found none; claim one, or renew it")
         body = await _body(request, route.body_bytes)
         asked = Asked(found, dict(request.query), body, address, device, request.headers.get("Host", ""))
-        return await self._loop.run_in_executor(self._pool, self._decide, route, asked)
+        return await self._loop.run_in_executor(self._pool, self._decide, route, asked), route, device
 
     def _decide(self, route: Route, asked: Asked) -> Answer:
         try:
@@ -224,8 +266,6 @@ class _Connection(web.RequestHandler):
 
 def _response(answer: Answer) -> web.StreamResponse:
     headers = {**ALWAYS, **answer.headers, "Content-Type": answer.kind}
-    if answer.file is not None:
-        return web.FileResponse(answer.file, status=answer.status, headers=headers)
     return web.Response(body=answer.body, status=answer.status, headers=headers)
 
 

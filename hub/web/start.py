@@ -8,14 +8,16 @@ from pathlib import Path
 from console.errors import UsageError
 from hub import authority
 from hub.brokers.start import OWN, reached_by
+from hub.bundles.counter import Counter
 from hub.config import Config, host_and_port
+from hub.web.pace import Paces
 from hub.web.routes import Within
 from hub.web.table import ROUTES
 
 STEM = "web"  # of its certificate and key in the hub's folder
 
 
-def serve(config: Config, folder: Path, port: int | None, within: Within, stack: ExitStack) -> str:
+def serve(config: Config, folder: Path, port: int | None, within: Within, counter: Counter, stack: ExitStack) -> str:
     """Start it; returns HOST:PORT, or nothing where it is switched off.
 
     Args:
@@ -23,6 +25,7 @@ def serve(config: Config, folder: Path, port: int | None, within: Within, stack:
         folder: the hub's.
         port: another port; 0 takes a free one.
         within: calls a function with the service, on the thread that owns it.
+        counter: for bundles; it is told where they are served, and what was fetched.
         stack: ends it.
 
     Raises:
@@ -40,7 +43,9 @@ def serve(config: Config, folder: Path, port: int | None, within: Within, stack:
     made = authority.create(config.fleet, folder)
     authority.issue_server(made, reached_by(config, host), folder, STEM)
     files = (folder / f"{STEM}.pem", folder / f"{STEM}.key", folder / authority.CERTIFICATE)
-    server = WebServer(host, usual if port is None else port, files, ROUTES, within)
+    paces = Paces(config.web.rate, config.web.rate_per_device)
+    server = WebServer(host, usual if port is None else port, files, ROUTES, within, paces=paces, sent=counter.fetched)
     stack.callback(server.close)
+    counter.port = server.port
     shown = OWN.get(bare, bare)
     return f"[{shown}]:{server.port}" if ":" in shown else f"{shown}:{server.port}"

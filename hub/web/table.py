@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from hub.web.authority import authorities
+from hub.web.bundles import blob, manifest, signature
 from hub.web.identity import claim, nonce, renewal
 from hub.web.routes import Route
 from wire.https import CA_PATH
@@ -13,4 +14,7 @@ ROUTES: tuple[Route, ...] = (
     Route("POST", CLAIM_PATH, False, claim, limited=True),
     Route("GET", NONCE_PATH, False, nonce, limited=True),
     Route("POST", RENEWAL_PATH, False, renewal, limited=True),
+    Route("GET", "/bundles/{digest}/manifest.json", True, manifest),
+    Route("GET", "/bundles/{digest}/manifest.sig", True, signature),
+    Route("GET", "/blobs/{digest}", True, blob),
 )

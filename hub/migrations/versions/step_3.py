@@ -14,6 +14,7 @@ def upgrade() -> None:
     _masks()
     _claims()
     _retention()
+    _bundles()
     op.execute("UPDATE meta SET value = '3' WHERE key = 'schema'")
 
 
@@ -46,3 +47,19 @@ def _claims() -> None:
 def _retention() -> None:
     with op.batch_alter_table("updates") as updates:
         updates.add_column(sa.Column("dropped_at_s", sa.Float))
+
+
+def _bundles() -> None:
+    """What a hub must know of bundles to serve them, and which device gets which."""
+    with op.batch_alter_table("bundles") as bundles:
+        bundles.add_column(sa.Column("signature", sa.LargeBinary))
+        bundles.add_column(sa.Column("added_at_s", sa.Float))
+    op.create_table(
+        "assignments",
+        sa.Column("device", sa.String, primary_key=True),
+        sa.Column("bundle", sa.String, nullable=False),
+        sa.Column("sequence", sa.BigInteger, nullable=False),
+        sa.Column("why", sa.String, nullable=False, server_default=""),
+        sa.Column("failed", sa.String, nullable=False, server_default=""),
+        sa.Column("at_s", sa.Float, nullable=False),
+    )
