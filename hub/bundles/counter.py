@@ -114,7 +114,7 @@ class Counter:
                 return {}
             files = parse_manifest(row["manifest"], "a bundle in the ledger").files
             listed = [(file.path, file.sha256, file.bytes) for file in files]
-            self._files[bundle] = sources(self.home.blobs, Path(row["folder"]), listed)
+            self._files[bundle] = sources(self.home.bundles, Path(row["folder"]), listed)
         return self._files[bundle]
 
     def _where(self) -> tuple[str, ...]:

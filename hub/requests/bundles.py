@@ -16,7 +16,7 @@ def _list(service: Service, request: Row) -> Row:
     rows = []
     for row in service.home.ledger.bundles():
         manifest = parse_manifest(row["manifest"], "a bundle in the ledger")
-        kept = all(service.home.blobs.path(file.sha256).is_file() for file in manifest.files)
+        kept = all(service.home.bundles.path(file.sha256).is_file() for file in manifest.files)
         of = {name: row[name] for name in ("sha256", "model", "device", "rank", "mode", "folder", "added_at_s")}
         rows.append({**of, "bytes": sum(file.bytes for file in manifest.files), "kept": kept})
     return {"bundles": rows}

@@ -44,6 +44,11 @@ class Home:
     ledger: Ledger
     blobs: Blobs
 
+    @property
+    def bundles(self) -> Blobs:
+        """The files of bundles that it keeps."""
+        return Blobs(self.folder / "bundles")
+
 
 def create(folder: Path, fleet: str, publisher_files: list[Path], listen: str) -> Path:
     """Make a hub's folder: key, authority, `hub.toml`, the keys of its publishers; returns its public key's file.
@@ -199,7 +204,7 @@ def add_bundle(home: Home, folder: Path, *, copy: bool = True) -> dict[str, Any]
     plan = bundle.manifest.plan
     row = {"model": found.id, "device": plan.device, "rank": plan.rank, "mode": plan.mode}
     if copy:
-        keep(home.blobs, bundle)
+        keep(home.bundles, bundle)
     told = {"folder": str(folder.resolve()), "signature": read_bytes(folder / SIGNATURE, "a signature", 4096)}
     with home.ledger.transaction() as tx:
         if home.ledger.bundle(bundle.sha256) is not None:  # its folder may be another one by now
