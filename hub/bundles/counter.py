@@ -11,6 +11,7 @@ from typing import Any
 
 from hub.bundles.assigning import assigned
 from hub.bundles.keeping import Checked, Source, sources
+from hub.identity.grant import addresses
 from hub.serving.post import Post
 from hub.store import schema as t
 from hub.store.ledger import Row
@@ -118,8 +119,8 @@ class Counter:
         return self._files[bundle]
 
     def _where(self) -> tuple[str, ...]:
-        hosts = self.home.config.web.hosts
-        return (f":{self.port}", *(f"{host}:{self.port}" for host in hosts))
+        """Where the device finds the broker, then what hub.toml names."""
+        return (f":{self.port}", *addresses(self.home.config, f"localhost:{self.port}"))
 
     def _note(self, device: str, failed: str) -> None:
         with self.home.ledger.transaction() as tx:
