@@ -113,7 +113,10 @@ def _train(runner: Runner, request: Request, data: Data, advance: Advance) -> tu
     }
     made, tag, told = done.adapter, _tag(request), told_of(request.settings)
     if told is not None:
-        vector = summands.of_training(made.lora, start.lora, len(data.train), settings, told)
+        if done.directions is not None:
+            vector = summands.of_scalars(done.directions, len(data.train), settings, told)
+        else:
+            vector = summands.of_training(made.lora, start.lora, len(data.train), settings, told)
         return vector, Result(request.id, len(data.train), metrics)
     if settings.head:
         labels = [row.label for row in data.train]

@@ -13,7 +13,9 @@ from edge.train import TrainSettings
 from wire.files import read_bytes
 from wire.kinds.head import Statistics
 from wire.kinds.lora import Lora
+from wire.kinds.pairs import Directions
 from wire.masks import layout, of_b, pairwise
+from wire.masks import of_scalars as of_scalars_
 from wire.masks.fixed_point import encode
 from wire.masks.told import Told
 
@@ -41,6 +43,27 @@ def of_training(
         raise BadData("expected a job that trains B alone for a sum under masks, found another; nothing was sent")
     place = of_b.layout({slot: w.b.shape[1] for slot, w in trained.items()}, told.width)
     return encode(place.flat(of_b.arrays(trained, started, rows, told)), told.bound, told.fraction_bits).tobytes()
+
+
+def of_scalars(found: Directions, rows: int, settings: TrainSettings, told: Told) -> bytes:
+    """The derivatives of one step along directions that all boards share.
+
+    Raises:
+        BadData: the job asks for more steps than one, or directions are not those of all boards.
+    """
+    counters, scalars = [counter for counter, _ in found.pairs], [scalar for _, scalar in found.pairs]
+    if (
+        not settings.shared
+        or settings.steps != 1
+        or found.told.rank != told.width
+        or counters != list(range(len(counters)))
+    ):
+        raise BadData(
+            f"expected one step at rank {told.width} along directions that boards share for a sum under masks, found "
+            f"{settings.steps} at rank {found.told.rank}; nothing was sent"
+        )
+    place = of_scalars_.layout(len(scalars))
+    return encode(place.flat(of_scalars_.arrays(scalars, rows, told)), told.bound, told.fraction_bits).tobytes()
 
 
 def mask(settings: Mapping[str, Any]) -> bytes:

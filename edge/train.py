@@ -50,6 +50,7 @@ class TrainSettings:
             by forward passes, and sends pairs of a counter and a derivative instead of factors; qzo (arXiv 2505.13430)
             moves the scales of a quantized model, by forward passes too.
         directions: of spry and qzo, for each step.
+        shared: of spry: directions are those of this name, for all boards that are told the same; empty: of the job.
     """
 
     steps: int = field(default=8, metadata=at_least(1, 100_000))
@@ -64,6 +65,7 @@ class TrainSettings:
     head: bool = False
     trainer: Literal["backprop", "spry", "qzo"] = "backprop"
     directions: int = field(default=8, metadata=at_least(1, 65_536))
+    shared: str = ""
     factors: Factors = "both"
     prune_gamma: float = field(default=1.0, metadata=at_least(0, 1))
     prune_lambda: float = field(default=0.0, metadata=at_least(0))
@@ -159,7 +161,7 @@ def _spry(
     if turned:
         raise BadData(f"expected inputs whose names sort A before B, found others in {join(turned)}; export again")
     units = {unit(s.name): [s.a, s.b] for s in slots if s.name in adapter.lora}
-    key, board = job_key(adapter.model, adapter.version), job_board(job)
+    key, board = job_key(adapter.model, adapter.version), job_board(settings.shared or job)
     trainer = Spry(key, units, board, settings.directions, optimizer=_optimizer(settings), publish="scalars")
     return task, trainer
 

@@ -129,9 +129,11 @@ required = false
 # threshold = 0
 # Numbers that boards add up in rounds of statistics are at most this large; of training, rows count up to so many,
 # and no number of a change of B is larger than clip.
+# (scalar_clip: no derivative along a direction.)
 # bound = 67108864
 # rows = 10000
 # clip = 16.0
+# scalar_clip = 1024.0
 
 [retention]
 # What boards sent is deleted when a round is over and so many days have passed since it came, or so many rounds after

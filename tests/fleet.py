@@ -27,7 +27,7 @@ from wire.kinds.lora import Lora, concatenate
 from wire.kinds.pairs import Directions, Told
 from wire.kinds.scales import Belongs, ScaleFactors
 from wire.masks import layout as layouts
-from wire.masks import of_b
+from wire.masks import of_b, of_scalars
 from wire.masks.told import told_of
 from wire.scores import Score
 from wire.scores import to_bytes as scores_to_bytes
@@ -315,6 +315,9 @@ class Device:
             ranks = tuple(job.settings["ranks"])
             parts = layouts.from_statistics(dict.fromkeys(ranks, self.statistics()))
             return layouts.of_statistics(ranks, self.labels, self.features.shape[1]).flat(parts)
+        if job.settings.get("trainer") == "spry":
+            scalars = [d for _, d in self.steps(job).pairs]
+            return of_scalars.layout(len(scalars)).flat(of_scalars.arrays(scalars, len(self.classes), told))
         trained, started = self.trained(job, base).lora, self.ladder(base, job.settings.get("rank", self.rank))
         outputs = {slot: w.b.shape[1] for slot, w in started.items()}
         return of_b.layout(outputs, told.width).flat(of_b.arrays(trained, started, len(self.classes), told))

@@ -4,39 +4,33 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import replace
-from typing import Any
 
 import numpy as np
 
 from console.errors import HubError
-from hub.aggregation import ffa
-from hub.aggregation.factors import Sums
 from hub.making import versions
 from hub.making.contributions import took_part
 from hub.making.model import Model
 from hub.masking.secure import Secure
+from hub.masking.training import trained
 from hub.masking.unmask import Revealed, opened
 from hub.rounds.state import Round
 from hub.store.registry import Home
 from wire.envelope import body_of
 from wire.kinds.head import Statistics
-from wire.ladder import slot_key
 from wire.masks import layout as layouts
-from wire.masks import of_b
+from wire.masks import of_b, of_scalars
 from wire.masks.layout import Layout
 from wire.messages import MaskKeys, MaskReveal, decode
 
 
-def layout_of(model: Model, kind: str, ranks: tuple[int, ...], width: int) -> Layout:
-    """What the vectors of a round hold."""
-    if kind == "statistics":
-        return layouts.of_statistics(ranks, len(model.labels), model.features)
-    return of_b.layout({slot.name: slot.features_out for slot in model.slots}, width)
-
-
 def layout_of_round(model: Model, state: Round, secure: Secure) -> Layout:
-    """The same of a round."""
-    return layout_of(model, state.kind, state.statistics_ranks, secure.told.width)
+    """What the vectors of a round hold."""
+    if state.kind == "statistics":
+        return layouts.of_statistics(state.statistics_ranks, len(model.labels), model.features)
+    if state.settings.get("trainer") == "spry":
+        return of_scalars.layout(state.settings["directions"])
+    return of_b.layout({slot.name: slot.features_out for slot in model.slots}, secure.told.width)
 
 
 def make(home: Home, model: Model, state: Round, secure: Secure, parent: versions.Made, number: int) -> versions.Made:
@@ -58,8 +52,8 @@ def make(home: Home, model: Model, state: Round, secure: Secure, parent: version
         )
         note = f"{round(float(next(iter(sums.values())).count.sum()))} rows in all"
     else:
-        trained = _trained(home, model, arrays, parent, number)
-        made = versions.from_training(parent, number, state.number, model, trained, home.blobs, home.key)
+        found = trained(home, model, state, secure, arrays, parent, number)
+        made = versions.from_training(parent, number, state.number, model, found, home.blobs, home.key)
         note = f"{round(float(arrays[of_b.ROWS]))} rows in all"
     who = tuple({**part, "samples": None} for part in took_part(rows))
     return replace(made, notes=(*made.notes, note), participants=who)
@@ -83,19 +77,3 @@ def _checked(sums: dict[int, Statistics]) -> Iterator[dict[int, Statistics]]:
     if wild:
         raise HubError(f"expected sums of rows at rank {wild[0]}, found none that rows can have; see who took part")
     yield sums
-
-
-def _trained(home: Home, model: Model, arrays: dict[str, Any], parent: versions.Made, number: int) -> versions.Trained:
-    """The mean of B as hub.aggregation.ffa makes it, of the sum of its changes."""
-    old, weight = parent.version, float(arrays[of_b.WEIGHT])
-    if not weight > 0:
-        raise HubError("expected boards that count for something, found a weight of 0 in all; nothing was made")
-    lora = {}
-    for name, sent in versions.read_ladder(old, home.blobs).items():
-        width = len(arrays[of_b.HELD])
-        held, b = np.zeros(sent.rank), np.zeros(sent.b.shape)
-        held[:width], b[:width] = arrays[of_b.HELD], arrays[name]
-        b += held[:, None] * sent.b.astype(np.float64)
-        sums = Sums(sent, np.zeros(sent.a.shape), b, held, weight, frozenset())
-        lora[name] = ffa.means_of_b(sums, old.rank, old.scale, slot_key(model.id, name, number), weight)
-    return versions.Trained(lora)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 
 from console.errors import HubError, UsageError, join
@@ -38,11 +39,12 @@ def secure_round(home: Home, state: Round, threshold: int | None) -> Round:
             f"expected a round of which the hub need learn the sum alone, but {join(found)}; change the round, or see "
             f"docs/privacy.md"
         )
-    names = [s.device for s in state.seats]
-    _able(home, names)
+    _able(home, [s.device for s in state.seats])
     told = _told(home, state, home.config.secure, threshold or home.config.secure.threshold)
     quorum = max(state.quorum, told.threshold)
     settings = {**state.settings, SETTING: plain(told)}
+    if state.settings.get("trainer") == "spry":  # one rank, or directions would be others
+        settings |= {"shared": f"r{state.number}", "rank": told.width}
     return replace(state, secure=Secure(told), settings=settings, quorum=quorum)
 
 
@@ -57,16 +59,19 @@ def reasons(state: Round) -> list[str]:
         "who answers first decides who is in it (leave out --over and --mode buffered)": bool(state.goal),
         "each of several versions would need masks of its own (leave out --laps)": state.laps != 1,
     }
+    spry = told.get("trainer") == "spry"
     if state.kind == "train":
         checks |= {
+            "boards that step more than once along their own derivatives stand at different places (add --steps 1)": (
+                spry and told.get("steps") != 1
+            ),
             f"the method {recipe.method} is not a sum of what boards send (take nested-ffa)": (
-                recipe.method not in LINEAR_IN_B
+                recipe.method not in LINEAR_IN_B and not spry
             ),
             f"the robust rule {recipe.robust} looks at single updates": recipe.robust != "none",
             "weights by risk need each board's loss (take samples or uniform)": recipe.weights == "risk",
             "a trained head is averaged by declared rows of each class": bool(told.get("head")),
             "only factors are summed so, neither biases nor scales": told.get("kinds", ["lora"]) != ["lora"],
-            "pairs of forward gradients are of directions of each board's own": told.get("trainer") == "spry",
         }
     return [reason for reason, holds in checks.items() if holds]
 
@@ -96,9 +101,10 @@ def _told(home: Home, state: Round, config: SecureConfig, threshold: int) -> Tol
         )
     if state.kind == "statistics":
         return Told(threshold, boards, config.bound, _bits(boards, config.bound))
-    rows = config.rows if state.recipe.weights == "samples" else 0
-    bound = max(1.0, config.clip) * config.rows
-    return Told(threshold, boards, bound, _bits(boards, bound), _width(home, state), rows, config.clip)
+    rows, spry = config.rows if state.recipe.weights == "samples" else 0, state.settings.get("trainer") == "spry"
+    clip, width = config.scalar_clip if spry else config.clip, _width(home, state, min if spry else max)
+    bound = max(1.0, clip) * config.rows
+    return Told(threshold, boards, bound, _bits(boards, bound), width, rows, clip)
 
 
 def _bits(boards: int, bound: float) -> int:
@@ -106,8 +112,8 @@ def _bits(boards: int, bound: float) -> int:
     return next(bits for bits in range(POINT_BITS, -1, -1) if room(boards, bound, bits))
 
 
-def _width(home: Home, state: Round) -> int:
-    """The largest rank that a board trains at, as far as they have said."""
+def _width(home: Home, state: Round, of: Callable[[list[int]], int]) -> int:
+    """The largest (or smallest) rank that a board trains at, as far as they have said."""
     hellos = {row["name"]: row["hello"] or {} for row in home.ledger.devices()}
     most = int(state.settings.get("rank", home.config.adapter.rank))
-    return max(min(int(hellos[s.device].get("rank", 0)), most, home.config.adapter.rank) for s in state.seats)
+    return of([min(int(hellos[s.device].get("rank", 0)), most, home.config.adapter.rank) for s in state.seats])

@@ -41,4 +41,5 @@ class SecureConfig:
     bound: float = field(default=2.0**26, metadata=at_least(1.0, 2.0**40))
     rows: int = field(default=10_000, metadata=at_least(1, 1 << 24))
     clip: float = field(default=16.0, metadata=at_least(1e-6, 1e6))
+    scalar_clip: float = field(default=1024.0, metadata=at_least(1e-6, 1e6))
     extra: dict[str, Any] = field(default_factory=dict)

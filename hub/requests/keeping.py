@@ -72,7 +72,7 @@ def _said(service: Service, again: dict[str, list[Without]], name: str) -> Row:
         release = service.home.ledger.release(model)
         found[model] = {
             "heads": [w.made.version.version for w in made if w.made is not None],
-            "not_made": [w.why for w in made if w.made is None],
+            "not_made": sorted({w.why for w in made if w.made is None}),
             "trained_in": trained,
             "released": None if release is None else release["version"],
         }

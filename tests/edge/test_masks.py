@@ -119,6 +119,20 @@ def test_real_boards_add_up_what_they_learned(tmp_path: Path) -> None:
         assert not list(core.masks.folder.iterdir())
 
 
+def test_real_boards_step_once_along_shared_directions(tmp_path: Path) -> None:
+    """By forward passes under masks: a version is made of derivatives, of which the hub saw the mean alone."""
+    fleet = Fleet(tmp_path)
+    fleet.run("statistics", secure=True)
+    before = fleet.last()[1]
+
+    told = {"trainer": "spry", "steps": 1, "batch": 6, "directions": 4, "learning_rate": 0.05}
+    found = fleet.run("train", secure=True, settings=told)
+
+    assert found["state"] == "complete", found["sentence"]
+    after = fleet.last()[1]
+    assert any(not np.allclose(after[slot].product(), lora.product(), atol=1e-5) for slot, lora in before.items())
+
+
 @pytest.mark.parametrize("turn", [pytest.param(n, marks=[] if n == 3 else pytest.mark.heavy) for n in range(6)])
 def test_an_agent_killed_between_two_messages_goes_on(tmp_path: Path, turn: int) -> None:
     """Whenever an agent is killed and started again, its update is in the sum; its secrets lie where only it reads."""

@@ -41,7 +41,7 @@ def arrays(
         rows: that it learned from.
         told: the terms.
     """
-    weight = float(min(rows, told.rows)) if told.rows else 1.0
+    weight, counted = weights(rows, told)
     found: dict[str, NDArray[np.float64]] = {}
     rank = 0
     for name, made in trained.items():
@@ -51,5 +51,16 @@ def arrays(
         change[:rank] = weight * np.clip(moved, -told.clip, told.clip)
         found[name] = change
     held = np.where(np.arange(told.width) < rank, weight, 0.0)
-    counted = float(min(rows, told.rows)) if told.rows else float(min(rows, told.bound))
     return {**found, HELD: held, WEIGHT: np.asarray(weight), ROWS: np.asarray(counted)}
+
+
+def weights(rows: int, told: Told) -> tuple[float, float]:
+    """What a board counts by, and the rows that it says, each as far as there is room for them.
+
+    >>> terms = {"threshold": 2, "boards": 3, "bound": 100.0, "fraction_bits": 8}
+    >>> weights(50, Told(**terms, rows=20)), weights(50, Told(**terms))
+    ((20.0, 20.0), (1.0, 50.0))
+    """
+    if told.rows:
+        return float(min(rows, told.rows)), float(min(rows, told.rows))
+    return 1.0, float(min(rows, told.bound))

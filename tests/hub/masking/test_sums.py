@@ -14,8 +14,11 @@ from tests.faults import Fuse, instants, survive
 from tests.hub.bundles import LABELS
 from tests.hub.world import RANKS, World
 from wire import discriminant
+from wire.adamw import Hyperparameters
+from wire.forward_gradients import job_board, job_key, rebuilt
 from wire.kinds.head import Statistics, gather
 from wire.kinds.lora import Lora
+from wire.optimizers import Adam32
 
 MakeWorld = Callable[..., World]
 STAGES = ("keys", "shares", "masked", "reveals")
@@ -124,6 +127,33 @@ def test_boards_may_all_count_alike(make_world: MakeWorld) -> None:
         np.testing.assert_allclose(after[slot].b[:2], mean, atol=1e-6)
 
 
+@pytest.mark.parametrize("recipe", [{}, {"weights": "uniform", "method": "flexlora"}])
+def test_derivatives_of_a_sum_make_the_step_of_the_mean(make_world: MakeWorld, recipe: dict[str, Any]) -> None:
+    """Boards of one rank that step once along shared directions: the version is the step along the mean derivative."""
+    world = make_world()
+    world.run("statistics")
+    made = versions.read_made(world.hub.home.ledger.versions()[-1])
+    before = versions.read_ladder(made.version, world.hub.home.blobs)
+
+    told = {"trainer": "spry", "steps": 1, "directions": 4, "learning_rate": 0.05}
+    found = world.run("train", secure=True, settings=told, recipe=recipe)
+
+    assert found["state"] == "complete", found["sentence"]
+    assert (found["settings"]["rank"], found["settings"]["shared"]) == (2, "r2")  # the smallest of all boards
+    jobs = {name: d.seen[f"r2-train-{name}"] for name, d in world.devices.items()}
+    own = np.array([[s for _, s in d.steps(jobs[name]).pairs] for name, d in world.devices.items()])
+    rows = [len(d.classes) if not recipe else 1 for d in world.devices.values()]
+    mean = np.average(own, axis=0, weights=rows).astype(np.float32)
+    rates = Hyperparameters(0.05, 0.9, 0.99, weight_decay=0.0)
+    began, steps = {slot: w.prefix(2) for slot, w in before.items()}, [list(enumerate(map(float, mean)))]
+    wanted = rebuilt(began, steps, job_key("tiny", made.digest), job_board("r2"), Adam32(rates))
+    after = versions.read_ladder(versions.read_made(world.hub.home.ledger.versions()[-1]).version, world.hub.home.blobs)
+    for slot, lora in wanted.items():
+        rest = before[slot].product() - before[slot].prefix(2).product()
+        np.testing.assert_allclose(after[slot].product(), lora.product() + rest, atol=1e-4)
+        assert not np.allclose(lora.product(), before[slot].prefix(2).product(), atol=1e-3)
+
+
 def test_nothing_that_the_hub_keeps_tells_single_updates(make_world: MakeWorld) -> None:
     """While a round waits for its last answers, neither ledger nor blobs hold bytes of any board's own numbers."""
     world = make_world()
@@ -175,6 +205,7 @@ def test_a_masked_update_says_nothing_by_itself(make_world: MakeWorld) -> None:
         ("train", {"recipe": {"method": "nested-ffa"}, "mode": "buffered"}, "leave out --over and --mode buffered"),
         ("train", {"recipe": {"method": "nested-ffa"}, "settings": {"head": True}}, "declared rows of each class"),
         ("train", {"recipe": {"method": "nested-ffa"}, "then": "statistics"}, "follow by itself"),
+        ("train", {"settings": {"trainer": "spry"}}, "add --steps 1"),
         ("statistics", {"threshold": 1}, "threshold above half of the 3 boards"),
         ("evaluate", {"versions": ["1"]}, "scores are looked at board by board"),
     ],
