@@ -201,7 +201,7 @@ def _answer(data: bytes) -> Any:
         if answer.status >= 300:
             return str(https._refused(SERVER, answer))
         if answer.status == 206:
-            return https._rest(SERVER, answer, "/1/x", io.BytesIO(), 3, 7)
+            return https._rest(answer, "/1/x", io.BytesIO(), 3, 7)
         return https._table(SERVER, answer)
     except (OSError, HTTPException) as error:
         raise TransportError("as _asked has it") from error
