@@ -13,9 +13,13 @@ from hub.masking import desk as masking
 from hub.rounds.conductor import Conductor
 from hub.rounds.refusal import is_asked, job_id
 from hub.rounds.state import Gone
+from hub.serving.counting import Counting
+from hub.serving.inbox import Inbox
 from hub.serving.post import Post
-from hub.serving.updates import Updates
+from hub.serving.updates import FOLDER, Updates
 from hub.store.ledger import Row
+from hub.store.partial_files import FilePartials
+from hub.store.partials import SmallApart
 from hub.store.registry import Home
 from wire import messages as m
 from wire.transport import Transport
@@ -29,7 +33,9 @@ class Desk:
         self.post = Post(transport, home.key, home.config.fleet, model.id)
         self.conductor = Conductor(home, model, self.post, clock)
         self.rollout = Rollout(self.conductor)
-        self.updates = Updates(home, self.post, self.conductor, clock)
+        self.counting = Counting(home, self.post, self.conductor, clock)
+        inbox = Inbox(SmallApart(FilePartials(home.folder / FOLDER / model.id)), clock)
+        self.updates = Updates(home, self.post, self.conductor, self.counting, inbox)
         self.blobs: set[str] = set()  # what devices may fetch
         self._on: dict[Any, Callable[[Row, Any], None]] = {
             m.Hello: self._hello,

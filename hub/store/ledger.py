@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from sqlalchemy import Connection, func, select
+from sqlalchemy import Connection, extract, func, select
 from sqlalchemy.exc import SQLAlchemyError
 
 from console.errors import StorageError
@@ -188,6 +188,20 @@ class Ledger:
         if job is not None:
             query = query.where(c.job == job)
         return self._row(query.order_by(c.id.desc()).limit(1))
+
+    def arrivals(self, limit: int) -> list[Row]:
+        """What workers took in and the hub has not answered, the oldest first."""
+        return self._rows(select(t.arrivals).order_by(t.arrivals.c.id).limit(limit))
+
+    def arrival(self, device: str, digest: str, job: str) -> Row | None:
+        """The same of one update."""
+        c = t.arrivals.c
+        return self._row(select(t.arrivals).where(c.device == device, c.digest == digest, c.job == job))
+
+    def workers(self) -> list[Row]:
+        """Workers by name, each with `age_s`, the seconds since it was last there; over PostgreSQL only."""
+        age_s = (extract("epoch", func.clock_timestamp()) - t.workers.c.at_s).label("age_s")
+        return self._rows(select(t.workers, age_s).order_by(t.workers.c.name))
 
     def receipts(self, limit: int) -> list[Row]:
         """The last answers, newest first."""

@@ -221,6 +221,28 @@ deployments = Table(
     _fields("detail"),
 )
 
+arrivals = Table(  # updates that workers took in, until the hub has counted them
+    "arrivals",
+    metadata,
+    Column("id", Integer, primary_key=True),
+    Column("model", String, nullable=False),
+    Column("device", String, nullable=False),
+    Column("digest", String, nullable=False),
+    Column("job", String, nullable=False),
+    Column("body", LargeBinary, nullable=False),  # of its begin; the worker has checked who signed it
+    _flag("whole"),  # its blob is there and was looked at
+    _words("fault", ""),  # what is wrong with it; empty: nothing
+    UniqueConstraint("device", "digest", "job"),
+)
+
+workers = Table(
+    "workers",
+    metadata,
+    Column("name", String, primary_key=True),
+    Column("at_s", Float, nullable=False),  # when it was last there, by the clock of the database
+    _number("taken", 0),
+)
+
 claims = Table(
     "claims",
     metadata,

@@ -5,13 +5,15 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from sqlalchemy import Connection, func, select
+from sqlalchemy import Connection, extract, func, select
 
 from hub.deployments.deployment import Deployment
 from hub.rounds.state import Round
 from hub.store import schema as t
 from hub.store.database import insert
 from wire.record import plain
+
+DATABASE_NOW_S = extract("epoch", func.clock_timestamp())  # of PostgreSQL: one clock for all machines
 
 
 def put(tx: Connection, key: str, value: str) -> None:
@@ -53,6 +55,28 @@ def put_job(tx: Connection, values: Mapping[str, Any]) -> None:
 def put_receipt(tx: Connection, values: Mapping[str, Any]) -> None:
     """Keep an answer; the first one stands."""
     tx.execute(insert(tx, t.receipts).values(**values).on_conflict_do_nothing())
+
+
+def put_arrival(tx: Connection, values: Mapping[str, Any]) -> None:
+    """Hand an update on to the hub; the first one stands."""
+    tx.execute(insert(tx, t.arrivals).values(**values).on_conflict_do_nothing())
+
+
+def drop_arrival(tx: Connection, number: int) -> None:
+    """The hub has answered it."""
+    tx.execute(t.arrivals.delete().where(t.arrivals.c.id == number))
+
+
+def put_worker(tx: Connection, name: str, taken: int) -> None:
+    """Say that a worker is there."""
+    values = {"at_s": DATABASE_NOW_S, "taken": taken}
+    statement = insert(tx, t.workers).values(name=name, **values)
+    tx.execute(statement.on_conflict_do_update(index_elements=["name"], set_=values))
+
+
+def drop_worker(tx: Connection, name: str) -> None:
+    """Say that a worker is gone."""
+    tx.execute(t.workers.delete().where(t.workers.c.name == name))
 
 
 def put_mask(tx: Connection, values: Mapping[str, Any]) -> None:

@@ -15,6 +15,7 @@ def upgrade() -> None:
     _claims()
     _retention()
     _bundles()
+    _workers()
     op.execute("UPDATE meta SET value = '3' WHERE key = 'schema'")
 
 
@@ -62,4 +63,25 @@ def _bundles() -> None:
         sa.Column("why", sa.String, nullable=False, server_default=""),
         sa.Column("failed", sa.String, nullable=False, server_default=""),
         sa.Column("at_s", sa.Float, nullable=False),
+    )
+
+
+def _workers() -> None:
+    op.create_table(
+        "arrivals",
+        sa.Column("id", sa.Integer, primary_key=True),
+        sa.Column("model", sa.String, nullable=False),
+        sa.Column("device", sa.String, nullable=False),
+        sa.Column("digest", sa.String, nullable=False),
+        sa.Column("job", sa.String, nullable=False),
+        sa.Column("body", sa.LargeBinary, nullable=False),
+        sa.Column("whole", sa.Boolean, nullable=False, server_default=sa.text("false")),
+        sa.Column("fault", sa.String, nullable=False, server_default=""),
+        sa.UniqueConstraint("device", "digest", "job", name="uq_arrivals_device"),
+    )
+    op.create_table(
+        "workers",
+        sa.Column("name", sa.String, primary_key=True),
+        sa.Column("at_s", sa.Float, nullable=False),
+        sa.Column("taken", sa.Integer, nullable=False, server_default=sa.text("0")),
     )

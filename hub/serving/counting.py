@@ -1,0 +1,176 @@
+"""What an update comes to: it counts once, or never will; one transaction, and only then a receipt."""
+
+from __future__ import annotations
+
+import logging
+import math
+from collections.abc import Callable
+from typing import Any, Protocol
+
+from hub.masking.stages import stage_of
+from hub.rounds.conductor import Conductor, Write
+from hub.rounds.refusal import missed, puts_off, refusal
+from hub.rounds.state import Arrived, Gone, Round
+from hub.serving.post import Post
+from hub.store import schema as t
+from hub.store.ledger import Row
+from hub.store.registry import Home
+from hub.store.writes import drop_arrival, put_receipt, put_row
+from wire import messages as m
+
+log = logging.getLogger("edgequilt.hub")
+METRICS_KEPT = 64
+
+
+class Counts(Protocol):
+    """Who answers for updates: the hub, or a worker of it that hands them on to the hub."""
+
+    def answered(self, begin: m.Begin) -> bool:
+        """Whether this very update of this job has its answer; then it is said again."""
+
+    def refusal(self, begin: m.Begin) -> str:
+        """Why it cannot count, whatever it holds; empty if it can."""
+
+    def accept(self, begin: m.Begin, state: Round) -> None:
+        """It counts: its blob is there, and its content is what was asked for."""
+
+    def refuse(self, begin: m.Begin, why: str) -> None:
+        """It does not, and never will."""
+
+    def reject(self, begin: m.Begin, why: str, gate: bool) -> None:
+        """The same for what came for a job that is out: its device will not do it again, so nobody waits for it."""
+
+
+class Counting:
+    """The hub's own: it alone writes the journal."""
+
+    def __init__(self, home: Home, post: Post, conductor: Conductor, clock: Callable[[], float]) -> None:
+        self.home, self.post, self.conductor, self.clock = home, post, conductor, clock
+
+    def answered(self, begin: m.Begin) -> bool:
+        """Whether this very update of this job has its answer; then it is said again."""
+        known = self.home.ledger.receipt(begin.sender.device, begin.update, begin.job)
+        if known is None:
+            return False
+        say_again(self.post, begin, known)
+        return True
+
+    def refusal(self, begin: m.Begin) -> str:
+        """Why it cannot count, whatever it holds; empty if it can."""
+        state = self.conductor.open.get(begin.round) or self.home.ledger.round(begin.round)
+        return refusal_of(self.home, self.conductor.model.id, state, begin)
+
+    def accept(self, begin: m.Begin, state: Round, *writes: Write) -> None:
+        """It counts; `writes` are committed with it."""
+        device = begin.sender.device
+        event = Arrived(device, state.phase == "gating", stage_of(state), self.clock())
+        actions = self.conductor.record(
+            begin.round,
+            event,
+            lambda tx: put_row(tx, t.updates, _update_row(begin, state, self.clock())),
+            lambda tx: put_receipt(tx, _receipt_row(begin, "accepted", "", self.clock())),
+            *writes,
+        )
+        say(self.post, begin, "accepted", "")
+        self.conductor.perform(begin.round, actions)
+
+    def refuse(self, begin: m.Begin, why: str, *writes: Write) -> None:
+        """It does not, and never will."""
+        log.info("update %s of %s refused: %s", begin.update[:12], begin.sender.device, why)
+        with self.home.ledger.transaction() as tx:
+            put_receipt(tx, _receipt_row(begin, "refused", why, self.clock()))
+            for write in writes:
+                write(tx)
+        say(self.post, begin, "refused", why)
+
+    def reject(self, begin: m.Begin, why: str, gate: bool, *writes: Write) -> None:
+        """Refuse what came for a job that is out: its device will not do it again, so nobody waits for it."""
+        device = begin.sender.device
+        log.info("update %s of %s refused: %s", begin.update[:12], device, why)
+        gone = Gone(device, f"its update was refused: {why}"[:500], gate)
+        row = _receipt_row(begin, "refused", why, self.clock())
+        actions = self.conductor.record(begin.round, gone, lambda tx: put_receipt(tx, row), *writes)
+        say(self.post, begin, "refused", why)
+        self.conductor.perform(begin.round, actions)
+
+    def arrived(self, row: Row) -> None:
+        """Count what a worker took in; what cannot count yet stays for the next look."""
+        begin, done = m.decode(bytes(row["body"]), m.Begin), lambda tx: drop_arrival(tx, row["id"])
+        if self.answered(begin):
+            self._drop(done)
+        elif why := self.refusal(begin):
+            self.refuse(begin, why, done)
+        elif puts_off(state := self.conductor.open[begin.round]):
+            return
+        elif not row["whole"]:  # the worker was behind: to the hub there is a place for it
+            self._drop(done)
+        elif row["fault"]:
+            self.reject(begin, row["fault"], state.phase == "gating", done)
+        else:
+            self.accept(begin, state, done)
+
+    def _drop(self, done: Write) -> None:
+        with self.home.ledger.transaction() as tx:
+            done(tx)
+
+
+def refusal_of(home: Home, model: str, state: Round | None, begin: m.Begin) -> str:
+    """Why an update cannot count in a round, as a sentence; empty if it can."""
+    if state is not None and state.model != model:
+        state = None  # a device on another model's topic
+    if state is not None and home.ledger.update_for(begin.job, begin.sender.device):
+        return f"round {begin.round} already counts another update of {begin.sender.device}; drop this one"
+    return refusal(state, begin.job, begin.sender.device, begin.kind, begin.base)
+
+
+def say_again(post: Post, begin: m.Begin, known: Row) -> None:
+    """The answer that an update has already."""
+    say(post, begin, "duplicate" if known["status"] == "accepted" else known["status"], known["reason"])
+
+
+def say(post: Post, begin: m.Begin, status: Any, reason: str) -> None:
+    """A receipt."""
+    device = begin.sender.device
+    post.send(device, m.Receipt(device, begin.update, status, reason, {"job": begin.job}))
+
+
+def _receipt_row(begin: m.Begin, status: str, reason: str, now_s: float) -> Row:
+    return {
+        "device": begin.sender.device,
+        "digest": begin.update,
+        "job": begin.job,
+        "status": status,
+        "reason": reason,
+        "at_s": now_s,
+    }
+
+
+def _update_row(begin: m.Begin, state: Round, now_s: float) -> Row:
+    return {
+        "round": begin.round,
+        "lap": state.lap,
+        "staleness": missed(state, begin.sender.device),
+        "device": begin.sender.device,
+        "kind": begin.kind,
+        "digest": begin.update,
+        "base": begin.base,
+        "job": begin.job,
+        "samples": begin.samples if state.secure is None else 0,  # what a sum is to hide, no board has to say
+        "bytes": begin.bytes,
+        "metrics": _numbers(begin.metrics) if state.secure is None else {},
+        "at_s": now_s,
+    }
+
+
+def _numbers(metrics: dict[str, Any]) -> dict[str, Any]:
+    """The finite numbers among an update's metrics, and lists of them; nothing else is kept."""
+    found = {str(k)[:64]: v for k, v in metrics.items() if _is_number(v) or _are_numbers(v)}
+    return dict(list(found.items())[:METRICS_KEPT])
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, (int, float)) and math.isfinite(value)
+
+
+def _are_numbers(value: object) -> bool:
+    return isinstance(value, list) and len(value) <= METRICS_KEPT and all(map(_is_number, value))
