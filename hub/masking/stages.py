@@ -26,6 +26,15 @@ def stage_of(state: Round) -> str:
     return state.secure.stage if state.secure is not None and state.phase == "collecting" else ""
 
 
+def waits_for(state: Round) -> str:
+    """What an open round of this kind waits for, for people; empty for any other."""
+    stage = stage_of(state)
+    if not stage:
+        return ""
+    waiting = sum(s.state == "waiting" for s in state.seats)
+    return f"under masks: {BROUGHT[stage]} of {waiting} devices to come"
+
+
 def settled(state: Round, secure: Secure, now_s: float | None) -> tuple[Round, tuple[Action, ...]]:
     """Leave a stage when nobody is waited for any more."""
     arrived = tuple(s.device for s in state.seats if s.state == "arrived")

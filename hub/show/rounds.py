@@ -7,6 +7,7 @@ from typing import Any
 from console.errors import HubError, join
 from console.table import percent, table
 from hub.making import recipe, versions
+from hub.masking.stages import waits_for
 from hub.rounds.refusal import job_id, missed
 from hub.rounds.state import Round, Seat
 from hub.store.ledger import Row
@@ -34,7 +35,7 @@ def round_line(state: Round) -> Row:
         "lap": state.lap,
         "laps": state.laps,
         "released": state.released,
-        "sentence": state.sentence,
+        "sentence": state.sentence or waits_for(state),
     }
 
 

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import argparse
+import time
 from typing import Any
 
 from console.table import mib
-from hub.verbs.common import Row, add_verb, ask, say
+from hub.store.collecting import collect
+from hub.verbs.common import Row, add_verb, ask, ask_or_do, say
 
 
 def parse(verbs: Any) -> None:
@@ -18,7 +20,8 @@ def parse(verbs: Any) -> None:
 
 
 def _collect(options: argparse.Namespace) -> int:
-    found = ask(options, {"request": "collect", "dry_run": options.dry_run})
+    request = {"request": "collect", "dry_run": options.dry_run}
+    found = ask_or_do(options, request, lambda home: collect(home, time.time(), dry_run=options.dry_run))
     what = "would be deleted" if options.dry_run else "were deleted"
     updates = f"{found['updates']} update{'' if found['updates'] == 1 else 's'}"
     return say(options, found, f"{updates} and {found['blobs']} files ({mib(found['bytes'])}) {what}")

@@ -34,7 +34,10 @@ def cluster() -> Iterator[Cluster]:
 
 
 # those whose subject is the ledger, rounds and recovery run over every kind of database
-OVER_BOTH = ("ledger", "migrations", "service", "recovery", "following", "models", "rollout", "modes", "laps")
+OVER_BOTH = (
+    *("ledger", "migrations", "service", "recovery", "following", "models", "rollout", "modes", "laps"),
+    *("sums", "collecting", "forgetting"),
+)
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:

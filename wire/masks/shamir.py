@@ -10,6 +10,7 @@ Own lines rather than a library: PyCryptodome's shares are of 16 bytes, and it w
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from functools import lru_cache
 from secrets import randbelow
 
 from console.errors import BadData
@@ -50,7 +51,8 @@ def join(shares: Mapping[int, bytes]) -> bytes:
     wrong = [x for x, share in shares.items() if x < 1 or len(share) != SHARE_BYTES or values[x] >= PRIME]
     if wrong or not shares:
         raise BadData(f"expected shares of {SHARE_BYTES} bytes each, found others (places {wrong})")
-    secret = sum(y * _weight(x, values) for x, y in values.items()) % PRIME
+    places = tuple(sorted(values))
+    secret = sum(values[x] * weight for x, weight in zip(places, _weights(places), strict=True)) % PRIME
     if secret >> (8 * SECRET_BYTES):
         raise BadData("expected shares of one secret, found that they do not belong together")
     return secret.to_bytes(SECRET_BYTES, "big")
@@ -64,10 +66,14 @@ def _at(coefficients: list[int], x: int) -> int:
     return value
 
 
-def _weight(x: int, places: Mapping[int, int]) -> int:
-    """Lagrange's weight of a place, for the value at 0."""
-    above = below = 1
-    for other in places:
-        if other != x:
-            above, below = above * other % PRIME, below * (other - x) % PRIME
-    return above * pow(below, -1, PRIME) % PRIME
+@lru_cache(maxsize=4)
+def _weights(places: tuple[int, ...]) -> tuple[int, ...]:
+    """Lagrange's weights of some places, for the value at 0; many secrets are shared out over the same ones."""
+    found = []
+    for x in places:
+        above = below = 1
+        for other in places:
+            if other != x:
+                above, below = above * other % PRIME, below * (other - x) % PRIME
+        found.append(above * pow(below, -1, PRIME) % PRIME)
+    return tuple(found)

@@ -164,6 +164,7 @@ def test_nothing_that_the_hub_keeps_tells_single_updates(make_world: MakeWorld) 
     for _ in range(6):
         world.network.pump()
         world.hub.tick()
+    assert world.show(2)["sentence"] == "under masks: shares of others of 3 devices to come"
     assert world.hub.home.ledger.round(2).secure.stage == "reveals"  # type: ignore[union-attr]  # it is open
 
     kept = b"".join(path.read_bytes() for path in world.folder.rglob("*") if path.is_file())
