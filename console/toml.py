@@ -14,6 +14,7 @@ else:
 from console.errors import BadData, StorageError
 
 DEPTH = 32  # of tables within tables
+LIMIT_BYTES = 1 << 20
 
 
 def read_toml(path: Path) -> dict[str, Any]:
@@ -21,9 +22,11 @@ def read_toml(path: Path) -> dict[str, Any]:
 
     Raises:
         StorageError: the file cannot be read.
-        BadData: it is not TOML.
+        BadData: it is not TOML, or more of it than anybody writes.
     """
     try:
+        if path.stat().st_size > LIMIT_BYTES:
+            raise BadData(f"expected TOML of at most {LIMIT_BYTES} bytes in {path}, found more; split it")
         tables: dict[str, Any] = tomllib.loads(path.read_text(encoding="utf-8"))
         _check(tables)
     except OSError as error:

@@ -28,6 +28,7 @@ from wire.kinds.scales import ScaleFactors
 
 FORMAT, SCHEMA = "edgequilt-adapter", "1"
 HEADER_LIMIT_BYTES = 4 << 20
+FEATURES_LIMIT = 8192  # of statistics: their matrix has the square of it, however small its numbers are in the file
 
 
 @dataclass(frozen=True)
@@ -220,18 +221,20 @@ def _read_statistics(tensors: dict[str, NDArray[Any]], known: set[str], problems
     for rank in _ranks(tensors, "statistics"):
         names = head.names("statistics", rank)
         known.update(names)
-        present = [tensors[name].astype(np.float64) for name in names if name in tensors]
+        present = [tensors[name] for name in names if name in tensors]
         if len(present) < len(names) or not _statistics_agree(*present):
             needs = "count [classes] >= 0, sum [classes, D] and gram [D (D + 1) / 2]"
             problems.append(f"the statistics of rank {rank} need {needs}")
             continue
-        count, total, upper = present
+        count, total, upper = (part.astype(np.float64) for part in present)
         statistics[rank] = Statistics(count, total, head.square(upper, total.shape[1]))
     return statistics
 
 
 def _statistics_agree(count: NDArray[Any], total: NDArray[Any], upper: NDArray[Any]) -> bool:
-    if total.ndim != 2 or count.shape != total.shape[:1]:
+    if total.ndim != 2 or count.shape != total.shape[:1] or total.shape[1] > FEATURES_LIMIT:
         return False
     features = total.shape[1]
+    if any(part.dtype.kind != "f" for part in (count, total, upper)):
+        return False
     return upper.shape == (features * (features + 1) // 2,) and bool((count >= 0).all())

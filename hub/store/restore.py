@@ -93,7 +93,7 @@ def unpack(file: Path, place: Path, advance: Advance = lambda n: None) -> Index:
             wanted = {part.name: part for part in index.parts}
             while (member := archive.next()) is not None:
                 part = wanted.pop(member.name, None)
-                if part is None or not member.isreg() or member.size != part.bytes:
+                if part is None or not member.isreg() or member.issparse() or member.size != part.bytes:
                     raise BadData(
                         f"expected only the files of its index in {file}, found {member.name[:200]!r}; do not use it"
                     )

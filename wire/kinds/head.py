@@ -102,12 +102,13 @@ def gather(features: NDArray[np.float32], classes: NDArray[np.int64], class_coun
 
 def triangle(gram: NDArray[np.float64]) -> NDArray[np.float64]:
     """The upper triangle, row by row: [D, D] -> [D (D + 1) / 2]."""
-    return gram[np.triu_indices(len(gram))]
+    return np.concatenate([gram[i, i:] for i in range(len(gram))] or [np.zeros(0)])
 
 
 def square(upper: NDArray[np.float64], features: int) -> NDArray[np.float64]:
     """The symmetric matrix of an upper triangle: [D (D + 1) / 2] -> [D, D]."""
-    gram = np.zeros((features, features))
-    gram[np.triu_indices(features)] = upper
-    full: NDArray[np.float64] = gram + np.triu(gram, 1).T
-    return full
+    gram, at = np.zeros((features, features)), 0
+    for i in range(features):  # row by row: indices of all places would take four times the matrix
+        row = upper[at : at + features - i]
+        gram[i, i:], gram[i:, i], at = row, row, at + features - i
+    return gram
