@@ -43,7 +43,7 @@ class BrokerTable:
     certificate: str | None = None
     key: str | None = None
     username: str | None = None
-    password: str | None = None
+    password: str | None = field(default=None, repr=False)
     protocol: Protocol = "auto"  # of MQTT
 
 

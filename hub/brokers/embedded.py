@@ -23,6 +23,7 @@ from concurrent.futures import TimeoutError as FutureTimeoutError
 from typing import Any, cast
 
 from console.errors import TransportError
+from hub.brokers.rules import MAX_PACKET_BYTES
 
 START_TIMEOUT_S = 15.0
 FIRST_TIMEOUT_S = 10.0
@@ -144,7 +145,9 @@ class _Seen:
         return name[6] if name[:6] == b"\0\x04MQTT" else 0
 
     async def readexactly(self, n: int) -> bytes:
-        """The next bytes."""
+        """The next bytes; of a packet that is too large none: amqtt would make room for 256 MB."""
+        if n > MAX_PACKET_BYTES:
+            raise ValueError(f"a packet of {n} bytes")  # which ends the connection; an end of data would go on reading
         ahead, self._first = self._first[:n], self._first[n:]
         return ahead + await self._reader.readexactly(n - len(ahead)) if len(ahead) < n else ahead
 

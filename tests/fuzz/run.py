@@ -2,7 +2,8 @@
 
 A crash is anything but a subclass of EdgequiltError, or an accepted input that reads otherwise once it was written. A
 hang is more than a second of the processor for an input; after a minute by the clock an alarm ends it, where Python
-still runs. Memory is how far the process's high-water mark rises above where it was before the input (`/proc/self/clear_refs`, Linux).
+still runs. Memory is how far the process's high-water mark rises above where it was before the input
+(`/proc/self/clear_refs`, Linux).
 """
 
 from __future__ import annotations

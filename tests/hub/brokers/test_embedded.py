@@ -103,3 +103,20 @@ def test_devices_wait_until_the_hub_listens() -> None:
     assert heard.get(timeout=10) == ("up/device", b"hello")
     for closing in (device, hub, broker):
         closing.close()
+
+
+def test_a_packet_that_is_too_large_ends_its_connection(broker: EmbeddedBroker) -> None:
+    """A client that announces more than a message may have is cut off at once, and the broker serves the others."""
+    connect = b"\x10\x11\x00\x04MQTT\x04\x02\x00\x3c\x00\x05large"
+    with socket.create_connection((broker.host, broker.port), timeout=10) as large:
+        large.sendall(connect)
+        assert large.recv(4) == b"\x20\x02\x00\x00"
+        large.sendall(b"\x30\xff\xff\xff\x7f\x00\x03a/b" + bytes(1000))  # PUBLISH of 256 MB
+        assert large.recv(1) == b""
+    one, _ = client(broker, "one")
+    other, received = client(broker, "other")
+    other.subscribe("a/b")
+    one.publish("a/b", b"small")
+    assert received.get(timeout=10) == ("a/b", b"small")
+    one.close()
+    other.close()
