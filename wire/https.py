@@ -97,7 +97,7 @@ def get_bytes(server: Server, path: str, limit_bytes: int, timeout_s: float = TI
         Refused: it says no.
     """
     with _asked(server, "GET", path, None, {}, timeout_s) as answer:
-        return b"".join(_blocks(server, answer, limit_bytes))
+        return _whole(server, answer, limit_bytes)
 
 
 def post_json(server: Server, path: str, value: Any, timeout_s: float = TIMEOUT_S) -> dict[str, Any]:
@@ -249,14 +249,14 @@ def _blocks(answer: HTTPResponse) -> Iterator[bytes]:
         raise ConnectionError(f"{answer.length} bytes are absent")
 
 
-def _whole(server: Server, answer: HTTPResponse) -> bytes:
+def _whole(server: Server, answer: HTTPResponse, limit_bytes: int = ANSWER_LIMIT_BYTES) -> bytes:
     """All of a short answer, however slowly it drips."""
     ends, data = time.monotonic() + ANSWER_S, b""
     for block in _blocks(answer):
         data += block
-        if len(data) > ANSWER_LIMIT_BYTES or time.monotonic() > ends:
+        if len(data) > limit_bytes or time.monotonic() > ends:
             raise TransportError(
-                f"expected at most {ANSWER_LIMIT_BYTES} bytes of {server.address} within {ANSWER_S:.0f} s, found more"
+                f"expected at most {limit_bytes} bytes of {server.address} within {ANSWER_S:.0f} s, found more"
             )
     return data
 
