@@ -140,8 +140,11 @@ def _mask_came(life: Life, event: ev.MaskCame) -> Step:
 def _crashed(life: Life, event: ev.Crashed) -> Step:
     if life.job is None or life.job.job != event.job:
         return life, ()
-    after, actions = _next(_without_job(replace(life, failed={**life.failed, event.job: event.reason})))
-    return after, (ev.SayFailed(event.job, event.reason), *actions)
+    name = event.job.removesuffix(SUFFIX)  # what could not be masked is out of its sum
+    forget = (ev.ForgetMasks(name),) if name in life.masking else ()
+    failed = replace(life, failed={**life.failed, name: event.reason}, masking=life.masking - {name})
+    after, actions = _next(_without_job(failed))
+    return after, (ev.SayFailed(name, event.reason), *forget, *actions)
 
 
 def _wanted(life: Life, event: ev.Wanted) -> Step:

@@ -189,6 +189,15 @@ def test_a_masked_update_answers_the_first_job() -> None:
     assert after(ev.MaskCame(SEALED), life=life)[1] == []
 
 
+def test_what_cannot_be_masked_is_out_of_its_sum() -> None:
+    """A worker that dies while it masks: the hub is told of the job that it knows, and what was kept is deleted."""
+    mask = replace(SECURE, job=SECURE.job + SUFFIX)
+    life, actions = after(*KEPT, ev.JobCame(mask), ev.Looked(mask.job, frozenset()), ev.Crashed(mask.job, "no memory"))
+    assert actions == [ev.SayFailed(SECURE.job, "no memory"), ev.ForgetMasks(SECURE.job)]
+    assert (life.phase, life.masking) == (p.IDLE, frozenset())
+    assert after(ev.JobCame(SECURE), life=life)[1] == [ev.SayFailed(SECURE.job, "no memory")]
+
+
 def test_a_sum_that_nobody_waits_for_is_forgotten() -> None:
     """A cancel deletes what is kept and ends the masking; of a sum that is not known the hub is told so."""
     mask = replace(SECURE, job=SECURE.job + SUFFIX)
