@@ -13,6 +13,11 @@ from wire.masks.told import LEAST_BOARDS, MOST_BOARDS, SETTING, Told, room
 from wire.record import plain
 
 LINEAR_IN_B = ("ffa", "nested-ffa")
+# what a job of training may ask for; anything else (how an update is made smaller, say) has to be thought of first
+KNOWN = {
+    *("steps", "batch", "learning_rate", "beta1", "beta2", "weight_decay", "seed", "rank", "kinds", "head", "trainer"),
+    *("directions", "factors", "prune_gamma", "prune_lambda"),
+}
 ABILITY = "secure"
 NOISE = (
     "noise is made at the hub of updates that it has clipped (privacy.noise); under masks, boards would have to clip "
@@ -61,7 +66,9 @@ def reasons(state: Round) -> list[str]:
     }
     spry = told.get("trainer") == "spry"
     if state.kind == "train":
+        strange = sorted(set(told) - KNOWN)
         checks |= {
+            f"its jobs ask for {', '.join(strange)}, of which sums under masks know nothing": bool(strange),
             "boards that step more than once along their own derivatives stand at different places (add --steps 1)": (
                 spry and told.get("steps") != 1
             ),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -10,6 +11,8 @@ import pytest
 
 from console.errors import HubError, UsageError
 from hub.making import versions
+from hub.masking.opening import reasons
+from hub.rounds.state import Round
 from tests.faults import Fuse, instants, survive
 from tests.hub.bundles import LABELS
 from tests.hub.world import RANKS, World
@@ -218,6 +221,22 @@ def test_what_looks_at_single_updates_is_refused(make_world: MakeWorld, kind: st
     with pytest.raises(UsageError, match=why):
         world.ask("open", kind=kind, secure=True, **told)
     assert world.hub.home.ledger.last_round() == 1
+
+
+def test_a_setting_that_masks_do_not_know_is_refused(make_world: MakeWorld) -> None:
+    """Whatever a job of training may ask for one day, a sum under masks has it only after somebody thought of it."""
+    world = make_world()
+    state = replace(round_of(world), settings={"steps": 1, "smaller": "int8"})
+    assert reasons(state) == ["its jobs ask for smaller, of which sums under masks know nothing"]
+
+
+def round_of(world: World) -> Round:
+    """A round of training that could be under masks."""
+    world.run("statistics")
+    world.ask("open", kind="train", recipe={"method": "nested-ffa"})
+    state = world.hub.home.ledger.round(2)
+    assert state is not None
+    return state
 
 
 def test_boards_that_do_not_know_masks_are_not_asked(make_world: MakeWorld) -> None:
