@@ -57,6 +57,7 @@ TABLE: tuple[Topic, ...] = (
     Topic(m.Version, "all", 1, True, "hub"),
     Topic(m.Release, "all", 1, True, "hub"),
 )
+HEAVY = (m.Begin.TYPE, m.Chunk.TYPE, m.Commit.TYPE)  # an update on its way
 _BY_NAME = {(t.direction, t.message.TYPE): t for t in TABLE}
 _PATTERN = re.compile(rf"{PREFIX}/({NAME})/({NAME})/(?:(up|down)/({NAME})|(all))/([a-z]+)")
 
@@ -102,6 +103,17 @@ def entry_of(direction: str, message_type: str) -> Topic:
 def hub_subscriptions(fleet: str, model: str) -> list[str]:
     """What the hub listens to."""
     return [f"{PREFIX}/{fleet}/{model}/up/+/+"]
+
+
+def light_subscriptions(fleet: str) -> list[str]:
+    """What a hub listens to while workers take updates in."""
+    types = [row.message.TYPE for row in TABLE if row.direction == "up" and row.message.TYPE not in HEAVY]
+    return [f"{PREFIX}/{fleet}/+/up/+/{kind}" for kind in types]
+
+
+def shared_subscriptions(fleet: str) -> list[str]:
+    """What its workers share (MQTT 5.0, section 4.8.2): each message goes to one of them."""
+    return [f"$share/hub/{PREFIX}/{fleet}/+/up/+/{kind}" for kind in HEAVY]
 
 
 def device_subscriptions(fleet: str, model: str, device: str) -> list[str]:

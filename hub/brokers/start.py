@@ -83,6 +83,19 @@ def start(
     return _mosquitto(config, folder, host, at, devices, stack)
 
 
+def for_workers(config: Config, folder: Path, url: str) -> Broker:
+    """The hub's broker as its workers reach it, with what the hub itself logs in with.
+
+    Raises:
+        TransportError: the address is not one.
+    """
+    found = outside_broker(config, folder, url)
+    own = folder / f"{HUB_FILES}.pem"
+    if not found.tls or found.certificate is not None or not own.exists():
+        return found
+    return replace(found, ca=folder / authority.CERTIFICATE, certificate=own, key=folder / f"{HUB_FILES}.key")
+
+
 def _mosquitto(config: Config, folder: Path, host: str, port: int, devices: list[str], stack: ExitStack) -> Started:
     ca = authority.create(config.fleet, folder)
     authority.issue_server(ca, reached_by(config, host), folder, "broker")

@@ -48,6 +48,7 @@ def status(service: Service, request: Row) -> Row:
     return {
         **show_status.status(service.home, service.broker, service.broker_lacks, service.clock()),
         "mqtt": service.transport.capabilities.protocol,
+        "workers": [{"worker": row["name"], "taken": row["taken"]} for row in service.helped.present],
         "messages_denied": dict(service.denied.counts),
         "messages_ignored": service.ignored,
         "ignored_because": [f"{where}: {why}" for where, why in service.reasons.items()],

@@ -51,7 +51,7 @@ def up(
     config, loop = read_config(folder), Loop()
     with ExitStack() as stack:
         stack.enter_context(alone(folder))
-        stack.enter_context(_signals(loop.stop))
+        stack.enter_context(signals(loop.stop))
         broker = start(config, folder, kind, port, known_devices(folder), stack)
         transport = MqttTransport(broker.inner, f"edgequilt-hub-{config.fleet}", protocol=config.broker.protocol)
         service = Service(folder, transport)
@@ -62,6 +62,7 @@ def up(
         service.allow = partial(broker.allow, config.fleet)
         if broker.forgets:
             service.nobody_is_online()
+        service.tell_workers(repr(broker.inner))
         service.start(loop.defer)
         control = ControlServer(folder, lambda request: loop.wait_for(partial(answer, service, request)))
         stack.callback(control.close)
@@ -115,7 +116,7 @@ def _say_ready(service: Service, broker: Broker, socket_path: Path, connected: b
 
 
 @contextmanager
-def _signals(stop: Callable[[], None]) -> Iterator[None]:
+def signals(stop: Callable[[], None]) -> Iterator[None]:
     """SIGINT and SIGTERM end the loop; outside of the main thread they are left alone."""
     if threading.current_thread() is not threading.main_thread():
         yield

@@ -14,22 +14,22 @@ from functools import partial
 from pathlib import Path
 from typing import Any, cast
 
-from console.errors import BadData, EdgequiltError, HubError
+from console.errors import EdgequiltError, HubError
 from hub.bundles.counter import Counter
 from hub.identity.grant import Where, addresses
 from hub.identity.renewal import Nonces
 from hub.serving.clock import steady_clock
 from hub.serving.denied import Denied
 from hub.serving.desk import Desk
+from hub.serving.door import believed
 from hub.store import schema as t
 from hub.store.collecting import collect
 from hub.store.ledger import Row
 from hub.store.registry import chosen, models, open_home
-from hub.store.writes import put_device
+from hub.store.writes import put, put_device
+from hub.workers.helped import BROKER, Helped
 from wire import messages as m
-from wire.envelope import Trust, unseal
 from wire.identity import BrokerAt
-from wire.keys import parse_public_key
 from wire.record import plain
 from wire.topics import Address, hub_subscriptions, parse_topic
 from wire.transport import Transport
@@ -60,7 +60,7 @@ class Service:
         self.broker_at: BrokerAt | None = None  # as devices find it; who starts the hub knows
         self.web = ""  # HOST:PORT where it serves HTTPS; empty: nowhere
         self.allow: Callable[[list[str]], None] = lambda names: None  # who may come to the broker
-        self.denied = Denied()
+        self.denied, self.helped = Denied(), Helped(self.home, transport, self.clock)
         self.ignored, self.reasons = 0, dict[str, str]()  # what did not hold: how often, and why last
         self.bundles = Counter(self.home, transport, self.clock)
         self._on: dict[Any, Callable[[str, Row, Any], None]] = {
@@ -134,12 +134,28 @@ class Service:
     def tick(self) -> None:
         """Let time pass; call it about once a second."""
         self._guard(self._sure, "at a tick")
+        self._count()
         if self.clock() - self._collected_at_s >= COLLECT_S:
             self._collected_at_s = self.clock()
             self._guard(self._collect, "while deleting what is kept no longer")
         for desk in self.desks.values():
             for tick in (desk.conductor.tick, desk.rollout.tick, desk.updates.tick):
                 self._guard(tick, f"at a tick ({desk.model.id})")
+
+    def tell_workers(self, broker: str) -> None:
+        """Say where workers find the broker."""
+        if self.helped.possible:
+            with self.home.ledger.transaction() as tx:
+                put(tx, BROKER, broker)
+
+    def _count(self) -> None:
+        """Answer what workers took in."""
+        found: list[Row] = []
+        self._guard(lambda: found.extend(self.helped.look()), "while looking for workers")
+        for row in found:
+            desk = self.desks.get(row["model"])
+            if desk is not None:
+                self._guard(partial(desk.counting.arrived, row), f"while counting for {row['device']}")
 
     def _collect(self) -> None:
         found = collect(self.home, self.clock())
@@ -186,16 +202,7 @@ class Service:
             if desk is not None:
                 desk.updates.chunk(address.device, m.decode(payload, m.Chunk))
             return
-        device = self.home.ledger.device(address.device)
-        if device is None:
-            raise BadData(f"expected an enrolled device, found {address.device}; enroll it with `edgequilt hub enroll`")
-        trust = Trust([parse_public_key(device["key"], "device", "the ledger")])
-        body, _ = unseal(payload, "device", trust, f"a {kind.TYPE} message of {address.device}")
-        message = m.decode(body, kind)
-        if message.sender.device != address.device:
-            raise BadData(
-                f"expected a message of {address.device}, found one of {message.sender.device}; it was ignored"
-            )
+        device, message = believed(self.home.ledger, address, payload)
         if desk is None and kind not in self._on:
             return  # what needs a model, before there is one
         if not device["online"]:  # whoever speaks is there, even if its last will came late

@@ -193,10 +193,11 @@ class Ledger:
         """What workers took in and the hub has not answered, the oldest first."""
         return self._rows(select(t.arrivals).order_by(t.arrivals.c.id).limit(limit))
 
-    def arrival(self, device: str, digest: str, job: str) -> Row | None:
-        """The same of one update."""
+    def arrival(self, device: str, digest: str, job: str | None = None) -> Row | None:
+        """The same of one update, for a job or for any."""
         c = t.arrivals.c
-        return self._row(select(t.arrivals).where(c.device == device, c.digest == digest, c.job == job))
+        query = select(t.arrivals).where(c.device == device, c.digest == digest)
+        return self._row((query if job is None else query.where(c.job == job)).limit(1))
 
     def workers(self) -> list[Row]:
         """Workers by name, each with `age_s`, the seconds since it was last there; over PostgreSQL only."""

@@ -82,6 +82,10 @@ class FilePartials:
         except OSError as error:
             raise _full(self._path(*key), error) from error
 
+    def expects(self, device: str, update: str) -> bool:
+        """Whether somebody has announced an update."""
+        return self._path(device, update).exists()
+
     def commit(self, device: str, update: str) -> None:
         """Note that all was sent."""
         with suppress(FileNotFoundError), _opened(self._path(device, update), os.O_RDWR) as file:

@@ -16,9 +16,10 @@ from hub.verbs import (
     setup,
     versions,
     watch,
+    workers,
 )
 
-NOUNS = (setup, enroll, bundles, groups, rounds, methods, versions, adapter, backup, keeping, watch, brokers)
+NOUNS = (setup, enroll, bundles, groups, rounds, methods, versions, adapter, backup, keeping, watch, brokers, workers)
 
 
 def main(argv: list[str]) -> int:

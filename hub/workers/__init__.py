@@ -1,0 +1,1 @@
+"""Helpers of a hub: several processes take updates in, the hub alone counts them."""
