@@ -19,6 +19,7 @@ import numpy as np
 import pytest
 
 from hub.authority import issue_device, load
+from hub.config import FILE
 from hub.serving import control
 from hub.store import registry
 from tests.conftest import ROOT
@@ -64,13 +65,16 @@ class Program:
 class Fleet:
     """Three devices over MQTT; `flow` lets them work on this thread until something holds."""
 
-    def __init__(self, folder: Path, broker: str) -> None:
+    def __init__(self, folder: Path, broker: str, database: str = "") -> None:
         if broker == "mosquitto":
             mosquitto()
         self.folder = folder / "hub"
         publisher = new_key("publisher", "acme")
         _, public = write_key(publisher, folder)
         registry.create(self.folder, "farm", [public], "127.0.0.1:0")
+        if database:
+            told = self.folder / FILE
+            told.write_text(told.read_text().replace("[database]\n", f'[database]\nurl = "{database}"\n'))
         home = registry.open_home(self.folder)
         registry.add_bundle(home, write_bundle(folder / "bundle", publisher, *manifest()))
         self.keys = {name: new_key("device", name) for name in RANKS}
