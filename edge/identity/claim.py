@@ -11,17 +11,9 @@ from pathlib import Path
 
 from console.errors import SignatureError, UsageError
 from edge.identity.configuration import Wishes, write_configuration
-from edge.identity.folder import (
-    NEXT,
-    Identity,
-    alone,
-    device_key,
-    read_identity,
-    write_believed,
-    write_certificate,
-    write_identity,
-)
+from edge.identity.folder import NEXT, alone, device_key, write_believed, write_certificate
 from edge.identity.hubs import first_answer
+from edge.identity.record import Identity, read_identity, write_identity
 from wire.https import Server, fetch_authority, post_json
 from wire.identity import CLAIM_PATH, Claim, Granted, read_granted, signed
 from wire.keys import PrivateKey

@@ -6,9 +6,9 @@ cannot before the time at which the certificate was made. So a clock at 1970 nev
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from typing import NamedTuple
 
-from edge.identity.folder import Identity
+from edge.identity.record import Identity
 from wire.clock import plausible
 
 SHARE = 2 / 3  # of a certificate's life, after which it is renewed
@@ -16,8 +16,7 @@ SPREAD = 0.05  # of its life, by which boards of one day differ
 LOOK_S = 6 * 3600.0  # the longest sleep: clocks are set meanwhile
 
 
-@dataclass(frozen=True)
-class Said:
+class Said(NamedTuple):
     """What the hub said of the time, and when that was by a clock that nobody sets."""
 
     at_s: float

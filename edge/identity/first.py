@@ -11,7 +11,7 @@ from pathlib import Path
 from console.errors import TransportError, UsageError
 from console.toml import read_toml
 from edge.identity.ask_child import ask_child
-from edge.identity.folder import read_identity
+from edge.identity.record import read_identity
 from wire.backoff import full_jitter
 
 log = logging.getLogger("edgequilt.agent")

@@ -12,46 +12,20 @@
 from __future__ import annotations
 
 import fcntl
-import json
 import ssl
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
-from console.errors import BadData, SignatureError, StorageError
+from console.errors import SignatureError, StorageError
+from edge.identity.record import FILE
 from wire.files import read_bytes, write_atomic
 from wire.identity import Granted
-from wire.json_text import parse_json
 from wire.keys import PrivateKey, new_key, parse_public_key, read_private_key, write_key
-from wire.record import NAME, at_least, matching, plain, read_record
 from wire.tls import KEY_LIMIT_BYTES, client_context
 
-FILE, CA, HUB, TLS, NEXT, PUBLISHERS = "identity.json", "ca.pem", "hub.pub", "tls.pem", "tls-next.key", "publishers"
+CA, HUB, TLS, NEXT, PUBLISHERS = "ca.pem", "hub.pub", "tls.pem", "tls-next.key", "publishers"
 TRIAL, LOCK = "tls.pem.new", "identity.lock"
-LIMIT_BYTES = 65536
-
-
-@dataclass(frozen=True)
-class Identity:
-    """identity.json; times in seconds since 1970, of the hub's clock.
-
-    Attributes:
-        fleet, name: of the device.
-        hub: HOST:PORT of the hub's HTTPS, in the order in which they are tried.
-        at_s: when the certificate was made.
-        expires_at_s: when it runs out.
-        token: the first digits of the SHA-256 of the token that was claimed.
-    """
-
-    fleet: str = field(metadata=matching(NAME))
-    name: str = field(metadata=matching(NAME))
-    hub: tuple[str, ...]
-    at_s: float = field(metadata=at_least(0))
-    expires_at_s: float = field(metadata=at_least(0))
-    token: str = ""
-    extra: dict[str, Any] = field(default_factory=dict)
 
 
 @contextmanager
@@ -76,31 +50,6 @@ def alone(folder: Path, name: str) -> Iterator[None]:
         for path in (*halves, *(folder / PUBLISHERS).glob(".*.pub.*"), folder / TRIAL):
             path.unlink(missing_ok=True)
         yield
-
-
-def read_identity(folder: Path) -> Identity | None:
-    """Who this board is; None before it has claimed to be anybody.
-
-    Raises:
-        BadData: the file is damaged.
-    """
-    path = folder / FILE
-    if not path.exists():
-        return None
-    try:
-        found = parse_json(read_bytes(path, "an identity", LIMIT_BYTES))
-    except ValueError as error:
-        raise BadData(f"expected an identity as JSON in {path}, found something else; claim another one") from error
-    return read_record(Identity, found, str(path))
-
-
-def write_identity(folder: Path, identity: Identity) -> None:
-    """Say who this board is.
-
-    Raises:
-        StorageError: it cannot be written.
-    """
-    write_atomic(folder / FILE, json.dumps(plain(identity), indent=1).encode() + b"\n")
 
 
 def device_key(folder: Path, name: str) -> PrivateKey:

@@ -13,7 +13,7 @@ from typing import Any
 from console.errors import EdgequiltError, TransportError
 from edge.identity.ask_child import ask_child
 from edge.identity.due import LOOK_S, Said, due_at, present
-from edge.identity.folder import read_identity
+from edge.identity.record import read_identity
 from wire.backoff import full_jitter
 
 log = logging.getLogger("edgequilt.agent")

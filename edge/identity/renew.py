@@ -10,18 +10,9 @@ from dataclasses import replace
 from pathlib import Path
 
 from console.errors import BadData, SignatureError, TransportError
-from edge.identity.folder import (
-    CA,
-    NEXT,
-    TLS,
-    Identity,
-    alone,
-    device_key,
-    read_identity,
-    write_certificate,
-    write_identity,
-)
+from edge.identity.folder import CA, NEXT, TLS, alone, device_key, write_certificate
 from edge.identity.hubs import first_answer
+from edge.identity.record import Identity, read_identity, write_identity
 from wire.clock import plausible
 from wire.https import Server, get_json, post_json
 from wire.identity import NONCE_PATH, RENEWAL_PATH, Granted, Renewal, read_granted, signed

@@ -11,7 +11,7 @@ from typing import Any
 
 from console.errors import TransportError
 from edge.identity.configuration import Wishes, write_configuration
-from edge.identity.folder import FILE, Identity, read_identity, write_identity
+from edge.identity.record import FILE, Identity, read_identity, write_identity
 from hub import authority
 from hub.identity import claims
 from hub.identity.grant import Where

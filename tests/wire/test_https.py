@@ -15,7 +15,7 @@ import pytest
 from console.errors import IntegrityError, StorageError, TransportError, UsageError
 from hub import authority
 from tests.hub.web.places import listening
-from wire.https import ANSWER_LIMIT_BYTES, Refused, Server, get_json, get_range, parse_address, split_pem
+from wire.https import ANSWER_LIMIT_BYTES, Refused, Server, get_bytes, get_json, get_range, parse_address, split_pem
 
 OK = b"HTTP/1.1 200 OK\r\n"
 
@@ -142,6 +142,14 @@ def test_a_full_disk_is_not_the_hubs_fault(folder: Path) -> None:
     """What cannot be written is said as that, not as a broken connection."""
     with saying(folder, RANGES["the range"][0]) as server, pytest.raises(StorageError, match="No space left"):
         get_range(server, "/x", FullDisk(), 4, 10)
+
+
+def test_a_small_file_is_taken_whole(folder: Path) -> None:
+    """All of it, or a sentence where it is longer than it may be."""
+    with saying(folder, OK + b"Content-Length: 4\r\n\r\n0123") as server:
+        assert get_bytes(server, "/x", 4) == b"0123"
+        with pytest.raises(TransportError, match="expected at most 3 bytes"):
+            get_bytes(server, "/x", 3)
 
 
 def test_an_address_is_a_host_and_a_port() -> None:

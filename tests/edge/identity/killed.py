@@ -16,7 +16,7 @@ from typing import Any
 
 from edge.identity.claim import claim
 from edge.identity.configuration import Wishes
-from edge.identity.folder import read_identity
+from edge.identity.record import read_identity
 from wire.keys import new_key
 from wire.tls import request_for
 from wire.token import Token, parse_token

@@ -21,7 +21,7 @@ from console.errors import HubError, SignatureError, TransportError, UsageError
 from edge.config import read_config
 from edge.identity.claim import claim
 from edge.identity.configuration import Wishes
-from edge.identity.folder import read_identity
+from edge.identity.record import read_identity
 from hub import authority
 from hub.identity import claims
 from hub.store.writes import put_device

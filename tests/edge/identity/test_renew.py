@@ -18,8 +18,8 @@ from console.errors import EdgequiltError, HubError, SignatureError, TransportEr
 from edge.identity.claim import claim
 from edge.identity.configuration import Wishes
 from edge.identity.due import SHARE, SPREAD, Said, due_at, present
-from edge.identity.folder import Identity, read_identity, write_identity
 from edge.identity.keeper import REFUSED_S, Keeper
+from edge.identity.record import Identity, read_identity, write_identity
 from edge.identity.renew import hub_time, renew
 from hub import authority
 from hub.identity.renewal import Nonces
@@ -385,3 +385,28 @@ def test_an_answer_for_another_key_changes_nothing(hub: Hub, name: str, board: P
         write_certificate(board, made)
     assert (board / "tls.pem").read_bytes() == pem
     assert not (board / "tls.pem.new").exists()
+
+
+def test_an_authority_takes_over_while_boards_go_on(tmp_path: Path) -> None:
+    """As docs/operations.md says it: both believed, the next one signs, and a board that renewed meets either."""
+    import shutil
+
+    with running(tmp_path / "hub") as hub:
+        claim(hub.token("barn-1"), tmp_path / "b", Wishes())
+        authority.create("farm", tmp_path / "next")
+        old, new = (tmp_path / "hub" / "ca.pem").read_bytes(), (tmp_path / "next" / "ca.pem").read_bytes()
+        (tmp_path / "hub" / "ca.pem").write_bytes(old + new)
+        renew(tmp_path / "b")
+        assert (tmp_path / "b" / "ca.pem").read_bytes() == old + new
+
+        (tmp_path / "hub" / "ca.pem").write_bytes(new + old)
+        shutil.copy(tmp_path / "next" / "ca.key", tmp_path / "hub" / "ca.key")
+        hub.begin_anew()
+        renew(tmp_path / "b")  # over a server's certificate of the new one, with one of ours of the old
+        certificate(tmp_path / "b").verify_directly_issued_by(authority.load(tmp_path / "next").certificate)
+        claim(hub.token("barn-2"), tmp_path / "c", Wishes())
+
+        (tmp_path / "hub" / "ca.pem").write_bytes(new)
+        hub.begin_anew()
+        renew(tmp_path / "b")
+        assert (tmp_path / "b" / "ca.pem").read_bytes() == new

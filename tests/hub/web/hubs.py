@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -42,14 +42,32 @@ class Hub:
         self.allowed: list[list[str]] = []
         self.at: list[str] = []
         self._one = threading.Lock()
+        self.web: WebServer | None = None
         self.service = self._service()
 
     def _service(self) -> Service:
         made = Service(self.folder, MemoryTransport(Network(), "hub"), lambda: time.time() + self.ahead_s)
         made.broker_at = BrokerAt(True, "", 8883)
         made.allow = self.allowed.append
-        made.web = self.at[0] if self.at else "127.0.0.1:1"
+        made.web = "127.0.0.1:1"
         return made
+
+    def begin_anew(self) -> None:
+        """Serve, on the same port as before, with a certificate of the authority that signs now."""
+        port = 0 if self.web is None else self.web.port
+        if self.web is not None:
+            self.web.close()
+        authority.issue_server(authority.load(self.folder), list(HOSTS), self.folder, "web")
+        files = (self.folder / "web.pem", self.folder / "web.key", self.folder / "ca.pem")
+        self.web = WebServer("127.0.0.1", port, files, ROUTES, self.within, Limits(requests_at_once=10_000))
+        self.at = [f"127.0.0.1:{self.web.port}"]
+        self.service.web = self.at[0]
+
+    def end(self) -> None:
+        """No longer."""
+        if self.web is not None:
+            self.web.close()
+        self.service.close()
 
     def within(self, function: Callable[[Service], Any]) -> Any:
         """The thread that owns the hub, near enough."""
@@ -83,14 +101,11 @@ class Hub:
 
 
 @contextmanager
-def running(folder: Path, days: float = 365, hosts: tuple[str, ...] = HOSTS) -> Iterator[Hub]:
+def running(folder: Path, days: float = 365) -> Iterator[Hub]:
     """A hub whose boards can claim and renew."""
     hub = Hub(folder, days)
-    made = authority.load(folder)
-    authority.issue_server(made, list(hosts), folder, "web")
-    files = (folder / "web.pem", folder / "web.key", folder / "ca.pem")
-    with closing(WebServer("127.0.0.1", 0, files, ROUTES, hub.within, Limits(requests_at_once=10_000))) as server:
-        hub.at = [f"127.0.0.1:{server.port}"]
-        hub.service.web = hub.at[0]
+    hub.begin_anew()
+    try:
         yield hub
-    hub.service.close()
+    finally:
+        hub.end()
