@@ -99,6 +99,7 @@ TRAIN: dict[str, Any] = {
 }
 
 
+@pytest.mark.heavy
 def test_real_boards_add_up_what_they_learned(tmp_path: Path) -> None:
     """Statistics and training under masks make what they make without, and boards keep nothing of the sums."""
     masked, plain = Fleet(tmp_path / "masked"), Fleet(tmp_path / "plain")
