@@ -16,6 +16,7 @@ from hub.store import schema as t
 from hub.store.database import insert
 from hub.store.ledger import Row
 from hub.store.registry import Home, check_name, enroll
+from hub.store.writes import put_device, put_row
 from wire.identity import Claim, Granted
 from wire.keys import parse_public_key
 from wire.token import Token, new_secret
@@ -116,12 +117,17 @@ def use(home: Home, claim: Claim, where: Where, now_s: float) -> Granted:
     days = home.config.identity.certificate_days
     made = authority.issue_device(authority.load(home.folder), claim.name, claim.request.encode(), days)
 
+    answer = granted(home, claim.name, made, where, now_s)
+
     def used(tx: Connection) -> None:
         _put(tx, claim.name, used_at_s=now_s, key=key.id, request=request, certificate=made)
+        put_device(tx, claim.name, expires_at_s=answer.expires_at_s)
+        text = f"{claim.name} came by a claim token, with key {key.id}"
+        put_row(tx, t.events, {"at_s": now_s, "round": None, "device": claim.name, "text": text})
 
     _admitted(home, claim.name)
     enroll(home, claim.name, key.line, replace=row["replace"], also=used)
-    return granted(home, claim.name, made, where, now_s)
+    return answer
 
 
 def _admitted(home: Home, name: str) -> None:

@@ -17,6 +17,7 @@ from console.errors import HubError
 from hub import authority
 from hub.identity.grant import Where, granted
 from hub.store.registry import Home
+from hub.store.writes import put_device
 from wire.identity import Granted, Renewal, check_signed, read_signed
 from wire.keys import parse_public_key
 
@@ -75,4 +76,7 @@ def renew(home: Home, found: object, shown: str, nonces: Nonces, where: Where, n
         raise HubError("expected a nonce of less than five minutes, found another one; ask for a new one")
     days = home.config.identity.certificate_days
     made = authority.issue_device(authority.load(home.folder), renewal.name, renewal.request.encode(), days)
-    return granted(home, renewal.name, made, where, now_s)
+    answer = granted(home, renewal.name, made, where, now_s)
+    with home.ledger.transaction() as tx:
+        put_device(tx, renewal.name, expires_at_s=answer.expires_at_s)
+    return answer

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from console.duration import words
 from console.table import mib, table
 from hub.identity import claims
 from hub.privacy.promise import summary
@@ -24,6 +25,7 @@ def status(home: Home, broker: str, lacks: list[str], now_s: float) -> Row:
         "broker_lacks": lacks,
         "bundles": [{k: b[k] for k in of_bundles} for b in ledger.bundles()],
         "devices": [device(row, now_s) for row in ledger.devices()],
+        "certificates_late": _late(home, now_s),
         "tokens_open": [row["name"] for row in claims.outstanding(home, now_s) if row["state"] == "open"],
         "rounds_open": [round_line(r) for r in ledger.open_rounds()],
         "privacy": summary(home),
@@ -54,7 +56,7 @@ def _trial(home: Home, name: str) -> Row | None:
 def device(row: Row, now_s: float) -> Row:
     """One device."""
     hello = row["hello"] or {}
-    seen = row["seen_at_s"]
+    seen, ends = row["seen_at_s"], row["expires_at_s"]
     return {
         "device": row["name"],
         "model": row["model"],
@@ -74,6 +76,7 @@ def device(row: Row, now_s: float) -> Row:
         "groups": row["groups"],
         "tags": row["tags"],
         "seen_s_ago": None if seen is None else round(max(0.0, now_s - seen), 1),
+        "certificate_ends_in_s": None if ends is None else round(ends - now_s, 1),
     }
 
 
@@ -105,6 +108,9 @@ def status_text(found: Row) -> str:
     if found.get("messages_denied"):
         kinds = ", ".join(f"{kind} ({count})" for kind, count in found["messages_denied"].items())
         lines += ["", f"the broker denies what the hub says: {kinds}; look at its access list"]
+    if found["certificates_late"]:
+        late = [f"{name} ({_left(s)})" for name, s in found["certificates_late"].items()]
+        lines += ["", f"boards that should have renewed their certificate: {', '.join(late)}"]
     if found["tokens_open"]:
         lines += ["", f"claim tokens are open for {', '.join(found['tokens_open'])}"]
     if found.get("messages_ignored"):
@@ -112,6 +118,17 @@ def status_text(found: Row) -> str:
     if found["rounds_open"]:
         lines += ["", rounds_text(found["rounds_open"])]
     return "\n".join(lines)
+
+
+def _late(home: Home, now_s: float) -> dict[str, float]:
+    """Devices whose certificate is in the last quarter of its life, and the seconds left; they renew before that."""
+    quarter_s = home.config.identity.certificate_days * 86400 / 4
+    ends = {row["name"]: row["expires_at_s"] for row in home.ledger.devices() if not row["revoked"]}
+    return {name: round(at - now_s, 1) for name, at in ends.items() if at is not None and at - now_s < quarter_s}
+
+
+def _left(left_s: float) -> str:
+    return f"{words(left_s)} left" if left_s > 0 else "it has run out"
 
 
 def _model(found: Row) -> str:

@@ -81,6 +81,7 @@ devices = Table(
     Column("marker", JSON),  # how far its data had come then
     _flag("revoked"),  # its key is believed no more
     _words("quarantine", ""),  # why it is left out of rounds; empty: it is not
+    Column("expires_at_s", Float),  # when the certificate that it claimed or renewed last runs out
 )
 
 bundles = Table(

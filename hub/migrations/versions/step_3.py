@@ -13,6 +13,7 @@ def upgrade() -> None:
     """Add what is new; nothing that was there changes."""
     _masks()
     _claims()
+    op.add_column("devices", sa.Column("expires_at_s", sa.Float))
     _retention()
     _bundles()
     _workers()

@@ -23,6 +23,7 @@ from edge.identity.record import Identity, read_identity, write_identity
 from edge.identity.renew import hub_time, renew
 from hub import authority
 from hub.identity.renewal import Nonces
+from hub.show import status as show_status
 from hub.store.writes import put_device
 from tests.hub.web.hubs import DAY_S, Hub, running
 from tests.hub.web.places import serving
@@ -371,6 +372,32 @@ def test_a_context_looks_again(tmp_path: Path, hub: Hub, board: Path, monkeypatc
 def test_the_hub_says_the_time(hub: Hub, board: Path) -> None:
     """A board can ask for it."""
     assert abs(hub_time(board) - hub.service.clock()) < 60
+
+
+def test_people_see_who_should_have_renewed(tmp_path: Path) -> None:
+    """The hub knows until when each certificate lasts, and names the boards that are late."""
+    with running(tmp_path / "hub", days=8) as hub:
+        for name in ("barn", "coop"):
+            claim(hub.token(name), tmp_path / name, Wishes())
+
+        def late() -> tuple[dict[str, float], str]:
+            found = show_status.status(hub.service.home, "", [], hub.service.clock())
+            return found["certificates_late"], show_status.status_text(found)
+
+        def ends_in(left_s: float) -> None:
+            with hub.service.home.ledger.transaction() as tx:
+                put_device(tx, "barn", expires_at_s=hub.service.clock() + left_s)
+
+        assert late()[0] == {}
+        ends_in(2 * DAY_S - 60)
+        assert late()[0].keys() == {"barn"}
+        assert "boards that should have renewed their certificate: barn (47h left)" in late()[1]
+        ends_in(-60)
+        assert "boards that should have renewed their certificate: barn (it has run out)" in late()[1]
+        renew(tmp_path / "barn")
+        assert late()[0] == {}
+        events = [row["text"] for row in hub.service.home.ledger.events()]
+        assert sum("came by a claim token, with key " in text for text in events) == 2
 
 
 def test_an_answer_for_another_key_changes_nothing(hub: Hub, name: str, board: Path) -> None:
