@@ -1,6 +1,7 @@
-"""When to say something again: pauses that double up to a limit, with jitter, so that fleets do not march in step.
+"""When to say something again: limits that double up to a last one, and pauses anywhere below them.
 
-Full jitter of half the pause (Brooker, "Exponential backoff and jitter", AWS Architecture Blog, 2015).
+Full jitter (Brooker, "Exponential backoff and jitter", AWS Architecture Blog, 2015): agents that lost the same hub at
+the same time do not come back in step.
 """
 
 from __future__ import annotations
@@ -8,7 +9,7 @@ from __future__ import annotations
 import random
 from dataclasses import dataclass, field
 
-FIRST_S, LAST_S = 2.0, 60.0
+FIRST_S, LAST_S = 4.0, 90.0
 
 
 @dataclass
@@ -23,8 +24,7 @@ class Alarms:
         """Ring after the next pause."""
         attempt = self.attempts.get(name, 0)
         self.attempts[name] = attempt + 1
-        pause = min(LAST_S, FIRST_S * 2.0 ** min(attempt, 16))
-        self.at[name] = now + self.random.uniform(pause / 2, pause)
+        self.at[name] = now + self.random.uniform(0, min(LAST_S, FIRST_S * 2.0 ** min(attempt, 16)))
 
     def calm(self, name: str) -> None:
         """There was progress: pauses begin small again."""

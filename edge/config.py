@@ -14,6 +14,7 @@ from wire.mqtt import Protocol
 from wire.record import NAME, at_least, matching, read_record
 
 CACHE_BYTES = 256 << 20  # of activations that a bundle whose trunk is apart keeps
+OUTBOX_BYTES = 64 << 20  # of updates that wait for their receipts
 
 
 @dataclass(frozen=True)
@@ -30,6 +31,7 @@ class AgentTable:
     worker_idle_s: float = field(default=20.0, metadata=at_least(0))
     budget: int | None = field(default=None, metadata=at_least(1))
     cache: int = field(default=CACHE_BYTES, metadata=at_least(0))
+    outbox: int = field(default=OUTBOX_BYTES, metadata=at_least(1))
     take_part: bool = True
     only_secure: bool = False
 
@@ -90,6 +92,7 @@ class Config:
     hub_keys: tuple[Path, ...]
     publisher_keys: tuple[Path, ...]
     cache_bytes: int = 0
+    outbox_bytes: int = OUTBOX_BYTES
     peer_keys: tuple[Path, ...] = ()
     take_part: bool = True  # in rounds; a board that does not still serves versions
     only_secure: bool = False  # of what it learns, nothing leaves it but under masks
@@ -134,6 +137,7 @@ def read_config(path: Path) -> Config:
         tuple(root / k for k in hub),
         tuple(root / k for k in publisher),
         agent.cache,
+        agent.outbox,
         () if keys.peers is None else tuple(root / k for k in _listed(keys.peers, "keys.peers", problems)),
         agent.take_part,
         agent.only_secure,

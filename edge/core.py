@@ -42,7 +42,7 @@ class Core:
         self, setup: Setup, transport: Transport, link: Link, clock: Callable[[], float] = time.monotonic
     ) -> None:
         self.setup, self.transport, self.link, self._clock = setup, transport, link, clock
-        self.store, self.outbox, self.alarms = Store(setup.state), Outbox(setup.state), Alarms()
+        self.store, self.outbox, self.alarms = Store(setup.state), Outbox(setup.state, setup.outbox_bytes), Alarms()
         self.masks = Masks(setup.state)
         self.hearing = Hearing()
         self.status = Status(
@@ -134,6 +134,7 @@ class Core:
         self.transport.close()
         self.status.set(connected=False)
         self.write_status()
+        self.outbox.close()
 
     def happen(self, event: object) -> None:
         """One step of the protocol and its actions; an action may be an event again."""

@@ -8,7 +8,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from console.errors import EdgequiltError
+from console.errors import EdgequiltError, StorageError
 from edge import events as ev
 from edge import protocol as p
 from edge.masking import MASK, Masking
@@ -127,6 +127,10 @@ class Deeds:
             able = ", ".join(setup.jobs) or "nothing"
             self._core.happen(ev.Crashed(job.job, f"expected a job that the bundle can do ({able}), found {needed}"))
             return
+        no_room = self._core.outbox.no_room(_UPDATES[job.kind])
+        if no_room:
+            self._core.happen(ev.Crashed(job.job, no_room))
+            return
         rank = needed_rank(job.kind, job.settings, setup.rank)
         self._core.happen(ev.Looked(job.job, self._lacking(job.versions, rank)))
 
@@ -194,6 +198,7 @@ class Deeds:
                 metrics=metrics,
             )
         except (EdgequiltError, OSError) as error:
+            self._payload(job.job).unlink(missing_ok=True)
             core.happen(ev.Crashed(job.job, str(error)))
             return
         log.info("%s %s is done: %d bytes, %d samples", job.kind, job.job, update.bytes, samples)
@@ -222,7 +227,12 @@ class Deeds:
     def _forget(self, action: ev.Forget) -> None:
         core = self._core
         job = core.outbox.updates[action.update].job
-        core.outbox.receipt(action.update, action.status, action.reason)
+        try:
+            core.outbox.receipt(action.update, action.status, action.reason)
+        except StorageError:
+            core.happen(ev.StillWaits(action.update, job))
+            core.alarms.arm(action.update, core.now())  # its receipt will come again
+            raise
         core.alarms.drop(action.update)
         core.status.job(job, state=action.status, **({"reason": action.reason} if action.reason else {}))
         log.info("%s: %s%s", job, action.status, f" ({action.reason})" if action.reason else "")

@@ -115,6 +115,14 @@ class Receipted:
 
 
 @dataclass(frozen=True)
+class StillWaits:
+    """A receipt could not be kept: the update waits as before."""
+
+    update: str
+    job: str
+
+
+@dataclass(frozen=True)
 class Due:
     """Time to ask again: for an update's receipt, or, with an empty name, for what is lacking."""
 

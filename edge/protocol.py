@@ -164,6 +164,10 @@ def _receipted(life: Life, event: ev.Receipted) -> Step:
     )
 
 
+def _still_waits(life: Life, event: ev.StillWaits) -> Step:
+    return replace(life, waiting={**life.waiting, event.update: event.job}, finished=life.finished - {event.job}), ()
+
+
 def _due(life: Life, event: ev.Due) -> Step:
     if not life.connected:
         return life, ()
@@ -208,6 +212,7 @@ ALWAYS: dict[type, Handler] = {
     ev.Stored: _stored,
     ev.Wanted: _wanted,
     ev.Receipted: _receipted,
+    ev.StillWaits: _still_waits,
     ev.Due: _due,
 }
 TABLE: dict[str, dict[type, Handler]] = {

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import IO
 
 from console.errors import StorageError
-from edge.config import Config
+from edge.config import OUTBOX_BYTES, Config
 from edge.data import count_data
 from edge.request import Place
 from edge.voice import Voice
@@ -42,6 +42,7 @@ class Setup:
     lock: IO[bytes] | None = None
     take_part: bool = True
     only_secure: bool = False
+    outbox_bytes: int = OUTBOX_BYTES
     peers: Trust | None = None  # the boards that it adds up with under masks; None: those that the hub names
 
 
@@ -70,6 +71,7 @@ def prepare(config: Config) -> Setup:
         voice=Voice(config.fleet, manifest.model.id, config.name, key),
         hub=hub,
         budget_bytes=config.budget_bytes or manifest.plan.budget_bytes or None,
+        outbox_bytes=config.outbox_bytes,
         runtime=runtime_version(),
         lock=lock_folder(config.state),
         take_part=config.take_part,

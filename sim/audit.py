@@ -7,7 +7,7 @@ itself: products are formed densely in float64, the head is solved from features
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from console.errors import BadData, SignatureError
-from edge.outbox import read_lines
 from hub.making.versions import read_heads, read_ladder, read_made
 from hub.store.ledger import Row
 from hub.store.registry import Home
@@ -31,12 +30,12 @@ FEW_ROWS = 20  # of a class on average, below which a hub left alone takes neare
 FLOAT32_ROUNDING = 1e-6  # factors are published in float32: relative error of a product
 
 
-def receipted_is_kept(home: Home, receipt_logs: dict[str, Path]) -> Check:
+def receipted_is_kept(home: Home, receipts: Mapping[str, Sequence[Mapping[str, Any]]]) -> Check:
     """Every update that an agent holds a receipt for is on the hub's disk and counts once; nothing else counts."""
     receipted = {
-        (device, str(receipt["job"]), str(receipt["update"]))
-        for device, log in receipt_logs.items()
-        for receipt in read_lines(log)
+        (device, str(receipt["job"]), str(receipt["digest"]))
+        for device, held in receipts.items()
+        for receipt in held
         if receipt["status"] in ("accepted", "duplicate")
     }
     rows = [row for number in range(1, home.ledger.last_round() + 1) for row in home.ledger.updates(number)]

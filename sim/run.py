@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from console.progress import progress
 from edge.data import Data, Row, open_data
 from edge.model import Model, load
+from edge.outbox import read_receipts
 from hub.making.export_adapter import export_adapter
 from hub.serving.control import ask
 from sim import audit
@@ -79,9 +80,9 @@ def run(task: Task, out: Path, seed: int, quiet: bool) -> Result:
     with timed(seconds, "audit and adapter"):
         result = _result(task, story, boards, comparisons, seconds, seed)
         with closing_home(fleet.hub) as home:
-            logs = {name: fleet.state(name) / "receipts.jsonl" for name in (*task.recipe.boards, SERVER)}
+            receipts = {name: read_receipts(fleet.state(name)) for name in (*task.recipe.boards, SERVER)}
             invariants = (
-                audit.receipted_is_kept(home, logs),
+                audit.receipted_is_kept(home, receipts),
                 audit.within_budget(boards),
                 audit.aggregate_is_exact(home),
                 audit.head_is_pooled(home, story.statistics_rounds[0], comparisons.pooled),

@@ -2,7 +2,8 @@
 
 `python -m tests.edge.killed STORY FOLDER`, with a story of `STORIES`: forks a child per step; an audit hook ends it
 (os._exit, no clean-up) at its n-th file operation below the folder; a write at a place counts twice, and dies the
-second time when half of its bytes are there. The parent then opens what is left and prints a line of JSON.
+second time when half of its bytes are there; within SQLite every few steps of its machine count. The parent then
+opens what is left and prints a line of JSON.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import sqlite3
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -20,12 +22,13 @@ from numpy.typing import NDArray
 
 from edge.data import Row
 from edge.data.replay import Replay
-from edge.outbox import Outbox, read_lines
+from edge.outbox import Outbox
 from edge.slab import Slab
 from edge.store import Store
 from wire.files import digest
 from wire.messages import Release, Version, encode
 
+SQLITE_STEPS = 17
 WATCHED = ("open", "os.rename", "os.remove", "os.mkdir")
 PAYLOAD = b"payload " * 20_000
 OLD, NEW = Release("tiny", 1, 1, "1" * 64), Release("tiny", 2, 2, "2" * 64)
@@ -44,6 +47,27 @@ def outbox_story(folder: Path, said: Callable[[str], None]) -> None:
     said("receipted")
 
 
+def old_outbox_story(folder: Path, said: Callable[[str], None]) -> None:
+    """Take over what an agent from before SQLite left (`old_outbox`), then get a receipt."""
+    box = Outbox(folder)
+    said("put")
+    for update in list(box.updates):
+        box.receipt(update, "accepted", "")
+    said("receipted")
+
+
+def old_outbox(folder: Path) -> None:
+    """An outbox of before SQLite: a waiting update, and a receipt of another."""
+    (folder / "outbox").mkdir()
+    name = digest(PAYLOAD)
+    (folder / "outbox" / f"{name}.payload").write_bytes(PAYLOAD)
+    record = {"update": name, "kind": "scores", "job": "r1-gate-a", "round": 1, "base": "0" * 64}
+    record |= {"bytes": len(PAYLOAD), "samples": 1, "metrics": {}}
+    (folder / "outbox" / f"{name}.json").write_text(json.dumps(record))
+    line = {"update": "1" * 64, "job": "r0-gate-a", "kind": "scores", "round": 0, "status": "accepted", "reason": ""}
+    (folder / "receipts.jsonl").write_text(json.dumps(line) + "\n" + json.dumps(line)[:30])
+
+
 def outbox_left(folder: Path) -> dict[str, Any]:
     """What another start finds."""
     box = Outbox(folder)
@@ -52,8 +76,8 @@ def outbox_left(folder: Path) -> dict[str, Any]:
         "updates": list(box.updates),
         "whole": all(whole),
         "receipted": box.receipted_jobs(),
-        "lines": len(list(read_lines(box.receipts))),
-        "files": len(list(box.folder.iterdir())),
+        "files": sorted(path.suffix for path in box.folder.iterdir() if "sqlite" not in path.suffix),
+        "old": (folder / "receipts.jsonl").exists(),
     }
 
 
@@ -134,6 +158,7 @@ def replay_left(folder: Path) -> dict[str, Any]:
 STORIES = {
     "replay": (replay_story, replay_left),
     "outbox": (outbox_story, outbox_left),
+    "old-outbox": (old_outbox_story, outbox_left),
     "store": (store_story, store_left),
     "slab": (slab_story, slab_left),
 }
@@ -158,8 +183,14 @@ def child(folder: Path, story: Callable[[Path, Callable[[str], None]], None], st
         step(lambda: write(handle, data[: len(data) // 2], at))
         return write(handle, data, at)
 
+    def counted(*arguments: Any, **options: Any) -> sqlite3.Connection:
+        db: sqlite3.Connection = connect(*arguments, **options)
+        db.set_progress_handler(step, SQLITE_STEPS)
+        return db
+
     sys.addaudithook(watch)
     os.pwrite = halved
+    connect, sqlite3.connect = sqlite3.connect, counted  # type: ignore[assignment]  # the same with a watch
 
     def say(words: str) -> None:
         os.write(pipe, words.encode() + b" ")
@@ -171,9 +202,11 @@ def child(folder: Path, story: Callable[[Path, Callable[[str], None]], None], st
 def main(name: str, root: Path) -> None:
     """Kill at step 0, 1, 2, ... until the story ends by itself."""
     story, look = STORIES[name]
-    for steps in range(200):
+    for steps in range(400):
         folder = root / f"{steps}"
         folder.mkdir()
+        if name == "old-outbox":
+            old_outbox(folder)
         if name == "store":
             store = Store(folder)
             store.follow(OLD)

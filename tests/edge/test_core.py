@@ -12,6 +12,7 @@ import numpy as np
 import onnxruntime
 import pytest
 
+from console.errors import StorageError
 from edge import load
 from edge.data import read_data
 from edge.jobs import adapter_of
@@ -315,6 +316,53 @@ def test_what_a_hub_lacks_is_sent_and_nothing_else(board: Board) -> None:
         farm.run(seconds=1)
 
     assert asked == [(0, 1, 2, 5), (4, 1), tuple(range(1024)), None]
+
+
+def test_a_full_outbox_takes_no_further_job_and_says_so(board: Board) -> None:
+    """While updates without a receipt fill the quota the next job is declined with the reason; none of them is lost."""
+    farm = Farm(replace(board, config=replace(board.config, outbox_bytes=1)), Network(), HereLink())
+    core = farm.start()
+    version = farm.hub.publish_version(board.manifest, 1)
+    farm.hub.deaf = True
+    first, second = jobs(version)[0], jobs(version, 2)[0]
+    for job in (first, second):
+        farm.hub.ask(job)
+        farm.run(seconds=20)
+
+    assert [update.job for update in core.outbox.updates.values()] == [first.job]
+    assert list(farm.hub.failed) == [second.job]
+    assert "expected room for another update of" in farm.hub.failed[second.job]
+
+    farm.hub.deaf = False
+    assert farm.run(lambda: not farm.hub.open and not core.outbox.updates)
+    third = jobs(version, 3)[0]
+    farm.hub.ask(third)
+    assert farm.run(lambda: not farm.hub.open and not core.outbox.updates)
+    assert core.outbox.receipted_jobs() == [first.job, third.job]
+
+
+def test_a_receipt_that_cannot_be_kept_comes_again(board: Board) -> None:
+    """While the disk is full an update that has its receipt waits as before; with room the next receipt lets it go."""
+    farm = Farm(board, Network(), HereLink())
+    core = farm.start()
+    version = farm.hub.publish_version(board.manifest, 1)
+    keep, tried = core.outbox._records.receipt, []
+
+    def full(row: dict[str, Any], few: int) -> None:
+        tried.append(row["job"])
+        raise StorageError("expected to write, found: database or disk is full; free some space")
+
+    core.outbox._records.receipt = full  # type: ignore[method-assign, assignment]  # what SQLite says on a full disk
+    (job, *_) = jobs(version)
+    farm.hub.ask(job)
+    farm.run(seconds=100)
+    assert 2 <= len(tried) < 20
+    assert list(core.outbox.updates) == list(core.life.waiting)
+
+    core.outbox._records.receipt = keep  # type: ignore[method-assign]  # there is room again
+    assert farm.run(lambda: not core.outbox.updates)
+    assert core.outbox.receipted_jobs() == [job.job]
+    assert len(farm.hub.accepted) == 1
 
 
 def test_a_cancelled_job_makes_room(board: Board) -> None:

@@ -11,8 +11,8 @@ from typing import Any
 
 import pytest
 
-from console.errors import BadData, IntegrityError
-from edge.outbox import Outbox, append_line, read_lines
+from console.errors import BadData, IntegrityError, StorageError
+from edge.outbox import FEWEST_RECEIPTS, RECEIPT_BYTES, Outbox, read_receipts
 from edge.store import KEEP_VERSIONS, Store
 from tests.conftest import ROOT
 from wire.files import digest
@@ -33,20 +33,33 @@ def every_kill(story: str, folder: Path) -> list[dict[str, Any]]:
 
 
 def test_an_update_survives_a_kill_between_any_two_steps(tmp_path: Path) -> None:
-    """Once put, an update is whole on disk until its receipt is logged; nothing half-written is ever left."""
+    """Once put, an update is whole on disk until its receipt is; nothing half-written is left, nothing comes twice."""
     left = every_kill("outbox", tmp_path)
 
-    assert len(left) > 8
+    assert len(left) > 20
     assert left[-1]["said"] == ["put", "receipted"]
     for found in left:
         assert found["whole"]
-        assert found["lines"] <= 1
-        assert found["files"] == 2 * len(found["updates"])
+        assert found["files"] == [".update"] * len(found["updates"])
+        assert len(found["updates"]) + len(found["receipted"]) <= 1
         if "put" in found["said"]:
             assert found["updates"] or found["receipted"] == ["r1-gate-a"]
         if "receipted" in found["said"]:
             assert (found["updates"], found["receipted"]) == ([], ["r1-gate-a"])
-    assert any(f["updates"] and f["receipted"] for f in left), "a kill between receipt and removal was tried"
+
+
+def test_an_older_outbox_is_taken_over_at_any_kill(tmp_path: Path) -> None:
+    """What an agent from before SQLite left is there as a whole after every kill, once, and its files are gone."""
+    left = every_kill("old-outbox", tmp_path)
+
+    assert len(left) > 20
+    for found in left:
+        assert found["whole"]
+        assert found["files"] == [".update"] * len(found["updates"])
+        assert not found["old"]
+        assert found["receipted"][0] == "r0-gate-a"
+        assert len(found["updates"]) + len(found["receipted"]) == 2
+    assert left[-1]["receipted"] == ["r0-gate-a", "r1-gate-a"]
 
 
 def test_the_release_never_goes_back_at_any_kill(tmp_path: Path) -> None:
@@ -89,21 +102,85 @@ def test_what_is_no_update_is_refused(tmp_path: Path) -> None:
     with pytest.raises(BadData, match="expected an update of 1 to"):
         put(box, tmp_path, b"")
     name = put(box, tmp_path, b"some bytes")
-    (tmp_path / "outbox" / f"{name}.payload").write_bytes(b"other bytes")
+    (tmp_path / "outbox" / f"{name}.update").write_bytes(b"other bytes")
 
     assert Outbox(tmp_path).updates == {}
-    assert list((tmp_path / "outbox").iterdir()) == []
+    assert list((tmp_path / "outbox").glob("*.update")) == []
 
 
-def test_a_torn_line_does_not_swallow_the_next(tmp_path: Path) -> None:
-    """After a power cut in the middle of a receipt the next receipt is still read."""
-    path = tmp_path / "receipts.jsonl"
-    append_line(path, {"job": "one"})
-    with path.open("ab") as file:
-        file.write(b'{"job": "tw')
-    append_line(path, {"job": "three"})
+def test_old_receipts_make_room_and_updates_never_do(tmp_path: Path) -> None:
+    """Of receipts the latest stay, fewer the more updates wait; an update beyond the quota is kept, no other begun."""
+    box = Outbox(tmp_path, quota_bytes=100 * RECEIPT_BYTES)
+    for number in range(130):
+        box.receipt(put(box, tmp_path, b"%03d" % number, job=f"r{number}-train-a"), "accepted", "")
+    assert box.receipted_jobs() == [f"r{number}-train-a" for number in range(30, 130)]
+    assert box.no_room("adapter") == ""
 
-    assert [line["job"] for line in read_lines(path)] == ["one", "three"]
+    large = put(box, tmp_path, bytes(99 * RECEIPT_BYTES))
+    box.receipt(put(box, tmp_path, b"last", job="last"), "accepted", "")
+    assert len(box.receipted_jobs()) == FEWEST_RECEIPTS
+    assert "expected room for another update of" in box.no_room("adapter")
+    assert box.no_room("scores") == ""  # small as far as is known
+    more = put(box, tmp_path, bytes(9 * RECEIPT_BYTES))
+
+    again = Outbox(tmp_path, quota_bytes=100 * RECEIPT_BYTES)
+    assert list(again.updates) == [large, more]
+    assert "found 2 of" in again.no_room("scores")
+    box.receipt(large, "accepted", "")
+    assert box.no_room("scores") == ""
+
+
+def test_a_damaged_database_loses_no_update(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """It is named and set aside; updates come from their files, receipts as far as they can be read; also twice."""
+    box = Outbox(tmp_path)
+    for number in range(60):
+        job = f"r{number}-{'x' * 200}"
+        box.receipt(put(box, tmp_path, b"%d" % number, job=job), "accepted", "")
+    name = put(box, tmp_path, b"unreceipted" * 9000)
+    (tmp_path / "outbox" / ("f" * 64 + ".update")).write_bytes(b"never described")
+    box.close()
+    path = tmp_path / "outbox" / "records-1.sqlite"
+    whole = path.read_bytes()
+    leaves = [
+        at for at in range(4096, len(whole), 4096) if whole[at] == 0x0D
+    ]  # pages that hold rows, of SQLite's format
+    middle = leaves[len(leaves) // 2]
+    path.write_bytes(whole[:middle] + os.urandom(4096) + whole[middle + 4096 :])
+
+    box = Outbox(tmp_path)
+
+    assert [update.job for update in box.updates.values()] == ["r1-train-a"]
+    assert b"".join(c.data for c in box.chunks(name, None)) == b"unreceipted" * 9000
+    assert 0 < len(box.receipted_jobs()) < 60
+    assert "records-1.sqlite is damaged" in caplog.text
+    assert path.exists()
+    assert [receipt["job"] for receipt in read_receipts(tmp_path)] == box.receipted_jobs()
+    box.close()
+
+    (tmp_path / "outbox" / "records-2.sqlite").write_bytes(
+        b"no database at all, and longer than a header of SQLite" * 9
+    )
+    assert list(Outbox(tmp_path).updates) == [name]
+    assert sorted(p.name for p in (tmp_path / "outbox").glob("*.sqlite")) == ["records-2.sqlite", "records-3.sqlite"]
+
+
+def test_a_full_disk_leaves_everything_as_it_was(tmp_path: Path) -> None:
+    """What does not fit is refused by words, and the payload and all that waits are where they were."""
+    box = Outbox(tmp_path)
+    name = put(box, tmp_path, b"waits")
+    box._records._db.execute("PRAGMA max_page_count = 1")  # SQLite then says what it says on a full disk
+    path = tmp_path / "payload"
+    path.write_bytes(b"x" * 9000)
+
+    with pytest.raises(StorageError, match="database or disk is full"):
+        box.put(path, kind="scores", job="j" * 9000, round_=1, base="0" * 64, samples=1, metrics={})
+    with pytest.raises(StorageError, match="database or disk is full"):
+        box.receipt(name, "accepted", "r" * 9000)
+
+    assert path.read_bytes() == b"x" * 9000
+    assert list(box.updates) == [name]
+    assert list(Outbox(tmp_path).updates) == [name]
+    assert Outbox(tmp_path).receipted_jobs() == []
 
 
 def version(number: int, blob: bytes) -> Version:

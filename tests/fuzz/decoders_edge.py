@@ -6,6 +6,7 @@ import io
 import json
 import struct
 import wave
+from contextlib import closing
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -22,8 +23,9 @@ from edge.data.texts import read_passages
 from edge.data.wanted import Wanted
 from edge.intake import Intake
 from edge.jobs import settings_of
-from edge.outbox import Outbox, Update, read_lines
+from edge.outbox import read_lines
 from edge.protocol import Life, step
+from edge.records import Damaged, Records, salvage
 from edge.request import Place, read_frame, write_frame
 from edge.setup import Setup
 from edge.sound import read_sound
@@ -33,6 +35,7 @@ from edge.training import checkpoint
 from edge.training.edits import undone
 from edge.training.history import Course, Session
 from edge.voice import Voice
+from edge.waiting import Update, describe, described
 from tests.fuzz import mutate
 from tests.fuzz.decoder import Case, Decoder, of_bytes, of_file
 from tests.fuzz.decoders_wire import adapters, pictures
@@ -45,7 +48,6 @@ from wire.keys import new_key
 from wire.kinds.lora import Lora
 from wire.manifest import Tensor
 from wire.pack import pack, unpack
-from wire.record import plain
 from wire.topics import TABLE, topic_of
 
 LABELS = ("apple", "pear")
@@ -142,19 +144,29 @@ def _released(folder: Path) -> Case:
     return Case((seed,), read)
 
 
-def _outbox(folder: Path) -> Case:
-    payload = b"payload"
-    name = digest(payload)
-    place = folder / "outbox"
-    place.mkdir()
-    seed = json.dumps(plain(Update(name, "adapter", "r1", 1, "0" * 64, 7, 4, {"loss": 0.5}))).encode()
+def _waiting(folder: Path) -> tuple[bytes, ...]:
+    path = folder / "seed.update"
+    path.write_bytes(b"payload")
+    describe(path, Update(digest(b"payload"), "adapter", "r1", 1, "0" * 64, 7, 4, {"loss": 0.5}))
+    return (path.read_bytes(),)
 
-    def read(data: bytes) -> Any:
-        (place / f"{name}.payload").write_bytes(payload)
-        (place / f"{name}.json").write_bytes(data)
-        return Outbox(folder).updates
 
-    return Case((seed,), read)
+def _rows_of(path: Path) -> Any:
+    try:
+        records = Records(path)
+    except Damaged:  # as an agent does at its start
+        salvage(path, path.with_name("next.sqlite"), [])
+        records = Records(path.with_name("next.sqlite"))
+    with closing(records):
+        return [*records.waiting(), *records.receipts()]
+
+
+def _records(folder: Path) -> tuple[bytes, ...]:
+    path = folder / "seed.sqlite"
+    with closing(Records(path)) as records:
+        records.put("0" * 64, {"update": "0" * 64})
+        records.receipt({"digest": "1" * 64, "job": "r1", "kind": "scores", "round": 1, "bytes": 7}, 9)
+    return (path.read_bytes(),)
 
 
 def _status(folder: Path) -> tuple[bytes, ...]:
@@ -257,7 +269,8 @@ EDGE: tuple[Decoder, ...] = (
     of_bytes("settings of a job", mutate.bent_msgpack, _settings, lambda: (JOB,)),
     of_file("agent.toml", mutate.bent_toml, "agent.toml", read_config, _agent),
     Decoder("release of an agent", mutate.bent_json, _released),
-    Decoder("update in an outbox", mutate.bent_json, _outbox, weight=0.3),
+    of_file("update in an outbox", mutate.bent_bytes, "x.update", described, _waiting),
+    of_file("rows of an outbox", mutate.bent_bytes, "x.sqlite", _rows_of, _records, weight=0.1),
     of_file("receipts of an agent", mutate.bent_lines, "r.jsonl", _lines, lambda f: (JSONL,)),
     of_file("status of an agent", mutate.bent_json, "status.json", _restored, _status),
     of_file("checkpoint", mutate.bent_safetensors, "x.safetensors", _session, _checkpoint),

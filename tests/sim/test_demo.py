@@ -21,7 +21,7 @@ from safetensors.numpy import load_file
 
 from console.errors import SignatureError
 from edge.model import Model, load
-from edge.outbox import read_lines
+from edge.outbox import read_receipts
 from hub.making.versions import read_heads, read_ladder, read_made
 from hub.store import registry
 from sim.minilm import model_folder
@@ -328,8 +328,8 @@ def test_ctrl_c_leaves_no_process(own_things: list[object], tmp_path: Path) -> N
 
 def trained(out: Path) -> bool:
     """Whether an agent has its first receipt for trained factors."""
-    logs = out.glob("fleet/devices/*/state/receipts.jsonl")
-    return any(receipt["kind"] == "adapter" for log in logs for receipt in read_lines(log))
+    states = out.glob("fleet/devices/*/state")
+    return any(receipt["kind"] == "adapter" for state in states for receipt in read_receipts(state))
 
 
 def until(condition: Callable[[], bool]) -> None:
