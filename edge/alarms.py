@@ -1,13 +1,11 @@
-"""When to say something again: limits that double up to a last one, and pauses anywhere below them.
-
-Full jitter (Brooker, "Exponential backoff and jitter", AWS Architecture Blog, 2015): agents that lost the same hub at
-the same time do not come back in step.
-"""
+"""When to say something again: limits that double up to a last one, and pauses anywhere below them."""
 
 from __future__ import annotations
 
 import random
 from dataclasses import dataclass, field
+
+from wire.backoff import full_jitter
 
 FIRST_S, LAST_S = 4.0, 90.0
 
@@ -24,7 +22,7 @@ class Alarms:
         """Ring after the next pause."""
         attempt = self.attempts.get(name, 0)
         self.attempts[name] = attempt + 1
-        self.at[name] = now + self.random.uniform(0, min(LAST_S, FIRST_S * 2.0 ** min(attempt, 16)))
+        self.at[name] = now + full_jitter(attempt, FIRST_S, LAST_S, self.random)
 
     def calm(self, name: str) -> None:
         """There was progress: pauses begin small again."""
