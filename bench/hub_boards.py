@@ -27,11 +27,16 @@ from wire.topics import device_subscriptions, topic_of
 FLEET, MODEL, SCALE = "farm", "tiny", 2.0
 
 
-def made_hub(folder: Path, slots: dict[str, tuple[int, int]], labels: tuple[str, ...], features: int) -> None:
+def made_hub(
+    folder: Path, slots: dict[str, tuple[int, int]], labels: tuple[str, ...], features: int, database: str = ""
+) -> None:
     """A hub's folder below a folder, with a bundle that has slots but no graph: a hub runs none."""
     publisher = new_key("publisher", "acme")
     _, public = write_key(publisher, folder)
     registry.create(folder / "hub", FLEET, [public], "127.0.0.1:0")
+    if database:
+        told = folder / "hub" / "hub.toml"
+        told.write_text(told.read_text().replace("[database]\n", f'[database]\nurl = "{database}"\n'))
     bundle = write_bundle(folder / "bundle", publisher, *manifest(slots, labels, features))
     home = registry.open_home(folder / "hub")
     registry.add_bundle(home, bundle)

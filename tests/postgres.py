@@ -40,11 +40,11 @@ END $$
 class Cluster:
     """A running server. Making a database takes long, emptying one does not: those given back are used again."""
 
-    def __init__(self, programs: Path, folder: Path) -> None:
+    def __init__(self, programs: Path, folder: Path, told: tuple[str, ...] = SPEED) -> None:
         self.programs, self.folder = programs, folder
         self._names, self._used, self._free = count(1), list[str](), list[str]()
         self.run("initdb", "-D", "data", "-U", "hub", "--auth=trust", "--no-sync", "-E", "UTF8", "--locale=C.UTF-8")
-        settings = [word for one in (*SPEED, "listen_addresses=") for word in ("-c", one)]
+        settings = [word for one in (*told, "listen_addresses=") for word in ("-c", one)]
         with (folder / "log").open("ab") as log:
             self.process = subprocess.Popen(
                 [*MORTAL, programs / "postgres", "-D", "data", "-k", str(folder), *settings], stderr=log, **self._how()
@@ -113,11 +113,11 @@ class Cluster:
 
 
 @contextmanager
-def cluster(programs: Path) -> Iterator[Cluster]:
+def cluster(programs: Path, told: tuple[str, ...] = SPEED) -> Iterator[Cluster]:
     """A server for as long as it is needed; a socket's path must be short, pytest's are not."""
     folder = Path(tempfile.mkdtemp(prefix="edgequilt-pg-", dir="/tmp"))
     try:
-        made = Cluster(programs, folder)
+        made = Cluster(programs, folder, told)
         try:
             yield made
         finally:

@@ -58,7 +58,7 @@ def secured(folder: Path, fleet: str, names: list[str], core: int) -> Iterator[t
 
 
 @contextmanager
-def bare(folder: Path, core: int) -> Iterator[tuple[Broker, int]]:
+def bare(folder: Path, core: int | None) -> Iterator[tuple[Broker, int]]:
     """A broker that lets anybody in, and its process."""
     port = _free_port("127.0.0.1")
     user = pwd.getpwuid(os.getuid()).pw_name

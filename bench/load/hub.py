@@ -67,7 +67,7 @@ LARGE = Shape("2.4 MB", 48, 384, 16)
 SHAPES = {shape.name: shape for shape in (SMALL, MIDDLE, LARGE)}
 
 
-def make(folder: Path, shape: Shape, count: int, aggregation: str = "") -> dict[str, PrivateKey]:
+def make(folder: Path, shape: Shape, count: int, aggregation: str = "", database: str = "") -> dict[str, PrivateKey]:
     """A hub's folder `folder/hub` with `count` enrolled boards, and their keys and certificates in `folder`.
 
     Args:
@@ -75,8 +75,9 @@ def make(folder: Path, shape: Shape, count: int, aggregation: str = "") -> dict[
         shape: of the model's adapter.
         count: of boards.
         aggregation: lines for that table of hub.toml.
+        database: URL of its ledger; empty: a file.
     """
-    made_hub(folder, shape.table, LABELS, FEATURES)
+    made_hub(folder, shape.table, LABELS, FEATURES, database)
     config = folder / "hub" / "hub.toml"
     text = config.read_text().replace("rank = 16", f"rank = {shape.rank}")
     config.write_text(text.replace("[aggregation]\n", f"[aggregation]\n{aggregation}\n"))
@@ -105,7 +106,9 @@ class Running:
 
 
 @contextmanager
-def running(folder: Path, outside: tuple[Broker, int] | None = None) -> Iterator[Running]:
+def running(
+    folder: Path, outside: tuple[Broker, int] | None = None, core: int | None = SERVER_CORE
+) -> Iterator[Running]:
     """`edgequilt hub up` on a hub's folder, with the mosquitto that it starts, or with one that is there.
 
     Raises:
@@ -113,7 +116,7 @@ def running(folder: Path, outside: tuple[Broker, int] | None = None) -> Iterator
     """
     kind = ["--broker", "mosquitto", "--port", "0"] if outside is None else ["--broker", url(outside[0])]
     command = [sys.executable, "edgequilt.py", "hub", "up", str(folder), *kind, "--json"]
-    with (folder / "up.log").open("wb") as log, child(command, SERVER_CORE, stdout=-1, stderr=log) as process:
+    with (folder / "up.log").open("wb") as log, child(command, core, stdout=-1, stderr=log) as process:
         line = first_line(process)
         if not line:
             raise RuntimeError(f"expected the hub to start, it says: {(folder / 'up.log').read_text()}")

@@ -19,11 +19,11 @@ LOOK_S = 1.0  # whether the hub stops meanwhile
 
 
 class Loop:
-    """Calls from other threads, made one at a time by the thread that is in `run`."""
+    """Calls from other threads, made one at a time by the thread that is in `run`; `tick_s` may be changed there."""
 
     def __init__(self, tick_s: float = TICK_S, waiting: int = WAITING_CALLS) -> None:
         self._calls: queue.Queue[Callable[[], None]] = queue.Queue(waiting)
-        self._tick_s = tick_s
+        self.tick_s = tick_s
         self._stop = threading.Event()
 
     def defer(self, call: Callable[[], None]) -> None:
@@ -63,7 +63,7 @@ class Loop:
         """Make calls until `stop`, and `tick` about every half second."""
         while not self._stop.is_set():
             with contextlib.suppress(queue.Empty):
-                self._calls.get(timeout=self._tick_s)()
+                self._calls.get(timeout=self.tick_s)()
                 for _ in range(CALLS_BETWEEN_TICKS):
                     self._calls.get_nowait()()
             tick()

@@ -16,7 +16,7 @@ from hub.brokers.start import Started, start
 from hub.config import read_config
 from hub.requests.answer import answer
 from hub.serving.control import ControlServer
-from hub.serving.loop import Loop
+from hub.serving.loop import TICK_S, Loop
 from hub.serving.server_agent import ServerAgent
 from hub.serving.service import Service
 from hub.store.registry import alone, known_devices
@@ -25,6 +25,7 @@ from wire.identity import BrokerAt
 from wire.mqtt import Broker, MqttTransport
 
 CONNECT_TIMEOUT_S = 10.0
+HELPED_TICK_S = 0.05  # what workers leave is looked for; what devices say comes by itself
 
 
 def up(
@@ -75,7 +76,7 @@ def up(
         if agent is not None:
             stack.callback(agent.close)
         _say_ready(service, broker.shown, control.path, connected, as_json)
-        loop.run(partial(_tick, service, broker, agent))
+        loop.run(partial(_tick, loop, service, broker, agent))
     return 0
 
 
@@ -83,8 +84,9 @@ def _within(loop: Loop, service: Service, function: Callable[[Service], Any]) ->
     return loop.wait_for(partial(function, service))
 
 
-def _tick(service: Service, broker: Started, agent: ServerAgent | None) -> None:
+def _tick(loop: Loop, service: Service, broker: Started, agent: ServerAgent | None) -> None:
     service.tick()
+    loop.tick_s = HELPED_TICK_S if service.helped.present else TICK_S
     if agent is not None:
         agent.watch()
     if broker.child is not None and not broker.child.is_running:
