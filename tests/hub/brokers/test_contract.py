@@ -232,6 +232,19 @@ def test_a_denied_publish_is_seen(place: TlsMosquitto, clients: dict[str, Client
     assert clients[BARN].ups == [True]  # the connection stands: mosquitto may end it, if its limits are set so
 
 
+@promises("list")
+def test_a_denial_that_is_not_seen_does_no_harm(place: TlsMosquitto, clients: dict[str, Client]) -> None:
+    """Under 3.1.1 the broker says nothing of a denial; the connection stands, and what is allowed arrives."""
+    clients[BARN].transport.close()
+    old = Client(place, MqttTransport(place.broker(BARN), BARN, protocol="3.1.1")).start()
+    old.say(up(COOP), b"forged")
+    old.say(up(BARN), b"true")
+
+    clients["hub"].hears(b"true")
+    assert (old.ups, old.fates, old.transport.capabilities.denied_publish_seen) == ([True], [], False)
+    old.transport.close()
+
+
 @promises("five")
 def test_what_is_too_old_is_not_delivered(place: Place, clients: dict[str, Client]) -> None:
     """Of what waited for a device, that whose time is over is left out; what has no such time comes."""
