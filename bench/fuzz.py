@@ -14,13 +14,14 @@ for _name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
 import argparse
 import json
 import logging
+import math
 import tempfile
 from pathlib import Path
 from typing import Any
 
 from console.table import mib, table
 from tests.fuzz.decoders import DECODERS
-from tests.fuzz.run import Found, fuzz, name_of
+from tests.fuzz.run import Found, file_name, fuzz, name_of
 from wire.files import write_atomic
 
 MEMORY = Path("/dev/shm")  # noqa: S108  # a folder of our own is made there: files are written a million times
@@ -39,7 +40,7 @@ def main() -> int:
     whole, found = sum(decoder.weight for decoder in chosen), []
     for decoder in chosen:
         with tempfile.TemporaryDirectory(dir=MEMORY if MEMORY.is_dir() else None) as folder:
-            count = max(1, round(options.inputs * decoder.weight / whole))
+            count = math.ceil(options.inputs * decoder.weight / whole)
             found.append(fuzz(decoder, Path(folder), count, options.seed))
         print(_line(found[-1]), flush=True)
     keep(options.out.parent / "crashes", found)
@@ -89,7 +90,7 @@ def keep(folder: Path, found: list[Found]) -> None:
     """The inputs that a door crashed on, as files."""
     for one in found:
         for what, data in one.crashes.items():
-            write_atomic(folder / f"{''.join(c if c.isalnum() else '-' for c in one.name)}-{name_of(data)[:12]}", data)
+            write_atomic(folder / f"{file_name(one.name)}-{name_of(data)[:12]}", data)
             print(f"{one.name}: {what}: {name_of(data)}")
 
 

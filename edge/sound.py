@@ -21,7 +21,7 @@ from edge.data.wav import Wave, read_wave
 
 Samples = NDArray[np.float32]
 ZERO_CROSSINGS, BETA = 10, 5.0
-LARGEST_RATIO = 1 << 16  # of rates without a common divisor: the filter has 20 taps for each
+LARGEST_RATIO = 1 << 15  # of rates without a common divisor: the filter has 20 taps for each
 BLOCK = 4096  # outputs whose windows are gathered at once
 
 

@@ -19,6 +19,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from console.errors import SignatureError, UsageError
+from hub.hardware import AuthorityKey, Place, new_authority_key, place_in
 from wire.files import digest, read_bytes, write_atomic
 
 HUB_NAME = "HUB"
@@ -49,8 +50,13 @@ class Authority:
         return self.certificate.public_bytes(serialization.Encoding.PEM)
 
 
-def create(fleet: str, folder: Path) -> Authority:
+def create(fleet: str, folder: Path, place: Place | None = None) -> Authority:
     """Make the authority of a fleet: `ca.pem` and `ca.key` (0600); one that is there is kept.
+
+    Args:
+        fleet: its name.
+        folder: the hub's.
+        place: in a hardware module, where the key is to be; `ca.key` then says where it is.
 
     Raises:
         SignatureError: there is one half of an authority: another one would shut out every board.
@@ -64,13 +70,14 @@ def create(fleet: str, folder: Path) -> Authority:
             f"expected {SECRET} and {CERTIFICATE} in {folder}, found {there[0]} alone; restore the other one from a "
             f"backup with keys, or remove it too and give every board a certificate of another authority"
         )
-    key = ec.generate_private_key(ec.SECP256R1())
+    key = ec.generate_private_key(ec.SECP256R1()) if place is None else new_authority_key(place)
     name = _named(f"edgequilt fleet {fleet}")
     made = _builder(name, name, key.public_key(), AUTHORITY_DAYS)
     made = made.add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
     made = made.add_extension(_usage(signs_certificates=True), critical=True)
     authority = Authority(made.sign(key, hashes.SHA256()), key)
-    write_atomic(folder / SECRET, _key_pem(key), mode=0o600)
+    secret = _key_pem(key) if place is None else place.uri.encode() + b"\n"
+    write_atomic(folder / SECRET, secret, mode=0o600)
     write_atomic(folder / CERTIFICATE, authority.pem)
     return authority
 
@@ -85,11 +92,12 @@ def load(folder: Path) -> Authority:
     secret = read_bytes(folder / SECRET, "the fleet's authority", FILE_LIMIT_BYTES)
     public = read_bytes(folder / CERTIFICATE, "the fleet's certificate", FILE_LIMIT_BYTES)
     try:
-        key = serialization.load_pem_private_key(secret, None)
+        place = place_in(folder / SECRET)
+        key = serialization.load_pem_private_key(secret, None) if place is None else AuthorityKey(place)
         certificate = x509.load_pem_x509_certificate(public)
         if not isinstance(key, ec.EllipticCurvePrivateKey) or certificate.public_key() != key.public_key():
             raise ValueError
-    except (ValueError, TypeError, UnsupportedAlgorithm) as error:
+    except (ValueError, TypeError, UnsupportedAlgorithm, x509.InvalidVersion) as error:
         raise SignatureError(
             f"expected ca.key and ca.pem of one authority in {folder}, found others; restore both from a backup"
         ) from error
@@ -159,7 +167,7 @@ def _key_of(name: str, request: bytes) -> ec.EllipticCurvePublicKey:
         key = found.public_key()
         if not found.is_signature_valid or not isinstance(key, ec.EllipticCurvePublicKey):
             raise ValueError
-    except (ValueError, TypeError, InvalidSignature, UnsupportedAlgorithm) as error:
+    except (ValueError, TypeError, InvalidSignature, UnsupportedAlgorithm, x509.InvalidVersion) as error:
         raise SignatureError(
             f"expected the signing request of {name} with an elliptic curve key, found something else; let the agent "
             f"make it"

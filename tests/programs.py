@@ -8,6 +8,11 @@ from pathlib import Path
 
 import pytest
 
+SOFTHSM = (
+    "/usr/lib/softhsm/libsofthsm2.so",
+    "/usr/lib64/pkcs11/libsofthsm2.so",
+    "/usr/local/lib/softhsm/libsofthsm2.so",
+)
 HINT = ".ci/packages installs it"
 
 
@@ -20,6 +25,12 @@ def postgres() -> Path:
     """The folder of PostgreSQL's programs, of its newest version."""
     found = sorted(Path("/usr/lib/postgresql").glob("*/bin/postgres"), key=lambda p: int(p.parts[4]))
     return Path(_needed("postgresql", str(found[-1]) if found else None)).parent
+
+
+def softhsm() -> tuple[str, Path]:
+    """What makes tokens of a hardware module that is a program, and its library."""
+    util = _needed("softhsm2", shutil.which("softhsm2-util"))
+    return util, next(p for p in map(Path, SOFTHSM) if p.exists())
 
 
 def _needed(name: str, found: str | None) -> str:

@@ -77,6 +77,8 @@ SECRET_WORDS = {"password", "secret", "pin", "token", "_secret", "_key", "sealin
 # records whose field of such a name is no secret
 NO_SECRET = {
     "edge.identity.folder.Identity.token": "the first digits of a digest",
+    "hub.hardware.Hardware.token": "the label of a hardware module's token",
+    "hub.hardware.Place.token": "the same",
 }
 
 

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 _MODES = {1: "L", 3: "RGB", 4: "RGBA"}
 FORMATS = ("BMP", "GIF", "JPEG", "PNG", "PPM", "TIFF", "WEBP")  # others start programs, or are hardly ever tested
 PIXELS_LIMIT = 50_000_000  # 150 MB of RGB; a header of 100 bytes can ask for thousands of times as much
+PIXELS_PER_BYTE, SMALL_PIXELS = 2000, 4 << 20  # an empty sky has a hundred per byte
 _BROKEN = (OSError, ValueError, TypeError, KeyError, SyntaxError, EOFError)  # what Pillow's readers end with
 
 
@@ -118,7 +119,7 @@ def size_of(path: Path, *, whole: bool = False) -> tuple[int, int] | str:
 
     try:
         with PIL.Image.open(path, formats=FORMATS) as picture:
-            _check_size(picture)
+            _check_size(picture, path)
             if whole:
                 picture.load()
             width, height = picture.size
@@ -127,10 +128,13 @@ def size_of(path: Path, *, whole: bool = False) -> tuple[int, int] | str:
     return width, height
 
 
-def _check_size(picture: Picture) -> None:
+def _check_size(picture: Picture, path: Path) -> None:
+    """Before memory is taken for its pixels: what a header says, against a limit and against the file's own size."""
     width, height = picture.size
     if width * height > PIXELS_LIMIT:
         raise ValueError(f"it has {width} x {height} pixels, more than {PIXELS_LIMIT:,}; make it smaller")
+    if width * height > max(SMALL_PIXELS, PIXELS_PER_BYTE * path.stat().st_size):
+        raise ValueError(f"it says that it has {width} x {height} pixels, which is more than its bytes can hold")
 
 
 def _opened(sample: Any, mode: str) -> Picture:
@@ -139,7 +143,7 @@ def _opened(sample: Any, mode: str) -> Picture:
     try:
         if isinstance(sample, (str, Path)):
             with PIL.Image.open(sample, formats=FORMATS) as file:
-                _check_size(file)
+                _check_size(file, Path(sample))
                 converted: Picture = file.convert(mode)
             return converted
         if not isinstance(sample, PIL.Image.Image):

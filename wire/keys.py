@@ -11,7 +11,7 @@ import binascii
 import hashlib
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, get_args
+from typing import Literal, Protocol, get_args
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 
@@ -46,12 +46,19 @@ class PublicKey:
         return f"edgequilt-{self.role} ed25519 {base64.b64encode(self.raw).decode()} {self.name}"
 
 
+class Signer(Protocol):
+    """What signs: a private key, or something that asks a hardware module which has one."""
+
+    def sign(self, data: bytes) -> bytes:
+        """64 bytes of Ed25519 signature."""
+
+
 @dataclass(frozen=True)
 class PrivateKey:
     """A key that signs; its secret never appears in a repr."""
 
     public: PublicKey
-    _secret: Ed25519PrivateKey
+    _secret: Signer
 
     def __repr__(self) -> str:
         return f"PrivateKey({self.public.role} {self.public.name} {self.public.id})"
@@ -79,7 +86,11 @@ def write_key(key: PrivateKey, folder: Path) -> tuple[Path, Path]:
 
     Raises:
         StorageError: a file of that name exists, or the folder cannot be written.
+        UsageError: the key is in a hardware module.
     """
+    secret = key._secret  # noqa: SLF001  # this module owns the secret
+    if not isinstance(secret, Ed25519PrivateKey):
+        raise UsageError("expected a key that can be written to a file, found one in a hardware module")
     secret_path, public_path = folder / f"{key.public.name}.key", folder / f"{key.public.name}.pub"
     for path in (secret_path, public_path):
         if path.exists():
@@ -89,7 +100,7 @@ def write_key(key: PrivateKey, folder: Path) -> tuple[Path, Path]:
             )
     from cryptography.hazmat.primitives import serialization
 
-    pem = key._secret.private_bytes(  # noqa: SLF001  # this module owns the secret
+    pem = secret.private_bytes(
         serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
     )
     write_atomic(

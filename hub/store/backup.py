@@ -25,6 +25,7 @@ from typing import Any, BinaryIO
 from console.errors import IntegrityError, StorageError
 from hub.authority import CERTIFICATE, SECRET
 from hub.config import FILE, Config, read_config
+from hub.hardware import place_in
 from hub.making import remembering, versions
 from hub.store import database
 from hub.store.blobs import Blobs
@@ -98,6 +99,7 @@ def back_up(folder: Path, out: Path, *, keys: bool, advance: Advance = lambda n:
         "files": len(parts),
         "keys": keys,
         "left_out": left_out,
+        "hardware": sorted({there.token for name in (f"{KEY}.key", SECRET) if (there := place_in(folder / name))}),
         "database": away,
     }
 

@@ -17,6 +17,8 @@ from console.errors import HubError, UsageError
 from hub import authority
 from hub.bundles.keeping import keep
 from hub.config import FILE, TEMPLATE, BrokerConfig, Config, listen_address, publishers, read_config
+from hub.hardware import Hardware
+from hub.keys import make_key, read_key
 from hub.making import versions
 from hub.making.model import Model, agree, model_of
 from hub.store import schema as t
@@ -26,7 +28,7 @@ from hub.store.ledger import Ledger
 from hub.store.writes import put_device, put_row, put_tip
 from wire.bundle import MANIFEST, SIGNATURE, open_bundle
 from wire.files import read_bytes, write_atomic
-from wire.keys import PrivateKey, new_key, parse_public_key, read_private_key, read_public_key, write_key
+from wire.keys import PrivateKey, parse_public_key, read_public_key
 from wire.manifest import parse_manifest
 from wire.record import NAME
 from wire.topics import NO_MODEL
@@ -50,8 +52,17 @@ class Home:
         return Blobs(self.folder / "bundles")
 
 
-def create(folder: Path, fleet: str, publisher_files: list[Path], listen: str) -> Path:
+def create(
+    folder: Path, fleet: str, publisher_files: list[Path], listen: str, hardware: Hardware | None = None
+) -> Path:
     """Make a hub's folder: key, authority, `hub.toml`, the keys of its publishers; returns its public key's file.
+
+    Args:
+        folder: made where it is not there.
+        fleet: its name.
+        publisher_files: keys whose bundles are taken.
+        listen: of the embedded broker.
+        hardware: a module that is to have the secret keys; none: they are files.
 
     Raises:
         UsageError: the folder already holds a hub, or the fleet's name is not one.
@@ -71,8 +82,8 @@ def create(folder: Path, fleet: str, publisher_files: list[Path], listen: str) -
         names.append(f'"publishers/{key.id}.pub"')
     public = folder / f"{KEY}.pub"
     if not public.exists():
-        write_key(new_key("hub", KEY), folder)
-    authority.create(fleet, folder)
+        make_key(folder, KEY, fleet, hardware)
+    authority.create(fleet, folder, None if hardware is None else hardware.at(f"edgequilt {fleet} authority"))
     text = TEMPLATE.format(fleet=fleet, listen=listen, publishers=", ".join(names))
     write_atomic(folder / FILE, text.encode())
     return public
@@ -86,7 +97,7 @@ def open_home(folder: Path, *, reading: bool = False) -> Home:
         HubError: a hub on another folder uses the same database.
     """
     config = read_config(folder)
-    key = read_private_key(folder / f"{KEY}.key")
+    key = read_key(folder, KEY)
     ledger = Ledger(database_of(config, folder), reading=reading)
     return Home(folder, config, key, ledger, Blobs(folder / "blobs"))
 

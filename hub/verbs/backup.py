@@ -40,7 +40,10 @@ def _backup(options: argparse.Namespace) -> int:
     if found["database"]:
         dump = f"pg_dump --format=custom --file=ledger.dump '{found['database']}'"
         lines.append(f"the ledger is not in it, but in PostgreSQL; dump it before each backup: {dump}")
-    if not found["keys"]:
+    if found["hardware"]:
+        tokens = ", ".join(found["hardware"])
+        lines.append(f"secret keys are in a hardware module ({tokens}) and in no backup: keep a second token")
+    elif not found["keys"]:
         lines.append(f"secret keys are not in it: keep {options.hub / 'hub.key'} elsewhere, or use --with-keys")
     if found["left_out"]:
         lines.append(f"not in it: {', '.join(found['left_out'])}")

@@ -9,6 +9,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from console.errors import UsageError
+from hub.hardware import Hardware
 from hub.show import status as show_status
 from hub.store import registry
 from hub.verbs.common import add_verb, ask, ask_or_do, say
@@ -30,6 +32,9 @@ def _parse_init(verbs: Any) -> None:
     init.add_argument("--fleet", default="home", help="the name that all topics begin with (default: home)")
     init.add_argument("--publisher", type=Path, action="append", default=[], help="a .pub file whose bundles to take")
     init.add_argument("--listen", default="127.0.0.1:1883", help="HOST:PORT of the embedded broker")
+    init.add_argument("--pkcs11", type=Path, metavar="MODULE", help="a library of a hardware module for the keys")
+    init.add_argument("--token", metavar="LABEL", help="of the module's token that the keys are to be on")
+    init.add_argument("--pin-file", type=Path, help="holds its PIN (default: EDGEQUILT_PKCS11_PIN in the environment)")
     init.add_argument("--json", action="store_true")
     init.set_defaults(run=_init)
 
@@ -46,11 +51,21 @@ def _parse_up(verbs: Any) -> None:
 
 
 def _init(options: argparse.Namespace) -> int:
-    public = registry.create(options.folder, options.fleet, options.publisher, options.listen)
+    public = registry.create(options.folder, options.fleet, options.publisher, options.listen, _hardware(options))
     found = {"hub": str(options.folder), "public": str(public), "fleet": options.fleet}
     return say(
         options, found, f"{public}  (give it to the agents of this fleet)\nstart it: edgequilt hub up {options.folder}"
     )
+
+
+def _hardware(options: argparse.Namespace) -> Hardware | None:
+    if options.pkcs11 is None and options.token is None and options.pin_file is None:
+        return None
+    if options.pkcs11 is None or options.token is None:
+        raise UsageError("expected --pkcs11 MODULE and --token LABEL together, found one alone; name both")
+    if not options.pkcs11.is_file():
+        raise UsageError(f"expected a library of a hardware module at {options.pkcs11}, found no file; check the path")
+    return Hardware(options.pkcs11, options.token, options.pin_file)
 
 
 def _up(options: argparse.Namespace) -> int:

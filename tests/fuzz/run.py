@@ -161,6 +161,11 @@ def _high_water(*, reset: bool = False) -> int:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss << 10
 
 
+def file_name(door: str) -> str:
+    """What a door is called in the name of a file."""
+    return "".join(c if c.isalnum() else "-" for c in door)
+
+
 def name_of(data: bytes) -> str:
     """What an input is called in a table."""
     return f"{hashlib.sha256(data).hexdigest()[:12]} ({len(data)} bytes)"

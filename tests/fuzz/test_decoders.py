@@ -13,7 +13,7 @@ import pytest
 from tests.conftest import ROOT
 from tests.fuzz.decoder import Decoder
 from tests.fuzz.decoders import BY_NAME, DECODERS
-from tests.fuzz.run import Found, fuzz, name_of, tried
+from tests.fuzz.run import Found, _once, file_name, fuzz, name_of, tried
 
 SEED = 7
 FEW, MANY = 60, 2500
@@ -44,6 +44,19 @@ def _fuzzed(decoder: Decoder, folder: Path, inputs: int, capsys: pytest.CaptureF
     assert not told, f"{decoder.name}: {told}"
     assert found.accepted, f"{decoder.name} takes nothing: nothing is bent a little"
     return found
+
+
+FOUND = sorted((Path(__file__).parent / "found").iterdir())
+
+
+@pytest.mark.parametrize("path", FOUND, ids=[path.name for path in FOUND])
+def test_what_once_broke_a_door_does_not_any_more(path: Path, tmp_path: Path) -> None:
+    """Each input that was found by fuzzing and mended, by the name of its door and its own SHA-256."""
+    door = next(d for d in DECODERS if path.name.startswith(f"{file_name(d.name)}-"))
+    found = Found(door.name)
+    _once(door.open(tmp_path), path.read_bytes(), found, door)
+    assert not found.crashes
+    assert path.name.endswith(name_of(path.read_bytes())[:12])
 
 
 def test_what_a_door_may_raise_is_what_is_looked_at() -> None:
