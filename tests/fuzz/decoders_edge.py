@@ -23,7 +23,7 @@ from edge.data.texts import read_passages
 from edge.data.wanted import Wanted
 from edge.intake import Intake
 from edge.jobs import settings_of
-from edge.outbox import read_lines
+from edge.outbox import Outbox, read_lines
 from edge.protocol import Life, step
 from edge.records import Damaged, Records, salvage
 from edge.request import Place, read_frame, write_frame
@@ -48,6 +48,7 @@ from wire.keys import new_key
 from wire.kinds.lora import Lora
 from wire.manifest import Tensor
 from wire.pack import pack, unpack
+from wire.record import plain
 from wire.topics import TABLE, topic_of
 
 LABELS = ("apple", "pear")
@@ -161,6 +162,23 @@ def _rows_of(path: Path) -> Any:
         return [*records.waiting(), *records.receipts()]
 
 
+def _older(folder: Path) -> Case:
+    """A waiting update as agents from before SQLite left it."""
+    payload, place = b"payload", folder / "outbox"
+    name = digest(payload)
+    place.mkdir()
+    seed = json.dumps(plain(Update(name, "adapter", "r1", 1, "0" * 64, 7, 4, {"loss": 0.5}))).encode()
+
+    def read(data: bytes) -> Any:
+        (place / f"{name}.payload").write_bytes(payload)
+        (place / f"{name}.json").write_bytes(data)
+        (folder / "receipts.jsonl").write_bytes(b'{"update": "' + name.encode() + b'", "job": "r0"}\n')
+        with closing(Outbox(folder)) as outbox:
+            return outbox.updates
+
+    return Case((seed,), read)
+
+
 def _records(folder: Path) -> tuple[bytes, ...]:
     path = folder / "seed.sqlite"
     with closing(Records(path)) as records:
@@ -270,6 +288,7 @@ EDGE: tuple[Decoder, ...] = (
     of_file("agent.toml", mutate.bent_toml, "agent.toml", read_config, _agent),
     Decoder("release of an agent", mutate.bent_json, _released),
     of_file("update in an outbox", mutate.bent_bytes, "x.update", described, _waiting),
+    Decoder("update in an older outbox", mutate.bent_json, _older, weight=0.1),
     of_file("rows of an outbox", mutate.bent_bytes, "x.sqlite", _rows_of, _records, weight=0.1),
     of_file("receipts of an agent", mutate.bent_lines, "r.jsonl", _lines, lambda f: (JSONL,)),
     of_file("status of an agent", mutate.bent_json, "status.json", _restored, _status),
