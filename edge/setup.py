@@ -138,7 +138,7 @@ def lock_folder(folder: Path) -> IO[bytes]:
         StorageError: the folder cannot be written, or another agent has it.
     """
     try:
-        folder.mkdir(parents=True, exist_ok=True)
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)  # what was learned is in it
         handle = (folder / "lock").open("wb")
     except OSError as error:
         raise StorageError(

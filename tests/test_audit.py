@@ -15,9 +15,12 @@ from pathlib import Path
 
 import pytest
 
+from edge.setup import lock_folder
 from hub.config import BrokerConfig, WebConfig
+from hub.serving.control import ControlServer
 from hub.store import registry
 from hub.store.backup import back_up
+from hub.store.restore import restore
 from tests.conftest import ROOT
 from tests.edge.identity.test_journey import COMMAND, Farm, run, well
 from tests.processes import started, until
@@ -76,9 +79,9 @@ def test_nothing_dangerous_is_called() -> None:
 SECRET_WORDS = {"password", "secret", "pin", "token", "_secret", "_key", "sealing_secret", "masking_secret"}
 # records whose field of such a name is no secret
 NO_SECRET = {
-    "edge.identity.folder.Identity.token": "the first digits of a digest",
-    "hub.hardware.Hardware.token": "the label of a hardware module's token",
-    "hub.hardware.Place.token": "the same",
+    "Identity.token": "the first digits of a digest",
+    "Hardware.token": "the label of a hardware module's token",
+    "Place.token": "the same",
 }
 
 
@@ -94,7 +97,7 @@ def test_reprs_leave_secrets_out() -> None:
                     continue
                 own = "__repr__" in vars(kind) and "dataclass" not in getattr(kind.__repr__, "__qualname__", "")
                 shown = [] if own and not hasattr(kind.__repr__, "__wrapped__") else dataclasses.fields(kind)
-                found |= {f"{module.name}.{kind.__name__}.{f.name}" for f in shown if f.name in SECRET_WORDS and f.repr}
+                found |= {f"{kind.__name__}.{f.name}" for f in shown if f.name in SECRET_WORDS and f.repr}
     assert found == NO_SECRET.keys()
 
 
@@ -123,6 +126,27 @@ def test_secrets_are_for_their_owner(tmp_path: Path) -> None:
     assert {"acme.key", "barn-1.key", "barn-1.tls.key", "hub.key", "ca.key", "with.tar", "barn-2.token"} <= names
     open_ = {p.name: oct(p.stat().st_mode) for p in secret if p.stat().st_mode & 0o077}
     assert not open_
+
+
+def test_folders_are_for_their_owner(tmp_path: Path) -> None:
+    """Other users cannot enter a hub's folder, restored or not, nor an agent's; the local socket is its owner's."""
+    _, public = write_key(new_key("publisher", "acme"), tmp_path / "p")
+    registry.create(tmp_path / "hub", "farm", [public], "127.0.0.1:0")
+    registry.open_home(tmp_path / "hub").ledger.close()
+    back_up(tmp_path / "hub", tmp_path / "x.tar", keys=True)
+    restore(tmp_path / "x.tar", tmp_path / "again")
+    lock_folder(tmp_path / "state").close()
+    for name in ("hub", "again", "state"):
+        assert stat.S_IMODE((tmp_path / name).stat().st_mode) == 0o700, name
+    deep = tmp_path / ("d" * 80) / "hub"
+    deep.mkdir(parents=True)
+    for folder in (tmp_path / "hub", deep):
+        server = ControlServer(folder, lambda request: {})
+        try:
+            assert stat.S_IMODE(server.path.stat().st_mode) == 0o600
+            assert folder == tmp_path / "hub" or stat.S_IMODE(server.path.parent.stat().st_mode) == 0o700
+        finally:
+            server.close()
 
 
 def test_nothing_listens_everywhere_by_itself() -> None:

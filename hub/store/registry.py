@@ -76,6 +76,7 @@ def create(
         )
     listen_address(Config(fleet, BrokerConfig(listen=listen)))  # raises before anything is written
     keys = [read_public_key(path, "publisher") for path in publisher_files]
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)  # updates of boards and secrets of rounds come to lie in it
     names = []
     for key in keys:
         write_atomic(folder / "publishers" / f"{key.id}.pub", key.line.encode() + b"\n")

@@ -69,7 +69,6 @@ def restore(
     try:
         index = unpack(file, place, advance)
         found = turn_page(Ledger(_database(index, place)), index, clock())
-        place.chmod(0o755)
         if folder.exists():
             folder.rmdir()
         place.rename(folder)

@@ -16,7 +16,7 @@ from tests.fuzz.decoders import BY_NAME, DECODERS
 from tests.fuzz.run import Found, _once, file_name, fuzz, name_of, tried
 
 SEED = 7
-FEW, MANY = 60, 2500
+FEW, MANY = 60, 1200
 
 
 @pytest.mark.parametrize("name", BY_NAME)
