@@ -211,7 +211,8 @@ class Deeds:
         update = core.outbox.updates[action.update]
         if action.begin:
             self._say(m.Begin, **asdict(update))
-        for chunk in core.outbox.chunks(action.update, action.indexes):
+        announced = action.indexes is None and update.bytes > m.CHUNK_BYTES  # the hub asks for it when it has room
+        for chunk in core.outbox.chunks(action.update, () if announced else action.indexes):
             core.status.traffic.add(up=core.setup.voice.say_chunk(core.transport, chunk))
         if self._say(m.Commit, update=action.update):
             core.hearing.said(action.update, core.now())

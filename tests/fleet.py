@@ -91,6 +91,7 @@ class Device:
     knows_trials: bool = True  # an agent of the version before does not
     ignored: int = 0  # messages whose signature does not hold
     jobs_held: bool = False  # asked, but does not begin
+    announces: bool = False  # says what it has and waits to be asked, as agents do with what is longer than a chunk
     corrupt: bool = False  # sends bytes that are no adapter
     mislabel: bool = False  # gathers statistics under the wrong labels
     excuse: str = ""  # why it does no job
@@ -338,7 +339,11 @@ class Device:
             metrics=self.metrics,
         )
         self.outbox[begin.update] = self.sent[begin.update] = Sent(begin, data)
-        self.send(begin.update, ())
+        if self.announces:
+            self.say(begin)
+            self.say(m.Commit(self.sender(), begin.update))
+        else:
+            self.send(begin.update, ())
 
     def send(self, update: str, indexes: tuple[int, ...]) -> None:
         """Begin, chunks (all or some), commit."""

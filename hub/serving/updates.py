@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Protocol
 
 from console.errors import BadData
@@ -16,13 +16,15 @@ from hub.serving.check import check
 from hub.serving.counting import Counts
 from hub.serving.inbox import Inbox
 from hub.serving.post import Post
-from hub.store.partials import Partial
+from hub.serving.turns import Turns
+from hub.store.partials import Key, Partial
 from hub.store.registry import Home
 from wire import messages as m
 from wire.chunks import indexes_of
 
 INDEXES_AT_ONCE, RANGES_AT_ONCE = 1024, 256
 FOLDER = "partial"
+TAKEN_KEPT = 64  # a commit follows its last piece closely
 
 
 class Rounds(Protocol):
@@ -41,9 +43,13 @@ class Updates:
 
     def __init__(self, home: Home, post: Post, rounds: Rounds, counts: Counts, inbox: Inbox) -> None:
         self.home, self.post, self.rounds, self.counts, self.inbox = home, post, rounds, counts, inbox
+        self.turns = Turns()
+        self.awaits: Callable[[Key], bool] = lambda key: key in self.inbox.kept
+        self._taken: dict[Key, None] = {}  # those whose last piece came before the commit behind it
 
     def begin(self, begin: m.Begin) -> None:
         """An update is announced: refused before its bytes are taken, or awaited."""
+        self._taken.pop((begin.sender.device, begin.update), None)
         if self.counts.answered(begin):
             return
         why = self.counts.refusal(begin)
@@ -54,25 +60,39 @@ class Updates:
 
     def chunk(self, device: str, chunk: m.Chunk) -> None:
         """A piece; the last one delivers the update if its commit came before."""
+        self.turns.heard((device, chunk.blob), self.inbox.clock())
         if self.inbox.add(device, chunk):
             self._deliver(device, chunk.blob)
+            self._taken[device, chunk.blob] = None
+            self._taken = dict(list(self._taken.items())[-TAKEN_KEPT:])
+            self.go_on()
 
     def commit(self, commit: m.Commit) -> None:
-        """All was sent: deliver it, or say what is missing.
+        """All was sent, or is announced: deliver it, or say what is missing as soon as it is its turn.
 
         A commit whose beginning is unknown is always asked for it, even where its bytes have an answer: the same
-        bytes may belong to another job by now, and only the beginning names the job.
+        bytes may belong to another job by now, and only the beginning names the job. But the commit behind pieces
+        that were asked for comes when all is done: the commit that announced them had been here before.
         """
         device = commit.sender.device
         found = self.inbox.commit(device, commit.update)
         if found is not None and found.whole:
             self._deliver(device, commit.update)
-        else:
+        elif found is not None or (device, commit.update) not in self._taken:
             self._ask(device, commit.update, found)
+        self.go_on()
 
     def tick(self) -> None:
-        """Forget what belongs to rounds that are over."""
+        """Forget what belongs to rounds that are over, and ask those who come next."""
         self.inbox.keep_rounds(set(self.rounds.open))
+        self.go_on()
+
+    def go_on(self) -> None:
+        """Ask those whose turn it is now."""
+        for device, update in self.turns.following(self.awaits, self.inbox.clock()):
+            found = self.inbox.store.get(device, update)
+            if found is not None and not found.whole:
+                self._ask(device, update, found)
 
     def _ask(self, device: str, update: str, found: Partial | None) -> None:
         """Say what is missing; nothing while it could not be kept: the device asks again, with growing pauses."""
@@ -80,6 +100,9 @@ class Updates:
             return
         if found is None:
             self.post.send(device, m.Missing(device, update, begin=True))
+            return
+        size = found.present.count(False) * found.begin.chunk_bytes
+        if not self.turns.may_send((device, update), size, self.inbox.clock()):
             return
         ranges = found.missing[:RANGES_AT_ONCE]
         indexes = indexes_of(ranges, len(found.present))[:INDEXES_AT_ONCE]

@@ -41,6 +41,7 @@ class Table:
         self.store = FilePartials(home.folder / FOLDER / model.id)
         self.inbox = Inbox(self.store, clock)
         self.updates = Updates(home, post, rounds, self.handing, self.inbox)
+        self.updates.awaits = lambda key: self.store.expects(*key)  # others end what this one has asked for
 
     def begin(self, begin: m.Begin) -> None:
         """An update is announced."""
@@ -55,7 +56,7 @@ class Table:
             self.patience.hold_chunk(device, chunk)
 
     def commit(self, commit: m.Commit) -> None:
-        """All was sent: what is not here yet may be with another worker."""
+        """All was sent, or announced: what is not here yet may be with another worker."""
         device = commit.sender.device
         self.store.commit(device, commit.update)
         found = self.store.get(device, commit.update)
@@ -66,12 +67,13 @@ class Table:
             self.patience.hold_commit(commit)
 
     def catch_up(self) -> None:
-        """Take what waited for another worker."""
+        """Take what waited for another worker, and ask for what comes next."""
         for device, chunk in self.patience.chunks(self.store.expects):
             self.updates.chunk(device, chunk)
         for commit in self.patience.commits(self._here):
             if self.store.expects(commit.sender.device, commit.update) or not self._settled(commit):
                 self.updates.commit(commit)
+        self.updates.go_on()
 
     def look(self) -> None:
         """See what other workers keep, and forget what nobody waits for."""

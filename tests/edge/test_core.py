@@ -365,6 +365,25 @@ def test_a_receipt_that_cannot_be_kept_comes_again(board: Board) -> None:
     assert len(farm.hub.accepted) == 1
 
 
+def test_what_is_longer_than_a_chunk_is_announced(board: Board, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its beginning and its commit are said, and its bytes when the hub asks for them; what is short goes at once."""
+    farm = Farm(board, Network(), HereLink())
+    farm.start()
+    version = farm.hub.publish_version(board.manifest, 1)
+    said: list[list[str]] = []
+    for job in jobs(version)[:2]:
+        before = len(farm.network.history)
+        farm.hub.ask(job)
+        farm.run(lambda job=job: any(b.job == job.job for b, _ in farm.hub.accepted.values()), seconds=20)
+        ways = [topic.split("/")[-3::2] for topic, _ in farm.network.history[before:]]
+        said.append([kind for way, kind in ways if (way == "up") == (kind in ("begin", "chunk", "commit"))])
+        monkeypatch.setattr("wire.messages.CHUNK_BYTES", 64)
+
+    told = [[kind for kind in one if kind in ("begin", "chunk", "commit", "missing", "receipt")] for one in said]
+    assert told[0] == ["begin", "chunk", "commit", "receipt"]
+    assert told[1] == ["begin", "commit", "missing", "chunk", "commit", "receipt"]
+
+
 def test_a_cancelled_job_makes_room(board: Board) -> None:
     """A job that waits for blobs which never come is dropped by a cancel, and the next one is done."""
     farm = Farm(board, Network(), HereLink())

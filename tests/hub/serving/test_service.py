@@ -11,6 +11,7 @@ import pytest
 
 from hub.making import versions
 from hub.rounds.conductor import RESEND_S
+from hub.serving.turns import SILENT_S
 from hub.store import registry
 from tests.fleet import Device
 from tests.hub.bundles import FEATURES, LABELS, manifest, write_bundle
@@ -112,6 +113,53 @@ def test_a_bad_network_changes_nothing_but_the_time(make_world: MakeWorld, seed:
     digests = [[row["digest"] for row in w.hub.home.ledger.versions()] for w in (calm, wild)]
     assert digests[0] == digests[1]
     counted_once(wild)
+
+
+def test_who_announces_is_asked_in_turn(make_world: MakeWorld) -> None:
+    """With room for one update at a time the next board is asked when the one before has its receipt, not before."""
+    world = make_world()
+    world.run("statistics")
+    world.hub.desks["tiny"].updates.turns.limit_bytes = 1
+    for device in world.devices.values():
+        device.announces = True
+    before = len(world.network.history)
+
+    found = world.run("train")
+
+    assert found["state"] == "complete"
+    counted_once(world)
+    topics = [topic.split("/") for topic, _ in world.network.history[before:] if "/down/" in topic]
+    told = [(kind, device) for *_, device, kind in topics if kind in ("missing", "receipt")]
+    asked = dict.fromkeys(device for kind, device in told if kind == "missing")
+    assert set(asked) == set(RANKS)
+    assert told == [(kind, device) for device in asked for kind in ("missing", "receipt")]
+
+
+def test_a_board_that_is_asked_and_silent_holds_nobody_up(make_world: MakeWorld) -> None:
+    """A turn that is not taken ends, and the next one is given; who was silent may still come back."""
+    world = make_world()
+    world.run("statistics")
+    world.hub.desks["tiny"].updates.turns.limit_bytes = 1
+    barn, coop = world.devices["barn"], world.devices["coop"]
+    barn.announces = coop.announces = True
+    send, barn.send = barn.send, lambda update, indexes: None  # type: ignore[method-assign]  # it is asked in vain
+    coop.jobs_held = True
+    world.ask("open", kind="train", devices=["barn", "coop"])
+    world.network.pump()
+    coop.jobs_held = False
+    coop.work()
+    world.network.pump()
+    assert coop.outbox
+
+    world.now_s += SILENT_S
+    world.hub.tick()
+    world.network.pump()
+    assert not coop.outbox
+
+    barn.send = send  # type: ignore[method-assign]  # it is back
+    world.settle()
+    counted_once(world)
+    assert [r["state"] for r in world.ask("list")["rounds"]] == ["complete", "complete"]
 
 
 def test_a_forged_signature_is_ignored(make_world: MakeWorld) -> None:

@@ -122,6 +122,23 @@ def test_pieces_of_one_update_that_go_to_different_workers_are_one_update(helper
 
 
 @over_a_server
+def test_workers_ask_for_what_is_announced(helpers: Helpers) -> None:
+    """Each has one on its way at a time, and sees when another worker ended what it had asked for."""
+    world = helpers.world
+    for worker in helpers.all.values():
+        for table in worker.tables.values():
+            table.updates.turns.limit_bytes = 1
+    for device in world.devices.values():
+        device.announces = True
+    number = world.ask("open", kind="train")["round"]
+    helpers.settle(rounds=20)
+
+    assert phase(world, number) == "complete"
+    assert counted(world, number)[:3] == ["barn", "coop", "mill"]
+    assert {r.status for d in world.devices.values() for r in d.receipts} == {"accepted"}
+
+
+@over_a_server
 @pytest.mark.parametrize("seed", range(3))
 def test_killed_workers_lose_nothing(make_world: Callable[..., World], seed: int) -> None:
     """On a bad network, with workers killed and started at random moments, each update counts once."""
