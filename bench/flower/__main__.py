@@ -40,19 +40,17 @@ class Cell:
 
 
 def cells() -> dict[str, Cell]:
-    """All of them, the ones that say most first: Flower's arms take minutes for a round of many nodes."""
+    """All of them, the ones that say most first: a round of many nodes takes minutes in most of Flower's arms."""
     found = {f"{HUB}, {nodes}": Cell(HUB, nodes, MIDDLE, 6) for nodes in NODES}
-    for nodes, arms in ((4, theirs.TIMED), (16, theirs.TIMED)):
-        found |= {f"{arm}, {nodes}": Cell(arm, nodes, MIDDLE, 4 if nodes == 4 else 3) for arm in arms}
+    found |= {f"{arm}, 4": Cell(arm, 4, MIDDLE, 4) for arm in theirs.TIMED}
+    found |= {f"{arm}, 16": Cell(arm, 16, MIDDLE, 2) for arm in theirs.SYNCED}
     for side in (HUB, "default", theirs.BEST):
         found[f"bytes, {side}"] = Cell(side, 4, MIDDLE, 3, count=True)
-    found |= {f"2.4 MB, {side}": Cell(side, 4, LARGE, 3) for side in (HUB, "default", theirs.BEST)}
+    found[f"{theirs.BEST}, 64"] = Cell(theirs.BEST, 64, MIDDLE, 2)
+    found |= {f"2.4 MB, {side}": Cell(side, 4, LARGE, 3) for side in (HUB, theirs.BEST, "default")}
     found["real SuperNodes, 4"] = Cell("real SuperNodes", 4, MIDDLE, 3)
-    for nodes in (64, 256):
-        found |= {
-            f"{arm}, {nodes}": Cell(arm, nodes, MIDDLE, 2) for arm in sorted(theirs.TIMED, key=theirs.BEST.__ne__)
-        }
-    return found
+    rest = [(arm, nodes) for nodes in NODES for arm in theirs.TIMED]
+    return found | {n: Cell(arm, nodes, MIDDLE, 2) for arm, nodes in rest if (n := f"{arm}, {nodes}") not in found}
 
 
 def measured(cell: Cell, folder: Path, limit_s: float) -> dict[str, Any]:

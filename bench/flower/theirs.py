@@ -53,6 +53,7 @@ ARMS = {
 }
 BEST = "packed, tuned polls"  # of those that keep what the hub keeps
 TIMED = tuple(name for name, arm in ARMS.items() if not arm.real)
+SYNCED = tuple(name for name in TIMED if ARMS[name].synchronous == "FULL")
 
 
 def cell(

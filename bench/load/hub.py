@@ -24,6 +24,7 @@ from hub.store.writes import put_row
 from tests.fleet import Device
 from wire import messages as m
 from wire.adapter import Adapter, to_bytes
+from wire.chunks import cut
 from wire.keys import PrivateKey, new_key, read_public_key
 from wire.kinds.lora import Lora
 from wire.mqtt import Broker
@@ -138,15 +139,27 @@ class Board(Device):
     began_s: float = 0.0
     ended_s: float = 0.0
     asked_again: int = 0
+    asked_for: str = ""
+    size: int = 0
 
     def payload(self, job: m.Job) -> bytes:
         """What was prepared."""
         return self.prepared
 
-    def publish(self, job: m.Job) -> None:
-        """Note the beginning, too."""
+    def publish(self, job: m.Job, masked: bytes = b"") -> None:
+        """Note the beginning; what is longer than a chunk is announced, as agents do."""
+        self.announces = self.size > m.CHUNK_BYTES
         self.ended_s, self.began_s = 0.0, time.perf_counter()
-        super().publish(job)
+        super().publish(job, masked)
+
+    def send(self, update: str, indexes: tuple[int, ...]) -> None:
+        """Pieces that are asked for need no beginning."""
+        if not indexes:
+            super().send(update, ())
+            return
+        for piece in cut(self.outbox[update].data, indexes):
+            self.say(piece)
+        self.say(m.Commit(self.sender(), update))
 
     def on_receipt(self, message: m.Receipt) -> None:
         """Note it, and forget what is receipted."""
@@ -155,8 +168,9 @@ class Board(Device):
         self.sent.clear()
 
     def on_missing(self, message: m.Missing) -> None:
-        """The hub lacks pieces."""
-        self.asked_again += 1
+        """The hub asks for pieces, more than once if some were lost."""
+        self.asked_again += message.update == self.asked_for
+        self.asked_for = message.update
         super().on_missing(message)
 
 
@@ -188,7 +202,7 @@ def board(
         boot=boot,
         chunk_bytes=m.CHUNK_BYTES,
     )
-    made.jobs_held = True
+    made.jobs_held, made.size = True, len(shape.update("0" * 64, 0))
     return made
 
 
