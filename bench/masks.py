@@ -10,6 +10,7 @@ from __future__ import annotations
 import argparse
 import time
 from collections.abc import Callable
+from typing import TypeVar
 
 import numpy as np
 
@@ -21,6 +22,8 @@ from wire.masks import pairwise
 from wire.masks.fixed_point import encode
 from wire.masks.told import Told
 
+Made = TypeVar("Made")
+
 
 def main() -> None:
     """Print a line per number of boards."""
@@ -30,7 +33,18 @@ def main() -> None:
     parser.add_argument("--dropped", type=float, default=0.1)
     told = parser.parse_args()
     rows = [measured(int(n), told.numbers, told.dropped) for n in told.boards.split(",")]
-    heads = ["boards", "dropped", "share s", "open s", "mask s", "reveal s", "keys+shares KiB", "update KiB", "hub s"]
+    heads = [
+        "boards",
+        "dropped",
+        "share s",
+        "open s",
+        "mask s",
+        "agree s",
+        "reveal s",
+        "keys+shares KiB",
+        "update KiB",
+        "hub s",
+    ]
     print(table(heads, rows))
 
 
@@ -53,11 +67,11 @@ def measured(boards: int, numbers: int, dropped: float) -> list[object]:
         masked[name] = pairwise.add(vector.copy(), seeds.plus, seeds.minus).tobytes()
     mask_s = (time.perf_counter() - began) / len(survivors)
 
-    began, reveals = time.perf_counter(), dict[str, m.MaskReveal]()
-    for name in survivors[: terms.threshold]:
-        _, given, secrets = d.on_survivors(states[name], tuple(survivors))
-        reveals[name] = m.MaskReveal(sender, states[name].job, given, secrets)
-    reveal_s = (time.perf_counter() - began) / terms.threshold
+    some = survivors[: terms.threshold]
+    agree_s, told_by = timed(lambda name: d.on_survivors(states[name], tuple(survivors)), some)
+    tags = {name: {n: told_by[n][1][name] for n in some if n != name} for name in some}
+    reveal_s, opening = timed(lambda name: d.on_open(told_by[name][0], tags[name]), some)
+    reveals = {n: m.MaskReveal(sender, states[n].job, seeds, secrets) for n, (_, seeds, secrets) in opening.items()}
 
     said = {n: m.MaskKeys(sender, "job", 1, k.sealing, k.masking, k.commitment) for n, k in keys.items()}
     began = time.perf_counter()
@@ -65,12 +79,12 @@ def measured(boards: int, numbers: int, dropped: float) -> list[object]:
     hub_s = time.perf_counter() - began
     if not (total == 0.5 * len(survivors)).all():
         raise SystemExit(f"expected the sum of {len(survivors)} halves, found something else")
-    told = [share_s, open_s, mask_s, reveal_s]
+    told = [share_s, open_s, mask_s, agree_s, reveal_s]
     kib = [(len(shares) + len(m.encode(said["b000"]))) / 1024, 8 * numbers / 1024]
     return [boards, boards - len(survivors), *(f"{s:.3f}" for s in told), *(f"{k:.1f}" for k in kib), f"{hub_s:.2f}"]
 
 
-def timed(step: Callable[[str], d.Masking], names: list[str]) -> tuple[float, dict[str, d.Masking]]:
+def timed(step: Callable[[str], Made], names: list[str]) -> tuple[float, dict[str, Made]]:
     """The mean time of a step of a board, and the states after it."""
     began = time.perf_counter()
     after = {name: step(name) for name in names}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from wire.messages import Job, MaskRoster, MaskSealed, MaskSurvivors, Release
+from wire.messages import Job, MaskOpen, MaskRoster, MaskSealed, MaskSurvivors, Release
 
 Blobs = frozenset[str]
 
@@ -85,7 +85,7 @@ class Kept:
 class MaskCame:
     """The hub goes on with a sum under masks, perhaps not for the first time."""
 
-    message: MaskRoster | MaskSealed | MaskSurvivors
+    message: MaskRoster | MaskSealed | MaskSurvivors | MaskOpen
 
 
 @dataclass(frozen=True)
@@ -190,7 +190,7 @@ class SayKeys:
 class MaskAnswer:
     """Do what the hub asks for a sum under masks, or refuse it."""
 
-    message: MaskRoster | MaskSealed | MaskSurvivors
+    message: MaskRoster | MaskSealed | MaskSurvivors | MaskOpen
 
 
 @dataclass(frozen=True)

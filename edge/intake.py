@@ -19,6 +19,7 @@ from wire.messages import (
     Cancel,
     Chunk,
     Job,
+    MaskOpen,
     MaskRoster,
     MaskSealed,
     MaskSurvivors,
@@ -43,6 +44,7 @@ _PLAIN: dict[type, Callable[[Any], Any]] = {
     MaskRoster: ev.MaskCame,
     MaskSealed: ev.MaskCame,
     MaskSurvivors: ev.MaskCame,
+    MaskOpen: ev.MaskCame,
 }
 
 

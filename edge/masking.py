@@ -1,4 +1,4 @@
-"""What the core does about sums under masks: says keys, shares, reveals; nothing is said before it is on disk."""
+"""What the core does about sums under masks: what it says is on disk before."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ class Masking:
         """Nobody waits for the sum any more."""
         self._core.masks.forget(action.job)
 
-    def _answer(self, message: m.MaskRoster | m.MaskSealed | m.MaskSurvivors) -> None:
+    def _answer(self, message: m.MaskRoster | m.MaskSealed | m.MaskSurvivors | m.MaskOpen) -> None:
         core, name = self._core, message.job
         state = core.masks.states[name]
         if isinstance(message, m.MaskRoster):
@@ -73,7 +73,11 @@ class Masking:
         elif isinstance(message, m.MaskSealed):
             core.masks.put(after := d.on_sealed(state, message.sealed))
             core.happen(ev.JobCame(masks.work(core.masks.jobs[name], after, core.masks.vector(name))))
+        elif isinstance(message, m.MaskSurvivors):
+            after, tags = d.on_survivors(state, message.survivors)
+            core.masks.put(after)
+            self._say(m.MaskAgreed, job=name, tags=tags)
         else:
-            after, seeds, keys = d.on_survivors(state, message.survivors)
+            after, seeds, keys = d.on_open(state, message.tags)
             core.masks.put(after)
             self._say(m.MaskReveal, job=name, seeds=seeds, keys=keys)

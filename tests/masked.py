@@ -24,6 +24,7 @@ class Masked:
     states: dict[str, d.Masking] = field(default_factory=dict)
     vectors: dict[str, NDArray[np.float64]] = field(default_factory=dict)  # as they are, which never leaves it
     words: dict[str, Words] = field(default_factory=dict)
+    secrets: list[bytes] = field(default_factory=list)  # all that it ever drew
     silent: set[str] = field(default_factory=set)
     refused: list[str] = field(default_factory=list)
 
@@ -32,6 +33,8 @@ class Masked:
         told = told_of(job.settings)
         assert told is not None
         self.states[job.job] = d.begin(job.job, job.round, name, told)
+        drawn = self.states[job.job]
+        self.secrets += [drawn.seed, drawn.masking_secret, drawn.sealing_secret]
         self.vectors[job.job] = vector
         self.words[job.job] = encode(vector, told.bound, told.fraction_bits)
 
@@ -45,7 +48,7 @@ class Masked:
 
     def answer(self, message: Any, sender: m.Sender) -> Any:
         """What it says to a question of the hub; bytes are a masked update."""
-        stages = {m.MaskRoster: "shares", m.MaskSealed: "masked", m.MaskSurvivors: "reveals"}
+        stages = {m.MaskRoster: "shares", m.MaskSealed: "masked", m.MaskSurvivors: "agreed", m.MaskOpen: "reveals"}
         if stages[type(message)] in self.silent or message.job not in self.states:
             return None
         try:
@@ -64,5 +67,8 @@ class Masked:
             self.states[message.job] = after = d.on_sealed(state, message.sealed)
             seeds = d.seeds_of(after)
             return pairwise.add(self.words[message.job].copy(), seeds.plus, seeds.minus).tobytes()
-        self.states[message.job], given, secrets = d.on_survivors(state, message.survivors)
+        if isinstance(message, m.MaskSurvivors):
+            self.states[message.job], tags = d.on_survivors(state, message.survivors)
+            return m.MaskAgreed(sender, message.job, tags)
+        self.states[message.job], given, secrets = d.on_open(state, message.tags)
         return m.MaskReveal(sender, message.job, given, secrets)

@@ -140,6 +140,17 @@ class MaskShares:
 
 
 @dataclass(frozen=True)
+class MaskAgreed:
+    """Device: the survivors that I was told, as a tag for each of them that only it can check."""
+
+    TYPE: ClassVar[str] = "maskagreed"
+    sender: Sender
+    job: str
+    tags: dict[str, bytes]  # by whom it is for
+    extra: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
 class MaskReveal:
     """Device: my shares of the seeds of boards whose update came, and of the keys of those that dropped out."""
 
@@ -228,12 +239,23 @@ class MaskSealed:
 
 @dataclass(frozen=True)
 class MaskSurvivors:
-    """Hub: the masked updates of these came, those of the others will not; reveal what opens the sum."""
+    """Hub: the masked updates of these came, those of the others will not; agree on that with them."""
 
     TYPE: ClassVar[str] = "masksurvivors"
     device: str = field(metadata=matching(NAME))
     job: str
     survivors: tuple[str, ...]
+    extra: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class MaskOpen:
+    """Hub: these survivors were told the same as you; reveal what opens the sum."""
+
+    TYPE: ClassVar[str] = "maskopen"
+    device: str = field(metadata=matching(NAME))
+    job: str
+    tags: dict[str, bytes]  # by whom it is from
     extra: dict[str, Any] = field(default_factory=dict)
 
 
@@ -344,6 +366,7 @@ MESSAGES: dict[str, Any] = {
         Failed,
         MaskKeys,
         MaskShares,
+        MaskAgreed,
         MaskReveal,
         Job,
         Cancel,
@@ -352,6 +375,7 @@ MESSAGES: dict[str, Any] = {
         MaskRoster,
         MaskSealed,
         MaskSurvivors,
+        MaskOpen,
         Version,
         Release,
         Canary,

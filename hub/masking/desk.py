@@ -15,8 +15,20 @@ from hub.store.registry import Home
 from hub.store.writes import put_mask
 from wire.masks.agreement import KEY_BYTES
 from wire.masks.shamir import SHARE_BYTES
-from wire.messages import MaskKeys, MaskReveal, MaskRoster, MaskSealed, MaskShares, MaskSurvivors, decode, encode
+from wire.messages import (
+    MaskAgreed,
+    MaskKeys,
+    MaskOpen,
+    MaskReveal,
+    MaskRoster,
+    MaskSealed,
+    MaskShares,
+    MaskSurvivors,
+    decode,
+    encode,
+)
 
+TAG_BYTES = 32
 SEALED_LIMIT_BYTES = 256  # two shares of 33 bytes, a nonce and a tag
 
 
@@ -30,10 +42,15 @@ def question(home: Home, state: Round, secure: Secure, action: Ask) -> Any:
     if secure.stage == "masked":
         shares = {n: decode(b, MaskShares).sealed for n, b in said(home, number, "shares").items()}
         return MaskSealed(device, job, {n: shares[n][device] for n in secure.maskers if n != device})
-    return MaskSurvivors(device, job, secure.survivors)
+    if secure.stage == "agreed":
+        return MaskSurvivors(device, job, secure.survivors)
+    tags = {n: decode(b, MaskAgreed).tags for n, b in said(home, number, "agreed").items() if n != device}
+    return MaskOpen(device, job, {n: found[device] for n, found in tags.items()})
 
 
-def entry(state: Round, message: MaskKeys | MaskShares | MaskReveal, envelope: bytes, now_s: float) -> tuple[Any, Row]:
+def entry(
+    state: Round, message: MaskKeys | MaskShares | MaskAgreed | MaskReveal, envelope: bytes, now_s: float
+) -> tuple[Any, Row]:
     """The event of what a board said at its round's stage, and what is kept of it.
 
     Raises:
@@ -70,6 +87,12 @@ def _shares(secure: Secure, message: Any) -> str:
     return "" if all(len(s) <= SEALED_LIMIT_BYTES for s in message.sealed.values()) else "they are too long"
 
 
+def _agreed(secure: Secure, message: Any) -> str:
+    if set(message.tags) != set(secure.survivors) - {message.sender.device}:
+        return "it is not to all other survivors"
+    return "" if {len(tag) for tag in message.tags.values()} <= {TAG_BYTES} else f"it is not of {TAG_BYTES} bytes each"
+
+
 def _reveals(secure: Secure, message: Any) -> str:
     dropped = set(secure.maskers) - set(secure.survivors)
     if set(message.seeds) != set(secure.survivors) or set(message.keys) != dropped:
@@ -81,5 +104,6 @@ def _reveals(secure: Secure, message: Any) -> str:
 _CHECKS: dict[Any, tuple[str, Callable[[Secure, Any], str]]] = {
     MaskKeys: ("keys", _keys),
     MaskShares: ("shares", _shares),
+    MaskAgreed: ("agreed", _agreed),
     MaskReveal: ("reveals", _reveals),
 }

@@ -8,8 +8,8 @@ from typing import Any, Literal
 from wire.masks.told import MOST_BOARDS, Told
 from wire.record import at_least
 
-Stage = Literal["keys", "shares", "masked", "reveals"]
-STAGES: tuple[Stage, ...] = ("keys", "shares", "masked", "reveals")
+Stage = Literal["keys", "shares", "masked", "agreed", "reveals"]
+STAGES: tuple[Stage, ...] = ("keys", "shares", "masked", "agreed", "reveals")
 
 
 @dataclass(frozen=True)

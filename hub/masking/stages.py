@@ -4,11 +4,12 @@
     --------  -----------------------------------  ---------------------------------------  -------------------
     keys      all answered, or the deadline        shares: the roster to those who did      failed, Withdraw all
     shares    all answered, or the deadline        masked: what was sealed to each          failed, Withdraw all
-    masked    all answered, or the deadline        reveals: the list of survivors to each   failed, Withdraw all
+    masked    all answered, or the deadline        agreed: the list of survivors to each    failed, Withdraw all
+    agreed    all answered, or the deadline        reveals: what others said of the list    failed, Withdraw all
     reveals   the threshold answered               making: Withdraw all, Make               failed, Withdraw all
 
-Each stage has a deadline of its own. Whoever does not answer one is out, but for `reveals`: then its update is in the
-sum already. Enough is the quorum for `keys`, and the threshold from there on.
+Each stage has a deadline of its own. Whoever does not answer one is out, but from `agreed` on its update is in the sum
+all the same. Enough is the quorum for `keys`, and the threshold from there on.
 """
 
 from __future__ import annotations
@@ -18,7 +19,13 @@ from dataclasses import replace
 from hub.masking.secure import STAGES, Secure
 from hub.rounds.state import Action, Ask, Make, Round, Seat, Withdraw
 
-BROUGHT = {"keys": "keys", "shares": "shares", "masked": "masked update", "reveals": "shares of others"}
+BROUGHT = {
+    "keys": "keys",
+    "shares": "shares",
+    "masked": "masked update",
+    "agreed": "word on survivors",
+    "reveals": "shares of others",
+}
 
 
 def stage_of(state: Round) -> str:
@@ -65,7 +72,9 @@ def members(secure: Secure, arrived: tuple[str, ...]) -> Secure:
     """Remember who answered a stage."""
     if secure.stage == "keys":
         return replace(secure, roster=arrived)
-    return replace(secure, maskers=arrived) if secure.stage == "shares" else replace(secure, survivors=arrived)
+    if secure.stage == "shares":
+        return replace(secure, maskers=arrived)
+    return replace(secure, survivors=arrived) if secure.stage == "masked" else secure
 
 
 def _seat(seat: Seat, secure: Secure) -> Seat:

@@ -44,7 +44,7 @@ class Desk:
             m.Fetch: self._fetch,
             m.Failed: self._failed,
         }
-        self._masks = (m.MaskKeys, m.MaskShares, m.MaskReveal)
+        self._masks = (m.MaskKeys, m.MaskShares, m.MaskAgreed, m.MaskReveal)
 
     def recall(self) -> None:
         """Go on from what the ledger says, and say again what may not have been said; ticks do what is outstanding."""
@@ -80,7 +80,7 @@ class Desk:
             raise BadData(f"expected the name of a version or of a blob of one, found {name[:12]}; it was ignored")
         return self.home.blobs.get(name)
 
-    def _masked(self, message: m.MaskKeys | m.MaskShares | m.MaskReveal, envelope: bytes) -> None:
+    def _masked(self, message: m.MaskKeys | m.MaskShares | m.MaskAgreed | m.MaskReveal, envelope: bytes) -> None:
         """Something of a sum under masks; of a round that is over, nobody needs it."""
         row = self.home.ledger.job(message.job)
         state = self.conductor.open.get(row["round"]) if row is not None else None

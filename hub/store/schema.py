@@ -174,7 +174,7 @@ masks = Table(  # of sums under masks that are not opened yet; emptied with thei
     "masks",
     metadata,
     Column("round", Integer, nullable=False),
-    Column("stage", String, nullable=False),  # keys, shares, reveals
+    Column("stage", String, nullable=False),  # keys, shares, agreed, reveals
     Column("device", String, nullable=False),
     Column("body", LargeBinary, nullable=False),  # keys: the envelope; else what it said, as MessagePack
     UniqueConstraint("round", "stage", "device"),

@@ -1,4 +1,4 @@
-"""A board's side of a sum under masks as a table without I/O: secure aggregation, without its consistency check.
+"""A board's side of a sum under masks as a table without I/O: secure aggregation against a hub that may lie.
 
 Bonawitz et al., "Practical Secure Aggregation for Privacy-Preserving Machine Learning", CCS 2017, figure 4.
 
@@ -7,20 +7,23 @@ Bonawitz et al., "Practical Secure Aggregation for Privacy-Preserving Machine Le
     -          its job is done         keys        two public keys, and a commitment to the seed of its mask
     keys       roster                  shares      to each board, sealed: a share of its mask key and of its seed
     shares     what others sealed      masked      its update plus the masks of pairs and its own
-    masked     survivors               revealed    of survivors the share of the seed, of others that of the key
+    masked     survivors               agreed      to each survivor, by a key of the two: these were named to me
+    agreed     what others were told   revealed    of survivors the share of the seed, of others that of the key
     any        the same once more      as it was   the same answer, to the byte
     any        another of its kind     as it was   refused: what is opened must fit one story
 
-Never both shares of one board: whoever has both opens its update. A threshold above half of the boards then means that
-no two groups of honest boards can be asked differently. State is committed before an answer leaves.
+Never both shares of one board: whoever has both opens its update. The paper has boards sign the survivors; here they
+tag them with HMAC under keys of pairs, since boards know one another by the roster alone. With a threshold above half
+of the boards no two lists find enough boards that were told them. State is committed before an answer leaves.
 """
 
 from __future__ import annotations
 
 import hashlib
+import hmac
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
-from secrets import token_bytes
+from secrets import compare_digest, token_bytes
 from typing import Literal
 
 from console.errors import BadData, join
@@ -29,7 +32,7 @@ from wire.masks.agreement import KEY_BYTES, agree, decrypt, encrypt, public_of
 from wire.masks.shamir import SHARE_BYTES
 from wire.masks.told import Told
 
-Stage = Literal["keys", "shares", "masked", "revealed"]
+Stage = Literal["keys", "shares", "masked", "agreed", "revealed"]
 
 
 @dataclass(frozen=True)
@@ -139,29 +142,53 @@ def seeds_of(state: Masking) -> Seeds:
 
 
 def masked(state: Masking) -> Masking:
-    """The masked update is kept: the board's own secrets have done their work."""
-    return replace(state, sealing_secret=b"", masking_secret=b"", seed=b"", sealed={})
+    """The masked update is kept: the secrets of the board's masks have done their work."""
+    return replace(state, masking_secret=b"", seed=b"", sealed={})
 
 
-def on_survivors(state: Masking, survivors: tuple[str, ...]) -> tuple[Masking, dict[str, bytes], dict[str, bytes]]:
-    """Reveal what opens the sum over these: shares of seeds of survivors, shares of keys of the others.
+def on_survivors(state: Masking, survivors: tuple[str, ...]) -> tuple[Masking, dict[str, bytes]]:
+    """Say to each survivor who was named; the tags by whom they are for.
 
     Raises:
         BadData: too few, strangers, without this board, or others than before.
     """
     named = tuple(sorted(set(survivors)))
-    if state.stage not in ("masked", "revealed"):
-        raise BadData(f"expected {state.job} to have masked its update, found it at {state.stage}; nothing is revealed")
-    if state.stage == "revealed":
-        return _same(state, named == state.survivors, "list of survivors"), *_revealed(state)
+    if state.stage not in ("masked", "agreed"):
+        raise BadData(f"expected {state.job} to have masked its update, found it at {state.stage}; nothing is said")
+    if state.stage == "agreed":
+        return _same(state, named == state.survivors, "list of survivors"), _tags(state)
     strangers = sorted(set(named) - set(state.held))
     if strangers or state.device not in named or len(named) < state.threshold:
         raise BadData(
             f"expected {state.threshold} survivors or more, this board among them, all of whom it masked against, "
             f"found {join(list(named))}; nothing is revealed"
         )
-    kept = {n: share[:SHARE_BYTES] if n in named else share[SHARE_BYTES:] for n, share in sorted(state.held.items())}
-    after = replace(masked(state), stage="revealed", survivors=named, held=kept)
+    after = replace(masked(state), stage="agreed", survivors=named)
+    return after, _tags(after)
+
+
+def on_open(state: Masking, tags: Mapping[str, bytes]) -> tuple[Masking, dict[str, bytes], dict[str, bytes]]:
+    """Reveal what opens the sum: shares of seeds of survivors, shares of keys of the others.
+
+    Raises:
+        BadData: fewer boards than the threshold were told the same survivors.
+    """
+    if state.stage == "revealed":
+        return state, *_revealed(state)
+    if state.stage != "agreed":
+        raise BadData(f"expected {state.job} to have its survivors, found it at {state.stage}; nothing is revealed")
+    others = [name for name in state.survivors if name != state.device and name in tags]
+    alike = 1 + sum(compare_digest(tags[name], _tag(state, name, state.device)) for name in others)
+    if alike < state.threshold:
+        raise BadData(
+            f"expected {state.threshold} boards that were told the same survivors, found {alike} with this one; "
+            f"nothing is revealed"
+        )
+    kept = {
+        name: share[:SHARE_BYTES] if name in state.survivors else share[SHARE_BYTES:]
+        for name, share in sorted(state.held.items())
+    }
+    after = replace(state, stage="revealed", held=kept, sealing_secret=b"")
     return after, *_revealed(after)
 
 
@@ -202,6 +229,18 @@ def _check_roster(state: Masking, roster: Mapping[str, bytes]) -> None:
     found = [problem for problem, holds in problems.items() if holds]
     if found:
         raise BadData(f"expected a roster that {state.device} can share its secrets with, but {join(found)}")
+
+
+def _tags(state: Masking) -> dict[str, bytes]:
+    """What a board says to each other survivor of the list that it was told."""
+    return {name: _tag(state, state.device, name) for name in state.survivors if name != state.device}
+
+
+def _tag(state: Masking, sender: str, receiver: str) -> bytes:
+    """HMAC-SHA256 of the round and the survivors, under a key of the two boards."""
+    peer = receiver if sender == state.device else sender
+    key = agree(state.sealing_secret, state.roster[peer][:KEY_BYTES], f"survivors {sender} {receiver}")
+    return hmac.digest(key, "\n".join([f"round {state.round}", *state.survivors]).encode(), "sha256")
 
 
 def _pair_key(state: Masking, keys: bytes, sender: str, receiver: str) -> bytes:

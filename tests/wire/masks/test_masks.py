@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from fractions import Fraction
 from itertools import combinations
 
@@ -155,17 +156,46 @@ def test_masks_cancel_in_the_sum_and_nowhere_else() -> None:
     assert (opened == sum(range(4))).all()
 
 
+def told(states: dict[str, d.Masking], lists: Mapping[str, tuple[str, ...]]) -> dict[str, d.Masking]:
+    """Boards that were told these survivors, and the tags that they had from one another on them."""
+    answers = {name: d.on_survivors(states[name], survivors) for name, survivors in lists.items()}
+    TAGS.clear()
+    TAGS.update({n: {m: tags[n] for m, (_, tags) in answers.items() if n in tags} for n in lists})
+    return {name: state for name, (state, _) in answers.items()}
+
+
+TAGS: dict[str, dict[str, bytes]] = {}
+LEFT = ("barn", "coop", "mill")
+
+
 def test_a_board_never_reveals_both_shares_of_another() -> None:
     """Survivors get their seeds revealed, the others their keys; another list of survivors afterwards is refused."""
-    barn = shared()["barn"]
-    after, seeds, keys = d.on_survivors(barn, ("barn", "coop", "mill"))
-    assert (set(seeds), set(keys)) == ({"barn", "coop", "mill"}, {"yard"})
+    states = told(shared(), dict.fromkeys(LEFT, LEFT))
+    barn, (after, seeds, keys) = states["barn"], d.on_open(states["barn"], TAGS["barn"])
+    assert (set(seeds), set(keys)) == (set(LEFT), {"yard"})
     assert not set(seeds) & set(keys)
 
-    assert d.on_survivors(after, ("mill", "coop", "barn", "barn"))[1:] == (seeds, keys)
+    assert d.on_open(after, {})[1:] == (seeds, keys)
+    assert d.on_survivors(barn, ("mill", "coop", "barn", "barn"))[0] == barn
     for lie in (("barn", "coop", "yard"), NAMES):
         with pytest.raises(BadData, match="another one; a second story"):
-            d.on_survivors(after, lie)
+            d.on_survivors(barn, lie)
+    with pytest.raises(BadData, match="nothing is said"):
+        d.on_survivors(after, LEFT)
+
+
+def test_boards_that_are_told_different_stories_reveal_nothing() -> None:
+    """Where fewer than the threshold were told one list, none of them opens it, whatever tags the hub passes on."""
+    lists = {"barn": LEFT, "coop": LEFT, "mill": ("coop", "mill", "yard"), "yard": ("coop", "mill", "yard")}
+    states = told(shared(), lists)
+    for name in lists:
+        with pytest.raises(BadData, match=r"expected 3 boards that were told the same survivors, found 2"):
+            d.on_open(states[name], TAGS[name])
+    forged = {"coop": TAGS["barn"]["coop"], "mill": TAGS["barn"]["coop"]}  # one board's word in another's name
+    with pytest.raises(BadData, match="found 2 with this one"):
+        d.on_open(states["barn"], forged)
+    with pytest.raises(BadData, match="found it at masked; nothing is revealed"):
+        d.on_open(shared()["barn"], {})
 
 
 @pytest.mark.parametrize(
@@ -221,4 +251,6 @@ def test_secrets_are_in_no_repr() -> None:
     for secret in (barn.seed, barn.masking_secret, barn.sealing_secret, *barn.held.values(), *d.seeds_of(barn).plus):
         assert repr(secret) not in text
     gone = d.masked(barn)
-    assert (gone.seed, gone.masking_secret, gone.sealing_secret) == (b"", b"", b"")
+    assert (gone.seed, gone.masking_secret) == (b"", b"")
+    states = told(shared(), dict.fromkeys(LEFT, LEFT))
+    assert d.on_open(states["barn"], TAGS["barn"])[0].sealing_secret == b""
