@@ -20,7 +20,7 @@ from hub.serving.loop import TICK_S, Loop
 from hub.serving.server_agent import ServerAgent
 from hub.serving.service import Service
 from hub.store.registry import alone, known_devices
-from hub.web.start import serve
+from hub.web.start import Served, serve
 from wire.identity import BrokerAt
 from wire.mqtt import Broker, MqttTransport
 
@@ -69,14 +69,15 @@ def up(
         stack.callback(control.close)
         within = partial(_within, loop, service)
         at = 0 if web_port is None and port == 0 else web_port
-        service.web = serve(config, folder, at, within, service.bundles, stack)
+        web = serve(config, folder, at, within, service.bundles, stack)
+        service.web = web.at
         connected = transport.wait_connected(CONNECT_TIMEOUT_S)
         broker.open()
         agent = None if server_agent is None else ServerAgent(server_agent)
         if agent is not None:
             stack.callback(agent.close)
         _say_ready(service, broker.shown, control.path, connected, as_json)
-        loop.run(partial(_tick, loop, service, broker, agent))
+        loop.run(partial(_tick, loop, service, broker, web, agent))
     return 0
 
 
@@ -84,13 +85,15 @@ def _within(loop: Loop, service: Service, function: Callable[[Service], Any]) ->
     return loop.wait_for(partial(function, service))
 
 
-def _tick(loop: Loop, service: Service, broker: Started, agent: ServerAgent | None) -> None:
+def _tick(loop: Loop, service: Service, broker: Started, web: Served, agent: ServerAgent | None) -> None:
     service.tick()
     loop.tick_s = HELPED_TICK_S if service.helped.present else TICK_S
     if agent is not None:
         agent.watch()
     if broker.child is not None and not broker.child.is_running:
         raise TransportError("expected the broker to run, it ended by itself; start the hub again")
+    if not web.is_well:
+        raise TransportError("expected the web server to run, it ended by itself; see the log, and start the hub again")
 
 
 def _say_ready(service: Service, broker: Broker, socket_path: Path, connected: bool, as_json: bool) -> None:

@@ -105,8 +105,11 @@ class WebServer:
     async def _serve(self) -> None:
         server = web.Server(self._handle)
         accepting = asyncio.create_task(self._accept(server))
+        stopping = asyncio.create_task(self._stop.wait())
         self._ready.set()
-        await self._stop.wait()
+        await asyncio.wait({accepting, stopping}, return_when=asyncio.FIRST_COMPLETED)
+        if accepting.done():
+            accepting.result()  # it never ends but by a fault, which ends the thread and is noticed
         accepting.cancel()
         await server.shutdown(1.0)
 
@@ -116,7 +119,7 @@ class WebServer:
                 connection, peer = await self._loop.sock_accept(self._listener)
             except OSError as error:  # no more file descriptors, say
                 log.warning("no connection could be taken: %s", error)
-                await asyncio.sleep(0.1)
+                await asyncio.sleep(1.0)
                 continue
             leave = self._doors.enter(counted_as(peer[0]))
             if leave is None:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from contextlib import ExitStack
+from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from console.errors import UsageError
 from hub import authority
@@ -14,11 +16,27 @@ from hub.web.pace import Paces
 from hub.web.routes import Within
 from hub.web.table import ROUTES
 
+if TYPE_CHECKING:
+    from hub.web.server import WebServer
+
 STEM = "web"  # of its certificate and key in the hub's folder
 
 
-def serve(config: Config, folder: Path, port: int | None, within: Within, counter: Counter, stack: ExitStack) -> str:
-    """Start it; returns HOST:PORT, or nothing where it is switched off.
+@dataclass(frozen=True)
+class Served:
+    """HOST:PORT of a web server, empty where there is none."""
+
+    at: str = ""
+    server: WebServer | None = None
+
+    @property
+    def is_well(self) -> bool:
+        """Whether it serves, if it should."""
+        return self.server is None or self.server.is_running
+
+
+def serve(config: Config, folder: Path, port: int | None, within: Within, counter: Counter, stack: ExitStack) -> Served:
+    """Start it, unless it is switched off.
 
     Args:
         config: hub.toml.
@@ -35,7 +53,7 @@ def serve(config: Config, folder: Path, port: int | None, within: Within, counte
     if not config.web.listen:
         if port:
             raise UsageError("expected web.listen in hub.toml with --web-port, found none; set it or leave that out")
-        return ""
+        return Served()
     from hub.web.server import WebServer  # the one door to aiohttp; a hub that serves nothing does not load it
 
     host, usual = host_and_port(config.web.listen, "web.listen")
@@ -48,4 +66,4 @@ def serve(config: Config, folder: Path, port: int | None, within: Within, counte
     stack.callback(server.close)
     counter.port = server.port
     shown = OWN.get(bare, bare)
-    return f"[{shown}]:{server.port}" if ":" in shown else f"{shown}:{server.port}"
+    return Served(f"[{shown}]:{server.port}" if ":" in shown else f"{shown}:{server.port}", server)
