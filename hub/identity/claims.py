@@ -61,6 +61,12 @@ def make(home: Home, names: Sequence[str], expires_s: float, replace: bool, now_
     return tokens
 
 
+def shown(tokens: Sequence[Token]) -> Row:
+    """New tokens for whoever asked for them, and where they send boards."""
+    at = list(tokens[0].addresses) if tokens else []
+    return {"tokens": [{"name": token.name, "token": token.text} for token in tokens], "addresses": at}
+
+
 def cancel(home: Home, names: Sequence[str]) -> list[str]:
     """Make tokens worthless; returns the names that had one.
 

@@ -32,7 +32,7 @@ def _tokens(service: Service, request: Row) -> Row:
     at = addresses(service.home.config, service.web)
     replace, names = bool(request.get("replace")), list(map(str, request["names"]))
     made = claims.make(service.home, names, float(request["expires_s"]), replace, service.clock(), at)
-    return {"tokens": [{"name": token.name, "token": token.text} for token in made]}
+    return claims.shown(made)
 
 
 def _outstanding(service: Service, request: Row) -> Row:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import argparse
+import sys
 import time
 from pathlib import Path
 from typing import Any
 
 from console.duration import seconds, words
-from console.errors import UsageError
+from console.errors import UsageError, join
 from console.table import table
 from hub import authority
 from hub.config import read_config
@@ -53,10 +54,15 @@ def _tokens(options: argparse.Namespace) -> int:
 
     def directly(home: registry.Home) -> Row:
         at = addresses(home.config)
-        made = claims.make(home, options.names, options.expires, options.replace, time.time(), at)
-        return {"tokens": [{"name": token.name, "token": token.text} for token in made]}
+        return claims.shown(claims.make(home, options.names, options.expires, options.replace, time.time(), at))
 
     found = ask_or_do(options, {"request": "tokens", **request}, directly)
+    if all(_is_this_machine(address) for address in found["addresses"]):
+        print(
+            f"only boards on this machine reach {join(found['addresses'])}; set web.listen and web.hosts in hub.toml "
+            f"for others, and make the tokens again",
+            file=sys.stderr,
+        )
     if options.out is None:
         return say(options, found, "\n".join(f"{row['name']}  {row['token']}" for row in found["tokens"]))
     paths = {row["name"]: options.out / f"{row['name']}.token" for row in found["tokens"]}
@@ -64,6 +70,11 @@ def _tokens(options: argparse.Namespace) -> int:
         write_atomic(paths[row["name"]], row["token"].encode() + b"\n", mode=0o600)
     files = {name: str(path) for name, path in paths.items()}
     return say(options, {"files": files}, "\n".join(files.values()))
+
+
+def _is_this_machine(address: str) -> bool:
+    host = address.rpartition(":")[0].strip("[]")
+    return host in ("localhost", "::1") or host.startswith("127.")
 
 
 def _list(options: argparse.Namespace) -> int:

@@ -34,7 +34,6 @@ class Asked:
     body: bytes = field(repr=False)
     address: str
     device: str
-    name: str = ""  # the host under which the client reached the hub
 
     def json(self) -> Any:
         """The body as JSON.

@@ -200,7 +200,7 @@ class WebServer:
         if route.identity and not device:
             raise Refusal(401, "expected a certificate of this fleet, found none; claim one, or renew it")
         body = await _body(request, route.body_bytes)
-        asked = Asked(found, dict(request.query), body, address, device, request.headers.get("Host", ""))
+        asked = Asked(found, dict(request.query), body, address, device)
         return await self._loop.run_in_executor(self._pool, self._decide, route, asked), route, device
 
     def _decide(self, route: Route, asked: Asked) -> Answer:

@@ -17,11 +17,13 @@ from wire.token import parse_token
 
 def test_tokens_without_a_hub_that_runs(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """They name the address that hub.toml says, and their files are their owner's alone."""
-    hub = tmp_path / "hub"
+    hub, heard = tmp_path / "hub", list[str]()
 
     def run(*told: str) -> str:
         assert main(["enroll", *told, "--hub", str(hub)]) == 0
-        return capsys.readouterr().out
+        said = capsys.readouterr()
+        heard.append(said.err)
+        return said.out
 
     def found(*told: str) -> Any:
         return json.loads(run(*told, "--json"))
@@ -34,12 +36,16 @@ def test_tokens_without_a_hub_that_runs(tmp_path: Path, capsys: pytest.CaptureFi
     token = parse_token(Path(files["barn-1"]).read_text())
     assert (token.name, token.fleet, token.addresses) == ("barn-1", "farm", ("127.0.0.1:8884",))
     assert re.search(r"barn-1 +open +[67]d +-\nbarn-2 +open +[67]d +-\n", run("--list"))
+    assert run("barn-4").startswith("barn-4  eqc1.")
+    assert heard.pop().startswith("only boards on this machine reach 127.0.0.1:8884; set web.listen and web.hosts")
+    run("barn-4", "--cancel")
     assert run("barn-2", "--cancel") == "the token of barn-2 is worth nothing now\n"
     assert [row["name"] for row in found("--list")["tokens"]] == ["barn-1"]
     text = (hub / FILE).read_text()
     (hub / FILE).write_text(text.replace('# hosts = ["hub.example"]', 'hosts = ["hub.example", "2001:db8::1"]', 1))
     name, word = run("barn-3").split()
     assert name == "barn-3"
+    assert heard.pop() == ""
     assert parse_token(word).addresses == ("hub.example:8884", "[2001:db8::1]:8884")
 
 
