@@ -134,7 +134,7 @@ def test_real_boards_step_once_along_shared_directions(tmp_path: Path) -> None:
     assert any(not np.allclose(after[slot].product(), lora.product(), atol=1e-5) for slot, lora in before.items())
 
 
-@pytest.mark.parametrize("turn", [pytest.param(n, marks=[] if n == 3 else pytest.mark.heavy) for n in range(7)])
+@pytest.mark.parametrize("turn", [pytest.param(n, marks=[] if n == 3 else pytest.mark.heavy) for n in range(6)])
 def test_an_agent_killed_between_two_messages_goes_on(tmp_path: Path, turn: int) -> None:
     """Whenever an agent is killed and started again, its update is in the sum; its secrets lie where only it reads."""
     fleet, passed = Fleet(tmp_path), [0]
