@@ -1,7 +1,7 @@
 """The adapter file: what learned things travel in (docs/adapter.md). safetensors with our metadata; never pickle.
 
 One door in each direction: `to_bytes` and `read_adapter`. A file may hold LoRA factors, biases, factors of scales, a
-head, head statistics, and pairs along directions, in any combination.
+head, head statistics, pairs along directions, and a thin update, in any combination.
 """
 
 from __future__ import annotations
@@ -20,11 +20,12 @@ from numpy.typing import NDArray
 
 from console.errors import BadData, StorageError, join
 from wire.json_text import parse_json
-from wire.kinds import bias, head, lora, pairs, scale_file
+from wire.kinds import bias, head, lora, pairs, scale_file, thin_file
 from wire.kinds.head import Head, Statistics
 from wire.kinds.lora import Lora
 from wire.kinds.pairs import Directions
 from wire.kinds.scales import ScaleFactors
+from wire.kinds.thin_file import Thin
 
 FORMAT, SCHEMA = "edgequilt-adapter", "1"
 HEADER_LIMIT_BYTES = 4 << 20
@@ -44,6 +45,7 @@ class Adapter:
     metadata: dict[str, str] = field(default_factory=dict)
     scales: ScaleFactors | None = None
     directions: Directions | None = None
+    thin: Thin | None = None
 
     @property
     def rank(self) -> int:
@@ -80,6 +82,9 @@ def to_bytes(adapter: Adapter) -> bytes:
     if adapter.directions is not None:
         tensors |= pairs.tensors_of(adapter.directions)
         metadata[pairs.KEY] = pairs.text_of(adapter.directions)
+    if adapter.thin is not None:
+        tensors |= adapter.thin.tensors
+        metadata[thin_file.KEY] = thin_file.text_of(adapter.thin)
     return _ordered(tensors, metadata)
 
 
@@ -105,13 +110,14 @@ def read_adapter(data: bytes, where: str) -> Adapter:
     heads, statistics = _read_heads(tensors, known, problems), _read_statistics(tensors, known, problems)
     moved = scale_file.read(tensors, metadata.get(scale_file.KEY), known, problems)
     steps = pairs.read(tensors, metadata.get(pairs.KEY), known, problems)
+    thin = thin_file.read(tensors, metadata.get(thin_file.KEY), known, problems)
     problems += [f"{name} belongs to no kind" for name in tensors if name not in known]
     if problems:
         raise BadData(f"{where} is not an adapter of schema {SCHEMA}: {join(problems)}")
-    ours = ("format", "schema", "model", "version", scale_file.KEY, pairs.KEY)
+    ours = ("format", "schema", "model", "version", scale_file.KEY, pairs.KEY, thin_file.KEY)
     own = {k: v for k, v in metadata.items() if k not in ours}
     return Adapter(
-        metadata["model"], metadata.get("version", ""), factors, biases, heads, statistics, own, moved, steps
+        metadata["model"], metadata.get("version", ""), factors, biases, heads, statistics, own, moved, steps, thin
     )
 
 
