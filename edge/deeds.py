@@ -15,10 +15,12 @@ from edge.masking import MASK, Masking
 from edge.masks import SUFFIX
 from edge.memory import available_bytes
 from edge.request import Request, needed_blobs, needed_rank
+from edge.residuals import SUFFIX as SUFFIX_LOST
+from edge.residuals import Residuals
 from edge.store import sweep
 from edge.surroundings import surroundings
 from wire import messages as m
-from wire.files import digest
+from wire.files import digest, file_digest
 from wire.masks.told import SETTING
 
 if TYPE_CHECKING:
@@ -41,10 +43,11 @@ class Deeds:
         self._core = core
         self._work = core.setup.state / "work"
         self._work.mkdir(parents=True, exist_ok=True)
-        for left in (*self._work.glob("*.payload"),):
+        for left in (*self._work.glob("*.payload"), *self._work.glob(f"*{SUFFIX_LOST}")):
             left.unlink()
         sweep(self._work)
         self._masking = Masking(core, self._say)
+        self._lost = Residuals(core.setup.state, core.outbox.updates)
         self._do: dict[type, Callable[[Any], None]] = {
             ev.SayHello: self._hello,
             ev.Look: self._look,
@@ -173,7 +176,15 @@ class Deeds:
         self._core.status.job(job.job, state="computing")
         out = str(self._payload(job.job).resolve())
         request = Request(
-            job.job, job.kind, job.round, tuple(job.versions), found, setup.place, out, dict(job.settings)
+            job.job,
+            job.kind,
+            job.round,
+            tuple(job.versions),
+            found,
+            setup.place,
+            out,
+            dict(job.settings),
+            self._lost.next() if job.kind == "train" else "",
         )
         self._core.link.submit(request)
 
@@ -184,10 +195,12 @@ class Deeds:
     def _keep(self, job: m.Job, samples: int, metrics: dict[str, Any]) -> None:
         """Put the worker's payload into the outbox: from here on the job is done, whatever happens to us."""
         core = self._core
-        of = job.job.removesuffix(SUFFIX) if str(job.kind) == MASK else job.job
+        of, name = job.job.removesuffix(SUFFIX) if str(job.kind) == MASK else job.job, ""
         try:
             if self._masking.kept(job, self._payload(job.job), samples, metrics):
                 return
+            name = file_digest(self._payload(job.job))
+            self._lost.expect(name, self._payload(job.job))
             update = core.outbox.put(
                 self._payload(job.job),
                 kind=_UPDATES[job.kind],
@@ -198,6 +211,7 @@ class Deeds:
                 metrics=metrics,
             )
         except (EdgequiltError, OSError) as error:
+            self._lost.settle(name, counts=False)
             self._payload(job.job).unlink(missing_ok=True)
             core.happen(ev.Crashed(job.job, str(error)))
             return
@@ -228,6 +242,7 @@ class Deeds:
     def _forget(self, action: ev.Forget) -> None:
         core = self._core
         job = core.outbox.updates[action.update].job
+        self._lost.settle(action.update, counts=action.status != "refused")
         try:
             core.outbox.receipt(action.update, action.status, action.reason)
         except StorageError:

@@ -19,6 +19,7 @@ from edge.evaluate import right_rows, score_of
 from edge.features import enough, statistics
 from edge.request import Place, Request, Result, needed_rank, ranks
 from edge.runner import Runner
+from edge.thin import sent_thin
 from edge.train import TrainSettings, train
 from edge.trunk import keep, trunk_of
 from wire.adapter import Adapter, to_bytes
@@ -30,6 +31,7 @@ from wire.masks.told import told_of
 from wire.messages import Version
 from wire.record import plain, read_record
 from wire.scores import SCHEMA, Scores
+from wire.thin.table import NONE
 
 Advance = Callable[[float, float], None]  # done, of
 
@@ -132,6 +134,8 @@ def _train(runner: Runner, request: Request, data: Data, advance: Advance) -> tu
         scales=made.scales if settings.trainer == "qzo" else None,
         directions=done.directions,
     )
+    if settings.thin != NONE and brings_factors:
+        update = sent_thin(update, start, settings, Path(request.lost) if request.lost else None, Path(request.out))
     return to_bytes(update), Result(request.id, len(data.train), metrics)
 
 

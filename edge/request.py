@@ -44,6 +44,7 @@ class Request:
     place: Place
     out: str  # where the payload goes
     settings: dict[str, Any] = field(default_factory=dict)
+    lost: str = ""  # file of what earlier thin updates lost; empty: nothing
 
 
 @dataclass(frozen=True)

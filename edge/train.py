@@ -33,6 +33,7 @@ from wire.forward_gradients import job_board, job_key, unit
 from wire.kinds.pairs import Directions, Told
 from wire.optimizers import Adam32
 from wire.record import at_least
+from wire.thin.table import NONE
 
 
 @dataclass(frozen=True)
@@ -50,6 +51,7 @@ class TrainSettings:
             by forward passes, and sends pairs of a counter and a derivative instead of factors; qzo (arXiv 2505.13430)
             moves the scales of a quantized model, by forward passes too.
         directions: of spry and qzo, for each step.
+        thin: how the update is sent (`wire.thin.table`).
         shared: of spry: directions are those of this name, for all boards that are told the same; empty: of the job.
     """
 
@@ -69,6 +71,7 @@ class TrainSettings:
     factors: Factors = "both"
     prune_gamma: float = field(default=1.0, metadata=at_least(0, 1))
     prune_lambda: float = field(default=0.0, metadata=at_least(0))
+    thin: str = NONE
 
 
 @dataclass(frozen=True)

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from concurrent.futures import Executor
-from dataclasses import dataclass, field
-from typing import Any
+from dataclasses import dataclass, field, replace
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,6 +27,13 @@ HUB_RANK = 16
 MODELS = 64  # whose features are held at once
 
 
+class Send(Protocol):
+    """How updates travel, with what is remembered of earlier ones."""
+
+    def through(self, sent: Factors, trained: list[Factors]) -> tuple[list[Factors], Send]:
+        """The updates of a round as they arrive, and what is remembered now."""
+
+
 @dataclass
 class Run:
     """A way of learning on a split of a task's rows.
@@ -40,6 +47,7 @@ class Run:
         recipe: rates and rounds.
         board: which one, of "alone".
         factors: the adapter so far.
+        send: how updates travel; None: whole.
     """
 
     name: str
@@ -52,6 +60,7 @@ class Run:
     factors: Factors = field(init=False)
     heads: dict[int, Head] = field(default_factory=dict)
     moments: Any = None
+    send: Send | None = None
 
     def __post_init__(self) -> None:
         keys = [slot_key(f"learning-{self.seed}", slot, 1) for slot in SLOTS]
@@ -107,8 +116,8 @@ def learn(runs: Sequence[Run], learner: Learner, judge: Judge, pool: Executor) -
             else:
                 many.append((run, [factors for _, factors in done]))
         jobs = [_sum_of(run, done, number) for run, done in many]
-        for (run, _), factors in zip(many, pool.map(combined, jobs, chunksize=4), strict=True):
-            run.factors = factors
+        for (run, _), (factors, send) in zip(many, pool.map(combined, jobs, chunksize=4), strict=True):
+            run.factors, run.send = factors, send
 
 
 def judged(runs: Sequence[Run], judge: Judge, rows: NDArray[np.int64]) -> list[dict[str, float]]:
@@ -160,25 +169,30 @@ class Sum:
     shares: list[float]
     keys: list[int]
     server_rate: float
+    send: Send | None = None
 
 
 def _sum_of(run: Run, trained: list[Factors], number: int) -> Sum:
     shares = by_samples([len(rows) for rows in run.boards]).values.tolist()
     keys = [slot_key(f"learning-{run.seed}", slot, number + 2) for slot in SLOTS]
-    return Sum(run.name, run.factors, trained, shares, keys, run.recipe.server_rate)
+    return Sum(run.name, run.factors, trained, shares, keys, run.recipe.server_rate, run.send)
 
 
-def combined(own: Sum) -> Factors:
+def combined(own: Sum) -> tuple[Factors, Send | None]:
     """One adapter out of many, slot by slot, as the hub makes it; as there, one that is not finite is refused."""
     if not all(np.isfinite(x.a).all() and np.isfinite(x.b).all() for x in own.trained):
-        return own.sent
+        return own.sent, own.send
+    send = own.send
+    if send is not None:
+        arrived, send = send.through(own.sent, own.trained)
+        own = replace(own, trained=arrived)
     with np.errstate(all="ignore"):
         try:
             made = _made(own)
         except np.linalg.LinAlgError:
-            return own.sent
+            return own.sent, send
     finite = np.isfinite(made.a).all() and np.isfinite(made.b).all()
-    return made if finite else own.sent
+    return (made if finite else own.sent), send
 
 
 def _made(own: Sum) -> Factors:

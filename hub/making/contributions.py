@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 from console.errors import HubError
 from hub.making.model import Model
-from hub.making.versions import read_ladder, read_made
+from hub.making.versions import read_made, read_start
 from hub.rounds.state import Round
 from hub.serving.asked import Asked, asked_of
 from hub.serving.check import adapter_of, statistics_of
@@ -51,14 +52,14 @@ def trained(home: Home, model: Model, rank: int, state: Round) -> list[Contribut
     return [_trained(home, model, asked, row) for row in rows]
 
 
-def starts(home: Home) -> Callable[[str, int], dict[str, Lora]]:
-    """From the digest of a version and a rank, the factors that a board of that rank began with."""
+def starts(home: Home) -> Callable[[str, int], Adapter]:
+    """From the digest of a version and a rank, what a board of that rank began with."""
 
-    def start(digest: str, rank: int) -> dict[str, Lora]:
+    def start(digest: str, rank: int) -> Adapter:
         row = home.ledger.version(digest)
         if row is None:
             raise HubError(f"expected version {digest[:12]} in the ledger, found none; restore it from a backup")
-        return read_ladder(read_made(row).version, home.blobs, rank)
+        return read_start(digest, read_made(row).version, home.blobs, rank)
 
     return start
 
@@ -75,8 +76,14 @@ def _trained(home: Home, model: Model, asked: Asked, row: Row) -> Contribution:
     def read() -> Adapter:
         return adapter_of(home.blobs.get(row["digest"]), _begin(row), model, asked)
 
-    slots = partial(read_slots, home.blobs.path(row["digest"]))
+    slots = partial(_slots, home.blobs.path(row["digest"]), read)
     return Contribution(row["device"], row["samples"], read, row["metrics"], row["base"], row["staleness"], slots)
+
+
+def _slots(path: Path, read: Callable[[], Adapter], names: Collection[str]) -> dict[str, Lora]:
+    """The factors of some slots; of a file that holds none (pairs, a thin update), those that are made of it."""
+    found = read_slots(path, names)
+    return found or {name: factors for name, factors in read().lora.items() if name in names}
 
 
 def took_part(rows: list[Row], shares: Sequence[float] | None = None) -> tuple[Row, ...]:

@@ -13,6 +13,7 @@ from hub.aggregation.robust import rules
 from hub.aggregation.robust.rule import Bounds
 from hub.making import heads
 from wire.record import at_least, plain, read_record
+from wire.thin.table import NONE, codec_of
 
 NORM_WEIGHTED = ("hetlora",)
 
@@ -34,6 +35,7 @@ class Recipe:
     server_cohort: int = field(default=0, metadata=at_least(0, 1_000_000))  # boards that the rate is meant for; 0: any
     server_beta1: float = field(default=0.9, metadata=at_least(0.0, 0.9999))
     server_beta2: float = field(default=0.99, metadata=at_least(0.0, 0.9999))
+    thin: str = NONE  # how boards send what they learned
     head: str = "auto"
     head_strength: float = field(default=0.1, metadata=at_least(0.0, 1e6))
     head_order: int = field(default=0, metadata=at_least(0, 100))
@@ -71,6 +73,7 @@ def chosen(usual: Recipe, given: dict[str, Any]) -> Recipe:
     heads.known(recipe.head)
     rules.known(recipe.robust)
     optimiser_of(recipe.optimiser)
+    _known_thin(recipe.thin)
     _together(recipe)
     return recipe
 
@@ -84,6 +87,8 @@ def text(recipe: Mapping[str, Any]) -> str:
     parts = [recipe["method"], f"weights by {recipe['weights']}"]
     parts += [recipe["robust"]] if recipe["robust"] != "none" else []
     parts += [recipe["optimiser"]] if recipe["optimiser"] != "plain" else []
+    thin = recipe.get("thin", NONE)
+    parts += [f"sent as {thin}"] if thin != NONE else []
     return ", ".join(parts)
 
 
@@ -93,11 +98,29 @@ def fits(recipe: Recipe, settings: dict[str, Any]) -> None:
     Raises:
         UsageError: it cannot.
     """
+    if recipe.thin != NONE and settings.get("trainer", "backprop") != "backprop":
+        raise UsageError(
+            f"expected updates of {settings['trainer']} as they are, found thin ones ({recipe.thin}): scalars are "
+            f"small already; add --thin none"
+        )
+    if recipe.thin != NONE and settings.get("prune_gamma", 1.0) < 1:
+        raise UsageError(
+            f"expected updates of the rank that was sent to send thin ones ({recipe.thin}), found pruning, which "
+            f"lowers it; add --thin none, or leave out --prune-gamma"
+        )
     if recipe.robust in rules.BY_NUMBERS and settings.get("head"):
         raise UsageError(
             f"expected a robust rule that weighs boards with --train-head, found {recipe.robust}: boards hold other "
             f"classes each, so the middle of most numbers of a head is nothing; choose cosine or clip-median"
         )
+
+
+def _known_thin(name: str) -> None:
+    if name != NONE:
+        try:
+            codec_of(name)
+        except BadData as error:
+            raise UsageError(str(error)) from error
 
 
 def _together(recipe: Recipe) -> None:

@@ -144,6 +144,12 @@ def read_ladder(version: Version, blobs: Blobs, rank: int | None = None) -> dict
     return ladder if rank is None else {name: whole.prefix(rank) for name, whole in ladder.items()}
 
 
+def read_start(digest: str, version: Version, blobs: Blobs, rank: int) -> Adapter:
+    """What a board of a rank begins with: the prefix of the ladder, all heads, changes of biases."""
+    lora, others = read_ladder(version, blobs, rank), _read_others(version, blobs)
+    return Adapter(version.model, digest, lora, others.bias, read_heads(version, blobs), scales=others.scales)
+
+
 def read_heads(version: Version, blobs: Blobs) -> dict[int, Head]:
     """The heads of a version by rank; empty while no class is known."""
     return read_adapter(blobs.get(version.head), f"heads {version.head[:12]}").heads if version.head else {}

@@ -18,6 +18,7 @@ from hub.masking.secure import Secure
 from hub.rounds.state import Round
 from hub.serving.asked import asked_of
 from hub.store.registry import Home
+from wire.adapter import Adapter
 from wire.forward_gradients import job_board, job_key, rebuilt
 from wire.kinds.lora import Lora
 from wire.ladder import slot_key
@@ -72,7 +73,7 @@ def _step(
 
 def stepped(home: Home, state: Round, secure: Secure, mean: list[float], sent: dict[str, Lora]) -> dict[str, Lora]:
     """The factors of a board of the round's rank after one step along mean derivatives."""
-    replay = asked_of(state, home.config.adapter.rank, lambda digest, rank: {}).replay
+    replay = asked_of(state, home.config.adapter.rank, lambda digest, rank: Adapter(state.model)).replay
     if replay is None:
         raise HubError(f"expected the optimizer of round {state.number}, found none; open another round")
     began = {name: whole.prefix(secure.told.width) for name, whole in sent.items()}

@@ -29,6 +29,7 @@ from hub.store.ledger import Row
 from hub.store.names import version_digest
 from wire.manifest import parse_manifest
 from wire.messages import ability
+from wire.thin.table import NONE
 
 TRAIN = {
     "steps": 8,
@@ -86,6 +87,7 @@ def _open(desk: Desk, request: Row) -> Row:
     if kind == "train":
         settings = with_factors(method, [r for r in ledger.rounds() if r.model in ("", conductor.model.id)], settings)
         fits(recipe, settings)
+        settings |= {"thin": recipe.thin} if recipe.thin != NONE else {}
         _scales(desk, ledger.tip(conductor.model.id), settings, recipe.robust)
     selection, over = selection_of(request), float(request.get("over") or 0.0)
     secure = bool(request.get("secure")) or (desk.home.config.secure.required and kind != "evaluate")

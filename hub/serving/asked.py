@@ -9,10 +9,11 @@ from typing import Any
 from hub.aggregation.method import Trains
 from hub.rounds.state import Round
 from wire.adamw import Hyperparameters
-from wire.kinds.lora import Lora
+from wire.adapter import Adapter
 from wire.optimizers import Adam32
+from wire.thin.table import NONE
 
-Start = Callable[[str, int], Mapping[str, Lora]]
+Start = Callable[[str, int], Adapter]
 
 
 @dataclass(frozen=True)
@@ -26,7 +27,8 @@ class Asked:
         kinds: what a train job may bring: lora, bias, scales.
         head: whether a train job brings a head too.
         factors: of lora that learn; the other one must come back as it was sent.
-        start: from the digest of a version and a rank, the factors that a board of that rank began with.
+        start: from the digest of a version and a rank, what a board of that rank began with: factors, biases, heads.
+        thin: how a train job may send what it brings, beside whole.
         replay: how pairs along directions become factors, where a train job brings those.
     """
 
@@ -36,7 +38,8 @@ class Asked:
     kinds: tuple[str, ...] = ("lora",)
     head: bool = False
     factors: Trains = "both"
-    start: Start = lambda digest, rank: {}
+    start: Start = lambda digest, rank: Adapter("")
+    thin: str = NONE
     replay: Replay | None = None
 
 
@@ -67,6 +70,7 @@ def asked_of(state: Round, rank: int, start: Start) -> Asked:
         bool(told.get("head")),
         told.get("factors", "both"),
         start,
+        str(told.get("thin", NONE)),
         _replay(told),
     )
 

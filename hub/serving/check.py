@@ -15,8 +15,10 @@ from wire.adapter import Adapter, read_adapter
 from wire.forward_gradients import job_board, job_key, rebuilt
 from wire.kinds.head import ROWS, Statistics, read_rows
 from wire.kinds.scales import ScaleFactors, problems_of
+from wire.kinds.thin_file import Told
 from wire.messages import Begin
 from wire.scores import Score, read_scores
+from wire.thin.coding import rebuilt as restored
 
 FACTOR_LIMIT = 1e3  # of a scale: nothing that learned moves one further
 PAIRS_LIMIT = 1 << 20
@@ -30,6 +32,9 @@ def adapter_of(data: bytes, begin: Begin, model: Model, asked: Asked) -> Adapter
         BadData: saying everything that is wrong.
     """
     adapter, problems = _open(data, begin, model)
+    if adapter.thin is not None:
+        adapter, thinned = _whole(adapter, adapter.thin.told, model, asked)
+        problems += thinned
     if asked.replay is not None:
         adapter, replayed = _rebuilt(adapter, begin, model, asked, asked.replay)
         problems += replayed
@@ -44,6 +49,22 @@ def adapter_of(data: bytes, begin: Begin, model: Model, asked: Asked) -> Adapter
     if begin.samples < 1:
         problems.append("it was trained on no sample")
     return _raise(adapter, problems, begin)
+
+
+def _whole(adapter: Adapter, told: Told, model: Model, asked: Asked) -> tuple[Adapter, list[str]]:
+    """What a thin update says, on top of what was sent; or what is wrong with it."""
+    if told.codec != asked.thin:
+        return adapter, [f"it is thin by {told.codec} instead of {asked.thin}"]
+    if not 1 <= told.rank <= asked.rank:
+        return adapter, [f"it has rank {told.rank}, the hub keeps 1 to {asked.rank}"]
+    if adapter.lora or adapter.bias or adapter.heads:
+        return adapter, ["it is thin and whole at once"]
+    sent = asked.start(adapter.version, told.rank)
+    zeros = {name: np.zeros(size, np.float32) for name, size in model.biases}
+    try:
+        return restored(adapter, replace(sent, bias={**zeros, **sent.bias})), []
+    except BadData as error:
+        return adapter, [str(error)]
 
 
 def _rebuilt(adapter: Adapter, begin: Begin, model: Model, asked: Asked, replay: Replay) -> tuple[Adapter, list[str]]:
@@ -63,7 +84,7 @@ def _rebuilt(adapter: Adapter, begin: Begin, model: Model, asked: Asked, replay:
         problems.append(f"it has rank {told.rank}, the hub keeps 1 to {asked.rank}")
     if problems:
         return adapter, problems
-    began = asked.start(begin.base, told.rank)
+    began = asked.start(begin.base, told.rank).lora
     key, board = job_key(model.id, begin.base), job_board(begin.job)
     made = rebuilt(began, adapter.directions.steps(), key, board, replay.optimizer)
     wild = [n for n, w in made.items() if not (np.isfinite(w.a).all() and np.isfinite(w.b).all())]
@@ -93,7 +114,7 @@ def _moved(adapter: Adapter, asked: Asked) -> list[str]:
     """Of right factors, those that were to rest and did not."""
     if asked.factors == "both" or not adapter.lora:
         return []
-    return moved(adapter.lora, asked.start(adapter.version, adapter.rank), asked.factors)
+    return moved(adapter.lora, asked.start(adapter.version, adapter.rank).lora, asked.factors)
 
 
 def _bias_problems(adapter: Adapter, model: Model, asked: Asked) -> list[str]:

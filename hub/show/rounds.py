@@ -66,6 +66,7 @@ def round_view(home: Home, number: int) -> Row:
         "selection": plain(state.selection),
         "then": state.then,
         "follows": state.follows or None,
+        "bytes": sum(row["bytes"] for row in counted),
         "per_device": {s.device: _seat(state, s, rows) for s in state.seats},
         "updates": [{k: u[k] for k in LISTED} for u in counted],
         "version": named(made),
@@ -177,6 +178,7 @@ def round_text(found: Row) -> str:
         for name, s in found["per_device"].items()
     ]
     lines.append(table(["device", "state", "samples", "bytes", "missed", "why"], rows))
+    lines += [f"{found['bytes']:,} bytes of updates in all"] if found["bytes"] else []
     if found["laps"] != 1:
         said = [[u["lap"] + 1, u["device"], u["samples"], u["staleness"]] for u in found["updates"][-UPDATES_SAID:]]
         lines += ["", table(["version", "device", "samples", "missed"], said)]

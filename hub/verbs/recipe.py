@@ -12,6 +12,7 @@ from hub.aggregation.robust.rules import NAMES
 from hub.aggregation.weights import WEIGHTS
 from hub.making.heads import HEADS
 from hub.making.recipe import Recipe
+from wire.thin.table import WORDS
 
 FIELDS = tuple(name for name in Recipe.__dataclass_fields__ if name != "extra")
 
@@ -31,6 +32,8 @@ def parse(opened: Arguments) -> None:
     opened.add_argument("--server-cohort", type=int, help="devices that the rate is meant for; it grows by the root")
     opened.add_argument("--server-beta1", type=float, help="what remains of earlier changes")
     opened.add_argument("--server-beta2", type=float, help="what remains of the squares of earlier changes")
+    said = "; ".join(f"{name}: {text}" for name, text in WORDS.items())
+    opened.add_argument("--thin", metavar="CODEC", help=f"how devices send what they learned: {said}")
     opened.add_argument("--head", choices=HEADS, help="statistics: how a head is made of the sums")
     opened.add_argument("--head-strength", type=float, help="of ridge, in mean squares of a feature")
     opened.add_argument("--head-order", type=int, help="of ridge; 0 is the plain one")

@@ -52,7 +52,7 @@ def test_the_hub_makes_the_boards_factors_again(tmp_path: Path) -> None:
     assert len(data) < 1000
     slots = tuple(Slot(s.name, s.module, s.features_in, s.features_out) for s in run.manifest.slots_of("lora"))
     optimizer = Adam32(Hyperparameters(0.02, told.beta1, told.beta2, weight_decay=told.weight_decay))
-    asked = Asked(4, start=lambda base, rank: _prefix(start, rank), replay=Replay(5, 3, optimizer))
+    asked = Asked(4, start=lambda base, rank: replace(start, lora=_prefix(start, rank)), replay=Replay(5, 3, optimizer))
     made = adapter_of(data, begin(data), Model(EDGE_MODEL, slots, ("a", "b", "c"), 5), asked)
     for name, factors in done.adapter.lora.items():
         assert made.lora[name].a.tobytes() == factors.a.tobytes()
@@ -152,7 +152,7 @@ def test_pairs_that_the_job_did_not_ask_for_are_refused(adapter: Adapter, words:
     """Whatever a file says of steps, counters, rank or size, only what the job asked for is replayed."""
     model = Model("tiny", (Slot("s", "s", 3, 2),), ("a",), 0)
     start = {"s": Lora(np.ones((3, 2), np.float32), np.zeros((2, 2), np.float32), 1.0)}
-    asked = Asked(4, start=lambda base, rank: start, replay=Replay(2, 3, Adam32()))
+    asked = Asked(4, start=lambda base, rank: Adapter("tiny", base, start), replay=Replay(2, 3, Adam32()))
     data = to_bytes(adapter)
     with pytest.raises(BadData) as caught:
         adapter_of(data, begin(data), model, asked)

@@ -55,19 +55,22 @@ def decode(tensors: Mapping[str, NDArray[Any]], sizes: Sequence[int], bits: int)
     steps = _steps(upper)
     if not (np.isfinite(steps) & (steps >= 0)).all():
         raise ValueError(f"{STEPS} has steps that are none")
-    found = []
-    cuts = (np.split(one, np.cumsum(lengths, dtype=np.int64)[:-1]) for one, lengths in zip((codes, steps), wanted, strict=True))
-    for size, own, step in zip(sizes, *cuts, strict=True):
+    pieces: list[Array] = []
+    for size, own, step in zip(sizes, _cut(codes, wanted[0]), _cut(steps, wanted[1]), strict=True):
         levels = _unpacked(own, size, bits)
         if np.abs(levels.astype(np.int16)).max(initial=0) > LEVELS[bits]:
             raise ValueError(f"{CODES} has codes beyond {LEVELS[bits]}")
-        found.append(levels.astype(np.float32) * np.repeat(step, BLOCK)[:size])
-    return found
+        pieces.append(levels.astype(np.float32) * np.repeat(step, BLOCK)[:size])
+    return pieces
 
 
 def tensors_of(bits: int) -> dict[str, np.dtype[Any]]:
     """The tensors of a file, and their types."""
     return {CODES: np.dtype(np.int8 if bits == 8 else np.uint8), STEPS: np.dtype(np.uint16)}
+
+
+def _cut(whole: NDArray[Any], lengths: Sequence[int]) -> list[NDArray[Any]]:
+    return np.split(whole, np.cumsum(lengths, dtype=np.int64)[:-1])
 
 
 def _blocks(size: int) -> int:
@@ -80,11 +83,13 @@ def _bytes(size: int, bits: int) -> int:
 
 def _rounded_up(steps: Array) -> NDArray[np.uint16]:
     """The upper halves of the smallest bfloat16 that are not below positive float32."""
-    return ((steps.view(np.uint32) + np.uint32(0xFFFF)) >> np.uint32(16)).astype(np.uint16)
+    upper: NDArray[np.uint16] = ((steps.view(np.uint32) + np.uint32(0xFFFF)) >> np.uint32(16)).astype(np.uint16)
+    return upper
 
 
 def _steps(upper: NDArray[np.uint16]) -> Array:
-    return (upper.astype(np.uint32) << np.uint32(16)).view(np.float32)
+    steps: Array = (upper.astype(np.uint32) << np.uint32(16)).view(np.float32)
+    return steps
 
 
 def _packed(codes: NDArray[np.int8], bits: int) -> NDArray[Any]:
@@ -92,10 +97,13 @@ def _packed(codes: NDArray[np.int8], bits: int) -> NDArray[Any]:
         return codes
     nibbles = np.zeros(2 * _bytes(len(codes), bits), np.uint8)
     nibbles[: len(codes)] = codes + 8
-    return nibbles[::2] | (nibbles[1::2] << np.uint8(4))
+    packed: NDArray[np.uint8] = nibbles[::2] | (nibbles[1::2] << np.uint8(4))
+    return packed
 
 
 def _unpacked(codes: NDArray[Any], size: int, bits: int) -> NDArray[np.int8]:
     if bits == 8:
         return codes
-    return np.stack([codes & 15, codes >> 4], axis=1).reshape(-1)[:size].astype(np.int8) - np.int8(8)
+    halves = np.stack([codes & 15, codes >> 4], axis=1).reshape(-1)[:size]
+    levels: NDArray[np.int8] = halves.astype(np.int8) - np.int8(8)
+    return levels

@@ -143,7 +143,7 @@ def _plain(value: Single, began: Single, lost: Single | None, code: Sending) -> 
 
 
 def _alike(old: Lora, found: Lora) -> bool:
-    return old.a.shape[0] == found.a.shape[0] and old.b.shape[1] == found.b.shape[1]
+    return bool(old.a.shape[0] == found.a.shape[0] and old.b.shape[1] == found.b.shape[1])
 
 
 def _doubles(old: Lora) -> tuple[NDArray[np.float64], NDArray[np.float64]]:

@@ -83,4 +83,5 @@ def _gaps(places: NDArray[np.int64]) -> NDArray[np.uint8]:
 def _places(gaps: NDArray[np.uint8]) -> NDArray[np.int64]:
     """The places that gaps name; the last one is the largest."""
     ends = gaps != SKIP
-    return (np.cumsum(gaps.astype(np.int64)) + np.cumsum(ends) - 1)[ends]
+    places: NDArray[np.int64] = (np.cumsum(gaps.astype(np.int64)) + np.cumsum(ends) - 1)[ends]
+    return places
