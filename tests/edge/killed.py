@@ -23,6 +23,7 @@ from numpy.typing import NDArray
 from edge.data import Row
 from edge.data.replay import Replay
 from edge.outbox import Outbox
+from edge.residuals import COUNTS, Residuals, beside
 from edge.slab import Slab
 from edge.store import Store
 from wire.files import digest
@@ -155,7 +156,30 @@ def replay_left(folder: Path) -> dict[str, Any]:
     return {"found": found, "lost": lost, "files": len(files), "after": len(replay)}
 
 
+def residuals_story(folder: Path, said: Callable[[str], None]) -> None:
+    """A thin update that makes good what an earlier one lost: put, receipted."""
+    box = Outbox(folder)
+    lost = Residuals(folder, box.updates)
+    payload = folder / "payload"
+    beside(payload).write_bytes(b"new")
+    payload.write_bytes(PAYLOAD)
+    lost.expect(digest(PAYLOAD), payload)
+    box.put(payload, kind="adapter", job="r1-train-a", round_=1, base="0" * 64, samples=1, metrics={})
+    said("put")
+    lost.settle(digest(PAYLOAD), counts=True)
+    box.receipt(digest(PAYLOAD), "accepted", "")
+    said("receipted")
+
+
+def residuals_left(folder: Path) -> dict[str, Any]:
+    """What another start finds, and what it would make good next."""
+    box = Outbox(folder)
+    path = Residuals(folder, box.updates).next()
+    return {"waits": bool(box.updates), "next": Path(path).read_text() if path else "", "done": box.receipted_jobs()}
+
+
 STORIES = {
+    "residuals": (residuals_story, residuals_left),
     "replay": (replay_story, replay_left),
     "outbox": (outbox_story, outbox_left),
     "old-outbox": (old_outbox_story, outbox_left),
@@ -207,6 +231,9 @@ def main(name: str, root: Path) -> None:
         folder.mkdir()
         if name == "old-outbox":
             old_outbox(folder)
+        if name == "residuals":
+            (folder / "lost").mkdir()
+            (folder / "lost" / COUNTS).write_bytes(b"old")
         if name == "store":
             store = Store(folder)
             store.follow(OLD)

@@ -13,6 +13,7 @@ import pytest
 
 from console.errors import BadData, IntegrityError, StorageError
 from edge.outbox import FEWEST_RECEIPTS, RECEIPT_BYTES, Outbox, read_receipts
+from edge.residuals import Residuals, beside
 from edge.store import KEEP_VERSIONS, Store
 from tests.conftest import ROOT
 from wire.files import digest
@@ -60,6 +61,38 @@ def test_an_older_outbox_is_taken_over_at_any_kill(tmp_path: Path) -> None:
         assert found["receipted"][0] == "r0-gate-a"
         assert len(found["updates"]) + len(found["receipted"]) == 2
     assert left[-1]["receipted"] == ["r0-gate-a", "r1-gate-a"]
+
+
+def test_what_an_update_lost_is_made_good_once_at_any_kill(tmp_path: Path) -> None:
+    """The next update makes good what the last one that counted lost: the old loss until then, the new one after.
+
+    While the update waits and may count or not, nothing is made good.
+    """
+    left = every_kill("residuals", tmp_path)
+
+    assert len(left) > 8
+    for found in left:
+        if found["done"]:
+            assert (found["waits"], found["next"]) == (False, "new")
+        elif found["waits"]:
+            assert found["next"] in ("", "new")  # new: its receipt has come, and will come again
+        else:
+            assert found["next"] == "old"
+    assert {(f["waits"], f["next"]) for f in left} >= {(False, "old"), (True, ""), (True, "new"), (False, "new")}
+
+
+def test_a_refused_update_leaves_the_old_loss(tmp_path: Path) -> None:
+    """What a refused update lost is dropped, and the loss before it stays to be made good."""
+    lost = Residuals(tmp_path, ())
+    for text, counts in (("first", True), ("second", False)):
+        payload = tmp_path / "payload"
+        beside(payload).write_text(text)
+        lost.expect("a" * 64, payload)
+        assert lost.next() == ""
+        lost.settle("a" * 64, counts=counts)
+
+    assert Path(lost.next()).read_text() == "first"
+    assert [path.name for path in lost.folder.iterdir()] == ["counts"]
 
 
 def test_the_release_never_goes_back_at_any_kill(tmp_path: Path) -> None:

@@ -136,6 +136,25 @@ def test_a_real_board_lets_a_factor_rest(farm: Farm) -> None:
         assert not np.array_equal(third[slot].a, second[slot].a)
 
 
+@pytest.mark.parametrize("codec", ["fp16", "int8", "int4", "top:0.2"])
+def test_a_real_board_sends_thin_updates(farm: Farm, codec: str) -> None:
+    """Factors, biases and a head arrive in fewer bytes, nearly as learned; the next update makes good what was lost."""
+    farm.run("statistics", recipe={"head": "ridge"})
+    settings = {"steps": 2, "batch": 6, "learning_rate": 0.05, "kinds": ["lora", "bias"], "head": True, "seed": 1}
+    blobs = farm.hub.home.blobs
+    whole = farm.run("train", settings=settings)
+    wanted = versions.read_ladder(farm.last, blobs)
+
+    thin = farm.run("train", settings=settings, recipe={"thin": codec})
+    found = versions.read_ladder(farm.last, blobs)
+
+    assert thin["settings"]["thin"] == codec
+    assert thin["bytes"] < whole["bytes"]
+    assert all(not np.array_equal(found[s].product(), w.product()) for s, w in wanted.items())
+    kept = farm.board.config.state / "lost" / "counts"
+    assert kept.is_file() == (codec != "fp16")
+
+
 def test_a_real_board_prunes_itself(farm: Farm) -> None:
     """Under a strong penalty its second update has half of its directions, and the hub takes it."""
     farm.run("statistics", recipe={"head": "ridge"})

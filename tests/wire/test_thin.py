@@ -89,7 +89,8 @@ def learned(start: Adapter, seed: int, by: float = 0.1) -> Adapter:
     g = np.random.default_rng(seed)
 
     def moved(a: NDArray[np.float32]) -> NDArray[np.float32]:
-        return a + np.float32(by) * _normal(g, *a.shape)
+        there: NDArray[np.float32] = a + np.float32(by) * _normal(g, *a.shape)
+        return there
 
     return replace(
         start,
