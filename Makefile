@@ -25,7 +25,7 @@ STAMP := .venv/.installed-$(WANTED)
 FLOOR_STAMP := .venv-floor/.installed-$(WANTED)
 
 PYTEST := $(BIN)/python -m pytest
-FAST := not heavy and not fleet and not demo
+FAST := not heavy and not fleet and not chaos and not demo
 
 .PHONY: install demo test test-all lint format light floor clean
 MAKEFLAGS += --no-print-directory

@@ -26,10 +26,12 @@ from edge.outbox import Outbox
 from edge.setup import Setup
 from edge.status import Status
 from edge.store import Store
-from wire.topics import device_subscriptions
+from wire.messages import Hello
+from wire.topics import device_subscriptions, topic_of
 from wire.transport import Transport
 
 log = logging.getLogger("edgequilt.agent")
+HELLO = "hello"  # an alarm; updates are named by 64 digits
 STATUS_EVERY_S = 1.0
 FETCH_PATIENCE_S = 600.0
 IDLE_WAIT_S = 30.0
@@ -45,6 +47,7 @@ class Core:
         self.store, self.outbox, self.alarms = Store(setup.state), Outbox(setup.state, setup.outbox_bytes), Alarms()
         self.masks = Masks(setup.state)
         self.hearing = Hearing()
+        self._hello = topic_of(setup.voice.fleet, setup.model, "up", Hello.TYPE, setup.name)
         self.status = Status(
             setup.state / "status.json",
             {
@@ -174,8 +177,11 @@ class Core:
             self.happen(ev.Connected() if up else ev.Lost())
         elif kind == "worker":
             self._deeds.answer(*rest)
-        elif kind == "fate" and self.hearing.learn(*rest):
-            self.status.dirty = True
+        elif kind == "fate":
+            fate = rest[0]
+            self.status.dirty = self.hearing.learn(fate) or self.status.dirty
+            if fate.outcome == "unheard" and fate.topic == self._hello:
+                self.alarms.arm(HELLO, self.now())  # a hub that comes for the first time is not told of it later
 
     def _message(self, topic: str, payload: bytes) -> None:
         self.status.traffic.add(down=len(topic) + len(payload))
@@ -195,6 +201,10 @@ class Core:
             self.happen(event)
 
     def _ring(self, name: str) -> None:
+        if name == HELLO:
+            if self.life.connected:
+                self._do(ev.SayHello())
+            return
         waited_s = self.now() - self._fetching_since
         job = self.life.job
         if name == FETCH and job is not None and self.life.phase == p.FETCHING and waited_s > FETCH_PATIENCE_S:

@@ -384,6 +384,25 @@ def test_what_is_longer_than_a_chunk_is_announced(board: Board, monkeypatch: pyt
     assert told[1] == ["begin", "commit", "missing", "chunk", "commit", "receipt"]
 
 
+def test_a_hub_that_comes_later_hears_the_hello(board: Board) -> None:
+    """Said while nobody listened, a hello is said again with growing pauses until a hub is there, and then no more."""
+    farm = Farm(board, Network(), HereLink())
+    there = farm.network.endpoints["hub"].patterns
+    kept = there.copy()
+    there.clear()
+    core = farm.start()
+    farm.run(seconds=300)
+    said = sum(t.endswith("/hello") for t, _ in farm.network.history)
+    assert 5 <= said <= 20
+    assert farm.hub.hellos == []
+
+    there.extend(kept)
+    assert farm.run(lambda: bool(farm.hub.hellos))
+    farm.run(seconds=200)
+    assert len(farm.hub.hellos) == 1
+    assert core.hearing.record(farm.clock.at)["hub_listens"]
+
+
 def test_a_cancelled_job_makes_room(board: Board) -> None:
     """A job that waits for blobs which never come is dropped by a cancel, and the next one is done."""
     farm = Farm(board, Network(), HereLink())
