@@ -11,6 +11,7 @@ from __future__ import annotations
 import fcntl
 import os
 import struct
+import time
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -30,6 +31,7 @@ _COMMITTED_AT = _HEADER.size - 1
 _CRC_BYTES = 4
 _ABSENT = bytes(_CRC_BYTES)
 OPEN_FILES = 32
+BEGINNING_S = 60.0
 
 
 class FilePartials:
@@ -149,10 +151,11 @@ class FilePartials:
         found = []
         for path in self.folder.glob("*/*.part"):
             partial = self.get(path.parent.name, path.stem)
-            if partial is None:
-                path.unlink(missing_ok=True)
-                continue
             with suppress(FileNotFoundError):
+                if partial is None:
+                    if path.stat().st_mtime < time.time() - BEGINNING_S:  # not one that another worker begins just now
+                        path.unlink()
+                    continue
                 begin, at_s = partial.begin, path.stat().st_mtime
                 found.append(((path.parent.name, path.stem), begin.round, begin.bytes, at_s))
         return sorted(found, key=lambda entry: entry[3])

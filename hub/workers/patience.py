@@ -7,7 +7,7 @@ twice.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from wire import messages as m
@@ -21,7 +21,7 @@ HELD_BYTES = 64 << 20
 class _Commit:
     commit: m.Commit
     until_s: float
-    here: int = -1  # chunks, at the last look
+    here: int = 0  # chunks, at the last look
 
 
 class Patience:
@@ -44,35 +44,32 @@ class Patience:
         key = (commit.sender.device, commit.update)
         self._commits[key] = _Commit(commit, self._clock() + COMMIT_S)
 
-    def chunks(self, expected: Callable[[str, str], bool]) -> list[tuple[str, m.Chunk]]:
-        """Held chunks whose beginning has come; those that waited too long are forgotten."""
-        found: list[tuple[str, m.Chunk]] = []
-        for key, held in list(self._chunks.items()):
-            if expected(*key):
-                found += [(key[0], chunk) for _, chunk in held]
-                left = []
-            else:
-                left = [(until_s, chunk) for until_s, chunk in held if until_s > self._clock()]
-            self._bytes -= sum(len(c.data) for _, c in held) - sum(len(c.data) for _, c in left)
-            if left:
-                self._chunks[key] = left
-            else:
-                del self._chunks[key]
-        return found
+    def chunks(self, expected: Callable[[str, str], bool]) -> Iterator[tuple[str, m.Chunk]]:
+        """Held chunks whose beginning has come; those that waited too long are forgotten.
 
-    def commits(self, here: Callable[[str, str], int]) -> list[m.Commit]:
+        Each is forgotten as it is given: if taking one fails, the others are still held.
+        """
+        for key, held in list(self._chunks.items()):
+            come = expected(*key)
+            while held and (come or held[0][0] <= self._clock()):
+                _, chunk = held.pop(0)
+                self._bytes -= len(chunk.data)
+                if come:
+                    yield key[0], chunk
+            if not held:
+                del self._chunks[key]
+
+    def commits(self, here: Callable[[str, str], int]) -> Iterator[m.Commit]:
         """Commits that need not wait any longer: of their chunks so many are `here`, and none came of late."""
-        due = []
         for key, held in list(self._commits.items()):
             if self._clock() < held.until_s:
                 continue
             count = here(*key)
-            if count > held.here >= 0 or (held.here < 0 < count):
+            if count > held.here:
                 held.here, held.until_s = count, self._clock() + COMMIT_S
                 continue
-            due.append(held.commit)
             del self._commits[key]
-        return due
+            yield held.commit
 
     def drop(self, device: str, update: str) -> None:
         """It is complete."""

@@ -36,11 +36,11 @@ class Table:
 
     def __init__(self, home: Home, model: Model, transport: Transport, clock: Callable[[], float]) -> None:
         post = Post(transport, home.key, home.config.fleet, model.id)
-        rounds = KnownRounds(home, model, clock)
-        self.home, self.handing, self.patience = home, Handing(home, post, rounds), Patience(clock)
+        self.rounds = KnownRounds(home, model, clock)
+        self.home, self.handing, self.patience = home, Handing(home, post, self.rounds), Patience(clock)
         self.store = FilePartials(home.folder / FOLDER / model.id)
         self.inbox = Inbox(self.store, clock)
-        self.updates = Updates(home, post, rounds, self.handing, self.inbox)
+        self.updates = Updates(home, post, self.rounds, self.handing, self.inbox)
         self.updates.awaits = lambda key: self.store.expects(*key)  # others end what this one has asked for
 
     def begin(self, begin: m.Begin) -> None:
@@ -76,8 +76,12 @@ class Table:
         self.updates.go_on()
 
     def look(self) -> None:
-        """See what other workers keep, and forget what nobody waits for."""
+        """See what other workers keep, and forget what nobody waits for.
+
+        Files first, then the rounds that are open: an older look at these would not know the round of a new file.
+        """
         self.inbox.look()
+        self.rounds.look()
         self.updates.tick()
 
     def _here(self, device: str, update: str) -> int:
@@ -152,6 +156,7 @@ class Worker:
                 call()
         except EdgequiltError as error:
             self.ignored += 1
-            log.info("%s: %s", where, error)
+            # the first is said, so that one that nobody foresaw is seen; a flood is not
+            log.log(logging.WARNING if self.ignored == 1 else logging.INFO, "%s: %s", where, error)
         except Exception:
             log.exception("%s: something that should not happen", where)

@@ -5,13 +5,17 @@ from __future__ import annotations
 import random
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import pytest
 
 from hub.store import registry
+from hub.workers.patience import Patience
 from hub.workers.worker import Worker
 from tests.hub.world import World
+from wire.chunks import cut
 from wire.memory import MemoryTransport
+from wire.messages import Commit, Sender
 
 pytestmark = pytest.mark.postgresql
 over_a_server = pytest.mark.parametrize("backend", ["postgresql"], indirect=True)
@@ -193,3 +197,50 @@ def test_what_is_wrong_is_refused_through_workers_too(helpers: Helpers) -> None:
     assert {r.status for r in world.devices["coop"].receipts} >= {"refused"}
     assert "coop" not in [r["device"] for r in world.hub.home.ledger.updates(number, "adapter")]
     assert world.hub.home.ledger.arrivals(10) == []
+
+
+@over_a_server
+def test_a_round_that_a_worker_does_not_know_yet_is_left_alone(helpers: Helpers) -> None:
+    """What another worker keeps of a round that was opened just now stays, however old this one's look at rounds is."""
+    world = helpers.world
+    for table in helpers.all["worker-2"].tables.values():
+        assert not table.rounds.open  # looked a moment ago
+    number = world.ask("open", kind="train")["round"]
+    begun: list[Path] = []
+    while not begun:
+        assert world.network.pump(1)
+        begun = list((world.folder / "partial").rglob("*.part"))
+    for table in helpers.all["worker-2"].tables.values():
+        table.look()
+
+    assert [path for path in begun if not path.exists()] == []
+    helpers.settle()
+    assert phase(world, number) == "complete"
+
+
+def test_who_waits_is_given_each_once() -> None:
+    """Chunks come out when their beginning has come, commits when nothing moved for a while."""
+    now = [0.0]
+    patience = Patience(lambda: now[0])
+    pieces = cut(bytes(3000), chunk_bytes=1024)
+    for piece in pieces:
+        patience.hold_chunk("barn", piece)
+    assert list(patience.chunks(lambda device, update: False)) == []
+    given = patience.chunks(lambda device, update: True)
+    assert next(given) == ("barn", pieces[0])
+    del given  # taking it failed
+    assert list(patience.chunks(lambda device, update: True)) == [("barn", piece) for piece in pieces[1:]]
+
+    commit = Commit(Sender("barn", "boot", 1), pieces[0].blob)
+    patience.hold_commit(commit)
+    assert list(patience.commits(lambda device, update: 0)) == []
+    now[0] += 1.5
+    assert list(patience.commits(lambda device, update: 2)) == []  # two more chunks are here
+    now[0] += 1.5
+    assert list(patience.commits(lambda device, update: 2)) == [commit]
+    assert list(patience.commits(lambda device, update: 2)) == []
+
+    patience.hold_chunk("barn", pieces[0])
+    now[0] += 3
+    assert list(patience.chunks(lambda device, update: False)) == []
+    assert list(patience.chunks(lambda device, update: True)) == []
