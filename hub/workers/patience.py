@@ -14,6 +14,7 @@ from wire import messages as m
 
 CHUNK_S = 2.0
 COMMIT_S = 1.0  # without progress
+ANNOUNCED_S = 0.1
 HELD_BYTES = 64 << 20
 
 
@@ -39,10 +40,15 @@ class Patience:
             self._bytes += len(chunk.data)
             self._chunks.setdefault((device, chunk.blob), []).append((self._clock() + CHUNK_S, chunk))
 
-    def hold_commit(self, commit: m.Commit) -> None:
-        """Keep a commit; a later one of the same update takes its place."""
+    def hold_commit(self, commit: m.Commit, *, announces: bool) -> None:
+        """Keep a commit; a later one of the same update takes its place.
+
+        Args:
+            commit: what came.
+            announces: its beginning is here, and no chunk: they will be sent when they are asked for.
+        """
         key = (commit.sender.device, commit.update)
-        self._commits[key] = _Commit(commit, self._clock() + COMMIT_S)
+        self._commits[key] = _Commit(commit, self._clock() + (ANNOUNCED_S if announces else COMMIT_S))
 
     def chunks(self, expected: Callable[[str, str], bool]) -> Iterator[tuple[str, m.Chunk]]:
         """Held chunks whose beginning has come; those that waited too long are forgotten.

@@ -64,7 +64,7 @@ class Table:
             self.patience.drop(device, commit.update)
             self.updates.commit(commit)
         else:
-            self.patience.hold_commit(commit)
+            self.patience.hold_commit(commit, announces=found is not None and not any(found.present))
 
     def catch_up(self) -> None:
         """Take what waited for another worker, and ask for what comes next."""

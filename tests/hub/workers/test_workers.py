@@ -232,7 +232,7 @@ def test_who_waits_is_given_each_once() -> None:
     assert list(patience.chunks(lambda device, update: True)) == [("barn", piece) for piece in pieces[1:]]
 
     commit = Commit(Sender("barn", "boot", 1), pieces[0].blob)
-    patience.hold_commit(commit)
+    patience.hold_commit(commit, announces=False)
     assert list(patience.commits(lambda device, update: 0)) == []
     now[0] += 1.5
     assert list(patience.commits(lambda device, update: 2)) == []  # two more chunks are here
@@ -240,6 +240,9 @@ def test_who_waits_is_given_each_once() -> None:
     assert list(patience.commits(lambda device, update: 2)) == [commit]
     assert list(patience.commits(lambda device, update: 2)) == []
 
+    patience.hold_commit(commit, announces=True)
+    now[0] += 0.2
+    assert list(patience.commits(lambda device, update: 0)) == [commit]
     patience.hold_chunk("barn", pieces[0])
     now[0] += 3
     assert list(patience.chunks(lambda device, update: False)) == []
