@@ -17,9 +17,11 @@ import pytest
 
 from edge.setup import lock_folder
 from hub.config import BrokerConfig, WebConfig
+from hub.hardware import PIN
 from hub.serving.control import ControlServer
 from hub.store import registry
 from hub.store.backup import back_up
+from hub.store.database import PASSWORD
 from hub.store.restore import restore
 from tests.conftest import ROOT
 from tests.edge.identity.test_journey import COMMAND, Farm, run, well
@@ -187,8 +189,9 @@ def _family(pid: int) -> list[int]:
 
 
 def _seen(pid: int) -> bytes:
-    parts = [Path(f"/proc/{one}/{what}").read_bytes() for one in _family(pid) for what in ("cmdline", "environ")]
-    return b"\n".join(parts)
+    own, *children = _family(pid)
+    places = [f"{own}/cmdline", *(f"{child}/{what}" for child in children for what in ("cmdline", "environ"))]
+    return b"\n".join(Path("/proc", place).read_bytes() for place in places)
 
 
 def _retained(farm: Farm) -> bytes:
@@ -211,12 +214,15 @@ def _retained(farm: Farm) -> bytes:
 
 @pytest.mark.fleet
 @pytest.mark.heavy
-def test_no_secret_comes_out(tmp_path: Path) -> None:
+def test_no_secret_comes_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Of a hub, its broker and an agent that run, nothing said, logged, retained or shown by the system is secret."""
     mosquitto()
     farm, board = Farm(tmp_path), tmp_path / "b"
     said: list[str] = []
+    monkeypatch.setenv(PASSWORD, "a-password-of-a-database")
+    monkeypatch.setenv(PIN, "a-pin-of-a-module")
     with farm.up() as hub:
+        monkeypatch.undo()
         (made,) = well("hub", "enroll", "barn-1", "--hub", str(farm.hub))["tokens"]
         token, word = parse_token(made["token"]), made["token"]
         told = ("--bundle", str(farm.board.config.bundle), "--data", str(farm.board.config.data))
@@ -240,6 +246,7 @@ def test_no_secret_comes_out(tmp_path: Path) -> None:
     secrets = _secrets(farm.hub, board, farm.folder / "made")
     assert len(secrets) >= 8
     secrets |= {"the token": word.encode(), "its secret": token.secret, "in hexadecimal": token.secret.hex().encode()}
+    secrets |= {"a password": b"a-password-of", "a PIN": b"a-pin-of"}  # both in the hub's own environment, for itself
     secrets["in base64"] = base64.b64encode(token.secret).rstrip(b"=")
     assert b"version" in retained
     out = {"said": "".join(said).encode(), "logs": b"".join(logs), "processes": shown, "retained": retained}

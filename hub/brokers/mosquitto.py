@@ -25,6 +25,7 @@ from hub.brokers.rules import (
     SESSION_EXPIRY,
     Rule,
 )
+from hub.children import surroundings
 from wire.files import write_atomic
 
 START_TIMEOUT_S, STOP_TIMEOUT_S = 10.0, 10.0
@@ -105,6 +106,7 @@ class Mosquitto:
                 stdout=log,
                 stderr=log,
                 stdin=subprocess.DEVNULL,
+                env=surroundings(),
             )
         try:
             self._wait_until_it_listens()

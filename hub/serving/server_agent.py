@@ -10,6 +10,7 @@ import sys
 from pathlib import Path
 
 from console.errors import UsageError
+from hub.children import surroundings
 
 log = logging.getLogger("edgequilt.hub")
 GOODBYE_S = 10.0
@@ -30,6 +31,7 @@ class ServerAgent:
         self._process = subprocess.Popen(
             [sys.executable, "-m", "edgequilt", "agent", "run", "--config", str(config)],
             stdin=subprocess.DEVNULL,
+            env=surroundings(),
             stdout=subprocess.DEVNULL,
             preexec_fn=_die_with_hub,  # noqa: PLW1509  # one prctl call, no locks
         )
