@@ -26,6 +26,7 @@ from tests.fuzz.decoder import Case, Decoder, of_bytes, of_file
 from tests.fuzz.decoders_edge import behind_a_byte
 from tests.hub.bundles import manifest, write_bundle
 from tests.hub.world import World
+from tests.wire.test_messages import SAMPLES
 from wire import messages as m
 from wire.adapter import Adapter, to_bytes
 from wire.envelope import seal
@@ -63,7 +64,7 @@ def _from_a_board(folder: Path) -> Case:
     job = f"r{number}-train-barn"
     data = b"no adapter" * 9
     by = lambda: m.Sender("barn", "boot", 1)  # noqa: E731  # short
-    samples: dict[str, Any] = {
+    samples: dict[str, Any] = {s.TYPE: s for s in SAMPLES} | {
         "hello": m.Hello(by(), "0.1.0", "server", "0" * 64, 2, ("train",), 9),
         "presence": m.Presence(by(), "online"),
         "begin": m.Begin(by(), digest(data), "adapter", job, number, base, len(data), 9, metrics={"loss": 0.5}),
