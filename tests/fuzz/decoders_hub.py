@@ -64,7 +64,7 @@ def _from_a_board(folder: Path) -> Case:
     job = f"r{number}-train-barn"
     data = b"no adapter" * 9
     by = lambda: m.Sender("barn", "boot", 1)  # noqa: E731  # short
-    samples: dict[str, Any] = {s.TYPE: s for s in SAMPLES} | {
+    samples: dict[str, Any] = {s.TYPE: replace(s, sender=by()) for s in SAMPLES if hasattr(s, "sender")} | {
         "hello": m.Hello(by(), "0.1.0", "server", "0" * 64, 2, ("train",), 9),
         "presence": m.Presence(by(), "online"),
         "begin": m.Begin(by(), digest(data), "adapter", job, number, base, len(data), 9, metrics={"loss": 0.5}),
