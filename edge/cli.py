@@ -8,11 +8,16 @@ import logging
 import signal
 import sys
 import threading
+from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from console.arguments import Arguments
 from console.errors import UsageError
 from wire.files import read_bytes
+
+if TYPE_CHECKING:
+    from edge.config import Config
 
 log = logging.getLogger("edgequilt.agent")
 
@@ -49,12 +54,8 @@ def main(argv: list[str]) -> int:
 
 def _run(given: argparse.Namespace) -> int:
     from edge.config import read_config
-    from edge.core import Core
     from edge.identity.first import claim_first
     from edge.identity.keeper import Keeper
-    from edge.link import WorkerLink
-    from edge.setup import broker_of, prepare
-    from wire.mqtt import MqttTransport
 
     _log_to_stderr(logging.WARNING if given.quiet else logging.INFO)
     stop, wake = threading.Event(), [lambda: None]
@@ -68,24 +69,42 @@ def _run(given: argparse.Namespace) -> int:
     claim_first(given.config, stop)
     if stop.is_set():
         return 0
-    config = read_config(given.config)
+    config, again = read_config(given.config), True
+    keeper = Keeper(config.device_key.parent)
+    keeper.start()
+    try:
+        while again and not stop.is_set():
+            again = _serve(config, stop, wake)
+    finally:
+        keeper.close()
+    return 0
+
+
+def _serve(config: Config, stop: threading.Event, wake: list[Callable[[], None]]) -> bool:
+    """Work with the bundle that is in use; whether there is another one now."""
+    from edge.core import Core
+    from edge.link import WorkerLink
+    from edge.setup import broker_of, prepare
+    from wire.mqtt import MqttTransport
+
     setup, broker = prepare(config), broker_of(config)
     transport = MqttTransport(
         broker, f"edgequilt-{config.fleet}-{config.name}", setup.voice.will(), config.broker.protocol
     )
     link = WorkerLink(setup.budget_bytes, config.worker_idle_s, config.threads)
-    core, keeper = Core(setup, transport, link), Keeper(config.device_key.parent)
+    core = Core(setup, transport, link)
     wake[0] = core.wake
-    log.info("agent %s of %s, model %s, rank %d, to %r", setup.name, config.fleet, setup.model, setup.rank, broker)
+    what = f"model {setup.model}, rank {setup.rank}" if setup.bundle else "no bundle yet"
+    log.info("agent %s of %s, %s, to %r", setup.name, config.fleet, what, broker)
     core.start()
-    keeper.start()
     try:
         core.run(stop)
     finally:
-        keeper.close()
         core.close()
+        if setup.lock is not None:
+            setup.lock.close()
         log.info("agent %s ends", setup.name)
-    return 0
+    return core.again
 
 
 def _claim(given: argparse.Namespace) -> int:

@@ -23,9 +23,10 @@ class AgentTable:
 
     name: str = field(metadata=matching(NAME))
     fleet: str = field(metadata=matching(NAME))
-    bundle: str
     state: str
     data: str
+    bundle: str | None = None
+    profile: str = ""
     holdout: float = field(default=KEPT_BACK, metadata=at_least(0, 0.9))
     threads: int = field(default=1, metadata=at_least(1, 256))
     worker_idle_s: float = field(default=20.0, metadata=at_least(0))
@@ -80,7 +81,7 @@ class Config:
 
     name: str
     fleet: str
-    bundle: Path
+    bundle: Path | None  # to begin with; None: the hub names one
     state: Path
     data: Path
     holdout: float
@@ -96,6 +97,7 @@ class Config:
     peer_keys: tuple[Path, ...] = ()
     take_part: bool = True  # in rounds; a board that does not still serves versions
     only_secure: bool = False  # of what it learns, nothing leaves it but under masks
+    profile: str = ""  # the kind of board, as long as no bundle says it
 
 
 _TABLES = {"agent": AgentTable, "broker": BrokerTable, "keys": KeysTable, "claim": ClaimTable}
@@ -120,7 +122,7 @@ def read_config(path: Path) -> Config:
     config = Config(
         agent.name,
         agent.fleet,
-        root / agent.bundle,
+        None if agent.bundle is None else root / agent.bundle,
         root / agent.state,
         root / agent.data,
         agent.holdout,
@@ -141,6 +143,7 @@ def read_config(path: Path) -> Config:
         () if keys.peers is None else tuple(root / k for k in _listed(keys.peers, "keys.peers", problems)),
         agent.take_part,
         agent.only_secure,
+        agent.profile,
     )
     problems += _absent(config)
     if problems:
@@ -172,7 +175,7 @@ def _unknown(tables: dict[str, Any]) -> list[str]:
 
 def _absent(config: Config) -> list[str]:
     needed = {
-        "agent.bundle": config.bundle / "manifest.json",
+        **({} if config.bundle is None else {"agent.bundle": config.bundle / "manifest.json"}),
         "agent.data": config.data,
         "keys.device": config.device_key,
         **{f"keys.hub {p.name}": p for p in config.hub_keys},

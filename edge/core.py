@@ -23,6 +23,7 @@ from edge.link import Link
 from edge.masks import Masks
 from edge.memory import memory
 from edge.outbox import Outbox
+from edge.renewing import Renewing
 from edge.setup import Setup
 from edge.status import Status
 from edge.store import Store
@@ -60,6 +61,9 @@ class Core:
         self.status.restore()
         self._intake = Intake(setup, self.store)
         self._deeds = Deeds(self)
+        self._renewing = Renewing(self)
+        self._held = list[tuple[Any, ...]]()  # messages that came while a bundle was proved
+        self.again = False  # there is another bundle: begin anew
         self._inbox: queue.SimpleQueue[tuple[Any, ...]] = queue.SimpleQueue()
         self._wrote_at = self._fetching_since = -1e9
         self.life = p.Life(
@@ -94,7 +98,7 @@ class Core:
         self.link.start(lambda kind, fields: self._inbox.put(("worker", kind, fields)))
         released = self.store.released
         self.status.set(connected=False, released=self._deeds.released())
-        if released.seen is not None and released.seen != released.served:
+        if released.seen is not None and released.seen.model == self.setup.model and released.seen != released.served:
             self.happen(ev.ReleaseCame(released.seen))
         self.transport.start(
             lambda topic, payload: self._inbox.put(("message", topic, payload)),
@@ -103,10 +107,11 @@ class Core:
         )
         for pattern in device_subscriptions(self.setup.voice.fleet, self.setup.model, self.setup.name):
             self.transport.subscribe(pattern)
+        self._renewing.start()
 
     def run(self, stop: threading.Event) -> None:
-        """Work until `stop` is set and `wake` was called."""
-        while not stop.is_set():
+        """Work until `stop` is set and `wake` was called, or until it should begin again."""
+        while not stop.is_set() and not self.again:
             wait_s = self.turn()
             try:
                 self._take(self._inbox.get(timeout=wait_s))
@@ -124,6 +129,7 @@ class Core:
         now = self.now()
         for name in self.alarms.ringing(now):
             self._ring(name)
+        self._renewing.look()
         watch_s = self.link.poll()
         if self.status.dirty and now - self._wrote_at >= STATUS_EVERY_S:
             self.write_status()
@@ -132,12 +138,21 @@ class Core:
 
     def close(self) -> None:
         """End the worker, say goodbye, write the last status."""
+        self._renewing.close()
         self.link.close()
         self._deeds.goodbye()
         self.transport.close()
         self.status.set(connected=False)
         self.write_status()
         self.outbox.close()
+
+    def from_thread(self, kind: str) -> Callable[[str, dict[str, Any]], None]:
+        """How another thread tells the core something."""
+        return lambda what, fields: self._inbox.put((kind, what, fields))
+
+    def say_failed(self, job: str, reason: str) -> None:
+        """Tell the hub that something cannot be done."""
+        self._deeds.say_failed(job, reason)
 
     def happen(self, event: object) -> None:
         """One step of the protocol and its actions; an action may be an event again."""
@@ -166,7 +181,9 @@ class Core:
 
     def _take(self, item: tuple[Any, ...]) -> None:
         kind, *rest = item
-        if kind == "message":
+        if self._renewing.proving and kind == "message":
+            self._held.append(item)  # the worker has no time for a job now
+        elif kind == "message":
             self._message(*rest)
         elif kind == "connection":
             up = bool(rest[0])
@@ -175,13 +192,23 @@ class Core:
             for name in list(self.alarms.attempts):
                 self.alarms.calm(name)  # whoever waited for a connection need not wait long any more
             self.happen(ev.Connected() if up else ev.Lost())
+        elif kind == "worker" and self._renewing.proving:
+            self._renewing.answer(*rest)
+            self._let_in()
         elif kind == "worker":
             self._deeds.answer(*rest)
+        elif kind == "bundle":
+            self._renewing.take(*rest)
         elif kind == "fate":
             fate = rest[0]
             self.status.dirty = self.hearing.learn(fate) or self.status.dirty
             if fate.outcome == "unheard" and fate.topic == self._hello:
                 self.alarms.arm(HELLO, self.now())  # a hub that comes for the first time is not told of it later
+
+    def _let_in(self) -> None:
+        """Take what was held back; where the core begins anew, all of it is said again."""
+        while self._held and not self._renewing.proving and not self.again:
+            self._take(self._held.pop(0))
 
     def _message(self, topic: str, payload: bytes) -> None:
         self.status.traffic.add(down=len(topic) + len(payload))
@@ -192,6 +219,9 @@ class Core:
             log.warning("ignored %s: %s", topic.rpartition("/")[2], error)
             return
         for event in events:
+            if isinstance(event, ev.BundleNamed):
+                self._renewing.came(event.message)
+                continue
             if isinstance(event, ev.JobCame):
                 self.status.traffic.enter(event.job.round)
             if isinstance(event, ev.Stored):

@@ -88,16 +88,20 @@ class Deeds:
         """Say that we are going, as far as the connection lets us."""
         self._say(m.Presence, state="offline")
 
+    def say_failed(self, name: str, reason: str) -> None:
+        """Tell the hub that what it named cannot be done; something else than a job."""
+        self._say(m.Failed, job=name, reason=reason)
+
     def released(self) -> dict[str, Any] | None:
         """The version that is served."""
-        served = self._core.store.released.served
+        served = self._core.store.served_of(self._core.setup.model)
         if served is None:
             return None
         return {"version": served.version, "digest": served.digest, "sequence": served.sequence}
 
     def _hello(self, action: ev.SayHello) -> None:
-        setup, served = self._core.setup, self._core.store.released.served
-        around = surroundings()
+        setup = self._core.setup
+        served, around = self._core.store.served_of(setup.model), surroundings()
         self._say(
             m.Hello,
             agent=AGENT,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from wire.messages import Job, MaskOpen, MaskRoster, MaskSealed, MaskSurvivors, Release
+from wire.messages import Assignment, Job, MaskOpen, MaskRoster, MaskSealed, MaskSurvivors, Release
 
 Blobs = frozenset[str]
 
@@ -48,6 +48,13 @@ class ReleaseCame:
     """A release newer than any seen."""
 
     release: Release
+
+
+@dataclass(frozen=True)
+class BundleNamed:
+    """The hub names the bundle to run; none of the protocol's, since beginning anew ends whatever goes on."""
+
+    message: Assignment
 
 
 @dataclass(frozen=True)

@@ -15,6 +15,7 @@ from wire.envelope import unseal
 from wire.files import digest
 from wire.messages import (
     UPDATE_LIMIT_BYTES,
+    Assignment,
     Canary,
     Cancel,
     Chunk,
@@ -41,6 +42,7 @@ _PLAIN: dict[type, Callable[[Any], Any]] = {
     Cancel: lambda m: ev.Cancelled(m.job),
     Receipt: lambda m: ev.Receipted(m.update, m.status, m.reason),
     Missing: lambda m: ev.Wanted(m.update, indexes_of(m.ranges, MOST_CHUNKS) or m.indexes, m.begin),
+    Assignment: ev.BundleNamed,
     MaskRoster: ev.MaskCame,
     MaskSealed: ev.MaskCame,
     MaskSurvivors: ev.MaskCame,

@@ -17,7 +17,8 @@ from edge.assemble import prefix, read_version
 from edge.data import Data, open_data
 from edge.evaluate import right_rows, score_of
 from edge.features import enough, statistics
-from edge.request import Place, Request, Result, needed_rank, ranks
+from edge.prove import prove
+from edge.request import PROVE, Place, Request, Result, needed_rank, ranks
 from edge.runner import Runner
 from edge.thin import sent_thin
 from edge.train import TrainSettings, train
@@ -86,6 +87,8 @@ def perform(desk: Desk, request: Request, advance: Advance = lambda done, of: No
         return Result(request.id, 0)
     runner = desk.at(request.place)
     manifest = runner.manifest
+    if request.kind == PROVE:
+        return _prove(runner, request)
     data = open_data(Path(request.place.data), manifest, request.place.holdout)
     if not request.versions:
         raise BadData(f"expected job {request.id} to name a version, found none")
@@ -98,6 +101,14 @@ def adapter_of(request: Request, index: int, own: int) -> Adapter:
     """The adapter of a version of the request, at the highest rank that the job needs."""
     rank = needed_rank(request.kind, request.settings, own)
     return read_version(Path(request.place.blobs), request.digests[index], request.versions[index], rank)
+
+
+def _prove(runner: Runner, request: Request) -> Result:
+    """That a bundle computes what it should, and that it takes the rows of this board where those are used."""
+    difference, rows = prove(runner), 0
+    if request.settings.get("data"):
+        rows = len(open_data(Path(request.place.data), runner.manifest, request.place.holdout).train)
+    return Result(request.id, rows, {"difference": difference})
 
 
 def _train(runner: Runner, request: Request, data: Data, advance: Advance) -> tuple[bytes, Result]:

@@ -29,6 +29,8 @@ WATCH_EVERY_S = 0.2
 class Link(Protocol):
     """Somebody who does jobs and tells how they went."""
 
+    budget_bytes: int | None  # that a job may use at its peak
+
     def start(self, emit: Emit) -> None:
         """Say where answers go; they may come from another thread."""
 

@@ -9,9 +9,12 @@ from typing import Any, TypedDict
 import numpy as np
 from numpy.typing import NDArray
 
+from console.errors import UsageError
 from edge.assemble import read_version
 from edge.config import Config
 from edge.runner import Runner
+from edge.setup import bundle_in_use
+from edge.shelf import Shelf
 from edge.store import Store
 from wire.adapter import Adapter
 from wire.bundle import open_bundle
@@ -95,9 +98,12 @@ def serving(config: Config) -> Model:
         EdgequiltError: as `load`, and when the state folder does not hold what it says.
     """
     trust = Trust(read_public_key(path, "publisher") for path in config.publisher_keys)
-    model = load(config.bundle, trust, config.threads)
+    bundle = bundle_in_use(config, Shelf(config.state), trust)
+    if bundle is None:
+        raise UsageError("expected a bundle, found that the hub has named none yet; start the agent and wait for it")
+    model = Model(Runner(bundle, config.threads))
     store = Store(config.state)
-    served = store.released.served
+    served = store.served_of(bundle.manifest.model.id)
     version = None if served is None else store.version(served.digest)
     if served is not None and version is not None:
         model.apply(read_version(store.blobs, served.digest, version, model.runner.manifest.plan.rank))

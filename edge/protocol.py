@@ -208,6 +208,7 @@ ALWAYS: dict[type, Handler] = {
     ev.Kept: _kept,
     ev.MaskCame: _mask_came,
     ev.ReleaseCame: _release_came,
+    ev.BundleNamed: _nothing,
     ev.ReleaseLooked: _release_looked,
     ev.Stored: _stored,
     ev.Wanted: _wanted,

@@ -16,6 +16,7 @@ from wire.record import plain
 
 _LENGTH = struct.Struct(">I")
 FRAME_LIMIT_BYTES = 1 << 20
+PROVE: Literal["prove"] = "prove"
 
 
 @dataclass(frozen=True)
@@ -37,7 +38,8 @@ class Request:
     """One job. `versions` are those of the job, in its order; `digests` their digests."""
 
     id: str
-    kind: Literal["train", "statistics", "evaluate", "mask"]  # mask: what another job made, for a sum
+    # mask: what another job made, for a sum; prove: see that a bundle runs
+    kind: Literal["train", "statistics", "evaluate", "mask", "prove"]
     round: int
     digests: tuple[str, ...]
     versions: tuple[Version, ...]

@@ -13,11 +13,13 @@ from console.errors import StorageError
 from edge.config import OUTBOX_BYTES, Config
 from edge.data import count_data
 from edge.request import Place
+from edge.shelf import Shelf
 from edge.voice import Voice
 from wire.bundle import Bundle, open_bundle
 from wire.envelope import Trust
 from wire.keys import read_private_key, read_public_key
 from wire.mqtt import Broker, parse_broker
+from wire.topics import NO_MODEL
 
 SECURE = "secure"  # of the jobs in a hello: sums under masks
 
@@ -29,7 +31,7 @@ class Setup:
     name: str
     model: str
     profile: str
-    bundle: str  # SHA-256 of its manifest
+    bundle: str  # SHA-256 of its manifest; empty: there is none yet
     rank: int
     jobs: tuple[str, ...]
     samples: int
@@ -39,6 +41,9 @@ class Setup:
     hub: Trust
     budget_bytes: int | None
     runtime: str
+    config: Config
+    publishers: Trust
+    shelf: Shelf
     lock: IO[bytes] | None = None
     take_part: bool = True
     only_secure: bool = False
@@ -47,43 +52,70 @@ class Setup:
 
 
 def prepare(config: Config) -> Setup:
-    """Check everything that a configuration names.
+    """Check everything that a configuration names; the bundle is the hub's latest, or else the one to begin with.
 
     Raises:
         EdgequiltError: the first thing that is wrong, in one sentence.
     """
+    lock = lock_folder(config.state)
+    try:
+        return _prepared(config, lock)
+    except BaseException:
+        lock.close()
+        raise
+
+
+def _prepared(config: Config, lock: IO[bytes]) -> Setup:
     key = read_private_key(config.device_key)
     hub = Trust(read_public_key(path, "hub") for path in config.hub_keys)
     publishers = Trust(read_public_key(path, "publisher") for path in config.publisher_keys)
-    bundle = open_bundle(config.bundle, publishers)
-    manifest = bundle.manifest
-    samples = count_data(config.data, manifest) if config.take_part else 0  # what nobody asks for is not read
+    shelf = Shelf(config.state)
+    bundle = bundle_in_use(config, shelf, publishers)
+    manifest = None if bundle is None else bundle.manifest
+    model = NO_MODEL if manifest is None else manifest.model.id
+    counted = manifest if config.take_part else None  # what nobody asks for is not read
     return Setup(
         name=config.name,
-        model=manifest.model.id,
-        profile=manifest.plan.device,
-        bundle=bundle.sha256,
-        rank=manifest.plan.rank,
-        jobs=jobs_of(bundle) if config.take_part else (),
-        samples=samples,
+        model=model,
+        profile=config.profile if manifest is None else manifest.plan.device,
+        bundle="" if bundle is None else bundle.sha256,
+        rank=0 if manifest is None else manifest.plan.rank,
+        jobs=jobs_of(bundle) if config.take_part and bundle is not None else (),
+        samples=0 if counted is None else count_data(config.data, counted),
         state=config.state,
-        place=_place(config, bundle),
-        voice=Voice(config.fleet, manifest.model.id, config.name, key),
+        place=place_of(config, None if bundle is None else bundle.folder, "" if bundle is None else bundle.sha256),
+        voice=Voice(config.fleet, model, config.name, key),
         hub=hub,
-        budget_bytes=config.budget_bytes or manifest.plan.budget_bytes or None,
         outbox_bytes=config.outbox_bytes,
+        budget_bytes=config.budget_bytes or (manifest.plan.budget_bytes if manifest is not None else None) or None,
         runtime=runtime_version(),
-        lock=lock_folder(config.state),
+        config=config,
+        publishers=publishers,
+        shelf=shelf,
+        lock=lock,
         take_part=config.take_part,
         only_secure=config.only_secure,
         peers=Trust(read_public_key(path, "device") for path in config.peer_keys) if config.peer_keys else None,
     )
 
 
-def _place(config: Config, bundle: Bundle) -> Place:
+def bundle_in_use(config: Config, shelf: Shelf, publishers: Trust) -> Bundle | None:
+    """The bundle that an agent works with, checked: of its shelf, or else the one that agent.toml names; None: neither.
+
+    Raises:
+        EdgequiltError: the one of agent.toml is not what it should be.
+    """
+    found = shelf.open(publishers)
+    if found is None and config.bundle is not None:
+        found = open_bundle(config.bundle, publishers)
+    return found
+
+
+def place_of(config: Config, folder: Path | None, sha256: str) -> Place:
+    """Where a worker finds a bundle with that manifest, and all else."""
     return Place(
-        bundle=str(config.bundle.resolve()),
-        bundle_sha256=bundle.sha256,
+        bundle="" if folder is None else str(folder.resolve()),
+        bundle_sha256=sha256,
         data=str(config.data.resolve()),
         holdout=config.holdout,
         blobs=str((config.state / "blobs").resolve()),

@@ -108,6 +108,11 @@ class Store:
         self._write_release(Released(release, self.released.served))
         return True
 
+    def served_of(self, model: str) -> Release | None:
+        """The release that is served, if it is one of the model: an agent may have got a bundle of another one."""
+        served = self.released.served
+        return served if served is not None and served.model == model else None
+
     def serve(self, release: Release) -> None:
         """The blobs of a release are all here: it is served from now on."""
         self._write_release(Released(self.released.seen, release))

@@ -17,7 +17,7 @@ from wire.identity import Granted
 HEAD = (
     "# Written by edgequilt when this board claimed its name; docs/agent.md has all entries. Comments are not kept.\n"
 )
-USUAL = {"bundle": "bundle", "state": "state", "data": "data"}
+USUAL = {"state": "state", "data": "data"}
 
 
 @dataclass(frozen=True)

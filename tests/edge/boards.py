@@ -48,6 +48,8 @@ class Clock:
 class HereLink:
     """Does a job at once, in this process."""
 
+    budget_bytes: int | None = None
+
     def __init__(self) -> None:
         self.desk, self.done = Desk(), list[str]()
         self._emit: Emit = lambda kind, fields: None
@@ -82,6 +84,11 @@ class Board:
     manifest: Manifest
     key: PrivateKey
     publisher: PrivateKey
+
+    @property
+    def bundle(self) -> Path:
+        """Its folder."""
+        return self.folder / "bundle"
 
 
 def make_board(folder: Path, name: str = "barn-1", rows: int = 24, **bundle: Any) -> Board:

@@ -117,13 +117,13 @@ def swap_keys(board: Board) -> None:
 def other_publisher(board: Board) -> None:
     """A bundle of somebody else."""
     other = make_board(board.folder / "other")
-    board.config.bundle.rename(board.folder / "gone")
-    other.config.bundle.rename(board.config.bundle)
+    board.bundle.rename(board.folder / "gone")
+    other.bundle.rename(board.bundle)
 
 
 REFUSED: dict[str, tuple[Callable[[Board], Any], type[EdgequiltError], str]] = {
     "a flipped byte": (
-        lambda b: flip(b.config.bundle / "segment0.backward.train.onnx"),
+        lambda b: flip(b.bundle / "segment0.backward.train.onnx"),
         IntegrityError,
         "segment0.backward.train.onnx has another SHA-256",
     ),
@@ -176,7 +176,7 @@ def test_the_command_ends_cleanly_without_a_broker(board: Board) -> None:
 
 def test_bad_input_has_a_code_and_no_traceback(board: Board) -> None:
     """The command prints one sentence and its documented code."""
-    flip(board.config.bundle / "segment0.forward.train.onnx")
+    flip(board.bundle / "segment0.forward.train.onnx")
     command = [sys.executable, "-m", "edgequilt", "agent", "run", "--config", str(board.folder / "agent.toml")]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
 
@@ -188,14 +188,14 @@ def test_bad_input_has_a_code_and_no_traceback(board: Board) -> None:
 def test_infer_labels_texts(board: Board, capsys: pytest.CaptureFixture[str]) -> None:
     """One line per text, or JSON; a bundle of another publisher is refused."""
     trust = str(board.folder / "keys" / "tester.pub")
-    bundle = ["--bundle", str(board.config.bundle), "--trust", trust]
+    bundle = ["--bundle", str(board.bundle), "--trust", trust]
 
     assert main(["infer", *bundle, "red sun", "blue sea"]) == 0
     assert capsys.readouterr().out.splitlines() == ["a  33.3 %  red sun", "a  33.3 %  blue sea"]
     assert main(["infer", *bundle, "--json", "red sun"]) == 0
     assert json.loads(capsys.readouterr().out)["scores"]["b"] == pytest.approx(1 / 3)
     with pytest.raises(SignatureError):
-        main(["infer", "--bundle", str(board.config.bundle), "--trust", str(board.folder / "keys" / "hub.pub"), "x"])
+        main(["infer", "--bundle", str(board.bundle), "--trust", str(board.folder / "keys" / "hub.pub"), "x"])
 
 
 def test_infer_answers_with_the_version_that_the_agent_serves(board: Board, capsys: pytest.CaptureFixture[str]) -> None:

@@ -39,13 +39,13 @@ class Fleet:
         first = self.boards["barn"]
         for name in NAMES[1:]:  # one bundle, one publisher, one hub for all
             own = self.boards[name].config
-            told = {**vars(own), "bundle": first.config.bundle, "hub_keys": first.config.hub_keys}
+            told = {**vars(own), "bundle": first.bundle, "hub_keys": first.config.hub_keys}
             self.boards[name].config = type(own)(**{**told, "publisher_keys": first.config.publisher_keys})
         write_key(hub_key(first), folder / "hub")
         publisher = folder / "barn" / "keys" / f"{first.publisher.public.name}.pub"
         registry.create(folder / "hub", FLEET, [publisher], "127.0.0.1:0")
         home = registry.open_home(folder / "hub")
-        registry.add_bundle(home, first.config.bundle)
+        registry.add_bundle(home, first.bundle)
         for name, board in self.boards.items():
             registry.enroll(home, name, board.key.public.line)
         home.ledger.close()

@@ -28,6 +28,7 @@ from edge.protocol import Life, step
 from edge.records import Damaged, Records, salvage
 from edge.request import Place, read_frame, write_frame
 from edge.setup import Setup
+from edge.shelf import Shelf
 from edge.sound import read_sound
 from edge.status import Status
 from edge.store import Store
@@ -238,7 +239,8 @@ def _from_the_hub(folder: Path) -> Case:
     state, place = folder / "state", Place("", "0" * 64, "", 0.1, "")
     setup = Setup(
         "barn-1", "toy-1", "server", "0" * 64, 8, ("train",), 9, state, place,
-        Voice("farm", "toy-1", "barn-1", own), Trust([key.public]), None, "", None,
+        Voice("farm", "toy-1", "barn-1", own), Trust([key.public]), None, "",
+        None, Trust(), Shelf(state), None,  # type: ignore[arg-type]  # nothing here looks at a configuration
     )  # fmt: skip
     intake, life = Intake(setup, Store(state)), [Life(connected=True)]
     by_type = {s.TYPE: s for s in SAMPLES}

@@ -33,7 +33,7 @@ class Farm:
         publisher = folder / "board" / "keys" / f"{self.board.publisher.public.name}.pub"
         registry.create(folder / "hub", FLEET, [publisher], "127.0.0.1:0")
         home = registry.open_home(folder / "hub")
-        registry.add_bundle(home, self.board.config.bundle)
+        registry.add_bundle(home, self.board.bundle)
         registry.enroll(home, self.board.config.name, self.board.key.public.line)
         home.ledger.close()
         self.hub = Service(folder / "hub", MemoryTransport(network, "hub"), self.clock)

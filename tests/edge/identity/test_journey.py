@@ -59,7 +59,7 @@ class Farm:
         well("hub", "init", str(self.hub), "--fleet", "farm", "--publisher", str(public), "--listen", listen)
         text = (self.hub / FILE).read_text().replace("127.0.0.1:8884", f"127.0.0.1:{self.port}")
         (self.hub / FILE).write_text(text.replace("certificate_days = 365", f"certificate_days = {days}"))
-        well("hub", "add", str(self.board.config.bundle), "--hub", str(self.hub))
+        well("hub", "add", str(self.board.bundle), "--hub", str(self.hub))
 
     @contextmanager
     def up(self) -> Iterator[subprocess.Popen[str]]:
@@ -97,7 +97,7 @@ def test_from_a_token_to_hello(tmp_path: Path) -> None:
     with farm.up():
         (made,) = well("hub", "enroll", "barn-1", "--hub", str(farm.hub), "--expires", "2h")["tokens"]
         board = tmp_path / "b"
-        told = ("--bundle", str(farm.board.config.bundle), "--data", str(farm.board.config.data))
+        told = ("--bundle", str(farm.board.bundle), "--data", str(farm.board.config.data))
         found = well("agent", "claim", "--token-file", "-", "--dir", str(board), *told, text=made["token"] + "\n")
         assert found == {"device": "barn-1", "fleet": "farm", "config": str(board / "agent.toml"), "asked": True}
         with started([*COMMAND, "agent", "run", "--config", str(board / "agent.toml")]) as agent:
@@ -121,7 +121,7 @@ def test_a_flashed_board_by_itself(tmp_path: Path) -> None:
     board = tmp_path / "b"
     well("hub", "enroll", "barn-1", "barn-2", "--hub", str(farm.hub), "--out", str(board))
     (board / "barn-2.token").unlink()
-    paths = {"bundle": farm.board.config.bundle, "data": farm.board.config.data}
+    paths = {"bundle": farm.board.bundle, "data": farm.board.config.data}
     lines = "\n".join(f"{key} = {json.dumps(str(path))}" for key, path in paths.items())
     (board / "agent.toml").write_text(f'[claim]\ntoken_file = "barn-1.token"\n[agent]\n{lines}\n')
 

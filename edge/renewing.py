@@ -1,0 +1,132 @@
+"""A bundle's way into use, on the core's side: followed, fetched, proved by the worker, switched to; or given up.
+
+What was proved is used from the next start on: `Core.again` asks for one. So there is one way to begin with a bundle,
+and an agent that is killed at any instant begins with a whole one.
+"""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from edge import protocol as p
+from edge.fetching import Fetcher, Hub
+from edge.install import Goal
+from edge.request import PROVE, Request
+from edge.setup import broker_of, place_of
+from wire.bundle import MANIFEST
+from wire.files import read_bytes
+from wire.manifest import LIMIT_BYTES, parse_manifest
+from wire.messages import Assignment
+
+if TYPE_CHECKING:
+    from edge.core import Core
+
+log = logging.getLogger("edgequilt.agent")
+ORDER = "bundle-"  # and the sequence: the name of an assignment where a job would be named
+
+
+class Renewing:
+    """The bundle that is on its way, if one is."""
+
+    def __init__(self, core: Core) -> None:
+        self._core = core
+        self._fetcher: Fetcher | None = None
+        self._ready: Assignment | None = None  # whole, waits to be proved
+        self.proving = ""  # the name of the proof that the worker makes
+
+    def start(self) -> None:
+        """Go on with what was on its way when the program ended, and delete what nobody needs."""
+        self._core.setup.shelf.collect()
+        self._begin()
+
+    def came(self, message: Assignment) -> None:
+        """The hub names a bundle."""
+        if self._core.setup.shelf.follow(message):
+            self._begin()
+
+    def take(self, what: str, fields: dict[str, Any]) -> None:
+        """What the fetching thread tells."""
+        order = self._core.setup.shelf.wanted(self._core.setup.bundle)
+        if order is None or fields["sequence"] != order.sequence:
+            return
+        if what == "fetched":
+            self._close()
+            self._ready = order
+            self.look()
+        elif what == "progress":
+            self._core.status.set(bundle_coming={"bundle": order.bundle, "bytes": fields["done"], "of": fields["of"]})
+        elif what == "delayed":
+            self._core.say_failed(f"{ORDER}{order.sequence}", f"not yet: {fields['reason']}")
+        else:
+            self._give_up(order, fields["reason"])
+
+    def look(self) -> None:
+        """Have a whole bundle proved, as soon as the worker has nothing to do."""
+        core, order = self._core, self._ready
+        if order is None or self.proving or core.life.phase != p.IDLE:
+            return
+        self._ready, self.proving = None, f"{ORDER}{order.sequence}"
+        folder = core.setup.shelf.folder(order.bundle)
+        config = core.setup.config
+        plan = parse_manifest(read_bytes(folder / MANIFEST, "a manifest", LIMIT_BYTES)).plan
+        core.link.budget_bytes = config.budget_bytes or plan.budget_bytes or None
+        place, settings = place_of(config, folder, order.bundle), {"data": config.take_part}
+        core.link.submit(Request(self.proving, PROVE, 0, (), (), place, "", settings))
+
+    def answer(self, kind: str, fields: dict[str, Any]) -> None:
+        """What the worker says of the proof."""
+        if kind == "progress":
+            return
+        self.proving = ""
+        order = self._core.setup.shelf.wanted(self._core.setup.bundle)
+        if order is None or fields.get("id") != f"{ORDER}{order.sequence}":
+            return
+        if kind != "result":
+            self._core.link.budget_bytes = self._core.setup.budget_bytes
+            self._give_up(order, str(fields.get("reason")))
+            return
+        log.info("bundle %s is here and computes what it should; the agent begins anew with it", order.bundle[:12])
+        self._core.setup.shelf.switch(order.bundle)
+        self._core.again = True
+
+    def close(self) -> None:
+        """End the thread; what came is kept."""
+        self._close()
+
+    def _begin(self) -> None:
+        core = self._core
+        self._close()
+        self._ready = None
+        order = core.setup.shelf.wanted(core.setup.bundle)
+        core.status.set(bundle_coming=None)
+        if order is None:
+            return
+        log.info("bundle %s is to be fetched", order.bundle[:12])
+        present = [Path(core.setup.place.bundle)] if core.setup.bundle else []
+        shelf = core.setup.shelf
+        present += [shelf.folder(d) for d in (shelf.kept.current, shelf.kept.former) if d]
+        goal = Goal(order, shelf.folder(order.bundle), core.setup.publishers, present)
+        self._fetcher = Fetcher(goal, _hub(core, order), core.from_thread("bundle"))
+
+    def _give_up(self, order: Assignment, reason: str) -> None:
+        self._close()
+        log.warning("bundle %s cannot be taken: %s", order.bundle[:12], reason)
+        self._core.setup.shelf.give_up(order, reason)
+        self._core.status.set(bundle_coming=None)
+        self._core.say_failed(f"{ORDER}{order.sequence}", reason)
+        self._core.setup.shelf.collect()
+
+    def _close(self) -> None:
+        if self._fetcher is not None:
+            self._fetcher.close()
+            self._fetcher = None
+
+
+def _hub(core: Core, order: Assignment) -> Hub:
+    """Where the hub serves bundles: what the assignment says; no host means the broker's."""
+    broker = broker_of(core.setup.config)
+    host = f"[{broker.host}]" if ":" in broker.host else broker.host
+    addresses = [f"{host}{at}" if at.startswith(":") else at for at in order.where]
+    return Hub(tuple(dict.fromkeys(addresses)), broker.ca, broker.certificate, broker.key)
