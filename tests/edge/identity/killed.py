@@ -1,6 +1,7 @@
 """Kill a claim before every single step that it takes, and begin it anew.
 
-`python -m tests.edge.identity.killed TOKENS FOLDER`: with one token after the other, a child is ended (os._exit, no
+`python -m tests.edge.identity.killed TOKENS FOLDER`: with one token after the other (or, where TOKENS is
+a board's folder, one renewal of it after the other), a child is ended (os._exit, no
 clean-up) before its n-th file operation or byte that it sends; a second child then claims in the same folder. A line of
 JSON for each says how both ended and what is there. The last is not killed at all.
 """
@@ -11,15 +12,18 @@ import json
 import os
 import sys
 from collections.abc import Callable
+from functools import partial
+from itertools import count
 from pathlib import Path
 from typing import Any
 
 from edge.identity.claim import claim
 from edge.identity.configuration import Wishes
 from edge.identity.record import read_identity
+from edge.identity.renew import renew
 from wire.keys import new_key
-from wire.tls import request_for
-from wire.token import Token, parse_token
+from wire.tls import client_context, request_for
+from wire.token import parse_token
 
 WATCHED = ("open", "os.rename", "os.remove", "os.mkdir")
 SENT = ("socket.connect", "http.client.send")
@@ -43,8 +47,8 @@ def child(run: Callable[[], Any]) -> int:
     return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
 
 
-def killed(token: Token, folder: Path, steps: int) -> None:
-    """Claim, up to a step."""
+def killed(deed: Callable[[], Any], folder: Path, steps: int) -> None:
+    """Do it, up to a step."""
     left = [steps]
 
     def watch(event: str, arguments: tuple[Any, ...]) -> None:
@@ -54,7 +58,19 @@ def killed(token: Token, folder: Path, steps: int) -> None:
                 os._exit(9)
 
     sys.addaudithook(watch)
-    claim(token, folder, Wishes())
+    deed()
+
+
+def renewals(folder: Path) -> None:
+    """The same with renewals of a board that is there; what it shows must be a pair at every instant."""
+    for steps in count():
+        ended = child(partial(killed, partial(renew, folder), folder, steps))
+        client_context(folder / "ca.pem", folder / "tls.pem")  # raises unless key and certificate are one pair
+        again = child(partial(renew, folder)) if ended else 0
+        files = sorted(path.name for path in folder.iterdir())
+        print(json.dumps({"killed": ended, "again": again, "files": files}), flush=True)
+        if ended == 0:
+            return
 
 
 def main(tokens: Path, root: Path) -> None:
@@ -64,11 +80,15 @@ def main(tokens: Path, root: Path) -> None:
     import http.client
 
     assert http.client
+    if tokens.is_dir():
+        renewals(tokens)
+        return
     for steps, word in enumerate(tokens.read_text().split()):
         token, folder = parse_token(word), root / str(steps)
-        ended = child(lambda token=token, folder=folder, steps=steps: killed(token, folder, steps))  # type: ignore[misc]
+        deed = partial(claim, token, folder, Wishes())
+        ended = child(partial(killed, deed, folder, steps))
         was = read_identity(folder) is not None
-        again = child(lambda token=token, folder=folder: claim(token, folder, Wishes()))  # type: ignore[misc]
+        again = child(deed)
         name = token.name
         files = sorted(path.name.replace(name, "NAME") for path in folder.rglob("*") if path.is_file())
         key = (folder / f"{name}.pub").read_text().split()[2]

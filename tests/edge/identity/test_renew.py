@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import datetime as dt
+import json
 import ssl
+import subprocess
+import sys
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -25,6 +28,7 @@ from hub import authority
 from hub.identity.renewal import Nonces
 from hub.show import status as show_status
 from hub.store.writes import put_device
+from tests.conftest import ROOT
 from tests.hub.web.hubs import DAY_S, Hub, running
 from tests.hub.web.places import serving
 from wire.clock import BUILT_S, plausible
@@ -82,6 +86,20 @@ def test_a_renewal_brings_a_new_key(hub: Hub, name: str, board: Path) -> None:
     assert renewed.expires_at_s == after.not_valid_after_utc.timestamp()
     assert read_identity(board) == renewed
     assert not (board / "tls-next.key").exists()
+
+
+@pytest.mark.heavy
+def test_a_renewal_survives_a_kill_at_every_step(hub: Hub, board: Path, tmp_path: Path) -> None:
+    """At every instant the board has a certificate with its key, and the next attempt renews it and leaves no rest."""
+    done = subprocess.run(
+        [sys.executable, "-m", "tests.edge.identity.killed", str(board), str(tmp_path)],
+        cwd=ROOT, capture_output=True, text=True, check=True, timeout=120,
+    )  # fmt: skip
+    left = [json.loads(line) for line in done.stdout.splitlines()]
+    assert len(left) > 10
+    assert {found["killed"] for found in left[:-1]} == {9}
+    assert {found["again"] for found in left} == {0}
+    assert all(found["files"] == left[-1]["files"] for found in left)
 
 
 def test_a_board_that_was_away_for_years_comes_back(hub: Hub, name: str, board: Path) -> None:
