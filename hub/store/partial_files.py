@@ -24,10 +24,10 @@ from wire.chunks import chunk_count, fits
 from wire.files import digest
 from wire.messages import Begin, Chunk, decode, encode
 
-MAGIC = b"EQPART01"
+MAGIC = b"EQPART02"
 HEADER_BYTES = 64
-_HEADER = struct.Struct("<8sQIIIB")  # magic, bytes, chunk_bytes, bytes and CRC of begin, committed
-_COMMITTED_AT = _HEADER.size - 1
+_HEADER = struct.Struct("<8sQIII")  # magic, bytes, chunk_bytes, bytes and CRC of begin; behind it their CRC
+_COMMITTED_AT = _HEADER.size + 4
 _CRC_BYTES = 4
 _ABSENT = bytes(_CRC_BYTES)
 OPEN_FILES = 32
@@ -217,11 +217,12 @@ def _opened(path: Path, flags: int) -> Iterator[int]:
 
 
 def _header(file: int) -> _Header | None:
-    data = os.pread(file, _HEADER.size, 0)
-    if len(data) < _HEADER.size or not data.startswith(MAGIC):
+    data = os.pread(file, _COMMITTED_AT + 1, 0).ljust(_COMMITTED_AT + 1, b"\0")
+    told, crc = data[: _HEADER.size], data[_HEADER.size : _COMMITTED_AT]
+    if not told.startswith(MAGIC) or crc != _crc(told):
         return None
-    _, size, chunk_bytes, begin_bytes, begin_crc, committed = _HEADER.unpack(data)
-    return _Header(size, chunk_bytes, begin_bytes, begin_crc, bool(committed))
+    _, size, chunk_bytes, begin_bytes, begin_crc = _HEADER.unpack(told)
+    return _Header(size, chunk_bytes, begin_bytes, begin_crc, data[_COMMITTED_AT] == 1)
 
 
 def _index(file: int, header: _Header) -> list[bytes]:
@@ -242,8 +243,9 @@ def _begin(file: int, header: _Header) -> Begin | None:
 def _write_begin(file: int, begin: Begin, *, committed: bool) -> None:
     body = encode(begin)
     header = _Header(begin.bytes, begin.chunk_bytes, len(body), zlib.crc32(body), committed)
+    told = _HEADER.pack(MAGIC, *astuple(header)[:-1])
     _write(file, body, header.data_at + header.bytes)
-    _write(file, _HEADER.pack(MAGIC, *astuple(header)), 0)
+    _write(file, told + _crc(told) + bytes([committed]), 0)
 
 
 def _forget_lost(file: int, header: _Header) -> None:

@@ -19,6 +19,7 @@ from hub.serving.check import check
 from hub.serving.control import ControlServer
 from hub.store import registry
 from hub.store.backup import back_up
+from hub.store.partial_files import FilePartials
 from hub.store.restore import unpack as unpack_backup
 from hub.web import routes
 from tests.fuzz import mutate
@@ -29,6 +30,7 @@ from tests.hub.world import World
 from tests.wire.test_messages import SAMPLES
 from wire import messages as m
 from wire.adapter import Adapter, to_bytes
+from wire.chunks import cut
 from wire.envelope import seal
 from wire.files import digest
 from wire.keys import new_key, write_key
@@ -211,6 +213,29 @@ def _request(data: bytes) -> Any:
         raise HubError(str(refusal)) from refusal
 
 
+ON_ITS_WAY = bytes(range(256)) * 10
+
+
+def _parts(folder: Path) -> tuple[bytes, ...]:
+    """A file of an update of which two of three chunks are here."""
+    store, name = FilePartials(folder), digest(ON_ITS_WAY)
+    store.put(
+        m.Begin(m.Sender("barn", "b", 1), name, "adapter", "r1", 1, "0" * 64, len(ON_ITS_WAY), 8, chunk_bytes=1024)
+    )
+    for chunk in cut(ON_ITS_WAY, (0, 2), 1024):
+        store.add("barn", chunk)
+    return ((folder / "barn" / f"{name}.part").read_bytes(),)
+
+
+def _on_its_way(path: Path) -> Any:
+    """A hub starts with the file, takes the last chunk, and looks."""
+    store = FilePartials(path.parent.parent)
+    store.entries()
+    store.add("barn", cut(ON_ITS_WAY, (1,), 1024)[0])
+    found = store.get("barn", path.stem)
+    return found and (found.missing, store.join("barn", path.stem))
+
+
 HUB: tuple[Decoder, ...] = (
     Decoder("messages of a board", behind_a_byte(mutate.bent_msgpack), _from_a_board, weight=1),
     Decoder("content of an update", _bent_update, _update, weight=2),
@@ -218,6 +243,7 @@ HUB: tuple[Decoder, ...] = (
     _authority_file(authority.SECRET),
     _authority_file(authority.CERTIFICATE),
     Decoder("backup", mutate.bent_tar, _backup, weight=0.1),
+    of_file("update on its way", mutate.bent_bytes, f"barn/{digest(ON_ITS_WAY)}.part", _on_its_way, _parts, weight=0.5),
     of_file("hub.toml", mutate.bent_toml, "hub.toml", lambda path: read_config(path.parent), _hub_toml),
     of_bytes("request over HTTPS", mutate.bent_json, _request, lambda: (b'{"a": [1, {"b": null}]}',)),
     Decoder("line of the local socket", mutate.bent_json, _control, weight=0.5),

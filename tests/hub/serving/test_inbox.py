@@ -5,7 +5,9 @@ from __future__ import annotations
 import os
 import random
 import tempfile
+from contextlib import suppress
 from dataclasses import dataclass, replace
+from itertools import count
 from pathlib import Path
 
 import pytest
@@ -16,7 +18,8 @@ from console.errors import StorageError
 from hub.serving.inbox import AGE_S, FULL_S, LIMIT_BYTES, Inbox
 from hub.store.partial_files import FilePartials
 from hub.store.partials import SmallApart
-from wire.chunks import cut
+from tests.faults import Fuse, Killed
+from wire.chunks import cut, indexes_of
 from wire.files import digest
 from wire.messages import Begin, Chunk, Sender
 
@@ -260,6 +263,41 @@ def test_an_update_of_one_chunk_makes_no_file(tmp_path: Path) -> None:
             inbox.drop("barn", digest(data))
         assert inbox.store.get("barn", digest(data)) is None
     assert (inbox.kept, inbox.store.entries()) == ({}, [])
+
+
+@pytest.mark.parametrize("part", [0.0, 0.5])
+def test_a_hub_killed_at_any_write_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, part: float) -> None:
+    """Before each write in turn, or with half of its bytes written, it dies; its device says only what is asked for."""
+    write = os.pwrite
+    for instant in count(1):
+        folder, fuse = tmp_path / f"{instant}", Fuse(instant)
+
+        def burning(handle: int, data: bytes, at: int, /, fuse: Fuse = fuse) -> int:
+            if fuse.left == 1 and part:
+                write(handle, data[: int(len(data) * part)], at)
+            fuse.burn("before", "partial")
+            return write(handle, data, at)
+
+        with monkeypatch.context() as patch, suppress(Killed):
+            patch.setattr(os, "pwrite", burning)
+            inbox = open_inbox(folder)
+            inbox.begin(begin())
+            for chunk in pieces(2, 0, 1, 4):
+                inbox.add("barn", chunk)
+            inbox.begin(replace(begin(number=2), metrics={"more": 1}))
+            inbox.add("barn", pieces(3)[0])
+            inbox.commit("barn", NAME)
+
+        later = open_inbox(folder)
+        later.begin(begin(number=2))
+        found = later.commit("barn", NAME)
+        assert found is not None
+        for index in indexes_of(found.missing, 5):
+            later.add("barn", pieces(index)[0])
+        assert later.store.join("barn", NAME) == DATA
+        if not fuse.struck:
+            break
+    assert instant > 12
 
 
 CHUNKS = st.builds(
