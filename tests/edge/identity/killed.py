@@ -1,9 +1,9 @@
 """Kill a claim before every single step that it takes, and begin it anew.
 
 `python -m tests.edge.identity.killed TOKENS FOLDER`: with one token after the other, a child is ended (os._exit, no
-clean-up) before its n-th file operation or byte that it sends; a second child then claims in the same folder. A line of
-JSON for each says how both ended and what is there. The last is not killed at all. Where TOKENS is the folder of a board
-the same is done with renewals of it.
+clean-up) before its n-th file operation or byte that it sends; a second child then claims in the same folder. A line
+of JSON for each says how both ended and what is there. The last is not killed at all. Where TOKENS is the folder of a
+board, the same is done with renewals of it.
 """
 
 from __future__ import annotations
