@@ -10,7 +10,6 @@ from console.errors import BadData, SignatureError
 from edge import events as ev
 from edge import masks
 from wire import messages as m
-from wire.masks import device as d
 from wire.masks.told import told_of
 
 if TYPE_CHECKING:
@@ -65,6 +64,8 @@ class Masking:
         self._core.masks.forget(action.job)
 
     def _answer(self, message: m.MaskRoster | m.MaskSealed | m.MaskSurvivors | m.MaskOpen) -> None:
+        from wire.masks import device as d
+
         core, name = self._core, message.job
         state = core.masks.states[name]
         if isinstance(message, m.MaskRoster):

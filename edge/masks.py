@@ -12,17 +12,19 @@ import logging
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from console.errors import BadData, EdgequiltError
 from edge.store import sweep
 from wire.envelope import Trust, body_of, unseal
 from wire.files import digest, read_bytes, sync_folder, write_atomic
-from wire.masks import device as d
 from wire.masks.told import Told
 from wire.messages import Job, MaskKeys, decode
 from wire.pack import pack, unpack
 from wire.record import plain, read_record
+
+if TYPE_CHECKING:
+    from wire.masks import device as d  # at run time only an agent that is in a sum loads it: 0.6 MiB
 
 log = logging.getLogger("edgequilt.agent")
 SUFFIX = " under masks"  # of the name of the core's own job that masks what another one made
@@ -50,6 +52,8 @@ class Masks:
         Raises:
             StorageError: the disk is full.
         """
+        from wire.masks import device as d
+
         for name in [name for name, state in self.states.items() if state.round < job.round]:
             self.forget(name)
         payload.replace(self.vector(job.job))
@@ -70,6 +74,8 @@ class Masks:
     def kept(self, job: str) -> None:
         """The masked update is in the outbox: the board's own secrets and its plain result go."""
         if job in self.states:
+            from wire.masks import device as d
+
             self.put(d.masked(self.states[job]))
             self.vector(job).unlink(missing_ok=True)
 
@@ -84,6 +90,8 @@ class Masks:
         return self.folder / digest(job.encode())[:16]
 
     def _read(self, path: Path) -> None:
+        from wire.masks import device as d
+
         try:
             found = unpack(read_bytes(path, "a sum under masks"), "a sum under masks")
             state = read_record(d.Masking, found["state"], str(path))
@@ -103,7 +111,10 @@ def roster(keys: Mapping[str, bytes], peers: Trust | None) -> dict[str, d.Public
     Raises:
         BadData, SignatureError: one is not of the board, or not signed by a board that is known.
     """
-    found, signers = dict[str, d.PublicKeys](), set[str]()
+    from wire.masks import device as d
+
+    found: dict[str, d.PublicKeys] = {}
+    signers: set[str] = set()
     for name, envelope in sorted(keys.items()):
         what = f"the keys of {name}"
         if peers is None:
@@ -122,6 +133,8 @@ def roster(keys: Mapping[str, bytes], peers: Trust | None) -> dict[str, d.Public
 
 def work(job: Job, state: d.Masking, vector: Path) -> Job:
     """The core's own job that masks what another one made."""
+    from wire.masks import device as d
+
     seeds = d.seeds_of(state)
     told: dict[str, Any] = {"vector": str(vector.resolve()), "plus": list(seeds.plus), "minus": list(seeds.minus)}
     kind: Any = "mask"  # none of this kind comes from outside

@@ -76,6 +76,7 @@ def _from_a_board(folder: Path) -> Case:
         "failed": m.Failed(by(), "no such job", "no room"),
         "maskkeys": m.MaskKeys(by(), job, number, b"\1" * 32, b"\2" * 32, b"\3" * 32),
         "maskshares": m.MaskShares(by(), job, {"coop": b"\0\1"}),
+        "maskagreed": m.MaskAgreed(by(), job, {"coop": b"\4" * 32}),
         "maskreveal": m.MaskReveal(by(), job, {"barn": b"\0"}, {"coop": b"\1"}),
     }
     seeds = tuple(bytes([i]) + m.encode(samples[row.message.TYPE]) for i, row in enumerate(UP))
