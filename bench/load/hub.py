@@ -116,7 +116,7 @@ def running(
         RuntimeError: it does not start.
     """
     kind = ["--broker", "mosquitto", "--port", "0"] if outside is None else ["--broker", url(outside[0])]
-    command = [sys.executable, "edgequilt.py", "hub", "up", str(folder), *kind, "--json"]
+    command = [sys.executable, "edgequilt.py", "hub", "up", str(folder), *kind, "--web-port", "0", "--json"]
     with (folder / "up.log").open("wb") as log, child(command, core, stdout=-1, stderr=log) as process:
         line = first_line(process)
         if not line:
