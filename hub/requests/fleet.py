@@ -24,7 +24,7 @@ def _add(service: Service, request: Row) -> Row:
 def _enroll(service: Service, request: Row) -> Row:
     replace = bool(request.get("replace"))
     found = registry.enroll(service.home, request["name"], request["line"], replace=replace)
-    service.allow([row["name"] for row in service.home.ledger.devices()])
+    service.allow(registry.let_in(service.home))
     return found
 
 

@@ -116,6 +116,9 @@ class Counting:
 
 def refusal_of(home: Home, model: str, state: Round | None, begin: m.Begin) -> str:
     """Why an update cannot count in a round, as a sentence; empty if it can."""
+    device = home.ledger.device(begin.sender.device)
+    if device is not None and device["quarantine"]:
+        return f"{begin.sender.device} is in quarantine: {device['quarantine']}; drop this one"
     if state is not None and state.model != model:
         state = None  # a device on another model's topic
     if state is not None and home.ledger.update_for(begin.job, begin.sender.device):

@@ -22,6 +22,8 @@ def believed(ledger: Ledger, address: Address, payload: bytes) -> tuple[Row, Any
     kind, device = address.topic.message, ledger.device(address.device)
     if device is None:
         raise BadData(f"expected an enrolled device, found {address.device}; enroll it with `edgequilt hub enroll`")
+    if device["revoked"]:
+        raise BadData(f"expected a device that is not revoked, found {address.device}; it was ignored")
     trust = Trust([parse_public_key(device["key"], "device", "the ledger")])
     body, _ = unseal(payload, "device", trust, f"a {kind.TYPE} message of {address.device}")
     message = m.decode(body, kind)

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from console.errors import TransportError, join
+from hub.brokers.ending import end_session
 from hub.brokers.start import Started, start
 from hub.config import read_config
 from hub.requests.answer import answer
@@ -61,6 +62,7 @@ def up(
         host = "" if broker.child is not None else broker.shown.host
         service.broker_at = BrokerAt(broker.shown.tls, host, broker.shown.port)
         service.allow = partial(broker.allow, config.fleet)
+        service.end_session = partial(end_session, broker.inner, config.fleet)
         if broker.forgets:
             service.nobody_is_online()
         service.tell_workers(repr(broker.inner))

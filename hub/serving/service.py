@@ -18,6 +18,8 @@ from console.errors import EdgequiltError, HubError
 from hub.bundles.counter import Counter
 from hub.identity.grant import Where, addresses
 from hub.identity.renewal import Nonces
+from hub.rounds.refusal import seated
+from hub.rounds.state import Gone
 from hub.serving.clock import steady_clock
 from hub.serving.denied import Denied
 from hub.serving.desk import Desk
@@ -60,6 +62,7 @@ class Service:
         self.broker_at: BrokerAt | None = None  # as devices find it; who starts the hub knows
         self.web = ""  # HOST:PORT where it serves HTTPS; empty: nowhere
         self.allow: Callable[[list[str]], None] = lambda names: None  # who may come to the broker
+        self.end_session: Callable[[str], object] = lambda name: None  # of a device, at the broker
         self.denied, self.helped = Denied(), Helped(self.home, transport, self.clock)
         self.ignored, self.reasons = 0, dict[str, str]()  # what did not hold: how often, and why last
         self.bundles = Counter(self.home, transport, self.clock)
@@ -161,6 +164,13 @@ class Service:
         found = collect(self.home, self.clock())
         if found["blobs"]:
             log.info("%d updates and %d files were let go", found["updates"], found["blobs"])
+
+    def leave_rounds(self, name: str, why: str) -> None:
+        """A device takes no part any more: the open rounds that wait for it need not."""
+        for desk in self.desks.values():
+            for number, state in list(desk.conductor.open.items()):
+                if any(seat.device == name and seat.state == "waiting" for seat in seated(state)):
+                    desk.conductor.tell(number, Gone(name, why, state.phase == "gating"))
 
     def handle(self, topic: str, payload: bytes) -> None:
         """Take a message; what does not hold is noted and changes nothing.

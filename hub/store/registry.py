@@ -117,12 +117,17 @@ def database_of(config: Config, folder: Path) -> Database:
 
 
 def known_devices(folder: Path) -> list[str]:
-    """The names of the devices that are enrolled."""
+    """The names of the devices that may come in."""
     home = open_home(folder)
     try:
-        return [row["name"] for row in home.ledger.devices()]
+        return let_in(home)
     finally:
         home.ledger.close()
+
+
+def let_in(home: Home) -> list[str]:
+    """The devices that are enrolled and not revoked."""
+    return [row["name"] for row in home.ledger.devices() if not row["revoked"]]
 
 
 @contextmanager
@@ -172,6 +177,9 @@ def enroll(
     check_name(name)
     key = parse_public_key(line, "device", f"the key of {name}")
     answer, known = {"device": name, "key": key.id}, False
+    row = home.ledger.device(name)
+    if row is not None and row["revoked"]:
+        raise HubError(f"expected a name that is not revoked, found {name}; say `edgequilt hub revoke {name} --undo`")
     for row in home.ledger.devices():
         same = parse_public_key(row["key"], "device", "the ledger").raw == key.raw
         if row["name"] == name and same:

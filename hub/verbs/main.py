@@ -14,12 +14,28 @@ from hub.verbs import (
     methods,
     rounds,
     setup,
+    shutting,
     versions,
     watch,
     workers,
 )
 
-NOUNS = (setup, enroll, bundles, groups, rounds, methods, versions, adapter, backup, keeping, watch, brokers, workers)
+NOUNS = (
+    setup,
+    enroll,
+    shutting,
+    bundles,
+    groups,
+    rounds,
+    methods,
+    versions,
+    adapter,
+    backup,
+    keeping,
+    watch,
+    brokers,
+    workers,
+)
 
 
 def main(argv: list[str]) -> int:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from hub.identity import claims
 from hub.identity.renewal import renew
 from hub.serving.service import Service
+from hub.store.registry import let_in
 from hub.web.routes import Answer, Asked, Within, as_json
 from wire.identity import Claim, Granted, check_signed, read_signed
 from wire.keys import parse_public_key
@@ -18,7 +19,7 @@ def claim(within: Within, asked: Asked) -> Answer:
 
     def do(service: Service) -> Granted:
         found = claims.use(service.home, body, service.where(), service.clock())
-        service.allow([row["name"] for row in service.home.ledger.devices()])
+        service.allow(let_in(service.home))
         return found
 
     return as_json(plain(within(do)))

@@ -100,7 +100,7 @@ class Farm:
         publisher = self.board.folder / "keys" / f"{self.board.publisher.public.name}.pub"
         registry.create(self.hub_folder, FLEET, [publisher], "127.0.0.1:0")
         home = registry.open_home(self.hub_folder)
-        registry.add_bundle(home, self.board.config.bundle)
+        registry.add_bundle(home, self.board.bundle)
         for name in NAMES:
             self.keys[name] = self.board.key if name == NAMES[0] else new_key("device", name)
             registry.enroll(home, name, self.keys[name].public.line)

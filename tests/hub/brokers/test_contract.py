@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from hub.brokers import foreign, mosquitto
+from hub.brokers.ending import end_session
 from hub.brokers.rules import rules
 from tests.hub.brokers.places import DEVICES, FLEET, PLACES, Client, Memory, Place, TlsMosquitto
 from wire.mqtt import MqttTransport
@@ -357,6 +358,24 @@ def test_who_is_not_enrolled_is_heard_by_nobody(place: TlsMosquitto, clients: di
     assert stranger.told.empty()
     assert b"strange" not in [payload for _, payload in clients["hub"].told.queue]
     stranger.transport.close()
+
+
+@promises("list")
+def test_a_revoked_device_is_cut_off(place: TlsMosquitto, clients: dict[str, Client]) -> None:
+    """Its connection ends; it comes back, and yet neither says nor hears anything, not even what waited for it."""
+    board = Client(place, MqttTransport(place.broker(BARN), f"edgequilt-{FLEET}-{BARN}")).start(down(BARN))
+    place.child.allow(rules(FLEET, [COOP]))
+    clients[COOP].wait(lambda: _silent(clients, BARN), "the list to be read")
+    end_session(place.broker("hub"), FLEET, BARN).join(20)
+
+    board.wait(lambda: False in board.ups, "the connection to end")
+    board.wait(lambda: board.ups[-1], "the device to come back")
+    clients["hub"].say(down(BARN), b"secret")
+    board.say(up(BARN), b"still me")
+    assert _silent(clients, BARN)
+    assert board.told.empty()
+    assert b"still me" not in [payload for _, payload in clients["hub"].told.queue]
+    board.transport.close()
 
 
 def _silent(clients: dict[str, Client], device: str) -> bool:
