@@ -18,6 +18,7 @@ from console.errors import BadData, EdgequiltError
 from wire.bundle import Bundle, open_bundle
 from wire.envelope import Trust
 from wire.files import read_bytes, write_atomic
+from wire.json_text import parse_json
 from wire.messages import Assignment
 from wire.record import at_least, plain, read_record
 
@@ -99,7 +100,7 @@ class Shelf:
         if not self._record.exists():
             return Kept()
         try:
-            return read_record(Kept, json.loads(read_bytes(self._record, "the record of bundles")), str(self._record))
+            return read_record(Kept, parse_json(read_bytes(self._record, "the record of bundles")), str(self._record))
         except (ValueError, BadData):
             log.warning("%s cannot be read; the next assignment is taken as it comes", self._record)
             return Kept()

@@ -33,7 +33,7 @@ def adapter_of(data: bytes, begin: Begin, model: Model, asked: Asked) -> Adapter
     """
     adapter, problems = _open(data, begin, model)
     if adapter.thin is not None:
-        adapter, thinned = _whole(adapter, adapter.thin.told, model, asked)
+        adapter, thinned = _whole(adapter, adapter.thin.told, model, asked, begin.base)
         problems += thinned
     if asked.replay is not None:
         adapter, replayed = _rebuilt(adapter, begin, model, asked, asked.replay)
@@ -42,7 +42,7 @@ def adapter_of(data: bytes, begin: Begin, model: Model, asked: Asked) -> Adapter
         problems.append("pairs along directions were not asked for")
     if adapter.statistics or (adapter.heads and not asked.head):
         problems.append(f"expected {join(list(asked.kinds))} only, found another kind")
-    problems += _lora_problems(adapter, model, asked) or _moved(adapter, asked)
+    problems += _lora_problems(adapter, model, asked) or _moved(adapter, asked, begin.base)
     problems += _bias_problems(adapter, model, asked)
     problems += _scale_problems(adapter, model, asked)
     problems += _head_problems(adapter, begin, model) if asked.head else []
@@ -51,7 +51,7 @@ def adapter_of(data: bytes, begin: Begin, model: Model, asked: Asked) -> Adapter
     return _raise(adapter, problems, begin)
 
 
-def _whole(adapter: Adapter, told: Told, model: Model, asked: Asked) -> tuple[Adapter, list[str]]:
+def _whole(adapter: Adapter, told: Told, model: Model, asked: Asked, base: str) -> tuple[Adapter, list[str]]:
     """What a thin update says, on top of what was sent; or what is wrong with it."""
     if told.codec != asked.thin:
         return adapter, [f"it is thin by {told.codec} instead of {asked.thin}"]
@@ -59,7 +59,7 @@ def _whole(adapter: Adapter, told: Told, model: Model, asked: Asked) -> tuple[Ad
         return adapter, [f"it has rank {told.rank}, the hub keeps 1 to {asked.rank}"]
     if adapter.lora or adapter.bias or adapter.heads:
         return adapter, ["it is thin and whole at once"]
-    sent = asked.start(adapter.version, told.rank)
+    sent = asked.start(base, told.rank)  # not the version that the file names: nobody has to know that one
     zeros = {name: np.zeros(size, np.float32) for name, size in model.biases}
     try:
         return restored(adapter, replace(sent, bias={**zeros, **sent.bias})), []
@@ -110,11 +110,11 @@ def _lora_problems(adapter: Adapter, model: Model, asked: Asked) -> list[str]:
     return problems
 
 
-def _moved(adapter: Adapter, asked: Asked) -> list[str]:
+def _moved(adapter: Adapter, asked: Asked, base: str) -> list[str]:
     """Of right factors, those that were to rest and did not."""
     if asked.factors == "both" or not adapter.lora:
         return []
-    return moved(adapter.lora, asked.start(adapter.version, adapter.rank).lora, asked.factors)
+    return moved(adapter.lora, asked.start(base, adapter.rank).lora, asked.factors)
 
 
 def _bias_problems(adapter: Adapter, model: Model, asked: Asked) -> list[str]:

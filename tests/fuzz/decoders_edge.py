@@ -180,6 +180,13 @@ def _older(folder: Path) -> Case:
     return Case((seed,), read)
 
 
+def _shelf(folder: Path) -> tuple[bytes, ...]:
+    shelf = Shelf(folder)
+    shelf.follow(next(s for s in SAMPLES if isinstance(s, m.Assignment)))
+    shelf.switch("1" * 64)
+    return ((folder / "bundle.json").read_bytes(),)
+
+
 def _records(folder: Path) -> tuple[bytes, ...]:
     path = folder / "seed.sqlite"
     with closing(Records(path)) as records:
@@ -229,8 +236,7 @@ def _replay(folder: Path) -> Case:
     return Case((seed,), read)
 
 
-# which bundle is a board's own is not heard yet
-DOWN = [row for row in TABLE if row.direction != "up" and row.message.TYPE != "bundle"]
+DOWN = [row for row in TABLE if row.direction != "up"]
 
 
 def _from_the_hub(folder: Path) -> Case:
@@ -290,6 +296,7 @@ EDGE: tuple[Decoder, ...] = (
     of_file("agent.toml", mutate.bent_toml, "agent.toml", read_config, _agent),
     Decoder("release of an agent", mutate.bent_json, _released),
     of_file("update in an outbox", mutate.bent_bytes, "x.update", described, _waiting),
+    of_file("record of bundles", mutate.bent_json, "bundle.json", lambda path: Shelf(path.parent).kept, _shelf),
     Decoder("update in an older outbox", mutate.bent_json, _older, weight=0.1),
     of_file("rows of an outbox", mutate.bent_bytes, "x.sqlite", _rows_of, _records, weight=0.1),
     of_file("receipts of an agent", mutate.bent_lines, "r.jsonl", _lines, lambda f: (JSONL,)),

@@ -38,9 +38,12 @@ from wire.kinds.head import ROWS, Head, gather, rows_text
 from wire.kinds.lora import Lora
 from wire.scores import Score
 from wire.scores import to_bytes as scores_to_bytes
+from wire.thin.coding import thinned
+from wire.thin.table import codec_of
 from wire.tls import new_request
 from wire.topics import TABLE, parse_topic, topic_of
 
+CODECS = ("fp16", "int8", "int4", "top:0.05")
 UP = [row for row in TABLE if row.direction == "up"]
 
 
@@ -119,6 +122,31 @@ def _update(folder: Path) -> Case:
         check(data[1:], replace(begin, kind=kind), known, asked)  # type: ignore[arg-type]  # one of the three
 
     return Case(tuple(bytes([i]) + files[kind] for i, kind in enumerate(kinds)), read)
+
+
+def _thin(folder: Path) -> Case:
+    """The same, thin by each way: differences from what was sent, and of a version that the file itself names."""
+    world = _world(folder)
+    known = next(iter(registry.models(world.hub.home).values()))
+    base, g = digest(b"a version"), np.random.default_rng(1)
+    begin = m.Begin(m.Sender("barn", "boot", 1), base, "adapter", "r1-train-barn", 1, base, 9, 7)
+
+    def factors() -> dict[str, Lora]:
+        return {s.name: Lora(_normal(g, s.features_in, 2), _normal(g, 2, s.features_out), 1.0) for s in known.slots}
+
+    sent, learned = Adapter("tiny", base, factors()), Adapter("tiny", base, factors())
+    starts = {base: sent}  # of any other version it ends in a KeyError, which no door may
+    seeds = []
+    for index, name in enumerate(CODECS):
+        thin, _ = thinned(learned, sent, codec_of(name), "both", Adapter("tiny"))
+        seeds.append(bytes([index]) + to_bytes(thin))
+
+    def read(data: bytes) -> Any:
+        name = CODECS[(data[0] if data else 0) % len(CODECS)]
+        asked = Asked(4, (base,), start=lambda digest, rank: starts[digest], thin=name)
+        check(data[1:], begin, known, asked)
+
+    return Case(tuple(seeds), read)
 
 
 def _normal(g: np.random.Generator, *shape: int) -> Any:
@@ -240,6 +268,7 @@ def _on_its_way(path: Path) -> Any:
 HUB: tuple[Decoder, ...] = (
     Decoder("messages of a board", behind_a_byte(mutate.bent_msgpack), _from_a_board, weight=1),
     Decoder("content of an update", _bent_update, _update, weight=2),
+    Decoder("content of a thin update", behind_a_byte(mutate.bent_safetensors), _thin),
     Decoder("signing request", mutate.bent_text, _signing, weight=0.2),
     _authority_file(authority.SECRET),
     _authority_file(authority.CERTIFICATE),
