@@ -38,12 +38,14 @@ def make(home: Home, names: Sequence[str], expires_s: float, replace: bool, now_
 
     Raises:
         UsageError: a name is none, or they would hold too long or too briefly.
-        HubError: a name is that of a device; nothing is made then.
+        HubError: a name is that of a device, or revoked; nothing is made then.
     """
     if not SHORTEST_S <= expires_s <= LONGEST_S:
         raise UsageError(f"expected tokens that hold 1m to 366d, found {expires_s:g} s")
     for name in names:
         check_name(name)
+    for name in names:
+        _admitted(home, name)
     taken = [name for name in dict.fromkeys(names) if home.ledger.device(name) is not None]
     if taken and not replace:
         raise HubError(
@@ -139,7 +141,10 @@ def use(home: Home, claim: Claim, where: Where, now_s: float) -> Granted:
 def _admitted(home: Home, name: str) -> None:
     device = home.ledger.device(name)
     if device is not None and device["revoked"]:
-        raise HubError(f"expected a device that is not revoked, found {name}, which is; ask who runs the fleet")
+        raise HubError(
+            f"expected a name that is not revoked, found {name}, whose former certificate would open the broker again; "
+            f"give the board another name"
+        )
 
 
 def _state(row: Row, now_s: float) -> str:

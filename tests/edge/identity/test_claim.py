@@ -203,6 +203,8 @@ def test_a_revoked_name_cannot_be_claimed_again(hub: Hub, name: str, tmp_path: P
     claim(token, tmp_path / "b", Wishes())
     with hub.service.home.ledger.transaction() as tx:
         put_device(tx, name, revoked=True)
+    with pytest.raises(HubError, match=f"expected a name that is not revoked, found {name}, whose former certificate"):
+        hub.token(name, replace=True)
     (tmp_path / "b" / "identity.json").unlink()
     with pytest.raises(HubError):
         claim(token, tmp_path / "b", Wishes())
