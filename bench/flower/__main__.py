@@ -21,7 +21,7 @@ from bench.flower import ours, theirs
 from bench.flower.tables import tables
 from bench.load.hub import LARGE, MIDDLE, Shape
 from bench.load.processes import CLIENT_CORE, machine, pin
-from bench.load.results import keep, read, versions
+from bench.load.results import keep, put_between, read, versions
 
 HUB = "hub"
 NODES = (4, 16, 64, 256)
@@ -85,9 +85,14 @@ def main() -> int:
     p.add_argument("--again", action="store_true", help="measure also what the file has")
     p.add_argument("--out", type=Path, default=Path("build/bench/flower.json"))
     p.add_argument("--markdown", type=Path, metavar="FILE", help="only print tables of a file, as Markdown")
+    p.add_argument("--into", type=Path, metavar="docs/load.md", help="with --markdown: put them where they belong")
     options = p.parse_args()
     if options.markdown:
-        print(tables(read(options.markdown), markdown=True))
+        text = tables(read(options.markdown), markdown=True)
+        if options.into:
+            put_between(options.into, "flower", text)
+        else:
+            print(text)
         return 0
     pin(CLIENT_CORE)
     ends = time.monotonic() + options.limit_s

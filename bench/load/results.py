@@ -27,6 +27,13 @@ def keep(path: Path, cell: str, found: dict[str, Any]) -> None:
     write_atomic(path, json.dumps(known, indent=1).encode() + b"\n")
 
 
+def put_between(document: Path, name: str, text: str) -> None:
+    """Put a text between `<!-- NAME: begin -->` and `<!-- NAME: end -->` of a document."""
+    begin, end = f"<!-- {name}: begin -->\n", f"<!-- {name}: end -->"
+    head, _, rest = document.read_text(encoding="utf-8").partition(begin)
+    write_atomic(document, f"{head}{begin}{text}\n{end}{rest.partition(end)[2]}".encode())
+
+
 def versions() -> dict[str, str]:
     """Of what is measured."""
     shown = subprocess.run(["/usr/sbin/mosquitto", "-h"], capture_output=True, text=True, check=False).stdout

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from bench.load.results import keep, read
+from bench.load.results import keep, put_between, read
 from bench.transport.measure import percentile
 from bench.transport.tables import HEADER, tables
 from tests.conftest import ROOT
@@ -62,6 +62,19 @@ def test_a_run_goes_on_with_the_file_of_the_one_before(tmp_path: Path) -> None:
         keep(tmp_path / "found.json", name, {"value": value})
 
     assert read(tmp_path / "found.json") == {"cells": {"a": {"value": 3}, "b": {"value": 2}}}
+
+
+def test_tables_go_where_they_belong(tmp_path: Path) -> None:
+    """What stands between the marks is put anew, and nothing else."""
+    page = tmp_path / "page.md"
+    page.write_text("a\n<!-- x: begin -->\nold\n<!-- x: end -->\nb\n<!-- y: begin -->\nkept\n<!-- y: end -->\n")
+
+    put_between(page, "x", "| new |")
+    put_between(page, "x", "| newer |")
+
+    assert page.read_text() == (
+        "a\n<!-- x: begin -->\n| newer |\n<!-- x: end -->\nb\n<!-- y: begin -->\nkept\n<!-- y: end -->\n"
+    )
 
 
 @pytest.mark.heavy
