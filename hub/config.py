@@ -108,6 +108,9 @@ refresh_head = 0
 # Of ridge: its strength in mean squares of a feature, and its order.
 # head_strength = 0.1
 # head_order = 0
+# How boards send what they learned: none (whole), fp16, int8, int4, or top:FRACTION, such as top:0.05 for the largest
+# twentieth of the changes (docs/aggregation.md says what each costs and saves).
+# thin = "none"
 
 [privacy]
 # Differential privacy of boards (docs/privacy.md). The noise on the sum of their changes in multiples of clip; 0: none.
