@@ -105,6 +105,20 @@ def test_what_no_job_asked_for_is_refused(adapter: Adapter, asked: dict[str, Any
     assert words in str(caught.value)
 
 
+@pytest.mark.parametrize("whole", [False, True], ids=["thin", "a resting factor"])
+def test_a_version_that_nobody_made_is_refused_with_words(whole: bool) -> None:
+    """What the file itself says that it started from is never looked up: unknown, its update would have no answer."""
+    made, learned = update()
+    strange, asked = replace(learned if whole else made, version="b" * 64), {"factors": "b"} if whole else {}
+
+    def start(base: str, rank: int) -> Adapter:
+        assert base == BASE, "a stranger's word was looked up"
+        return started(rank)
+
+    with pytest.raises(BadData, match="started from version 'bbbbbbbbbbbb', its envelope says aaaaaaaaaaaa"):
+        taken(strange, start=start, **asked)
+
+
 @pytest.mark.parametrize(
     ("settings", "words"),
     [({"trainer": "spry"}, "scalars are small already"), ({"prune_gamma": 0.5}, "found pruning, which lowers it")],
