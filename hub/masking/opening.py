@@ -66,12 +66,13 @@ def reasons(state: Round) -> list[str]:
     }
     spry = told.get("trainer") == "spry"
     if state.kind == "train":
-        strange = sorted(set(told) - KNOWN)
+        strange = sorted(set(told) - {*KNOWN, "thin"})
         checks |= {
             f"its jobs ask for {', '.join(strange)}, of which sums under masks know nothing": bool(strange),
             "boards that step more than once along their own derivatives stand at different places (add --steps 1)": (
                 spry and told.get("steps") != 1
             ),
+            f"thin updates ({recipe.thin}) are made smaller one by one, a sum needs all numbers": "thin" in told,
             f"the method {recipe.method} is not a sum of what boards send (take nested-ffa)": (
                 recipe.method not in LINEAR_IN_B and not spry
             ),

@@ -204,6 +204,7 @@ def test_a_masked_update_says_nothing_by_itself(make_world: MakeWorld) -> None:
         ("train", {}, "method stacking is not a sum"),
         ("train", {"recipe": {"method": "nested-ffa", "robust": "cosine"}}, "cosine looks at single updates"),
         ("train", {"recipe": {"method": "nested-ffa", "weights": "risk"}}, "each board's loss"),
+        ("train", {"recipe": {"method": "nested-ffa", "thin": "fp16"}}, "made smaller one by one"),
         ("train", {"recipe": {"method": "nested-ffa"}, "gate": True}, "gate compares scores board by board"),
         ("train", {"recipe": {"method": "nested-ffa"}, "laps": 2}, "masks of its own"),
         ("train", {"recipe": {"method": "nested-ffa"}, "mode": "buffered"}, "leave out --over and --mode buffered"),
