@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import logging
+import os
 import signal
 import sys
 import threading
@@ -69,14 +70,15 @@ def _run(given: argparse.Namespace) -> int:
     claim_first(given.config, stop)
     if stop.is_set():
         return 0
-    config, again = read_config(given.config), True
+    config, again = read_config(given.config), False
     keeper = Keeper(config.device_key.parent)
     keeper.start()
     try:
-        while again and not stop.is_set():
-            again = _serve(config, stop, wake)
+        again = _serve(config, stop, wake)
     finally:
         keeper.close()
+    if again and not stop.is_set():  # as a new program: what fetching took of memory would stay for ever
+        os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]])  # noqa: S606  # the same command again
     return 0
 
 

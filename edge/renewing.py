@@ -11,8 +11,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from edge import protocol as p
-from edge.fetching import Fetcher, Hub
-from edge.install import Goal
 from edge.request import PROVE, Request
 from edge.setup import broker_of, place_of
 from wire.bundle import MANIFEST
@@ -22,6 +20,7 @@ from wire.messages import Assignment
 
 if TYPE_CHECKING:
     from edge.core import Core
+    from edge.fetching import Fetcher, Hub
 
 log = logging.getLogger("edgequilt.agent")
 ORDER = "bundle-"  # and the sequence: the name of an assignment where a job would be named
@@ -103,6 +102,9 @@ class Renewing:
         core.status.set(bundle_coming=None)
         if order is None:
             return
+        from edge.fetching import Fetcher  # a core that has nothing to fetch does not pay for it
+        from edge.install import Goal
+
         log.info("bundle %s is to be fetched", order.bundle[:12])
         present = [Path(core.setup.place.bundle)] if core.setup.bundle else []
         shelf = core.setup.shelf
@@ -126,6 +128,8 @@ class Renewing:
 
 def _hub(core: Core, order: Assignment) -> Hub:
     """Where the hub serves bundles: what the assignment says; no host means the broker's."""
+    from edge.fetching import Hub
+
     broker = broker_of(core.setup.config)
     host = f"[{broker.host}]" if ":" in broker.host else broker.host
     addresses = [f"{host}{at}" if at.startswith(":") else at for at in order.where]
