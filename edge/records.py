@@ -179,7 +179,8 @@ def _parsed(record: object) -> Any:
 
 def _put(db: sqlite3.Connection, digest: str, record: str) -> None:
     db.execute(
-        "INSERT INTO waiting (digest, record) VALUES (?, ?) ON CONFLICT DO UPDATE SET record = excluded.record",
+        "INSERT INTO waiting (digest, record) VALUES (?, ?)"
+        " ON CONFLICT (digest) DO UPDATE SET record = excluded.record",
         (digest, record),
     )
 
