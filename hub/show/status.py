@@ -61,6 +61,8 @@ def device(row: Row, now_s: float) -> Row:
         "device": row["name"],
         "model": row["model"],
         "online": bool(row["online"]),
+        "revoked": bool(row["revoked"]),
+        "quarantine": row["quarantine"],
         "profile": hello.get("profile", ""),
         "rank": hello.get("rank"),
         "released": hello.get("released", -1),
@@ -94,7 +96,7 @@ def status_text(found: Row) -> str:
             [
                 [
                     d["device"],
-                    "yes" if d["online"] else "no",
+                    "revoked" if d["revoked"] else "yes" if d["online"] else "no",
                     d["profile"] or "-",
                     or_dash(d["rank"]),
                     or_dash(d["released"]) if d["released"] >= 0 else "-",
