@@ -134,7 +134,7 @@ class Records:
             raise StorageError(
                 f"expected {self.path} to {what}, found: {error}; free some space, or see who has it"
             ) from error
-        except sqlite3.DatabaseError as error:  # itself, none of its kinds: the file is damaged
+        except (sqlite3.DatabaseError, UnicodeDecodeError) as error:  # itself, none of its kinds: the file is damaged
             raise Damaged(str(error)) from error
 
 
@@ -163,7 +163,7 @@ def _readable(path: Path) -> list[tuple[Any, ...]]:
     """The receipts that can be read, from both ends up to what is damaged."""
     found: dict[int, tuple[Any, ...]] = {}
     for order in ("ASC", "DESC"):
-        with suppress(sqlite3.Error), closing(sqlite3.connect(path)) as db:
+        with suppress(sqlite3.Error, UnicodeDecodeError), closing(sqlite3.connect(path)) as db:
             rows = db.execute(f"SELECT number, {', '.join(RECEIPT)} FROM receipts ORDER BY number {order}")  # noqa: S608  # names of ours
             for number, *row in rows:
                 if all(isinstance(value, (str, int)) for value in row):

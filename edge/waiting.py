@@ -15,11 +15,15 @@ from typing import Any
 from console.errors import BadData
 from wire.files import BLOCK_BYTES
 from wire.json_text import parse_json
+from wire.messages import UPDATE_LIMIT_BYTES
 from wire.record import DIGEST, at_least, matching, plain, read_record
 
 MAGIC = b"EQUPDATE"
 TAIL_BYTES = 4 + len(MAGIC)
 LIMIT_BYTES = 1 << 20  # of the JSON
+
+
+LARGEST = (1 << 63) - 1  # of what SQLite keeps
 
 
 @dataclass(frozen=True)
@@ -29,10 +33,10 @@ class Update:
     update: str = field(metadata=matching(DIGEST))
     kind: str
     job: str
-    round: int
+    round: int = field(metadata=at_least(0, LARGEST))
     base: str
-    bytes: int = field(metadata=at_least(1))
-    samples: int
+    bytes: int = field(metadata=at_least(1, UPDATE_LIMIT_BYTES))
+    samples: int = field(metadata=at_least(0, LARGEST))
     metrics: dict[str, Any] = field(default_factory=dict)
 
 
