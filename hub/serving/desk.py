@@ -66,19 +66,20 @@ class Desk:
         self.conductor.ask_device(device["name"])
 
     def _fetch(self, device: Row, message: m.Fetch) -> None:
-        self.post.send_blob(device["name"], self._public(message.blob), message.indexes)
+        self.post.send_blob(device["name"], message.blob, self._public(message.blob), message.indexes)
 
-    def _public(self, name: str) -> bytes:
-        """The bytes of a version, or of a blob that a version names; what devices sent is nobody's business."""
+    def _public(self, name: str) -> Callable[[], bytes]:
+        """What reads a version, or a blob that a version names; what devices sent is nobody's business."""
         row = self.home.ledger.version(name)
         if row is not None:
-            return bytes(row["body"])
+            body = bytes(row["body"])
+            return lambda: body
         if name not in self.blobs:
             for row in self.home.ledger.versions(self.model.id):
                 self.blobs |= versions.blob_names(versions.read_made(row).version)
         if name not in self.blobs:
             raise BadData(f"expected the name of a version or of a blob of one, found {name[:12]}; it was ignored")
-        return self.home.blobs.get(name)
+        return lambda: self.home.blobs.get(name)
 
     def _masked(self, message: m.MaskKeys | m.MaskShares | m.MaskAgreed | m.MaskReveal, envelope: bytes) -> None:
         """Something of a sum under masks; of a round that is over, nobody needs it."""

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from hub.making.versions import Made
-from wire.chunks import chunk_count, cut
+from hub.serving.pieces import Pieces
 from wire.envelope import seal
 from wire.keys import PrivateKey
 from wire.messages import Chunk, Release, Version, encode
@@ -20,6 +21,7 @@ class Post:
 
     def __init__(self, transport: Transport, key: PrivateKey, fleet: str, model: str) -> None:
         self.transport, self.key, self.fleet, self.model = transport, key, fleet, model
+        self._pieces = Pieces()
 
     def send(self, device: str, message: Any) -> None:
         """Say something to one device."""
@@ -27,13 +29,15 @@ class Post:
         topic = topic_of(self.fleet, self.model, "down", message.TYPE, device)
         self.transport.publish(topic, seal(self.key, encode(message)), **_manner(entry))
 
-    def send_blob(self, device: str, data: bytes, indexes: tuple[int, ...]) -> None:
+    def send_blob(self, device: str, name: str, read: Callable[[], bytes], indexes: tuple[int, ...]) -> None:
         """Send chunks of a blob, those asked for or all."""
         topic = topic_of(self.fleet, self.model, "down", Chunk.TYPE, device)
         manner = _manner(entry_of("down", Chunk.TYPE))
-        wanted = sorted(set(indexes)) or range(chunk_count(len(data)))
-        for chunk in cut(data, tuple(wanted[:CHUNKS_AT_ONCE])):
-            self.transport.publish(topic, encode(chunk), **manner)
+        pieces = self._pieces.of(name, read)
+        wanted = sorted(set(indexes)) or range(len(pieces))
+        for index in wanted[:CHUNKS_AT_ONCE]:
+            if 0 <= index < len(pieces):
+                self.transport.publish(topic, pieces[index], **manner)
 
     def version(self, made: Made, *, tip: bool) -> None:
         """Say a version to everybody; only the tip stays with the broker for those who come later.
