@@ -25,7 +25,7 @@ _SHORT.maxstring = _SHORT.maxother = 80
 NAME = r"[a-z0-9][a-z0-9._-]{0,62}"
 DIGEST = r"[0-9a-f]{64}"
 TOLD, SENTENCE = 20, 300  # problems that are spelled out, and how much of each
-LARGEST = 1 << 64  # JSON knows larger integers, but no size, count or seed needs one
+LARGEST = 1 << 63  # JSON and MessagePack know larger integers, but no ledger keeps them, and no size or count needs one
 
 
 def at_least(minimum: float, maximum: float | None = None) -> dict[str, Any]:
