@@ -334,7 +334,7 @@ def parse_manifest(data: bytes, where: str = "the manifest") -> Manifest:
         BadData: every field that is absent or wrong, and every name that points nowhere.
     """
     try:
-        decoded = parse_json(data)
+        decoded = parse_json(data, finite=False)  # what was measured may be no number
     except ValueError as error:
         raise BadData(f"expected JSON in {where}, found something else ({error}); export the bundle again") from error
     if isinstance(decoded, dict) and decoded.get("schema") != SCHEMA:
