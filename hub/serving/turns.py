@@ -14,6 +14,7 @@ from typing import NamedTuple
 from hub.store.partials import Key
 
 LIMIT_BYTES = 8 << 20
+UNDER_WAY_S = 2.0  # so long after a piece others may still be in the broker: asked again, they would come twice
 SILENT_S = 10.0  # whoever was asked and sends nothing for so long has lost its turn
 
 
@@ -33,9 +34,12 @@ class Turns:
     line: dict[Key, int] = field(default_factory=dict)  # bytes, the one that came first first
 
     def may_send(self, key: Key, size: int, now_s: float) -> bool:
-        """Whether to ask for so many bytes of an update at once; else it is in line."""
+        """Whether to ask for so many bytes of an update at once; else it is in line, or on its way."""
+        turn = self.asked.get(key)
+        if turn is not None and now_s - turn.heard_at_s < UNDER_WAY_S:
+            return False
         first = next(iter(self.line), key)
-        if key in self.asked or (first == key and self._fits(size)):
+        if turn is not None or (first == key and self._fits(size)):
             self.line.pop(key, None)
             self.asked[key] = Turn(size, now_s)
             return True

@@ -88,11 +88,13 @@ class Updates:
         self.go_on()
 
     def go_on(self) -> None:
-        """Ask those whose turn it is now."""
+        """Ask those whose turn it is now, where their pieces can be kept."""
+        if self.inbox.is_full:
+            return
         for device, update in self.turns.following(self.awaits, self.inbox.clock()):
             found = self.inbox.store.get(device, update)
             if found is not None and not found.whole:
-                self._ask(device, update, found)
+                self._say_missing(device, update, found)
 
     def _ask(self, device: str, update: str, found: Partial | None) -> None:
         """Say what is missing; nothing while it could not be kept: the device asks again, with growing pauses."""
@@ -104,6 +106,9 @@ class Updates:
         size = found.present.count(False) * found.begin.chunk_bytes
         if not self.turns.may_send((device, update), size, self.inbox.clock()):
             return
+        self._say_missing(device, update, found)
+
+    def _say_missing(self, device: str, update: str, found: Partial) -> None:
         ranges = found.missing[:RANGES_AT_ONCE]
         indexes = indexes_of(ranges, len(found.present))[:INDEXES_AT_ONCE]
         self.post.send(device, m.Missing(device, update, indexes, ranges=ranges))

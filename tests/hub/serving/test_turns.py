@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from hub.serving.turns import SILENT_S, Turns
+from hub.serving.turns import SILENT_S, UNDER_WAY_S, Turns
 
 A, B, C, D = (("board", letter * 64) for letter in "abcd")
 ALL = {A, B, C, D}
@@ -24,13 +24,14 @@ def test_so_many_bytes_at_once_and_the_others_in_line() -> None:
 
 
 def test_who_was_asked_may_be_asked_again() -> None:
-    """Pieces that were lost are asked for at once: their room is taken already."""
+    """Pieces that are lost are asked for although others wait, but not while they may be on their way."""
     turns = Turns(limit_bytes=7)
     turns.may_send(A, 6, 0.0)
     turns.may_send(B, 6, 0.0)
 
-    assert turns.may_send(A, 2, 1.0)
-    assert not turns.may_send(B, 6, 1.0)
+    assert not turns.may_send(A, 2, UNDER_WAY_S / 2)
+    assert turns.may_send(A, 2, UNDER_WAY_S)
+    assert not turns.may_send(B, 6, UNDER_WAY_S)
 
 
 def test_what_is_larger_than_all_room_goes_alone() -> None:
