@@ -108,7 +108,7 @@ def place_in(path: Path) -> Place | None:
 
 @dataclass(frozen=True)
 class HubSigner:
-    """What signs as an Ed25519 private key of cryptography does."""
+    """What signs as a private key in a file does."""
 
     _place: Place
 

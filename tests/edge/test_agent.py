@@ -63,12 +63,12 @@ def write_toml(folder: Path, agent: str = "", url: str = "mqtt://127.0.0.1:1") -
 
 
 def test_the_core_loads_nothing_heavy() -> None:
-    """A fresh interpreter with the whole core in it has neither numpy nor onnxruntime nor rich."""
+    """A fresh interpreter with the whole core in it has neither numpy nor onnxruntime nor rich, nor a second OpenSSL."""
     done = subprocess.run([sys.executable, "-c", LOADED], cwd=ROOT, capture_output=True, text=True, check=True)
     loaded = set(json.loads(done.stdout))
 
-    assert {"edge", "wire", "paho", "cryptography"} <= loaded
-    assert not loaded & {"numpy", "onnxruntime", "rich", "tokenizers", "PIL", "safetensors", "torch", "sqlite3"}
+    assert {"edge", "wire", "paho", "nacl", "sqlite3"} <= loaded
+    assert not loaded & {"numpy", "onnxruntime", "rich", "tokenizers", "PIL", "safetensors", "torch", "cryptography"}
 
 
 def test_a_configuration_is_read_relative_to_its_folder(board: Board) -> None:

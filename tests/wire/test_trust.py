@@ -7,15 +7,19 @@ import stat
 from pathlib import Path
 
 import pytest
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from console.errors import BadData, EdgequiltError, IntegrityError, SignatureError, StorageError, UsageError
 from tests.wire.samples import manifest
 from wire.bundle import open_bundle
 from wire.envelope import Trust, check_detached, detached, seal, unseal
 from wire.files import digest, inside, write_atomic
-from wire.keys import new_key, parse_public_key, read_private_key, read_public_key, write_key
+from wire.keys import new_key, parse_public_key, read_private_key, read_public_key, verify_raw, write_key
 from wire.manifest import parse_manifest, to_bytes
 from wire.pack import pack, unpack
+
+PKCS8 = (serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
 
 
 def test_keys_survive_their_files(tmp_path: Path) -> None:
@@ -199,3 +203,30 @@ def test_a_manifest_that_contradicts_itself_is_refused() -> None:
     data["schema"] = 9
     with pytest.raises(BadData, match="schema 1, found 9; update edgequilt"):
         parse_manifest(json.dumps(data).encode())
+
+
+def test_signatures_and_files_are_those_of_another_library(tmp_path: Path) -> None:
+    """cryptography (OpenSSL) reads our key files, and each side believes what the other one signs, to the same bytes."""
+    key = new_key("device", "barn-1")
+    secret_path, _ = write_key(key, tmp_path)
+    pem = secret_path.read_bytes().partition(b"\n")[2]
+    other = serialization.load_pem_private_key(pem, None)
+    assert isinstance(other, Ed25519PrivateKey)
+
+    for data in (b"", b"edgequilt", bytes(range(256)) * 300):
+        assert key.sign_raw(data) == other.sign(data)
+        assert verify_raw(key.public, other.sign(data), data)
+        other.public_key().verify(key.sign_raw(data), data)
+        assert not verify_raw(key.public, other.sign(data), data + b"!")
+    assert other.private_bytes(*PKCS8) == pem
+    assert read_private_key(secret_path) == key
+
+
+def test_a_signature_of_another_length_is_none(tmp_path: Path) -> None:
+    """Bytes that belong to the message cannot be taken for the end of a shorter signature."""
+    key = new_key("device", "barn-1")
+    signature = key.sign_raw(b"message")
+
+    assert not verify_raw(key.public, signature[:63], signature[63:] + b"message")
+    assert not verify_raw(key.public, signature + b"m", b"essage")
+    assert not verify_raw(key.public, b"", signature + b"message")
