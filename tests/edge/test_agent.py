@@ -63,7 +63,7 @@ def write_toml(folder: Path, agent: str = "", url: str = "mqtt://127.0.0.1:1") -
 
 
 def test_the_core_loads_nothing_heavy() -> None:
-    """A fresh interpreter with the whole core in it has neither numpy nor onnxruntime nor rich, nor a second OpenSSL."""
+    """A fresh interpreter with the whole core in it has no numpy, onnxruntime, rich or second OpenSSL."""
     done = subprocess.run([sys.executable, "-c", LOADED], cwd=ROOT, capture_output=True, text=True, check=True)
     loaded = set(json.loads(done.stdout))
 

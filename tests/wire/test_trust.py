@@ -206,7 +206,7 @@ def test_a_manifest_that_contradicts_itself_is_refused() -> None:
 
 
 def test_signatures_and_files_are_those_of_another_library(tmp_path: Path) -> None:
-    """cryptography (OpenSSL) reads our key files, and each side believes what the other one signs, to the same bytes."""
+    """OpenSSL reads our key files, and each side believes what the other one signs, to the same bytes."""
     key = new_key("device", "barn-1")
     secret_path, _ = write_key(key, tmp_path)
     pem = secret_path.read_bytes().partition(b"\n")[2]
