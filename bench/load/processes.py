@@ -36,6 +36,14 @@ def pss_bytes(pid: int, part: str = "Pss:") -> int:
     return next((int(line.split()[1]) * 1024 for line in lines if line.startswith(part)), 0)
 
 
+def born(pid: int) -> str:
+    """When a process began, in ticks since the machine did; empty where there is none: a number may be used again."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[19]
+    except OSError:
+        return ""
+
+
 def name_of(pid: int) -> str:
     """How a process is called; empty where there is none."""
     try:
@@ -69,25 +77,25 @@ def child_named(root: int, name: str) -> int:
 
 @contextlib.contextmanager
 def child(command: Sequence[str | Path], core: int | None = None, **options: Any) -> Iterator[subprocess.Popen[str]]:
-    """A program in a process group of its own, on one core if it is named; nothing of it is left after the block.
+    """A program in a session of its own, on one core if it is named; nothing of it is left after the block.
 
-    A session of its own keeps Ctrl-C for the one who can end the whole group in order.
+    A session of its own keeps Ctrl-C for the one who can end the whole in order. Descendants are ended by what they
+    are, not by their group: some programs give theirs other sessions.
     """
     before = [] if core is None else pinned(core)
     before += ["setpriv", "--pdeathsig", "TERM", "--"] if shutil.which("setpriv") else []  # if we are killed
     options.setdefault("cwd", ROOT)
     with subprocess.Popen([*before, *map(str, command)], text=True, start_new_session=True, **options) as process:
-        below: list[int] = []
         try:
             yield process
         finally:
-            below = tree(process.pid)
+            below = {pid: born(pid) for pid in tree(process.pid)}
             process.terminate()
             with contextlib.suppress(subprocess.TimeoutExpired):
                 process.wait(STOP_S)
-            for pid in (process.pid, *below):
-                with contextlib.suppress(ProcessLookupError, PermissionError):
-                    if os.getpgid(pid) == process.pid:
+            for pid, at in below.items():
+                if at and born(pid) == at:
+                    with contextlib.suppress(ProcessLookupError):
                         os.kill(pid, signal.SIGKILL)
             process.wait()
 

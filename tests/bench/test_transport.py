@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from bench.load.processes import born, child, first_line
 from bench.load.results import keep, put_between, read
 from bench.transport.measure import percentile
 from bench.transport.tables import HEADER, tables
@@ -62,6 +63,22 @@ def test_a_run_goes_on_with_the_file_of_the_one_before(tmp_path: Path) -> None:
         keep(tmp_path / "found.json", name, {"value": value})
 
     assert read(tmp_path / "found.json") == {"cells": {"a": {"value": 3}, "b": {"value": 2}}}
+
+
+def test_nothing_is_left_of_a_program_and_what_it_started() -> None:
+    """A descendant in a session of its own ends with the block, too."""
+    code = (
+        "import subprocess, sys, time\n"
+        "below = subprocess.Popen([sys.executable, '-c', 'import time; time.sleep(99)'], start_new_session=True)\n"
+        "print(below.pid, flush=True)\n"
+        "time.sleep(99)"
+    )
+    with child([sys.executable, "-c", code], stdout=subprocess.PIPE) as process:
+        below = int(first_line(process))
+        assert born(below)
+
+    assert process.poll() is not None
+    assert Path(f"/proc/{below}").exists() is False or "State:\tZ" in Path(f"/proc/{below}/status").read_text()
 
 
 def test_tables_go_where_they_belong(tmp_path: Path) -> None:
