@@ -7,6 +7,7 @@ import os
 import shutil
 import signal
 import subprocess
+import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -37,11 +38,15 @@ def pss_bytes(pid: int, part: str = "Pss:") -> int:
 
 
 def born(pid: int) -> str:
-    """When a process began, in ticks since the machine did; empty where there is none: a number may be used again."""
+    """When a process that runs began, in ticks since the machine did; empty where there is none.
+
+    Its number alone says nothing: it may be used again.
+    """
     try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[19]
+        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     except OSError:
         return ""
+    return "" if fields[0] in "ZX" else fields[19]
 
 
 def name_of(pid: int) -> str:
@@ -97,6 +102,9 @@ def child(command: Sequence[str | Path], core: int | None = None, **options: Any
                 if at and born(pid) == at:
                     with contextlib.suppress(ProcessLookupError):
                         os.kill(pid, signal.SIGKILL)
+            ends = time.monotonic() + STOP_S
+            while any(at and born(pid) == at for pid, at in below.items()) and time.monotonic() < ends:
+                time.sleep(0.01)
             process.wait()
 
 
