@@ -102,6 +102,7 @@ def test_every_setting_of_a_recipe_is_an_option() -> None:
         "server_cohort": 7,
         "server_beta1": 0.5,
         "server_beta2": 0.75,
+        "thin": "int8",
         "head": "ridge",
         "head_strength": 0.25,
         "head_order": 2,
