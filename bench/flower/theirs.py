@@ -201,7 +201,9 @@ def _tail(folder: Path) -> str:
 
 
 def versions() -> dict[str, str]:
-    """Of Flower and what carries it."""
+    """Of Flower and what carries it; none where its environment was not made: the hub is measured all the same."""
+    if not (ENVIRONMENT / "bin" / "python").exists():
+        return {}
     code = "import importlib.metadata as m, json; print(json.dumps({n: m.version(n) for n in ('flwr', 'uvicorn')}))"
     shown = subprocess.run([ENVIRONMENT / "bin" / "python", "-c", code], capture_output=True, text=True, check=False)
     return dict(json.loads(shown.stdout)) if shown.returncode == 0 else {}

@@ -127,7 +127,10 @@ def test_the_hub_goes_through_its_rounds(tmp_path: Path) -> None:
 
 @pytest.mark.heavy
 @pytest.mark.fleet
-@pytest.mark.skipif(not (ENVIRONMENT / "bin" / "flower-superlink").exists(), reason="sh bench/flower/environment.sh")
+@pytest.mark.skipif(
+    not (ENVIRONMENT / "bin" / "flower-superlink").exists(),
+    reason="no environment of Flower: make it with sh bench/flower/environment.sh",
+)
 def test_flower_goes_through_its_rounds(tmp_path: Path) -> None:
     """Nodes that are registered answer over TLS, and the strategy makes one adapter of them."""
     whole(run("packed, tuned polls, 4", out=tmp_path / "found.json")["packed, tuned polls, 4"], "packed, tuned polls")
