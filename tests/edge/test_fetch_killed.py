@@ -96,7 +96,7 @@ def test_a_killed_agent_goes_on_where_it_was(tmp_path: Path) -> None:
         assert len(others) == len(set(others))
         status = json.loads((board.folder / "state" / "status.json").read_text())
         assert status["bundle"] == bundle
-        assert status["core_bytes"] < 37 << 20  # 38.4 MiB where what fetching took stays: it begins as a new program
+        assert status["core_bytes"] < 35 << 20  # it begins as a new program, so what fetching took does not stay
 
 
 def _row(hub: Path) -> dict[str, Any]:
