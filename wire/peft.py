@@ -149,12 +149,12 @@ def read_peft(folder: Path, slots: Sequence[Place]) -> dict[str, Lora]:
     """
     config, tensors = _read(folder)
     problems = [
-        f"{name} is {str(config[name])[:80]!r}"
+        f"{name} is {_said(config[name])}"
         for name, plain in PLAIN.items()
         if config.get(name, plain) not in (plain, [])
     ]
     if config.get("peft_type") != "LORA":
-        problems.append(f"peft_type is {str(config.get('peft_type'))[:80]!r}")
+        problems.append(f"peft_type is {repr(config.get('peft_type'))[:80]}")
     patterns = config.get("alpha_pattern") or {}
     if not isinstance(patterns, dict):
         problems.append(f"alpha_pattern is a {type(patterns).__name__}")
@@ -162,7 +162,7 @@ def read_peft(folder: Path, slots: Sequence[Place]) -> dict[str, Lora]:
     problems += [f"the pattern {p[:80]!r} is none of a module's name" for p in patterns if not _is_tame(p)]
     alphas = [config.get("lora_alpha", 8), *patterns.values()]
     problems += [
-        f"alpha is {str(alpha)[:80]!r}"
+        f"alpha is {_said(alpha)}"
         for alpha in alphas
         if not isinstance(alpha, (int, float)) or not abs(alpha) < LARGEST_ALPHA
     ]
@@ -254,6 +254,11 @@ def _unfit(slot: Place, pair: Tensors) -> str:
 def _scale(config: Mapping[str, Any], module: str, rank: int) -> float:
     alpha = _pattern(config.get("alpha_pattern"), module, config.get("lora_alpha", 8))
     return float(alpha) / (math.sqrt(rank) if config.get("use_rslora") else rank)
+
+
+def _said(value: object) -> str:
+    """A value of a stranger's file in a sentence."""
+    return repr(value)[:80]
 
 
 def _is_tame(pattern: str) -> bool:

@@ -309,7 +309,7 @@ def test_what_a_hub_lacks_is_sent_and_nothing_else(board: Board) -> None:
     for missing in (
         Missing(NAME, name, (1,), ranges=((0, 2), (5, 5))),
         Missing(NAME, name, (4, 1)),
-        Missing(NAME, name, ranges=((1 << 62, 1 << 63), (3, 2), (7,), (0, 1 << 40))),
+        Missing(NAME, name, ranges=((1 << 62, (1 << 63) - 1), (3, 2), (7,), (0, 1 << 40))),
         Missing(NAME, name, begin=True),
     ):
         farm.hub.say("down", Missing.TYPE, encode(missing), NAME)
