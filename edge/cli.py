@@ -6,7 +6,6 @@ import argparse
 import json
 import logging
 import os
-import signal
 import sys
 import threading
 from collections.abc import Callable
@@ -55,18 +54,18 @@ def main(argv: list[str]) -> int:
 
 def _run(given: argparse.Namespace) -> int:
     from edge.config import read_config
+    from edge.ending import on_signal
     from edge.identity.first import claim_first
     from edge.identity.keeper import Keeper
 
     _log_to_stderr(logging.WARNING if given.quiet else logging.INFO)
     stop, wake = threading.Event(), [lambda: None]
 
-    def end(number: int, frame: object) -> None:
+    def end() -> None:
         stop.set()
         wake[0]()
 
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, end)
+    on_signal(end)
     claim_first(given.config, stop)
     if stop.is_set():
         return 0

@@ -119,7 +119,7 @@ class Core:
                 continue
 
     def wake(self) -> None:
-        """Return from waiting; safe in a signal handler."""
+        """Return from waiting; from any thread."""
         self._inbox.put(("wake",))
 
     def turn(self) -> float:
