@@ -9,8 +9,8 @@ from typing import Any
 from console.errors import BadData, UsageError, join
 from console.toml import read_toml
 from edge.data.row import KEPT_BACK
+from wire.broker import Protocol
 from wire.files import is_file
-from wire.mqtt import Protocol
 from wire.record import NAME, at_least, matching, read_record
 
 CACHE_BYTES = 256 << 20  # of activations that a bundle whose trunk is apart keeps

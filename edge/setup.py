@@ -15,10 +15,10 @@ from edge.data import count_data
 from edge.request import Place
 from edge.shelf import Shelf
 from edge.voice import Voice
+from wire.broker import Broker, parse_broker
 from wire.bundle import Bundle, open_bundle
 from wire.envelope import Trust
 from wire.keys import read_private_key, read_public_key
-from wire.mqtt import Broker, parse_broker
 from wire.topics import NO_MODEL
 
 SECURE = "secure"  # of the jobs in a hello: sums under masks

@@ -13,9 +13,9 @@ from hub.making.recipe import Recipe
 from hub.masking.secure import SecureConfig
 from hub.privacy.settings import PrivacyConfig
 from hub.rounds.gate import NOISE
+from wire.broker import Broker, Protocol, parse_broker
 from wire.envelope import Trust
 from wire.keys import PublicKey, read_public_key
-from wire.mqtt import Broker, Protocol, parse_broker
 from wire.record import NAME, at_least, matching, read_record
 
 FILE = "hub.toml"

@@ -27,8 +27,9 @@ from tests.conftest import ROOT
 from tests.edge.identity.test_journey import COMMAND, Farm, run, well
 from tests.processes import started, until
 from tests.programs import mosquitto
+from wire.broker import Broker
 from wire.keys import new_key, write_key
-from wire.mqtt import Broker, MqttTransport
+from wire.mqtt import MqttTransport
 from wire.tls import new_request
 from wire.token import parse_token
 

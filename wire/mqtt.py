@@ -18,20 +18,16 @@ import contextlib
 import functools
 import logging
 import socket
-import ssl
 import sys
 import threading
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
-from pathlib import Path
 from types import ModuleType
-from typing import Any, Literal, get_args
-from urllib.parse import urlsplit
+from typing import Any
 
-from console.errors import TransportError
 from wire.backoff import full_jitter
-from wire.tls import client_context, look_again
+from wire.broker import Broker, Protocol, files_of, tls_of
+from wire.tls import look_again
 from wire.transport import Capabilities, Fate, OnConnection, OnFate, OnMessage, Will, ignore
 
 
@@ -67,45 +63,6 @@ PACKET_LIMIT_BYTES = CHUNK_LIMIT_BYTES + (64 << 10)
 NO_SUBSCRIBER, UNSUPPORTED_PROTOCOL = 0x10, 0x84  # MQTT 5.0, section 2.4
 ANSWER_S = 10.0  # for the answer to a CONNECT
 UNANSWERED = 2  # connections that end without an answer to MQTT 5, before the other one is tried
-Protocol = Literal["auto", "5", "3.1.1"]
-PROTOCOLS: tuple[str, ...] = get_args(Protocol)
-
-
-@dataclass(frozen=True)
-class Broker:
-    """Where a broker listens: `mqtt://host:port` or `mqtts://host:port` with the files of a mutual TLS."""
-
-    host: str
-    port: int
-    tls: bool = False
-    ca: Path | None = None
-    certificate: Path | None = None
-    key: Path | None = None
-    username: str | None = None
-    password: str | None = None
-
-    def __repr__(self) -> str:
-        return f"{'mqtts' if self.tls else 'mqtt'}://{self.host}:{self.port}"
-
-
-def parse_broker(url: str) -> Broker:
-    """Read a broker's address.
-
-    >>> parse_broker("mqtt://127.0.0.1:1883")
-    mqtt://127.0.0.1:1883
-
-    Raises:
-        TransportError: it is not one.
-    """
-    try:
-        parts = urlsplit(url)
-        if parts.scheme not in ("mqtt", "mqtts") or not parts.hostname:
-            raise ValueError(url)
-        return Broker(
-            parts.hostname, parts.port or (8883 if parts.scheme == "mqtts" else 1883), parts.scheme == "mqtts"
-        )
-    except ValueError as error:
-        raise TransportError(f"expected a broker like mqtt://host:1883 or mqtts://host:8883, found {url!r}") from error
 
 
 class MqttTransport:
@@ -142,7 +99,7 @@ class MqttTransport:
         self._on_message: OnMessage = lambda topic, payload: None
         self._on_connection: OnConnection = lambda up: None
         self._on_fate: OnFate = ignore
-        self._context = _tls(broker) if broker.tls else None
+        self._context = tls_of(broker) if broker.tls else None
         self._client = self._make()
 
     def start(self, on_message: OnMessage, on_connection: OnConnection, on_fate: OnFate = ignore) -> None:
@@ -277,7 +234,7 @@ class MqttTransport:
         if self._context is None:
             return
         try:
-            look_again(self._context, self.broker.ca, *_files(self.broker))
+            look_again(self._context, self.broker.ca, *files_of(self.broker))
         except OSError as error:
             log.warning("the certificates for %r cannot be read, the former ones are used: %s", self.broker, error)
 
@@ -415,18 +372,3 @@ def _properties(packet: int, **values: int) -> Properties:
 @functools.lru_cache(maxsize=16)  # the table of topics has a handful; making one takes longer than a publish
 def _expiry(seconds: int) -> Properties:
     return _properties(PacketTypes.PUBLISH, MessageExpiryInterval=seconds)
-
-
-def _files(broker: Broker) -> tuple[Path | None, Path | None]:
-    """Our own certificate and its key, where there are both."""
-    return (broker.certificate, broker.key) if broker.certificate and broker.key else (None, None)
-
-
-def _tls(broker: Broker) -> ssl.SSLContext:
-    try:
-        return client_context(broker.ca, *_files(broker))
-    except (OSError, ssl.SSLError) as error:
-        raise TransportError(
-            f"expected certificate files for {broker!r}, found none that can be used ({error}); check "
-            f"ca, certificate and key"
-        ) from error

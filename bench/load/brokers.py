@@ -14,7 +14,7 @@ from bench.load.processes import child
 from hub import authority
 from hub.brokers.mosquitto import Mosquitto, _free_port, _listens, _program, configuration
 from hub.brokers.rules import rules
-from wire.mqtt import Broker
+from wire.broker import Broker
 from wire.tls import new_request
 
 SECURING = ("cafile", "certfile", "keyfile", "tls_version", "require_certificate", "use_identity", "acl_file", "#")

@@ -16,7 +16,8 @@ from typing import Any
 import paho.mqtt.client as paho
 from paho.mqtt.enums import CallbackAPIVersion
 
-from wire.mqtt import IN_FLIGHT, KEEPALIVE_S, Broker
+from wire.broker import Broker
+from wire.mqtt import IN_FLIGHT, KEEPALIVE_S
 from wire.transport import Capabilities, OnConnection, OnFate, OnMessage, ignore
 
 READ, WRITE = selectors.EVENT_READ, selectors.EVENT_WRITE

@@ -24,10 +24,10 @@ from hub.store.writes import put_row
 from tests.fleet import Device
 from wire import messages as m
 from wire.adapter import Adapter, to_bytes
+from wire.broker import Broker
 from wire.chunks import cut
 from wire.keys import PrivateKey, new_key, read_public_key
 from wire.kinds.lora import Lora
-from wire.mqtt import Broker
 from wire.transport import Transport
 
 LABELS, FEATURES, SAMPLES = ("no", "yes"), 16, 100

@@ -19,8 +19,9 @@ from paho.mqtt.enums import CallbackAPIVersion
 from bench.hub_boards import FLEET
 from bench.load.brokers import as_hub
 from bench.load.crowd import Member, context
+from wire.broker import parse_broker
 from wire.messages import CHUNK_BYTES
-from wire.mqtt import IN_FLIGHT, parse_broker
+from wire.mqtt import IN_FLIGHT
 from wire.topics import topic_of
 
 MODEL = "floor"

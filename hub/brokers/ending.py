@@ -10,7 +10,8 @@ from __future__ import annotations
 import threading
 from contextlib import suppress
 
-from wire.mqtt import Broker, MqttTransport
+from wire.broker import Broker
+from wire.mqtt import MqttTransport
 
 PATIENCE_S = 5.0
 

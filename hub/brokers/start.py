@@ -13,7 +13,7 @@ from hub.brokers.embedded import EmbeddedBroker
 from hub.brokers.mosquitto import Mosquitto
 from hub.brokers.rules import rules
 from hub.config import Config, listen_address, outside_broker
-from wire.mqtt import Broker
+from wire.broker import Broker
 
 AMQTT, MOSQUITTO = "amqtt", "mosquitto"
 AMQTT_LACKS = ("TLS", "an access list", "messages that outlive it")

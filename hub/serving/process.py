@@ -22,8 +22,9 @@ from hub.serving.server_agent import ServerAgent
 from hub.serving.service import Service
 from hub.store.registry import alone, known_devices
 from hub.web.start import Served, serve
+from wire.broker import Broker
 from wire.identity import BrokerAt
-from wire.mqtt import Broker, MqttTransport
+from wire.mqtt import MqttTransport
 
 CONNECT_TIMEOUT_S = 10.0
 HELPED_TICK_S = 0.05  # what workers leave is looked for; what devices say comes by itself

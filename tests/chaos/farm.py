@@ -29,8 +29,8 @@ from tests.edge.boards import hub_key, make_board
 from tests.edge.hub import FLEET
 from tests.processes import started
 from tests.programs import mosquitto
+from wire.broker import Broker
 from wire.keys import PrivateKey, new_key, write_key
-from wire.mqtt import Broker
 from wire.tls import new_request
 
 NAMES = ("barn-1", "coop-1", "mill-1")

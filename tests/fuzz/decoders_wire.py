@@ -22,6 +22,7 @@ from tests.wire.samples import manifest
 from tests.wire.test_messages import SAMPLES
 from wire import https, image, messages, peft, scores
 from wire.adapter import Adapter, read_adapter, to_bytes
+from wire.broker import parse_broker
 from wire.bundle import MANIFEST, SIGNATURE, open_bundle
 from wire.envelope import Trust, check_detached, detached, seal, unseal
 from wire.keys import PrivateKey, new_key, parse_public_key, read_private_key, write_key
@@ -32,7 +33,6 @@ from wire.kinds.scales import Belongs, Replay, ScaleFactors, replayed
 from wire.manifest import parse_manifest
 from wire.manifest import to_bytes as manifest_bytes
 from wire.masks.told import told_of
-from wire.mqtt import parse_broker
 from wire.pack import pack, unpack
 from wire.record import plain
 from wire.topics import parse_topic

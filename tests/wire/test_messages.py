@@ -11,10 +11,10 @@ from hypothesis import strategies as st
 
 from console.errors import BadData, TransportError, UsageError
 from wire import messages as m
+from wire.broker import parse_broker
 from wire.chunks import Assembly, cut
 from wire.files import digest
 from wire.memory import MemoryTransport, Network, matches
-from wire.mqtt import parse_broker
 from wire.pack import pack, unpack
 from wire.topics import TABLE, device_subscriptions, hub_subscriptions, parse_topic, topic_of
 from wire.transport import Will

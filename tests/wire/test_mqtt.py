@@ -10,7 +10,8 @@ from contextlib import contextmanager, suppress
 
 import pytest
 
-from wire.mqtt import Broker, MqttTransport
+from wire.broker import Broker
+from wire.mqtt import MqttTransport
 from wire.transport import Fate
 
 FIVE, THREE = 5, 4  # protocol levels

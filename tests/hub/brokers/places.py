@@ -18,8 +18,9 @@ from hub.brokers.embedded import EmbeddedBroker
 from hub.brokers.mosquitto import Mosquitto
 from hub.brokers.rules import rules
 from tests.programs import mosquitto
+from wire.broker import Broker
 from wire.memory import MemoryTransport, Network
-from wire.mqtt import SESSION_S, Broker, MqttTransport
+from wire.mqtt import SESSION_S, MqttTransport
 from wire.tls import new_request
 from wire.transport import Fate, Transport, Will
 

@@ -10,7 +10,8 @@ import pytest
 
 from console.errors import TransportError
 from hub.brokers.embedded import EmbeddedBroker
-from wire.mqtt import Broker, MqttTransport
+from wire.broker import Broker
+from wire.mqtt import MqttTransport
 
 
 @pytest.fixture

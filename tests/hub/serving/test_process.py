@@ -27,8 +27,9 @@ from tests.fleet import Device, nudge
 from tests.hub.bundles import FEATURES, LABELS, manifest, write_bundle
 from tests.hub.world import RANKS
 from tests.programs import mosquitto
+from wire.broker import Broker
 from wire.keys import PrivateKey, new_key, read_public_key, write_key
-from wire.mqtt import Broker, MqttTransport
+from wire.mqtt import MqttTransport
 from wire.tls import new_request
 
 pytestmark = pytest.mark.fleet
