@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 
 from hub.web.routes import Refusal
 
-BLOCK_BYTES = 64 << 10
+BLOCK_BYTES, LEAST_BYTES = 64 << 10, 1 << 10
 BUSY_S = 5
 
 
@@ -21,6 +21,16 @@ class Paces:
     rate_per_device: float = 0.0
     files: int = 32
     files_per_device: int = 2
+
+    @property
+    def block_bytes(self) -> int:
+        """What goes out at a time: little enough for a second, so that nobody is silent for long or late for it.
+
+        >>> Paces().block_bytes, Paces(rate=320e3).block_bytes, Paces(rate_per_device=2000.0).block_bytes
+        (65536, 10000, 2000)
+        """
+        shares = [rate for rate in (self.rate / self.files, self.rate_per_device) if rate]
+        return max(LEAST_BYTES, min([BLOCK_BYTES, *map(int, shares)]))
 
 
 @dataclass

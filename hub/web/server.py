@@ -24,7 +24,7 @@ from aiohttp import web
 
 from console.errors import BadData, EdgequiltError, HubError, SignatureError, StorageError, TransportError, UsageError
 from hub.web.limits import Doors, Limits, Rate, counted_as
-from hub.web.pace import BLOCK_BYTES, Pace, Paces
+from hub.web.pace import Pace, Paces
 from hub.web.ranges import part_of
 from hub.web.routes import Answer, Asked, Refusal, Route, Within, find
 from hub.web.who import admit
@@ -174,10 +174,10 @@ class WebServer:
             response = web.StreamResponse(status=206 if part else answer.status, headers=headers)
             await response.prepare(request)
             file.seek(begin)
-            at = begin
+            at, most = begin, self._pace.paces.block_bytes
             try:
                 while at < end:
-                    block = await self._loop.run_in_executor(self._pool, file.read, min(BLOCK_BYTES, end - at))
+                    block = await self._loop.run_in_executor(self._pool, file.read, min(most, end - at))
                     await asyncio.sleep(self._pace.wait_s(device, len(block)))
                     connection.expect(route.deadline_s)
                     await response.write(block)

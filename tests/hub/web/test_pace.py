@@ -74,3 +74,20 @@ def test_so_many_files_at_a_time() -> None:
     with pytest.raises(ConnectionError), pace.sending("coop"):
         raise ConnectionError
     assert pace.under_way == {}
+
+
+@pytest.mark.parametrize(
+    "paces",
+    [Paces(rate=2000.0, files=4), Paces(rate_per_device=1500.0), Paces(rate=1e6, rate_per_device=3000.0)],
+    ids=["in all", "each", "both"],
+)
+def test_nobody_waits_long_for_a_block_however_slow_the_rate(paces: Paces) -> None:
+    """With as many files on their way as may be, the wait for one block stays near a second or its least size."""
+    clock = Clock()
+    pace = Pace(paces, clock)
+    devices = [f"barn-{number}" for number in range(paces.files)]
+
+    waits = [pace.wait_s(device, paces.block_bytes) for _ in range(2) for device in devices]
+
+    least = 1024 * 2 * paces.files / paces.rate if paces.rate else 0.0  # a block is never smaller than that
+    assert max(waits) <= max(2.0, least)
