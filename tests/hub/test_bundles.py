@@ -268,3 +268,23 @@ def test_what_the_hub_kept_survives_a_change_of_the_folder(web: Web, tmp_path: P
     new.write_bytes(b"another export")
     new.replace(folder / "segment-0.onnx")
     assert web.get("barn", f"/blobs/{digest(content)}")[:2] == (200, content)
+
+
+def test_who_is_revoked_gets_nothing_of_what_was_its_own(web: Web, tmp_path: Path) -> None:
+    """From the moment of `hub revoke` every route that demands a device refuses its certificate, which still holds."""
+    folder, one = bundle(tmp_path / "one", web.world.publisher)
+    web.world.ask("add", folder=str(folder))
+    web.world.ask("bundle assign", bundle=one, devices=["barn"])
+    paths = [
+        route.path.replace("/blobs/{digest}", f"/blobs/{digest(CONTENT + KIND.encode())}").replace("{digest}", one)
+        for route in ROUTES
+        if route.identity
+    ]
+    assert [web.get("barn", path)[0] for path in paths] == [200, 200, 200]
+
+    web.world.ask("revoke", device="barn")
+
+    for path in paths:
+        status, body, _ = web.get("barn", path)
+        assert status == 403
+        assert b"expected a device that is enrolled and not revoked" in body
