@@ -1,1 +1,1 @@
-"""How an agent gets onto a card: an image is planned, staged, injected, written and read back. No board imports this."""
+"""How an agent gets onto a card: plan, stage, inject, write, read back. No board imports this."""

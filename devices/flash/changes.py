@@ -1,4 +1,4 @@
-"""Between the half that knows systems (devices.flash.systems) and the half that knows images, file systems and disks."""
+"""Between the half that knows systems (devices.flash.systems) and the half that knows images and disks."""
 
 from __future__ import annotations
 

@@ -1,1 +1,1 @@
-"""What an agent needs on a board: files, links, a unit. Pure: flashing, installing and rootfs folders carry it there."""
+"""What an agent needs on a board: files, links, a unit. Flashing and installing carry it there."""

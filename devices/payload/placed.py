@@ -1,4 +1,4 @@
-"""Files as they shall be on a board, whatever carries them there: debugfs into an image, a folder, an archive over SSH."""
+"""Files as they shall be on a board, whatever carries them there: debugfs, a folder, SSH."""
 
 from __future__ import annotations
 
