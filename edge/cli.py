@@ -33,6 +33,7 @@ def main(argv: list[str]) -> int:
     run = verbs.add_parser("run", help="connect to the hub and work")
     run.add_argument("--config", type=Path, required=True, help="agent.toml (docs/agent.md)")
     run.add_argument("--quiet", action="store_true", help="log warnings only")
+    run.add_argument("--quiet-hours", metavar="22:00-06:00", help="train within these hours only, local time")
     claim = verbs.add_parser("claim", help="become a device of a fleet by a token of its hub")
     claim.add_argument("token", nargs="?", help="the token; others on this machine see it in the list of processes")
     claim.add_argument("--token-file", type=Path, metavar="FILE", help="where the token is; - for standard input")
@@ -69,7 +70,7 @@ def _run(given: argparse.Namespace) -> int:
     claim_first(given.config, stop)
     if stop.is_set():
         return 0
-    config, again = read_config(given.config), False
+    config, again = with_hours(read_config(given.config), given.quiet_hours), False
     keeper = Keeper(config.device_key.parent)
     keeper.start()
     try:
@@ -79,6 +80,24 @@ def _run(given: argparse.Namespace) -> int:
     if again and not stop.is_set():  # as a new program: what fetching took of memory would stay for ever
         os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]])  # noqa: S606  # the same command again
     return 0
+
+
+def with_hours(config: Config, hours: str | None) -> Config:
+    """A configuration whose training goes on within other hours; all else that training waits for stays.
+
+    Raises:
+        UsageError: these are no hours.
+    """
+    from dataclasses import replace
+
+    from edge.idle.settings import ALWAYS, wrong_hours
+
+    if hours is None:
+        return config
+    idle = replace(config.idle or ALWAYS, quiet_hours=hours)
+    if wrong_hours(idle):
+        raise UsageError(f"--quiet-hours: {wrong_hours(idle)}")
+    return replace(config, idle=idle)
 
 
 def _serve(config: Config, stop: threading.Event, wake: list[Callable[[], None]]) -> bool:
@@ -97,6 +116,8 @@ def _serve(config: Config, stop: threading.Event, wake: list[Callable[[], None]]
     wake[0] = core.wake
     what = f"model {setup.model}, rank {setup.rank}" if setup.bundle else "no bundle yet"
     log.info("agent %s of %s, %s, to %r", setup.name, config.fleet, what, broker)
+    if config.idle is not None and config.idle.quiet_hours:
+        log.info("it trains within the hours %s only (local time)", config.idle.quiet_hours)
     core.start()
     try:
         core.run(stop)

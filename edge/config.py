@@ -9,6 +9,8 @@ from typing import Any
 from console.errors import BadData, UsageError, join
 from console.toml import read_toml
 from edge.data.row import KEPT_BACK
+from edge.idle.settings import Idle, wrong_hours
+from edge.local.table import Local, LocalTable, listening
 from wire.broker import Protocol
 from wire.files import is_file
 from wire.record import NAME, at_least, matching, read_record
@@ -73,6 +75,8 @@ class _File:
     broker: BrokerTable
     keys: KeysTable
     claim: ClaimTable | None = None
+    idle: Idle | None = None
+    local: LocalTable | None = None
 
 
 @dataclass(frozen=True)
@@ -98,9 +102,18 @@ class Config:
     take_part: bool = True  # in rounds; a board that does not still serves versions
     only_secure: bool = False  # of what it learns, nothing leaves it but under masks
     profile: str = ""  # the kind of board, as long as no bundle says it
+    idle: Idle | None = None  # what training waits for; None: it was not told
+    local: Local = field(default_factory=Local)  # where programs on the board may ask
 
 
-_TABLES = {"agent": AgentTable, "broker": BrokerTable, "keys": KeysTable, "claim": ClaimTable}
+_TABLES = {
+    "agent": AgentTable,
+    "broker": BrokerTable,
+    "keys": KeysTable,
+    "claim": ClaimTable,
+    "idle": Idle,
+    "local": LocalTable,
+}
 
 
 def read_config(path: Path) -> Config:
@@ -144,7 +157,11 @@ def read_config(path: Path) -> Config:
         agent.take_part,
         agent.only_secure,
         agent.profile,
+        found.idle,
+        listening(found.local, root, root / agent.state, problems),
     )
+    wrong = wrong_hours(found.idle) if found.idle is not None else ""
+    problems += [f"idle.quiet_hours: {wrong}"] if wrong else []
     problems += _absent(config)
     if problems:
         raise UsageError(f"{path} is not what it should be: {join(problems)}")
@@ -176,7 +193,7 @@ def _unknown(tables: dict[str, Any]) -> list[str]:
 def _absent(config: Config) -> list[str]:
     needed = {
         **({} if config.bundle is None else {"agent.bundle": config.bundle / "manifest.json"}),
-        "agent.data": config.data,
+        **({} if config.data.is_dir() else {"agent.data": config.data}),
         "keys.device": config.device_key,
         **{f"keys.hub {p.name}": p for p in config.hub_keys},
         **{f"keys.publisher {p.name}": p for p in config.publisher_keys},

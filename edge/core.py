@@ -18,6 +18,7 @@ from edge import protocol as p
 from edge.alarms import Alarms
 from edge.deeds import FETCH, NO_PART, Deeds
 from edge.hearing import Hearing
+from edge.idle.gate import Gate
 from edge.intake import Intake
 from edge.link import Link
 from edge.masks import Masks
@@ -29,7 +30,7 @@ from edge.status import Status
 from edge.store import Store
 from wire.messages import Hello
 from wire.topics import device_subscriptions, topic_of
-from wire.transport import Transport
+from wire.transport import Fate, Transport
 
 log = logging.getLogger("edgequilt.agent")
 HELLO = "hello"  # an alarm; updates are named by 64 digits
@@ -59,9 +60,11 @@ class Core:
         )
         self.store.clean()
         self.status.restore()
+        self.gate = Gate(setup.config.idle, link, clock)
         self._intake = Intake(setup, self.store)
         self._deeds = Deeds(self)
         self._renewing = Renewing(self)
+        self.gate.free = lambda: not self._renewing.proving
         self._held = list[tuple[Any, ...]]()  # messages that came while a bundle was proved
         self.again = False  # there is another bundle: begin anew
         self._inbox: queue.SimpleQueue[tuple[Any, ...]] = queue.SimpleQueue()
@@ -122,6 +125,10 @@ class Core:
         """Return from waiting; from any thread."""
         self._inbox.put(("wake",))
 
+    def call(self, what: Callable[[], None]) -> None:
+        """Have the core do something between two messages; from any thread."""
+        self._inbox.put(("call", what))
+
     def turn(self) -> float:
         """Handle all that came and all that is due; returns how long nothing will be, in seconds."""
         while not self._inbox.empty():  # this thread is the only one that takes
@@ -130,10 +137,10 @@ class Core:
         for name in self.alarms.ringing(now):
             self._ring(name)
         self._renewing.look()
-        watch_s = self.link.poll()
+        gate_s, watch_s = self._deeds.look(), self.link.poll()
         if self.status.dirty and now - self._wrote_at >= STATUS_EVERY_S:
             self.write_status()
-        wishes = [self.alarms.wait_s(now), watch_s, STATUS_EVERY_S if self.status.dirty else None]
+        wishes = [self.alarms.wait_s(now), watch_s, gate_s, STATUS_EVERY_S if self.status.dirty else None]
         return max(0.0, min([IDLE_WAIT_S, *(w for w in wishes if w is not None)]))
 
     def close(self) -> None:
@@ -186,12 +193,7 @@ class Core:
         elif kind == "message":
             self._message(*rest)
         elif kind == "connection":
-            up = bool(rest[0])
-            log.info("connected" if up else "connection lost")
-            self.status.set(connected=up)
-            for name in list(self.alarms.attempts):
-                self.alarms.calm(name)  # whoever waited for a connection need not wait long any more
-            self.happen(ev.Connected() if up else ev.Lost())
+            self._connection(bool(rest[0]))
         elif kind == "worker" and self._renewing.proving:
             self._renewing.answer(*rest)
             self._let_in()
@@ -199,11 +201,22 @@ class Core:
             self._deeds.answer(*rest)
         elif kind == "bundle":
             self._renewing.take(*rest)
+        elif kind == "call":
+            rest[0]()
         elif kind == "fate":
-            fate = rest[0]
-            self.status.dirty = self.hearing.learn(fate) or self.status.dirty
-            if fate.outcome == "unheard" and fate.topic == self._hello:
-                self.alarms.arm(HELLO, self.now())  # a hub that comes for the first time is not told of it later
+            self._fate(rest[0])
+
+    def _connection(self, up: bool) -> None:
+        log.info("connected" if up else "connection lost")
+        self.status.set(connected=up)
+        for name in list(self.alarms.attempts):
+            self.alarms.calm(name)  # whoever waited for a connection need not wait long any more
+        self.happen(ev.Connected() if up else ev.Lost())
+
+    def _fate(self, fate: Fate) -> None:
+        self.status.dirty = self.hearing.learn(fate) or self.status.dirty
+        if fate.outcome == "unheard" and fate.topic == self._hello:
+            self.alarms.arm(HELLO, self.now())  # a hub that comes for the first time is not told of it later
 
     def _let_in(self) -> None:
         """Take what was held back; where the core begins anew, all of it is said again."""

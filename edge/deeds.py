@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("edgequilt.agent")
 FETCH = "fetch"
+TELL_EVERY_S = 30.0  # the hub is told at most so often that training waits, or no longer does
 AGENT = f"edgequilt-agent/{m.SCHEMA}"
 NO_PART = "this board takes part in no round (agent.take_part is false)"
 ONLY_SECURE = (
@@ -46,6 +47,7 @@ class Deeds:
         for left in (*self._work.glob("*.payload"), *self._work.glob(f"*{SUFFIX_LOST}")):
             left.unlink()
         sweep(self._work)
+        self._told_waits, self._told_at = False, -TELL_EVERY_S
         self._masking = Masking(core, self._say)
         self._lost = Residuals(core.setup.state, core.outbox.updates)
         self._do: dict[type, Callable[[Any], None]] = {
@@ -77,8 +79,10 @@ class Deeds:
         if kind == "progress":
             core.status.job(name, done=fields.get("done"), of=fields.get("of"))
         elif kind == "result":
+            core.gate.drop()
             self._keep(job, int(fields["samples"]), dict(fields.get("metrics", {})))
         else:
+            core.gate.drop()
             core.store.recheck()
             core.happen(ev.Crashed(name, str(fields.get("reason"))))
         if core.life.phase == p.IDLE:
@@ -117,7 +121,9 @@ class Deeds:
             power=around.power,
             battery_percent=around.battery_percent,
             network=around.network,
+            waits=self._core.gate.reason,
         )
+        self._told_waits, self._told_at = bool(self._core.gate.reason), self._core.now()
         self._say(m.Presence, state="online")
 
     def _look(self, action: ev.Look) -> None:
@@ -190,10 +196,28 @@ class Deeds:
             dict(job.settings),
             self._lost.next() if job.kind == "train" else "",
         )
-        self._core.link.submit(request)
+        self._core.gate.want(request)
+        self.look()
+
+    def look(self) -> float | None:
+        """Whether what waits may begin, and what goes on may go on; returns when to look again, in seconds."""
+        core = self._core
+        again_s, now = core.gate.look(), core.gate.record()
+        if now != core.status.now.get("training"):
+            core.status.set(training=now)
+        job = core.gate.waiting or core.gate.running
+        if job is not None:
+            state = "held" if core.gate.reason else "computing"
+            if core.status.jobs.get(job.id, {}).get("state") != state:
+                core.status.job(job.id, state=state)
+        waits = bool(core.gate.reason)
+        if waits != self._told_waits and core.life.connected and core.now() - self._told_at >= TELL_EVERY_S:
+            self._hello(ev.SayHello())
+        return again_s
 
     def _stop(self, action: ev.StopWorker) -> None:
         log.info("the hub no longer waits for the job; the worker is ended")
+        self._core.gate.drop()
         self._core.link.stop()
 
     def _keep(self, job: m.Job, samples: int, metrics: dict[str, Any]) -> None:

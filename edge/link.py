@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import signal
@@ -26,6 +27,14 @@ Emit = Callable[[str, dict[str, Any]], None]  # progress, result or error, and i
 WATCH_EVERY_S = 0.2
 
 
+class Job(Protocol):
+    """What a worker is asked: a record with a name that its answers carry."""
+
+    @property
+    def id(self) -> str:
+        """Its name."""
+
+
 class Link(Protocol):
     """Somebody who does jobs and tells how they went."""
 
@@ -39,6 +48,12 @@ class Link(Protocol):
 
     def stop(self) -> None:
         """Drop the job that runs; no answer comes."""
+
+    def hold(self, why: str) -> None:
+        """Pause the worker, between two instructions, until every reason to is gone; from any thread."""
+
+    def release(self, why: str) -> None:
+        """That reason is gone."""
 
     def poll(self) -> float | None:
         """Look after the worker; returns when to look again, in seconds."""
@@ -57,12 +72,15 @@ class WorkerLink:
         threads: int = 1,
         command: Sequence[str] | None = None,
         clock: Callable[[], float] = time.monotonic,
+        nice: int = 0,
     ) -> None:
         self.budget_bytes, self.idle_s, self.threads, self._clock = budget_bytes, idle_s, threads, clock
+        self.nice = nice
         self._command = list(command or (sys.executable, "-m", "edge.worker"))
         self._emit: Emit = lambda kind, fields: None
         self._worker: _Worker | None = None
         self._used_at = 0.0
+        self._holding, self._held = threading.Lock(), set[str]()
 
     @property
     def pid(self) -> int | None:
@@ -73,18 +91,40 @@ class WorkerLink:
         """Say where answers go."""
         self._emit = emit
 
-    def submit(self, request: Request) -> None:
-        """Begin a job, in a new process if there is none."""
+    @property
+    def busy(self) -> bool:
+        """Whether a job is being done."""
+        return self._worker is not None and self._worker.busy is not None
+
+    def submit(self, request: Job, blobs: Sequence[bytes] = ()) -> None:
+        """Begin a job, in a new process if there is none; `blobs` follow the request as they are."""
         self._used_at = self._clock()
         if self._worker is None or not self._worker.alive:
             try:
-                self._worker = _Worker(self._command, environment(self.threads), self._emit)
+                self._worker = _Worker(self._command, environment(self.threads), self._emit, self.nice)
             except OSError as error:
                 reason = f"expected to start a worker, but the system said: {error.strerror}; free some memory"
                 self._emit("error", {"id": request.id, "reason": reason})
                 return
             log.info("worker %d started", self._worker.process.pid)
-        self._worker.submit(request)
+        self._worker.submit(request, blobs)
+        with self._holding:
+            if self._held:
+                self._worker.signal(signal.SIGSTOP)
+
+    def hold(self, why: str) -> None:
+        """Pause the worker (SIGSTOP): whoever is asked for something in the meantime has the board to himself."""
+        with self._holding:
+            self._held.add(why)
+            if self._worker is not None:
+                self._worker.signal(signal.SIGSTOP)
+
+    def release(self, why: str) -> None:
+        """That reason is gone; without another one the worker goes on."""
+        with self._holding:
+            self._held.discard(why)
+            if self._worker is not None and not self._held:
+                self._worker.signal(signal.SIGCONT)
 
     def stop(self) -> None:
         """Kill the worker; its job gets no answer."""
@@ -124,12 +164,15 @@ class WorkerLink:
 class _Worker:
     """One process, and the thread that reads its answers."""
 
-    def __init__(self, command: list[str], environment: dict[str, str], emit: Emit) -> None:
+    def __init__(self, command: list[str], environment: dict[str, str], emit: Emit, nice: int = 0) -> None:
         import subprocess  # only an agent that has worked pays for it
 
         self.process: subprocess.Popen[bytes] = subprocess.Popen(
             command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=environment
         )
+        if nice:
+            with contextlib.suppress(OSError):
+                os.setpriority(os.PRIO_PROCESS, self.process.pid, nice)
         self._requests = cast("IO[bytes]", self.process.stdin)
         self._answers = cast("IO[bytes]", self.process.stdout)
         self.busy: str | None = None
@@ -143,13 +186,20 @@ class _Worker:
     def alive(self) -> bool:
         return self.process.poll() is None
 
-    def submit(self, request: Request) -> None:
+    def submit(self, request: Job, blobs: Sequence[bytes]) -> None:
         with self._lock:
             self.busy = request.id
         try:
             write_frame(self._requests, "request", request)
+            for blob in blobs:
+                self._requests.write(blob)
+            self._requests.flush()
         except OSError:
             self.process.kill()  # the reader sees the end and answers for it
+
+    def signal(self, number: int) -> None:
+        with contextlib.suppress(OSError):
+            self.process.send_signal(number)  # none to a process that has ended
 
     def kill_because(self, why: str) -> None:
         self._why = why
@@ -164,6 +214,7 @@ class _Worker:
             self._requests.close()
             if kill:
                 self.process.kill()
+            self.signal(signal.SIGCONT)  # one that is paused would not hear of its end
             self.process.wait(timeout=5)
         except (OSError, subprocess.TimeoutExpired):
             self.process.kill()

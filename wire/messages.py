@@ -51,6 +51,7 @@ class Hello:
     battery_percent: int | None = None
     network: str = ""  # wired, wifi, metered; empty: it does not know
     serves: str = ""  # digest of the version that it serves; empty: none, or an older agent that does not say it
+    waits: str = ""  # why training waits, as a sentence; empty: it does not
     extra: dict[str, Any] = field(default_factory=dict)
 
 

@@ -74,6 +74,7 @@ def device(row: Row, now_s: float) -> Row:
         "memory_available_bytes": hello.get("memory_available_bytes"),
         "power": hello.get("power", ""),
         "battery_percent": hello.get("battery_percent"),
+        "waits": hello.get("waits", ""),
         "network": hello.get("network", ""),
         "groups": row["groups"],
         "tags": row["tags"],

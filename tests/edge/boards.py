@@ -68,6 +68,12 @@ class HereLink:
     def stop(self) -> None:
         pass
 
+    def hold(self, why: str) -> None:
+        pass
+
+    def release(self, why: str) -> None:
+        pass
+
     def poll(self) -> float | None:
         return None
 
