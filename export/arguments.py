@@ -28,8 +28,22 @@ UNNAMED = "board"  # what is planned for when only a budget is given
 
 
 def parser() -> argparse.ArgumentParser:
-    """All options, with their help."""
+    """All options of `edgequilt export`, with their help."""
     p = Arguments(prog="edgequilt export", description="Turn a model into one signed bundle per board.")
+    planning_options(p)
+    p.add_argument(
+        "--strict", action="store_true", help="refuse weights that amplify noise over a fifth more than fp32 does"
+    )
+    p.add_argument("--sample", type=Path, metavar="FILE.npz", help="real input to verify with, an array per input")
+    p.add_argument("--name", default="", help="of the model (default: of its folder)")
+    p.add_argument("--key", type=Path, metavar="publisher.key", help="that signs (default: OUT/keys/publisher.key)")
+    p.add_argument("--out", type=Path, required=True, metavar="DIR", help="gets a folder per board")
+    p.add_argument("--json", action="store_true", help="print JSON, and no progress")
+    return p
+
+
+def planning_options(p: argparse.ArgumentParser) -> None:
+    """Add what says which model is planned for which boards, and how."""
     p.add_argument("model", help="a Hugging Face id, a folder that save_pretrained wrote, FILE.onnx or FILE.py:factory")
     p.add_argument("--device", action="append", default=[], metavar="NAME", help="a board; repeat for more")
     p.add_argument("--across", metavar="A,B,C", help="one model cut over these boards, which run it in this order")
@@ -67,9 +81,6 @@ def parser() -> argparse.ArgumentParser:
     )
     p.add_argument("--calibration-method", choices=tuple(METHODS), help="of int8-static (default: minmax)")
     p.add_argument("--nested-scales", action="store_true", help="scales of nf4 and fp4 as 8-bit codes")
-    p.add_argument(
-        "--strict", action="store_true", help="refuse weights that amplify noise over a fifth more than fp32 does"
-    )
     p.add_argument(
         "--tables", choices=("in", "out"), default="in", help="large embedding tables in the graph, or read from a file"
     )
@@ -110,7 +121,6 @@ def parser() -> argparse.ArgumentParser:
         help="of an ONNX file: what OUT is goes into IN at the next run; repeat for more",
     )
     p.add_argument("--context", type=int, metavar="TOKENS", help="of prompt and answer together (default: 128)")
-    p.add_argument("--sample", type=Path, metavar="FILE.npz", help="real input to verify with, an array per input")
     p.add_argument(
         "--adapter-targets", default="auto", metavar="auto|all-linear|REGEX", help="which layers get an adapter"
     )
@@ -123,11 +133,6 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument(
         "--scale-inputs", action="store_true", help="also a graph whose quantization scales can be moved, to train them"
     )
-    p.add_argument("--name", default="", help="of the model (default: of its folder)")
-    p.add_argument("--key", type=Path, metavar="publisher.key", help="that signs (default: OUT/keys/publisher.key)")
-    p.add_argument("--out", type=Path, required=True, metavar="DIR", help="gets a folder per board")
-    p.add_argument("--json", action="store_true", help="print JSON, and no progress")
-    return p
 
 
 def counts(text: str) -> tuple[int, ...]:
