@@ -14,6 +14,7 @@ HEADER = """# Boards
 ```
 edgequilt devices list --markdown      # this page, from the profiles in devices/profiles
 edgequilt devices show NAME            # one board, every number with its source
+edgequilt devices fits MODEL_OR_BUNDLE  # which boards it fits, in how many segments; --device NAME for some
 ```
 
 A profile is a TOML file; `--profiles FOLDER` adds some of your own, which come first. Every number has a source:
@@ -60,7 +61,11 @@ def _providers(profiles: list[Profile]) -> str:
     lines, extras = _boards_by(others), _boards_by(accelerators)
     said = "Agents compute with the `CPUExecutionProvider` everywhere."
     if lines:
-        said += " Where the board's own onnxruntime has them, there are also:"
+        said += (
+            " Others are used where `providers` in agent.toml asks for them and the board's own onnxruntime has them "
+            "(the wheel of the board's maker: that of the package index has the CPU only). None of them was run by us, "
+            "and predictions of memory and time are for the CPU:"
+        )
     return "\n".join(["## Execution providers", "", said, "", *lines, *extras, ""])
 
 

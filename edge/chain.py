@@ -58,8 +58,8 @@ class Chain:
         trunk: keeps what segments below the lowest slot make; None computes it in every pass.
     """
 
-    def __init__(self, bundle: Bundle, threads: int = 1) -> None:
-        self.bundle, self.threads = bundle, threads
+    def __init__(self, bundle: Bundle, threads: int = 1, providers: tuple[str, ...] = ()) -> None:
+        self.bundle, self.threads, self.providers = bundle, threads, providers
         self._tables = open_tables(bundle.manifest.tables, bundle.path)
         self._open: Session | None = None
         self.trunk: Trunk | None = None
@@ -221,7 +221,8 @@ class Chain:
         if self._open is not None and self._open.graph is not graph:
             self.close()
         if self._open is None:
-            self._open = Session(self.bundle.path(graph.file), graph, self.threads, self._tables)
+            path = self.bundle.path(graph.file)
+            self._open = Session(path, graph, self.threads, self._tables, self.providers)
         return self._open
 
     def settle(self, first: int = 0) -> None:

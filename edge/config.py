@@ -37,6 +37,7 @@ class AgentTable:
     outbox: int = field(default=OUTBOX_BYTES, metadata=at_least(1))
     take_part: bool = True
     only_secure: bool = False
+    providers: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -104,6 +105,7 @@ class Config:
     profile: str = ""  # the kind of board, as long as no bundle says it
     idle: Idle | None = None  # what training waits for; None: it was not told
     local: Local = field(default_factory=Local)  # where programs on the board may ask
+    providers: tuple[str, ...] = ()  # of onnxruntime, beside the CPU
 
 
 _TABLES = {
@@ -159,6 +161,7 @@ def read_config(path: Path) -> Config:
         agent.profile,
         found.idle,
         listening(found.local, root, root / agent.state, problems),
+        agent.providers,
     )
     wrong = wrong_hours(found.idle) if found.idle is not None else ""
     problems += [f"idle.quiet_hours: {wrong}"] if wrong else []

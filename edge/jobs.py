@@ -52,7 +52,8 @@ class Desk:
         """
         if self.runner is None or self.place != place:
             self.close()
-            self.runner, self.place = Runner(_checked(place), place.threads, frugal=True), place
+            self.runner = Runner(_checked(place), place.threads, frugal=True, providers=place.providers)
+            self.place = place
             if place.cache_bytes and trunk_of(self.runner.manifest):
                 keep(self.runner.chain, Path(place.cache), place.cache_bytes)
         return self.runner

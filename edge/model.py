@@ -101,7 +101,7 @@ def serving(config: Config) -> Model:
     bundle = bundle_in_use(config, Shelf(config.state), trust)
     if bundle is None:
         raise UsageError("expected a bundle, found that the hub has named none yet; start the agent and wait for it")
-    model = Model(Runner(bundle, config.threads))
+    model = Model(Runner(bundle, config.threads, providers=config.providers))
     store = Store(config.state)
     served = store.served_of(bundle.manifest.model.id)
     version = None if served is None else store.version(served.digest)

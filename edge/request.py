@@ -31,6 +31,7 @@ class Place:
     threads: int = 1
     cache: str = ""  # file of activations that never change, for bundles whose trunk is apart
     cache_bytes: int = 0
+    providers: tuple[str, ...] = ()  # of onnxruntime, beside the CPU
 
 
 @dataclass(frozen=True)

@@ -82,10 +82,15 @@ class Runner:
     """
 
     def __init__(
-        self, bundle: Bundle, threads: int = 1, frugal: bool = False, window_bytes: int = WINDOW_BYTES
+        self,
+        bundle: Bundle,
+        threads: int = 1,
+        frugal: bool = False,
+        window_bytes: int = WINDOW_BYTES,
+        providers: tuple[str, ...] = (),
     ) -> None:
         self.bundle, self.frugal, self.window_bytes = bundle, frugal, window_bytes
-        self.chain = Chain(bundle, threads)
+        self.chain = Chain(bundle, threads, providers)
         self._preprocessor = preprocessor(bundle, frugal)
 
     @property

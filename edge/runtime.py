@@ -6,7 +6,7 @@ adapters would be dropped without a word. Both lists are read and compared with 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,12 +14,13 @@ import numpy as np
 import onnxruntime as ort
 from numpy.typing import NDArray
 
-from console.errors import BadData, IntegrityError, join
+from console.errors import BadData, IntegrityError, UsageError, join
 from edge.memory import give_back
 from quant.rows import Tables
 from wire.manifest import Graph, Options
 
 Array = NDArray[Any]
+CPU = "CPUExecutionProvider"
 _QUIET = 3  # onnxruntime's severity "error": its warnings speak of graphs, not to users
 _LEVELS = {
     "disable": ort.GraphOptimizationLevel.ORT_DISABLE_ALL,
@@ -45,21 +46,47 @@ def session_options(options: Options, threads: int) -> ort.SessionOptions:
     return session
 
 
+def providers_of(asked: Sequence[str]) -> list[str]:
+    """Execution providers in the order in which they are asked; what none of them takes, the CPU does.
+
+    Raises:
+        UsageError: this onnxruntime does not have one of them.
+
+    >>> providers_of(())
+    ['CPUExecutionProvider']
+    """
+    here = ort.get_available_providers()
+    absent = [name for name in asked if name not in here]
+    if absent:
+        raise UsageError(
+            f"expected {', '.join(absent)} in onnxruntime {ort.__version__}, found {', '.join(here)}; install the "
+            "wheel of the board's maker, or leave it out of `providers` in agent.toml"
+        )
+    return [*(name for name in dict.fromkeys(asked) if name != CPU), CPU]
+
+
 class Session:
     """One graph, loaded. Inputs that are rows of `tables` are made from the ids that are fed in their place.
 
     Raises:
+        UsageError: this onnxruntime has not what is asked for beside the CPU.
         IntegrityError: the file is no graph that the runtime can load, or its inputs or outputs are not those of
             the manifest.
     """
 
-    def __init__(self, path: Path, graph: Graph, threads: int = 1, tables: Tables | None = None) -> None:
+    def __init__(
+        self,
+        path: Path,
+        graph: Graph,
+        threads: int = 1,
+        tables: Tables | None = None,
+        providers: tuple[str, ...] = (),
+    ) -> None:
         self.graph = graph
         self._tables = Tables() if tables is None else tables
+        chosen = providers_of(providers)
         try:
-            self._session = ort.InferenceSession(
-                str(path), session_options(graph.options, threads), providers=["CPUExecutionProvider"]
-            )
+            self._session = ort.InferenceSession(str(path), session_options(graph.options, threads), providers=chosen)
         except Exception as error:  # onnxruntime raises a dozen types of its own for a file that it cannot load
             raise IntegrityError(
                 f"expected a graph that onnxruntime {ort.__version__} can load in {graph.file}, but it said: "

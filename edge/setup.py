@@ -122,6 +122,7 @@ def place_of(config: Config, folder: Path | None, sha256: str) -> Place:
         threads=config.threads,
         cache=str((config.state / "trunk").resolve()),
         cache_bytes=config.cache_bytes,
+        providers=config.providers,
     )
 
 
