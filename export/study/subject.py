@@ -25,7 +25,6 @@ from export.sources.decoder import LOGITS, PAST, SEQUENCE
 
 Kind = Literal["decoder", "classes", "features"]
 SEQUENCE_TOKENS = 64  # of a text, where nothing is said, as for an export
-EMPTY_CACHE = "past_key_values"
 
 
 @dataclass(frozen=True)

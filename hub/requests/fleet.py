@@ -50,8 +50,8 @@ def status(service: Service, request: Row) -> Row:
         "mqtt": service.transport.capabilities.protocol,
         "workers": [{"worker": row["name"], "taken": row["taken"]} for row in service.helped.present],
         "messages_denied": dict(service.denied.counts),
-        "messages_ignored": service.ignored,
-        "ignored_because": [f"{where}: {why}" for where, why in service.reasons.items()],
+        "messages_ignored": service.guard.ignored,
+        "ignored_because": [f"{where}: {why}" for where, why in service.guard.reasons.items()],
     }
 
 

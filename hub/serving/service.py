@@ -14,7 +14,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, cast
 
-from console.errors import EdgequiltError, HubError
+from console.errors import HubError
 from hub.bundles.counter import Counter
 from hub.identity.grant import Where, addresses
 from hub.identity.renewal import Nonces
@@ -24,6 +24,7 @@ from hub.serving.clock import steady_clock
 from hub.serving.denied import Denied
 from hub.serving.desk import Desk
 from hub.serving.door import believed
+from hub.serving.guard import Guard
 from hub.store import schema as t
 from hub.store.collecting import collect
 from hub.store.ledger import Row
@@ -37,7 +38,6 @@ from wire.topics import Address, hub_subscriptions, parse_topic
 from wire.transport import Transport
 
 log = logging.getLogger("edgequilt.hub")
-REASONS_KEPT = 20
 COLLECT_S = 3600.0
 ANY_MODEL = "+"
 Defer = Callable[[Callable[[], None]], None]
@@ -64,7 +64,7 @@ class Service:
         self.allow: Callable[[list[str]], None] = lambda names: None  # who may come to the broker
         self.end_session: Callable[[str], object] = lambda name: None  # of a device, at the broker
         self.denied, self.helped = Denied(), Helped(self.home, transport, self.clock)
-        self.ignored, self.reasons = 0, dict[str, str]()  # what did not hold: how often, and why last
+        self.guard = Guard(self.home)
         self.bundles = Counter(self.home, transport, self.clock)
         self._on: dict[Any, Callable[[str, Row, Any], None]] = {
             m.Hello: self._hello,
@@ -132,18 +132,18 @@ class Service:
     def greet(self, desk: Desk) -> None:
         """Say what everybody must know about a model, and go on with its rounds."""
         for greet in (desk.conductor.greet, desk.rollout.greet):
-            self._guard(greet, f"after connecting ({desk.model.id})")
+            self.guard(greet, f"after connecting ({desk.model.id})")
 
     def tick(self) -> None:
         """Let time pass; call it about once a second."""
-        self._guard(self._sure, "at a tick")
+        self.guard(self._sure, "at a tick")
         self._count()
         if self.clock() - self._collected_at_s >= COLLECT_S:
             self._collected_at_s = self.clock()
-            self._guard(self._collect, "while deleting what is kept no longer")
+            self.guard(self._collect, "while deleting what is kept no longer")
         for desk in self.desks.values():
             for tick in (desk.conductor.tick, desk.rollout.tick, desk.updates.tick):
-                self._guard(tick, f"at a tick ({desk.model.id})")
+                self.guard(tick, f"at a tick ({desk.model.id})")
 
     def tell_workers(self, broker: str) -> None:
         """Say where workers find the broker."""
@@ -154,11 +154,11 @@ class Service:
     def _count(self) -> None:
         """Answer what workers took in."""
         found: list[Row] = []
-        self._guard(lambda: found.extend(self.helped.look()), "while looking for workers")
+        self.guard(lambda: found.extend(self.helped.look()), "while looking for workers")
         for row in found:
             desk = self.desks.get(row["model"])
             if desk is not None:
-                self._guard(partial(desk.counting.arrived, row), f"while counting for {row['device']}")
+                self.guard(partial(desk.counting.arrived, row), f"while counting for {row['device']}")
 
     def _collect(self) -> None:
         found = collect(self.home, self.clock())
@@ -180,7 +180,7 @@ class Service:
         address = parse_topic(topic)
         if address is None or address.topic.direction != "up" or address.fleet != self.home.config.fleet:
             return
-        self._guard(partial(self._take, address, payload), f"on {topic}")
+        self.guard(partial(self._take, address, payload), f"on {topic}")
 
     def _sure(self) -> None:
         """After a failure of the ledger, go on from what it says: the memory may be behind it."""
@@ -190,20 +190,6 @@ class Service:
         for desk in self.desks.values():
             desk.recall()
         self._failures = failures
-
-    def _guard(self, call: Callable[[], None], where: str) -> None:
-        try:
-            with self.home.ledger.reading_together():
-                call()
-        except EdgequiltError as error:
-            self.ignored += 1
-            self.reasons.pop(where, None)
-            self.reasons[where] = str(error)  # one per place: whoever floods us shall not flood the log
-            if len(self.reasons) > REASONS_KEPT:
-                del self.reasons[next(iter(self.reasons))]
-            log.info("%s: %s", where, error)
-        except Exception:
-            log.exception("%s: something that should not happen", where)
 
     def _take(self, address: Address, payload: bytes) -> None:
         self._sure()

@@ -7,13 +7,12 @@ it looks inside. A worker that is killed leaves such files: the device sends aga
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable
 from functools import partial
 
-from console.errors import EdgequiltError
 from hub.making.model import Model
 from hub.serving.door import believed
+from hub.serving.guard import Guard
 from hub.serving.inbox import Inbox
 from hub.serving.post import Post
 from hub.serving.updates import FOLDER, Updates
@@ -26,7 +25,6 @@ from wire import messages as m
 from wire.topics import Address, parse_topic, shared_subscriptions
 from wire.transport import Transport
 
-log = logging.getLogger("edgequilt.hub")
 LOOK_S = 3.0  # says that it is there, and looks what others did
 Defer = Callable[[Callable[[], None]], None]
 
@@ -100,7 +98,7 @@ class Worker:
     def __init__(self, home: Home, transport: Transport, name: str, clock: Callable[[], float]) -> None:
         self.home, self.transport, self.name, self.clock = home, transport, name, clock
         self.tables: dict[str, Table] = {}
-        self.ignored = 0
+        self.guard = Guard(home)
         self._looked_at_s = float("-inf")
 
     def listen(self) -> None:
@@ -113,15 +111,15 @@ class Worker:
         address = parse_topic(topic)
         if address is None or address.topic.direction != "up" or address.fleet != self.home.config.fleet:
             return
-        self._guard(partial(self._take, address, payload), f"on {topic}")
+        self.guard(partial(self._take, address, payload), f"on {topic}")
 
     def tick(self) -> None:
         """Let time pass."""
         if self.clock() - self._looked_at_s >= LOOK_S:
             self._looked_at_s = self.clock()
-            self._guard(self._look, "while looking around")
+            self.guard(self._look, "while looking around")
         for table in self.tables.values():
-            self._guard(table.catch_up, "while catching up")
+            self.guard(table.catch_up, "while catching up")
 
     def close(self) -> None:
         """Say that it is gone."""
@@ -149,14 +147,3 @@ class Worker:
             table.begin(message)
         elif kind is m.Commit:
             table.commit(message)
-
-    def _guard(self, call: Callable[[], None], where: str) -> None:
-        try:
-            with self.home.ledger.reading_together():
-                call()
-        except EdgequiltError as error:
-            self.ignored += 1
-            # the first is said, so that one that nobody foresaw is seen; a flood is not
-            log.log(logging.WARNING if self.ignored == 1 else logging.INFO, "%s: %s", where, error)
-        except Exception:
-            log.exception("%s: something that should not happen", where)

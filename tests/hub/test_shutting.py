@@ -47,7 +47,7 @@ def test_a_revoked_device_is_believed_no_more(world: World) -> None:
     world.devices["coop"].hello()
     world.network.pump()
     assert world.hub.home.ledger.device("coop") == row
-    assert "not revoked" in list(world.hub.reasons.values())[-1]
+    assert "not revoked" in list(world.hub.guard.reasons.values())[-1]
     assert took_part(world) == {"barn", "mill"}
 
 

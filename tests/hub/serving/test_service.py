@@ -197,7 +197,7 @@ def test_a_device_speaks_for_itself_only(make_world: MakeWorld) -> None:
     world.settle()
 
     assert world.show(1)["state"] == "complete"
-    assert world.hub.ignored == 2  # the third was signed well, but barn's job is not coop's
+    assert world.hub.guard.ignored == 2  # the third was signed well, but barn's job is not coop's
 
 
 def test_a_stranger_is_ignored_and_named(make_world: MakeWorld) -> None:

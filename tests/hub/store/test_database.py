@@ -207,7 +207,7 @@ def test_a_database_that_takes_nothing_is_waited_for(
     for device in world.devices.values():
         device.jobs_held = False
     world.settle(3)
-    said = " ".join(world.hub.reasons.values())
+    said = " ".join(world.hub.guard.reasons.values())
     given = [r for d in world.devices.values() for r in d.receipts]
 
     lift()
