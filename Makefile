@@ -5,11 +5,13 @@
 # make format    what `make lint` asks for
 #
 # PYTHON       the interpreter that .venv is made from (3.10 or newer, with its venv module)
+# WORKERS      processes that run tests at the same time, one file in one of them
 # TORCH_INDEX  another wheel index for torch alone, for those who must fetch a CPU build:
 #              make test TORCH_INDEX=https://...
 
 PYTHON ?= python3
 FLOOR_PYTHON ?= $(PYTHON)
+WORKERS ?= 2
 TORCH_INDEX ?=
 
 TORCH := torch==2.13.0
@@ -24,7 +26,8 @@ WANTED := $(shell cat pyproject.toml constraints.txt | cksum | tr ' ' -)
 STAMP := .venv/.installed-$(WANTED)
 FLOOR_STAMP := .venv-floor/.installed-$(WANTED)
 
-PYTEST := $(BIN)/python -m pytest
+SIDE_BY_SIDE := -n $(WORKERS) --dist loadfile
+PYTEST := $(BIN)/python -m pytest $(SIDE_BY_SIDE)
 FAST := not heavy and not fleet and not chaos and not demo
 
 .PHONY: install demo test test-all lint format light floor clean
@@ -80,7 +83,7 @@ light:
 	done; test -n "$$found"
 
 light-%: .venv-%/.installed-$(WANTED)
-	.venv-$*/bin/python -m pytest -m "$(FAST)" --ignore quant/bnb.py $(LIGHT) $(wildcard $(LIGHT:%=tests/%)) \
+	.venv-$*/bin/python -m pytest $(SIDE_BY_SIDE) -m "$(FAST)" --ignore quant/bnb.py $(LIGHT) $(wildcard $(LIGHT:%=tests/%)) \
 	  tests/test_light.py tests/test_command.py
 
 # else make removes it as a step on the way, and installs everything again the next time
@@ -88,7 +91,7 @@ light-%: .venv-%/.installed-$(WANTED)
 
 .venv-%/.installed-$(WANTED):
 	@test -x .venv-$*/bin/python || $(LIGHT_PYTHON) -m venv .venv-$*
-	.venv-$*/bin/python -m pip install -c constraints.txt -e '.[edge,hub]' pytest hypothesis onnx scikit-learn
+	.venv-$*/bin/python -m pip install -c constraints.txt -e '.[edge,hub]' pytest pytest-xdist hypothesis onnx scikit-learn
 	@rm -f .venv-$*/.installed-* && touch $@
 
 clean:

@@ -9,9 +9,12 @@ import re
 import sys
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
+
+from tests.chaos.books import BOOKS, told
 
 ROOT = Path(__file__).resolve().parent.parent
 REPORTED = ("numpy", "onnxruntime", "torch", "onnx", "onnx-ir", "transformers", "paho-mqtt", "amqtt")
@@ -45,6 +48,26 @@ def _version(distribution: str) -> str:
         return importlib.metadata.version(distribution)
     except importlib.metadata.PackageNotFoundError:
         return "absent"
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """A process of pytest-xdist hands the books of its stories to the one that reports."""
+    if hasattr(session.config, "workeroutput"):
+        session.config.workeroutput["books"] = BOOKS
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_testnodedown(node: Any) -> None:
+    """They arrive here."""
+    BOOKS.update(getattr(node, "workeroutput", {}).get("books", {}))
+
+
+def pytest_terminal_summary(terminalreporter: Any) -> None:
+    """The closing table of chaos."""
+    if BOOKS:
+        terminalreporter.section("chaos: updates seen in outboxes, and what became of them")
+        for line in told(BOOKS):
+            terminalreporter.write_line(line)
 
 
 @pytest.fixture(autouse=True)

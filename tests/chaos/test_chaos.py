@@ -16,7 +16,8 @@ from pathlib import Path
 import pytest
 
 from hub.store import registry
-from tests.chaos.conftest import MakeFarm, judge
+from tests.chaos.books import judge
+from tests.chaos.conftest import MakeFarm
 from tests.chaos.farm import NAMES, PATIENCE_S, Farm
 from tests.edge.bundles import MODEL
 from tests.edge.hub import FLEET
@@ -41,7 +42,7 @@ def test_the_broker_is_killed_in_a_round(make_farm: MakeFarm, request: pytest.Fi
         farm.passes(0, 2)
         farm.restart_broker()
         farm.ends(number)
-    assert judge(story(request), farm)["counted"] >= 6
+    assert judge(story(request), farm.books())["counted"] >= 6
 
 
 def test_the_hub_is_killed_in_a_round(make_farm: MakeFarm, request: pytest.FixtureRequest) -> None:
@@ -53,7 +54,7 @@ def test_the_hub_is_killed_in_a_round(make_farm: MakeFarm, request: pytest.Fixtu
             farm.passes(0, 2)
             farm.hub.again()
         farm.ends(number)
-    assert judge(story(request), farm)["counted"] >= 6
+    assert judge(story(request), farm.books())["counted"] >= 6
 
 
 def test_agents_are_killed_in_a_round(make_farm: MakeFarm, request: pytest.FixtureRequest) -> None:
@@ -65,7 +66,7 @@ def test_agents_are_killed_in_a_round(make_farm: MakeFarm, request: pytest.Fixtu
             farm.passes(0, 1.5)
             farm.agents[name].again()
         farm.ends(number)
-    assert judge(story(request), farm)["counted"] >= 6
+    assert judge(story(request), farm.books())["counted"] >= 6
 
 
 def test_the_link_stands_still_for_longer_than_the_keep_alive(
@@ -83,7 +84,7 @@ def test_the_link_stands_still_for_longer_than_the_keep_alive(
     time.sleep(0.2)
     farm.link.stalled = farm.link.cut = False
     farm.ends(number)
-    judge(story(request), farm)
+    judge(story(request), farm.books())
 
 
 def test_a_link_of_two_seconds_that_loses_a_third(make_farm: MakeFarm, request: pytest.FixtureRequest) -> None:
@@ -92,7 +93,7 @@ def test_a_link_of_two_seconds_that_loses_a_third(make_farm: MakeFarm, request: 
     farm.link.delay_s, farm.link.loss = 1.0, 0.3
     number = farm.open("statistics")
     farm.ends(number)
-    judge(story(request), farm)
+    judge(story(request), farm.books())
 
 
 def test_it_is_1970_on_the_boards(make_farm: MakeFarm, request: pytest.FixtureRequest) -> None:
@@ -104,7 +105,7 @@ def test_it_is_1970_on_the_boards(make_farm: MakeFarm, request: pytest.FixtureRe
     farm.passes(0, 2)
     farm.agents[NAMES[0]].again()
     farm.ends(number)
-    judge(story(request), farm)
+    judge(story(request), farm.books())
 
 
 @pytest.fixture
@@ -142,7 +143,7 @@ def test_the_disk_of_an_agent_is_full(make_farm: MakeFarm, request: pytest.Fixtu
     filling.unlink()
     farm.ends(first)
     farm.ends(farm.open("train"))
-    judge(story(request), farm)
+    judge(story(request), farm.books())
 
 
 def test_the_disk_of_the_hub_is_full(make_farm: MakeFarm, request: pytest.FixtureRequest, small_disk: Path) -> None:
@@ -156,7 +157,7 @@ def test_the_disk_of_the_hub_is_full(make_farm: MakeFarm, request: pytest.Fixtur
     assert all(farm.waiting(name) for name in NAMES)
     filling.unlink()
     farm.ends(number)
-    judge(story(request), farm)
+    judge(story(request), farm.books())
 
 
 def test_a_hub_that_was_away_hears_1500_messages(make_farm: MakeFarm, request: pytest.FixtureRequest) -> None:
@@ -185,7 +186,7 @@ def test_a_hub_that_was_away_hears_1500_messages(make_farm: MakeFarm, request: p
     farm.agents[name].start()
     farm.all_online()
     farm.ends(farm.open("statistics"))
-    judge(story(request), farm)
+    judge(story(request), farm.books())
 
 
 def test_a_disk_that_forgets_sends_twice(make_farm: MakeFarm, request: pytest.FixtureRequest) -> None:
@@ -208,7 +209,7 @@ def test_a_disk_that_forgets_sends_twice(make_farm: MakeFarm, request: pytest.Fi
     shutil.copytree(farm.folder / "before", farm.state(name))
     farm.agents[name].start()
     farm.ends(number)
-    assert judge(story(request), farm)["repeats"] >= 1
+    assert judge(story(request), farm.books())["repeats"] >= 1
 
 
 def test_everything_at_once(make_farm: MakeFarm, request: pytest.FixtureRequest) -> None:
@@ -226,7 +227,7 @@ def test_everything_at_once(make_farm: MakeFarm, request: pytest.FixtureRequest)
             farm.passes(0.2, 1.5)
             deeds[deed]()
         farm.ends(number)
-    assert judge(story(request), farm)["counted"] >= 6
+    assert judge(story(request), farm.books())["counted"] >= 6
 
 
 @contextmanager
