@@ -21,7 +21,10 @@ BROKEN_PIPE = 141  # the same, for a program whose reader has gone away
 
 @dataclass(frozen=True)
 class Verb:
-    """Where a verb lives (`module:function`), the extra that brings its libraries, and one line of help."""
+    """Where a verb lives (`module:function`), the extra that brings its libraries, and one line of help.
+
+    A verb of two words belongs to another room than the word that it begins with.
+    """
 
     target: str
     extra: str
@@ -41,7 +44,8 @@ VERBS = {
     "train": Verb("edge.training.cli:train", "edge", "train an adapter on this machine, without a hub"),
     "agent": Verb("edge.cli:main", "edge", "run the agent of a board"),
     "hub": Verb("hub.verbs.main:main", "hub", "run the hub, enrol devices, open rounds"),
-    "devices": Verb("devices.cli:main", "", "list the boards that edgequilt knows"),
+    "devices": Verb("devices.cli:main", "", "list the boards that edgequilt knows, show one"),
+    "devices fits": Verb("export.cli_fits:fits", "export", "say which boards a model or a bundle fits"),
 }
 
 
@@ -73,7 +77,7 @@ def run(arguments: list[str]) -> int:
     if not arguments:
         print(usage(), file=sys.stderr)
         return UsageError.exit_code
-    name, rest = arguments[0], arguments[1:]
+    name, rest = _taken_apart(arguments)
     if name in ("-h", "--help", "help"):
         print(usage())
         return 0
@@ -86,6 +90,12 @@ def run(arguments: list[str]) -> int:
         return resolve(name)(rest)
     except ModuleNotFoundError as error:
         raise missing(name, error) from error
+
+
+def _taken_apart(arguments: list[str]) -> tuple[str, list[str]]:
+    """The verb, of two words where there is such a one, and the rest of the line."""
+    words = 2 if " ".join(arguments[:2]) in VERBS else 1
+    return " ".join(arguments[:words]), arguments[words:]
 
 
 def resolve(name: str) -> Callable[[list[str]], int]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
 from console.arguments import Arguments, parser_of
 
@@ -30,7 +31,7 @@ def script(shell: str, prog: str, verbs: Mapping[str, tuple[str, Main | None]]) 
         shell: one of SHELLS.
         prog: the command's name.
         verbs: per verb a line of help, and its function; None where its libraries are not installed here: such a
-            verb is completed by name only.
+            verb is completed by name only. A verb of two words comes after the one that it begins with.
     """
     import shtab
 
@@ -45,12 +46,21 @@ def tree(prog: str, verbs: Mapping[str, tuple[str, Main | None]]) -> argparse.Ar
     root.add_argument("--version", action="store_true", help="print the version")
     below = root.add_subparsers()
     for name, (text, main) in verbs.items():
+        first, _, second = name.partition(" ")
+        place = _verbs_of(below.choices[first]) if second else below
         found = None if main is None else parser_of(main)
-        below.add_parser(name, help=text)
+        place.add_parser(second or first, help=text)
         if found is not None:
-            below.choices[name] = found
+            place.choices[second or first] = found
             _complete_paths(found, shtab.FILE)
     return root
+
+
+def _verbs_of(parser: argparse.ArgumentParser) -> Any:
+    """Where a parser has its verbs; it gets a place for them if it has none, as one that is completed by name only."""
+    actions = parser._actions  # noqa: SLF001  # argparse has no public list of what was added
+    found = [action for action in actions if isinstance(action, argparse._SubParsersAction)]  # noqa: SLF001
+    return found[0] if found else parser.add_subparsers()
 
 
 def _complete_paths(found: argparse.ArgumentParser, how: object) -> None:

@@ -32,7 +32,11 @@ def _parser() -> argparse.ArgumentParser:
     common = Arguments(add_help=False)
     common.add_argument("--json", action="store_true", help="print JSON")
     common.add_argument("--profiles", type=Path, metavar="FOLDER", help="a folder with profiles of your own")
-    parser = Arguments(prog="edgequilt devices", description="The boards that edgequilt knows.")
+    parser = Arguments(
+        prog="edgequilt devices",
+        description="The boards that edgequilt knows.",
+        epilog="edgequilt devices fits MODEL_OR_BUNDLE says which of them a model fits.",
+    )
     verbs = parser.add_subparsers(dest="verb", required=True, metavar="list | show NAME")
     listed = verbs.add_parser("list", parents=[common], help="a row per board")
     listed.add_argument("--markdown", action="store_true", help="print a page like docs/boards.md")

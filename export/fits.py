@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from console.errors import DoesNotFit, UnsupportedModel
 from console.table import mib
@@ -16,9 +17,11 @@ from devices.runtimes import opset_of
 from devices.stages import Station
 from devices.times import unit_ns
 from export.formats.broken import refuse_format
-from export.prepare import Prepared
 from export.report.account import accounts
 from wire.bundle import Bundle
+
+if TYPE_CHECKING:
+    from export.prepare import Prepared
 
 
 @dataclass(frozen=True)

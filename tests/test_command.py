@@ -103,6 +103,18 @@ def test_what_a_verb_raises_becomes_an_exit_code(
     assert capfd.readouterr().err == said
 
 
+def test_a_verb_of_two_words(verb_module: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It goes before the verb that it begins with, whose own words still reach that one."""
+    monkeypatch.setitem(edgequilt.VERBS, "trial two", edgequilt.Verb("verb_under_test:two", "", "another"))
+    verb_module.write_text(
+        "def main(argv):\n    return 7 if argv == ['one', 'two'] else 1\n"
+        "def two(argv):\n    return 8 if argv == ['--x'] else 1\n"
+    )
+
+    assert edgequilt.main(["trial", "two", "--x"]) == 8
+    assert edgequilt.main(["trial", "one", "two"]) == 7
+
+
 def test_a_verb_gets_the_rest_of_the_line(verb_module: Path) -> None:
     """What follows the verb is handed on as it is, and the verb's result is the exit code."""
     verb_module.write_text("def main(argv):\n    return 7 if argv == ['--x', 'trial'] else 1\n")
