@@ -16,6 +16,7 @@ RELEASES = f"{HOME}/releases"  # of the agent itself: one folder for each versio
 CURRENT = f"{HOME}/current"  # a link: the release that starts
 LIBRARIES = "lib"  # in a release: what goes into PYTHONPATH
 RELEASE_FILE = "release.json"  # in a release: what it is
+SUMS_FILE = "files.sha256"  # in a release: the digest of every file of lib/
 LAUNCHER = "/usr/lib/edgequilt/launch.py"
 COMMAND = "/usr/local/bin/edgequilt"
 UNIT = "edgequilt-agent.service"

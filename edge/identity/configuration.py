@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import json
 import os
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-from console.errors import BadData
 from console.toml import read_toml
+from console.toml_text import toml_text
 from edge.identity.folder import CA, HUB, TLS
 from wire.files import write_atomic
 from wire.identity import Granted
@@ -55,32 +53,10 @@ def write_configuration(path: Path, granted: Granted, host: str, publishers: tup
         "broker": {"url": url, **files},
         "keys": {"device": f"{granted.name}.key", "hub": HUB, "publisher": list(publishers)},
     }
-    write_atomic(path, (HEAD + _text(tables)).encode())
+    write_atomic(path, toml_text(tables, HEAD).encode())
 
 
 def _below(folder: Path, path: Path) -> str:
     """A path as agent.toml has it: relative to its folder where it is inside."""
     whole, root = path.resolve(), folder.resolve()
     return os.fspath(whole.relative_to(root) if whole.is_relative_to(root) else whole)
-
-
-def _text(tables: dict[str, Any]) -> str:
-    """Tables of plain values as TOML."""
-    parts = []
-    for name, table in tables.items():
-        if not isinstance(table, dict):
-            raise BadData(f"expected tables in agent.toml, found the entry {name} outside of them; mend it")
-        parts.append("\n".join([f"\n[{name}]", *(f"{key} = {_value(value)}" for key, value in table.items())]))
-    return "\n".join(parts) + "\n"
-
-
-def _value(value: Any) -> str:
-    if isinstance(value, bool):
-        return "true" if value else "false"
-    if isinstance(value, (int, float)):
-        return repr(value)
-    if isinstance(value, str):
-        return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
-    if isinstance(value, list):
-        return f"[{', '.join(map(_value, value))}]"
-    raise BadData(f"expected plain entries in agent.toml, found {value!r}; mend it")

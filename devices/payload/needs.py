@@ -1,0 +1,115 @@
+"""Which libraries an agent needs on a board, and which of those that come along it does not."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from packaging.requirements import Requirement
+
+from console.errors import StorageError
+from console.toml import read_toml
+from devices.payload.target import Target
+from devices.profile import Profile
+
+EXTRA = "edge"
+HERE = Path(__file__).parents[2]  # where the rooms lie: a checkout, or site-packages
+# What some require and an agent never imports: the client of a model hub, with twenty libraries behind it, and what
+# onnxruntime's tools for other machines use (its releases up to 1.23).
+UNUSED = frozenset({("tokenizers", "huggingface-hub"), ("onnxruntime", "sympy"), ("onnxruntime", "coloredlogs")})
+
+
+@dataclass(frozen=True)
+class Node:
+    """A library of a resolution: its name, its version, and what it says that it requires."""
+
+    name: str
+    version: str
+    requires: tuple[str, ...]
+
+
+def named(name: str) -> str:
+    """A library's name as indexes compare it (PEP 503).
+
+    >>> named("huggingface_hub"), named("PyNaCl")
+    ('huggingface-hub', 'pynacl')
+    """
+    return re.sub(r"[-_.]+", "-", name).lower()
+
+
+def needs(target: Target) -> tuple[str, ...]:
+    """What edgequilt's core and its extra `edge` require on such a system, without markers.
+
+    Raises:
+        StorageError: neither a checkout nor an installation says so.
+    """
+    return tuple(sorted(_bare(r) for r in map(Requirement, _declared()) if _holds(r, target, ("", EXTRA))))
+
+
+def limits(profile: Profile | None) -> tuple[str, ...]:
+    """Constraints that a board sets.
+
+    >>> from devices.profile import load
+    >>> limits(load("raspberry-pi-4-4gb"))[0].startswith("onnxruntime<=1.")
+    True
+    """
+    if profile is None:
+        return ()
+    newest = [f"<={profile.onnxruntime_max}"] if profile.onnxruntime_max else []
+    clauses = ",".join([*newest, *(f"!={version}" for version in profile.onnxruntime_avoid)])
+    return (f"onnxruntime{clauses}",) if clauses else ()
+
+
+def reached(roots: Iterable[str], nodes: Mapping[str, Node], target: Target) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Which libraries of a resolution the target needs, and what it needs beside them.
+
+    pip reads the markers of requirements for the Python that it runs in, whatever `--python-version` says: what is
+    needed by an older or a newer Python only has to be found again, and left out again.
+
+    Returns:
+        Names of nodes; requirements that no node answers.
+    """
+    waiting = [Requirement(root) for root in roots]
+    seen: dict[tuple[str, str], None] = {}
+    missing: dict[str, None] = {}
+    while waiting:
+        wanted = waiting.pop()
+        name = named(wanted.name)
+        if name not in nodes:
+            missing[_bare(wanted)] = None
+            continue
+        for extra in sorted({"", *wanted.extras}):
+            if (name, extra) not in seen:
+                seen[name, extra] = None
+                further = map(Requirement, nodes[name].requires)
+                waiting += [
+                    r for r in further if (name, named(r.name)) not in UNUSED and _holds(r, target, ("", extra))
+                ]
+    return tuple(sorted({name for name, _ in seen})), tuple(missing)
+
+
+def _holds(requirement: Requirement, target: Target, extras: tuple[str, ...]) -> bool:
+    marker = requirement.marker
+    return marker is None or any(marker.evaluate({**target.markers, "extra": extra}) for extra in extras)
+
+
+def _bare(requirement: Requirement) -> str:
+    extras = f"[{','.join(sorted(requirement.extras))}]" if requirement.extras else ""
+    return f"{named(requirement.name)}{extras}{requirement.specifier}"
+
+
+def _declared() -> list[str]:
+    project = HERE / "pyproject.toml"
+    if project.is_file():  # of a checkout: what is installed beside it may be older
+        tables = read_toml(project)["project"]
+        extra: list[str] = tables["optional-dependencies"][EXTRA]
+        return [*tables["dependencies"], *extra]
+    try:
+        return importlib.metadata.requires("edgequilt") or []
+    except importlib.metadata.PackageNotFoundError as error:
+        raise StorageError(
+            f"expected edgequilt to be installed, or a checkout, found neither at {HERE}; install it with pip"
+        ) from error
