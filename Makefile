@@ -28,7 +28,7 @@ FLOOR_STAMP := .venv-floor/.installed-$(WANTED)
 
 SIDE_BY_SIDE := -n $(WORKERS) --dist loadfile
 PYTEST := $(BIN)/python -m pytest $(SIDE_BY_SIDE)
-FAST := not heavy and not fleet and not chaos and not demo
+FAST := not heavy and not fleet and not chaos and not demo and not boot
 
 .PHONY: install demo test test-all lint format light floor clean
 MAKEFLAGS += --no-print-directory

@@ -33,6 +33,23 @@ def softhsm() -> tuple[str, Path]:
     return util, next(p for p in map(Path, SOFTHSM) if p.exists())
 
 
+def debian_tools() -> None:
+    """What unpacks packages of Debian, and where its keys are."""
+    _needed("apt", shutil.which("apt-get"))
+    keys = Path("/usr/share/keyrings/debian-archive-keyring.gpg")
+    _needed("debian-archive-keyring", str(keys) if keys.exists() else None)
+
+
+def qemu_system() -> str:
+    """What emulates a whole arm64 machine."""
+    return _needed("qemu-system-arm", shutil.which("qemu-system-aarch64"))
+
+
+def qemu_user() -> str:
+    """What runs one program of arm64 Linux."""
+    return _needed("qemu-user-static", shutil.which("qemu-aarch64-static"))
+
+
 def _needed(name: str, found: str | None) -> str:
     if found is None:
         if os.environ.get("EDGEQUILT_ALL_PROGRAMS"):
