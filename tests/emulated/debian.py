@@ -6,8 +6,6 @@ Nothing is mounted and no root is needed. What is made stays in build/ under a n
 from __future__ import annotations
 
 import gzip
-import hashlib
-import os
 import re
 import shutil
 import subprocess
@@ -18,10 +16,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.conftest import ROOT
+from tests.emulated.cache import kept
 from tests.programs import debian_tools
 
-CACHE = ROOT / "build" / "emulated"
 RELEASE = "bookworm"  # its Python is 3.11, its glibc 2.36
 KEYRING = "/usr/share/keyrings/debian-archive-keyring.gpg"
 PACKAGES = """
@@ -68,16 +65,7 @@ def debian() -> Debian:
     """The newest packages of the release, or those of an earlier run."""
     debian_tools()
     recipe = repr((RELEASE, PACKAGES, KERNEL, MODULES, LEFT_OUT, INIT, sys.version_info[:2]))
-    folder = CACHE / f"debian-{hashlib.sha256(recipe.encode()).hexdigest()[:16]}"
-    if not folder.exists():
-        for old in CACHE.glob("debian-*"):
-            shutil.rmtree(old)
-        making = CACHE / f"making-{os.getpid()}"
-        try:
-            _make(making)
-            making.rename(folder)
-        finally:
-            shutil.rmtree(making, ignore_errors=True)
+    folder = kept("debian", recipe, _make)
     return Debian(folder / "tree", folder / "kernel", folder / "initrd.gz")
 
 
