@@ -66,7 +66,7 @@ def _run(given: argparse.Namespace) -> int:
         stop.set()
         wake[0]()
 
-    on_signal(end)
+    let_go = on_signal(end)
     claim_first(given.config, stop)
     if stop.is_set():
         return 0
@@ -77,6 +77,8 @@ def _run(given: argparse.Namespace) -> int:
         again = _serve(config, stop, wake)
     finally:
         keeper.close()
+    if again:
+        let_go()  # a signal that comes now would be lost with this program
     if again and not stop.is_set():  # as a new program: what fetching took of memory would stay for ever
         os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]])  # noqa: S606  # the same command again
     return 0

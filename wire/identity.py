@@ -20,7 +20,6 @@ from wire.keys import PrivateKey, PublicKey
 from wire.record import NAME, at_least, matching, plain, read_record
 
 SCHEMA = 1
-PEM_LIMIT = 16384
 CLAIM_PATH, NONCE_PATH, RENEWAL_PATH = "/1/claim", "/1/nonce", "/1/renewal"
 SECRET = r"[0-9a-f]{32}"  # noqa: S105  # what a secret looks like, not one
 Body = TypeVar("Body", "Claim", "Renewal")

@@ -42,16 +42,6 @@ def read_folder(path: Path, wanted: Wanted, problems: Problems) -> Iterator[Foun
                 problems.add(name, f"expected {', '.join(suffixes)}, found {file.suffix or 'no suffix'}")
 
 
-def kinds_in(path: Path) -> set[str]:
-    """Suffixes of the files in the class folders: those of the first file of each folder tell enough.
-
-    Raises:
-        StorageError: a folder cannot be listed.
-    """
-    firsts = (next(_files(path / name), None) for name, is_folder in _entries(path) if is_folder)
-    return {file.suffix.lower() for file in firsts if file is not None}
-
-
 def _files(folder: Path) -> Iterator[Path]:
     for name, is_folder in _entries(folder):
         if is_folder:
