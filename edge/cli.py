@@ -8,16 +8,18 @@ import logging
 import os
 import sys
 import threading
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from console.arguments import Arguments
-from console.errors import UsageError
+from console.errors import EdgequiltError, UsageError
 from wire.files import read_bytes
 
 if TYPE_CHECKING:
     from edge.config import Config
+    from edge.notice import Notice
 
 log = logging.getLogger("edgequilt.agent")
 
@@ -54,29 +56,25 @@ def main(argv: list[str]) -> int:
 
 
 def _run(given: argparse.Namespace) -> int:
-    from edge.config import read_config
+    from edge.ended import note_end
     from edge.ending import on_signal
-    from edge.identity.first import claim_first
-    from edge.identity.keeper import Keeper
+    from edge.logs import log_to_stderr
+    from edge.notice import Notice
 
-    _log_to_stderr(logging.WARNING if given.quiet else logging.INFO)
-    stop, wake = threading.Event(), [lambda: None]
+    log_to_stderr(logging.WARNING if given.quiet else logging.INFO)
+    stop, wake, notice = threading.Event(), [lambda: None], Notice()
 
     def end() -> None:
         stop.set()
         wake[0]()
 
     let_go = on_signal(end)
-    claim_first(given.config, stop)
-    if stop.is_set():
-        return 0
-    config, again = with_hours(read_config(given.config), given.quiet_hours), False
-    keeper = Keeper(config.device_key.parent)
-    keeper.start()
+    notice.ready()
     try:
-        again = _serve(config, stop, wake)
-    finally:
-        keeper.close()
+        again = _live(given, stop, wake, notice)
+    except EdgequiltError as error:
+        note_end(given.config.parent, error, time.time())
+        raise
     if again:
         let_go()  # a signal that comes now would be lost with this program
     if again and not stop.is_set():  # as a new program: what fetching took of memory would stay for ever
@@ -102,14 +100,38 @@ def with_hours(config: Config, hours: str | None) -> Config:
     return replace(config, idle=idle)
 
 
-def _serve(config: Config, stop: threading.Event, wake: list[Callable[[], None]]) -> bool:
+def _live(given: argparse.Namespace, stop: threading.Event, wake: list[Callable[[], None]], notice: Notice) -> bool:
+    """Become a device if that is still to be done, and work; whether to begin anew."""
+    from edge.config import read_config
+    from edge.identity.first import claim_first
+    from edge.identity.keeper import Keeper
+
+    notice.status("waiting to be claimed: the hub was not asked yet, or does not answer")
+    claim_first(given.config, stop, notice.patient)
+    if stop.is_set():
+        return False
+    notice.patient()
+    notice.status("starting: the bundle and the data are looked through")
+    config = with_hours(read_config(given.config), given.quiet_hours)
+    keeper = Keeper(config.device_key.parent)
+    keeper.start()
+    try:
+        return _serve(given.config.parent, config, stop, wake, notice)
+    finally:
+        keeper.close()
+
+
+def _serve(folder: Path, config: Config, stop: threading.Event, wake: list[Callable[[], None]], notice: Notice) -> bool:
     """Work with the bundle that is in use; whether there is another one now."""
     from edge.core import Core
+    from edge.ended import forget_end
     from edge.link import WorkerLink
+    from edge.logs import log_to_file
     from edge.setup import broker_of, prepare
     from wire.mqtt import MqttTransport
 
     setup, broker = prepare(config), broker_of(config)
+    log_to_file(config.state)
     transport = MqttTransport(
         broker, f"edgequilt-{config.fleet}-{config.name}", setup.voice.will(), config.broker.protocol
     )
@@ -121,9 +143,12 @@ def _serve(config: Config, stop: threading.Event, wake: list[Callable[[], None]]
     if config.idle is not None and config.idle.quiet_hours:
         log.info("it trains within the hours %s only (local time)", config.idle.quiet_hours)
     core.start()
+    forget_end(folder)
+    notice.strict()
     try:
-        core.run(stop)
+        core.run(stop, notice)
     finally:
+        (notice.patient if core.again else notice.stopping)()
         core.close()
         if setup.lock is not None:
             setup.lock.close()
@@ -173,12 +198,3 @@ def _infer(given: argparse.Namespace) -> int:
         else:
             print(f"{found['label']}  {100 * found['scores'][found['label']]:.1f} %  {sample}")
     return 0
-
-
-def _log_to_stderr(level: int) -> None:
-    handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s", "%H:%M:%S"))
-    root = logging.getLogger("edgequilt")
-    root.handlers[:] = [handler]
-    root.setLevel(level)
-    root.propagate = False

@@ -23,6 +23,7 @@ from edge.intake import Intake
 from edge.link import Link
 from edge.masks import Masks
 from edge.memory import memory
+from edge.notice import Notice
 from edge.outbox import Outbox
 from edge.renewing import Renewing
 from edge.setup import Setup
@@ -112,10 +113,13 @@ class Core:
             self.transport.subscribe(pattern)
         self._renewing.start()
 
-    def run(self, stop: threading.Event) -> None:
-        """Work until `stop` is set and `wake` was called, or until it should begin again."""
+    def run(self, stop: threading.Event, notice: Notice | None = None) -> None:
+        """Work until `stop` is set and `wake` was called, or until it should begin anew; systemd hears of it."""
         while not stop.is_set() and not self.again:
             wait_s = self.turn()
+            if notice is not None:
+                wait_s = min(wait_s, notice.beat(self.transport.lives) or wait_s)
+                notice.status(self.status.line())
             try:
                 self._take(self._inbox.get(timeout=wait_s))
             except queue.Empty:

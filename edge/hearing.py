@@ -13,6 +13,7 @@ from wire.transport import Fate
 
 log = logging.getLogger("edgequilt.agent")
 PATIENCE = 3  # times an update may be sent without an answer before that is strange
+TWINS = 2  # times that our place is taken: once it may have been somebody's trial
 
 
 @dataclass
@@ -22,6 +23,7 @@ class Hearing:
     denied: dict[str, int] = field(default_factory=dict)
     reason: str = ""  # of the last denial, in the broker's words
     unheard: bool = False  # the broker says that nobody listens
+    replaced: int = 0  # times that another client took our name
     unanswered: dict[str, list[float]] = field(default_factory=dict)  # how often, and since when
 
     def matters(self, fate: Fate) -> bool:
@@ -30,6 +32,11 @@ class Hearing:
 
     def learn(self, fate: Fate) -> bool:
         """Take what the broker says of a message; returns whether that is news."""
+        if fate.outcome == "replaced":
+            self.replaced += 1
+            if self.replaced == 1:
+                log.warning("another agent connected under our name and took our place: are there two of them?")
+            return True
         kind = fate.topic.rpartition("/")[2]
         if fate.outcome == "denied":
             self.denied[kind] = self.denied.get(kind, 0) + 1
@@ -57,14 +64,24 @@ class Hearing:
         """For status.json; `trouble` is a sentence, None while there is no reason for one."""
         worst = max(self.unanswered.values(), default=[0, now_s])
         trouble = None
-        if self.denied:
+        if self.replaced >= TWINS:
+            trouble = (
+                f"another agent took our place at the broker {self.replaced} times: two boards have one name; end one, "
+                f"or claim another name for it"
+            )
+        elif self.denied:
             kinds = ", ".join(sorted(self.denied))
             trouble = f"the broker denies {kinds} ({self.reason}): look at its access list, and whether it is enrolled"
         elif self.unheard:
             trouble = "the broker takes messages, but no hub listens there: is it running, and is the fleet right?"
         elif worst[0] >= PATIENCE:
             trouble = _silence(worst, now_s)
-        return {"denied": dict(self.denied), "hub_listens": not self.unheard, "trouble": trouble}
+        return {
+            "denied": dict(self.denied),
+            "hub_listens": not self.unheard,
+            "replaced": self.replaced,
+            "trouble": trouble,
+        }
 
 
 def _silence(count: list[float], now_s: float) -> str:

@@ -17,6 +17,7 @@ from console.errors import BadData
 from console.table import mib
 from devices.malloc import MALLOC
 from edge.memory import memory
+from edge.notice import without
 from edge.request import Request, read_frame, write_frame
 
 if TYPE_CHECKING:
@@ -260,4 +261,4 @@ def environment(threads: int) -> dict[str, str]:
         **MALLOC,
         "TOKENIZERS_PARALLELISM": "false",
     }
-    return {**os.environ, **wanted}
+    return {**without(os.environ), **wanted}

@@ -82,6 +82,18 @@ class Status:
             "jobs": list(self.jobs.values()),
         }
 
+    def line(self) -> str:
+        """The same in a few words, for `systemctl status`."""
+        released, trouble = self.now.get("released"), self.now.get("trouble")
+        words = [
+            "connected" if self.now.get("connected") else "not connected",
+            f"model {self.fixed.get('model')}" if self.fixed.get("bundle") else "no bundle yet",
+            *([f"version {released['version']}"] if released else []),
+            str(self.now.get("phase", "idle")),
+            *([str(trouble)] if trouble else []),
+        ]
+        return ", ".join(words)
+
     def write(self) -> None:
         """Write it; a full disk does not stop the agent."""
         temporary = self.path.with_name(f".{self.path.name}")

@@ -158,6 +158,10 @@ class MemoryTransport:
         self.connected = True
         self._guard(self._on_connection, True)
 
+    def lives(self) -> bool:
+        """It has no thread that could end."""
+        return True
+
     def close(self) -> None:
         """Leave; the session stays, as a broker keeps it."""
         self.connected = False

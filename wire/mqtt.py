@@ -60,8 +60,9 @@ IN_FLIGHT = 100
 SESSION_S = 90 * 86400  # a broker keeps what waits for a client that is away
 CHUNK_LIMIT_BYTES = 1 << 20  # of a message that this version can read
 PACKET_LIMIT_BYTES = CHUNK_LIMIT_BYTES + (64 << 10)
-NO_SUBSCRIBER, UNSUPPORTED_PROTOCOL = 0x10, 0x84  # MQTT 5.0, section 2.4
+NO_SUBSCRIBER, UNSUPPORTED_PROTOCOL, TAKEN_OVER = 0x10, 0x84, 0x8E  # MQTT 5.0, section 2.4
 ANSWER_S = 10.0  # for the answer to a CONNECT
+LIVES_S = 300.0  # the longest that the thread may take for one turn: a pause of 60 s, names and addresses that are slow
 UNANSWERED = 2  # connections that end without an answer to MQTT 5, before the other one is tried
 
 
@@ -96,6 +97,7 @@ class MqttTransport:
         self._connected = threading.Event()
         self._stop = threading.Event()
         self._thread: threading.Thread | None = None
+        self._turned_at = time.monotonic()
         self._on_message: OnMessage = lambda topic, payload: None
         self._on_connection: OnConnection = lambda up: None
         self._on_fate: OnFate = ignore
@@ -147,6 +149,11 @@ class MqttTransport:
         if self._speaks == "5" and qos:
             self._tell(self._on_their_way.sent(sent.mid, topic))
         return True
+
+    def lives(self) -> bool:
+        """Whether the network thread still turns."""
+        thread = self._thread
+        return thread is not None and thread.is_alive() and time.monotonic() - self._turned_at < LIVES_S
 
     def close(self) -> None:
         """Say goodbye and stop the thread."""
@@ -203,6 +210,7 @@ class MqttTransport:
     def _supervise(self) -> None:
         attempt = 0
         while not self._stop.is_set():
+            self._turned_at = time.monotonic()
             # What the last connection did not see through is the caller's to say again: a broker that ends the
             # connection over a message that it denies would be sent that message for ever, and nothing after it.
             self._client.drop_out_messages()
@@ -214,6 +222,7 @@ class MqttTransport:
                 dialled = True
                 patience = time.monotonic() + ANSWER_S
                 while not (self._stop.is_set() or self._renew) and self._client.loop(timeout=0.5) == OK:
+                    self._turned_at = time.monotonic()
                     attempt = 0 if self._connected.is_set() else attempt
                     if not self._connected.is_set() and time.monotonic() > patience:
                         break  # it took the connection and says nothing: amqtt, of properties that it does not know
@@ -291,6 +300,8 @@ class MqttTransport:
     def _disconnect(self, client: paho.Client, data: object, flags: Any, reason: Any, *_: object) -> None:
         if getattr(flags, "is_disconnect_packet_from_server", False):
             log.warning("broker %r ended the connection: %s", self.broker, reason)
+            if reason.value == TAKEN_OVER:
+                self._tell(Fate("", "replaced", str(reason)))
         self._down()
 
     def _down(self) -> None:

@@ -25,13 +25,14 @@ class Fate:
     """What became of a message that was handed over, where the broker says it (`denied_publish_seen`).
 
     Attributes:
-        topic: of the message.
-        outcome: taken; unheard: taken, but nobody listens there; denied: it reached nobody.
+        topic: of the message; empty where the fate is the connection's own.
+        outcome: taken; unheard: taken, but nobody listens there; denied: it reached nobody; replaced: the connection
+            was ended, since another client came under our name.
         reason: in the broker's words.
     """
 
     topic: str
-    outcome: Literal["taken", "unheard", "denied"]
+    outcome: Literal["taken", "unheard", "denied", "replaced"]
     reason: str = ""
 
 
@@ -83,6 +84,9 @@ class Transport(Protocol):
             retain: whether it stays for those who come later.
             expiry_s: after so many seconds it need not be delivered any more (`message_expiry`); None: never.
         """
+
+    def lives(self) -> bool:
+        """Whether its thread still does its work, connected or not; from any thread."""
 
     def close(self) -> None:
         """Disconnect and stop."""

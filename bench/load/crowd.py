@@ -90,6 +90,10 @@ class Member:
         """No board does."""
         raise NotImplementedError(pattern)
 
+    def lives(self) -> bool:
+        """It has no thread of its own."""
+        return True
+
     def start(self, on_message: OnMessage, on_connection: OnConnection, on_fate: OnFate = ignore) -> None:
         """Connect."""
         left = len(self.patterns)

@@ -6,6 +6,7 @@ import contextlib
 import logging
 import os
 import threading
+from collections.abc import Callable
 from pathlib import Path
 
 from console.errors import TransportError, UsageError
@@ -18,7 +19,7 @@ log = logging.getLogger("edgequilt.agent")
 FIRST_S, LAST_S = 2.0, 300.0
 
 
-def claim_first(config: Path, stop: threading.Event) -> None:
+def claim_first(config: Path, stop: threading.Event, each: Callable[[], None] = lambda: None) -> None:
     """Claim what the token file of a configuration names, unless that is done; then the file is removed.
 
     While the hub cannot be reached this waits and tries again, until `stop`.
@@ -26,6 +27,7 @@ def claim_first(config: Path, stop: threading.Event) -> None:
     Args:
         config: agent.toml; its folder takes keys and certificates.
         stop: ends the waiting.
+        each: called before each attempt, of which there is one in seven minutes at least.
 
     Raises:
         UsageError: the table `[claim]` is not what it should be.
@@ -40,6 +42,7 @@ def claim_first(config: Path, stop: threading.Event) -> None:
     token_file, folder, attempt = config.parent / name, config.parent.resolve(), 0
     while read_identity(folder) is None and not stop.is_set():
         attempt += 1
+        each()
         if not _claimed(token_file, folder, stop):
             stop.wait(full_jitter(attempt, FIRST_S, LAST_S))
     if not stop.is_set():

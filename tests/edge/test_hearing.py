@@ -36,7 +36,7 @@ def test_that_nobody_listens_is_told_until_somebody_does() -> None:
     assert "no hub listens" in hearing.record(0.0)["trouble"]
     assert hearing.matters(Fate("t/hello", "taken"))
     assert hearing.learn(Fate("t/hello", "taken"))
-    assert hearing.record(0.0) == {"denied": {}, "hub_listens": True, "trouble": None}
+    assert hearing.record(0.0) == {"denied": {}, "hub_listens": True, "replaced": 0, "trouble": None}
     assert not hearing.matters(Fate("t/hello", "taken"))
 
 
