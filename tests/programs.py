@@ -33,6 +33,11 @@ def softhsm() -> tuple[str, Path]:
     return util, next(p for p in map(Path, SOFTHSM) if p.exists())
 
 
+def program(name: str, package: str) -> str:
+    """Any other one, by the package of Debian that brings it."""
+    return _needed(package, shutil.which(name, path=f"{os.environ['PATH']}:/usr/sbin:/sbin"))
+
+
 def debian_tools() -> None:
     """What unpacks packages of Debian, and where its keys are."""
     _needed("apt", shutil.which("apt-get"))

@@ -1,0 +1,226 @@
+"""An image as a sparse file that may be changed: decompressed in one stream, hashed on its way, never past a limit."""
+
+from __future__ import annotations
+
+import bz2
+import gzip
+import hashlib
+import io
+import lzma
+import shutil
+import struct
+import zipfile
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, Any
+
+from console.errors import BadData, DoesNotFit, IntegrityError, MissingDependency, StorageError
+from console.table import mib
+
+CHUNK_BYTES = 1 << 20
+SECTOR = 512
+MAGICS = {b"\xfd7zXZ\x00": "xz", b"\x1f\x8b": "gz", b"BZh": "bz2", b"\x28\xb5\x2f\xfd": "zst", b"PK\x03\x04": "zip"}
+
+
+@dataclass(frozen=True)
+class Staged:
+    """An image, ready to be changed.
+
+    Attributes:
+        path: the sparse file.
+        sha256: of the file that was given, compressed as it was.
+        size_bytes: of the image.
+    """
+
+    path: Path
+    sha256: str
+    size_bytes: int
+
+
+class _Hashed(io.RawIOBase):
+    """A file that is hashed as it is read; what a decompressor leaves unread is read at the end."""
+
+    def __init__(self, file: IO[bytes], advance: Callable[[int], None]) -> None:
+        self._file, self._advance, self.sum = file, advance, hashlib.sha256()
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        data = self._file.read(len(buffer))
+        buffer[: len(data)] = data
+        self.sum.update(data)
+        self._advance(len(data))
+        return len(data)
+
+    def rest(self) -> str:
+        """The digest of all of it."""
+        while self.read(CHUNK_BYTES):
+            pass
+        return self.sum.hexdigest()
+
+
+def format_of(image: Path) -> str:
+    """`xz`, `gz`, `bz2`, `zst`, `zip`, or nothing: by its first bytes, whatever it is called.
+
+    Raises:
+        StorageError: it cannot be read.
+    """
+    try:
+        with image.open("rb") as file:
+            head = file.read(8)
+    except OSError as error:
+        raise StorageError(f"expected an image at {image}, found none ({error.strerror}); say where it is") from error
+    return next((name for magic, name in MAGICS.items() if head.startswith(magic)), "")
+
+
+def size_of(image: Path) -> int | None:
+    """Bytes of the image once it is decompressed, where its file says so.
+
+    An .xz file does, in its index (The .xz File Format 1.2.1, sections 2.1.2 and 4).
+    """
+    kind = format_of(image)
+    if kind == "":
+        return image.stat().st_size
+    if kind == "zip":
+        with zipfile.ZipFile(image) as archive:
+            return _only(archive).file_size
+    return _xz_size(image) if kind == "xz" else None
+
+
+def stage(
+    image: Path,
+    to: Path,
+    limit_bytes: int,
+    advance: Callable[[int], None] = lambda size: None,
+    sha256: str | None = None,
+) -> Staged:
+    """Decompress an image into a new sparse file.
+
+    Args:
+        image: raw, or compressed by xz, gzip, bzip2, zstandard or zip.
+        to: the file to make.
+        limit_bytes: most that it may become: a few bytes can become very many.
+        advance: told of bytes that were read of `image`.
+        sha256: what the digest of `image` has to be.
+
+    Raises:
+        DoesNotFit: it is larger than the limit.
+        IntegrityError: it is damaged, or not the one with that digest.
+        MissingDependency: zstandard is not installed.
+        StorageError: it cannot be read, or there is no room for it.
+    """
+    kind = format_of(image)
+    try:
+        with image.open("rb") as file, to.open("xb") as out, ExitStack() as closing:
+            hashed = _Hashed(file, advance)
+            size = _copy(_opened(kind, image, hashed, closing), out, limit_bytes)
+            found = _digest(image, advance) if kind == "zip" else hashed.rest()
+    except (lzma.LZMAError, EOFError, zipfile.BadZipFile, gzip.BadGzipFile) as error:
+        raise IntegrityError(
+            f"expected a whole image in {image.name}, found a damaged one ({error}); fetch it again"
+        ) from error
+    except OSError as error:
+        raise StorageError(
+            f"expected to unpack {image.name} to {to.parent}, stopped: {error.strerror or error}"
+        ) from error
+    if sha256 is not None and found != sha256.lower():
+        raise IntegrityError(f"expected {image.name} with SHA-256 {sha256}, found {found}; fetch it again")
+    return Staged(to, found, size)
+
+
+def _opened(kind: str, image: Path, hashed: _Hashed, closing: ExitStack) -> IO[bytes]:
+    if kind == "zip":
+        archive = closing.enter_context(zipfile.ZipFile(image))
+        return closing.enter_context(archive.open(_only(archive)))
+    buffered = io.BufferedReader(hashed, CHUNK_BYTES)
+    if kind == "zst":
+        try:
+            import zstandard
+        except ModuleNotFoundError as error:
+            raise MissingDependency(
+                f"{image.name} needs 'zstandard': pip install zstandard, or unpack it first"
+            ) from error
+        return closing.enter_context(zstandard.ZstdDecompressor().stream_reader(buffered, read_across_frames=True))
+    openers: dict[str, Any] = {"xz": lzma.open, "gz": gzip.open, "bz2": bz2.open}
+    return closing.enter_context(openers[kind](buffered)) if kind else buffered
+
+
+def _only(archive: zipfile.ZipFile) -> zipfile.ZipInfo:
+    images = [info for info in archive.infolist() if info.filename.endswith((".img", ".raw", ".bin"))]
+    if len(images) != 1:
+        raise BadData(f"expected one image in the archive, found {len(images)}; unpack it and give the image")
+    return images[0]
+
+
+def _digest(image: Path, advance: Callable[[int], None]) -> str:
+    """Of an archive, which is not read in one stream."""
+    from wire.files import file_digest
+
+    return file_digest(image, advance)
+
+
+def _copy(source: IO[bytes], out: IO[bytes], limit_bytes: int) -> int:
+    size = 0
+    for chunk in _chunks(source):
+        size += len(chunk)
+        if size > limit_bytes:
+            raise DoesNotFit(f"expected an image of at most {mib(limit_bytes)}, found a larger one; take a larger card")
+        if chunk.count(0) == len(chunk):
+            out.seek(len(chunk), io.SEEK_CUR)
+        else:
+            out.write(chunk)
+    size += -size % SECTOR
+    out.truncate(size)
+    if not size:
+        raise BadData("expected an image, found an empty file; fetch it again")
+    return size
+
+
+def _chunks(source: IO[bytes]) -> Iterator[bytes]:
+    while chunk := source.read(CHUNK_BYTES):
+        yield chunk
+
+
+def _xz_size(image: Path) -> int | None:
+    """The sum of what the indexes of its streams say; None where they do not add up."""
+    total, end = 0, image.stat().st_size
+    with image.open("rb") as file:
+        while end > 0:
+            file.seek(end - 12)
+            footer = file.read(12)
+            if len(footer) < 12 or footer[10:] != b"YZ":
+                return None
+            back = (struct.unpack("<I", footer[4:8])[0] + 1) * 4
+            file.seek(end - 12 - back)
+            sizes = _index(file.read(back))
+            if sizes is None:
+                return None
+            end -= 12 + back + 12 + sum((unpadded + 3) // 4 * 4 for unpadded, _ in sizes)
+            total += sum(size for _, size in sizes)
+    return total
+
+
+def _index(raw: bytes) -> list[tuple[int, int]] | None:
+    """Unpadded and uncompressed sizes of the blocks of a stream."""
+    numbers, at = list[int](), 1
+    while at < len(raw) - 4:
+        value, shift = 0, 0
+        while True:
+            byte = raw[at]
+            at += 1
+            value |= (byte & 0x7F) << shift
+            shift += 7
+            if not byte & 0x80 or shift > 63 or at >= len(raw):
+                break
+        numbers.append(value)
+        if len(numbers) == 1 + 2 * numbers[0]:
+            return list(zip(numbers[1::2], numbers[2::2], strict=True))
+    return None
+
+
+def free_bytes(folder: Path) -> int:
+    """What is free where an image would be unpacked."""
+    return shutil.disk_usage(folder).free
