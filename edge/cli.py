@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from edge.notice import Notice
 
 log = logging.getLogger("edgequilt.agent")
+NICE = 5  # of the worker: what the board is for comes first
 
 
 def main(argv: list[str]) -> int:
@@ -126,6 +127,7 @@ def _serve(folder: Path, config: Config, stop: threading.Event, wake: list[Calla
     from edge.core import Core
     from edge.ended import forget_end
     from edge.link import WorkerLink
+    from edge.local.api import opened
     from edge.logs import log_to_file
     from edge.setup import broker_of, prepare
     from wire.mqtt import MqttTransport
@@ -135,8 +137,9 @@ def _serve(folder: Path, config: Config, stop: threading.Event, wake: list[Calla
     transport = MqttTransport(
         broker, f"edgequilt-{config.fleet}-{config.name}", setup.voice.will(), config.broker.protocol
     )
-    link = WorkerLink(setup.budget_bytes, config.worker_idle_s, config.threads)
+    link = WorkerLink(setup.budget_bytes, config.worker_idle_s, config.threads, nice=NICE)
     core = Core(setup, transport, link)
+    api = opened(core)
     wake[0] = core.wake
     what = f"model {setup.model}, rank {setup.rank}" if setup.bundle else "no bundle yet"
     log.info("agent %s of %s, %s, to %r", setup.name, config.fleet, what, broker)
@@ -149,6 +152,8 @@ def _serve(folder: Path, config: Config, stop: threading.Event, wake: list[Calla
         core.run(stop, notice)
     finally:
         (notice.patient if core.again else notice.stopping)()
+        if api is not None:
+            api.close()
         core.close()
         if setup.lock is not None:
             setup.lock.close()

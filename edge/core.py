@@ -26,6 +26,7 @@ from edge.memory import memory
 from edge.notice import Notice
 from edge.outbox import Outbox
 from edge.renewing import Renewing
+from edge.rows import Rows
 from edge.setup import Setup
 from edge.status import Status
 from edge.store import Store
@@ -54,17 +55,19 @@ class Core:
         self.status = Status(
             setup.state / "status.json",
             {
-                **{k: getattr(setup, k) for k in ("model", "profile", "bundle", "rank", "samples", "budget_bytes")},
+                **{k: getattr(setup, k) for k in ("model", "profile", "bundle", "rank", "budget_bytes")},
                 "device": setup.name,
                 "fleet": setup.voice.fleet,
             },
         )
+        self.data = Rows(self)
         self.store.clean()
         self.status.restore()
         self.gate = Gate(setup.config.idle, link, clock)
         self._intake = Intake(setup, self.store)
         self._deeds = Deeds(self)
         self._renewing = Renewing(self)
+        self.gate.settled = lambda: self.data.settled
         self.gate.free = lambda: not self._renewing.proving
         self._held = list[tuple[Any, ...]]()  # messages that came while a bundle was proved
         self.again = False  # there is another bundle: begin anew
@@ -144,7 +147,13 @@ class Core:
         gate_s, watch_s = self._deeds.look(), self.link.poll()
         if self.status.dirty and now - self._wrote_at >= STATUS_EVERY_S:
             self.write_status()
-        wishes = [self.alarms.wait_s(now), watch_s, gate_s, STATUS_EVERY_S if self.status.dirty else None]
+        wishes = [
+            self.alarms.wait_s(now),
+            watch_s,
+            gate_s,
+            self.data.look(now),
+            STATUS_EVERY_S if self.status.dirty else None,
+        ]
         return max(0.0, min([IDLE_WAIT_S, *(w for w in wishes if w is not None)]))
 
     def close(self) -> None:

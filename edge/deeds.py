@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("edgequilt.agent")
 FETCH = "fetch"
-TELL_EVERY_S = 30.0  # the hub is told at most so often that training waits, or no longer does
+TELL_EVERY_S = 30.0  # the hub is told at most so often what has changed of this board
 AGENT = f"edgequilt-agent/{m.SCHEMA}"
 NO_PART = "this board takes part in no round (agent.take_part is false)"
 ONLY_SECURE = (
@@ -47,7 +47,7 @@ class Deeds:
         for left in (*self._work.glob("*.payload"), *self._work.glob(f"*{SUFFIX_LOST}")):
             left.unlink()
         sweep(self._work)
-        self._told_waits, self._told_at = False, -TELL_EVERY_S
+        self._told, self._told_at = self._news(), -TELL_EVERY_S
         self._masking = Masking(core, self._say)
         self._lost = Residuals(core.setup.state, core.outbox.updates)
         self._do: dict[type, Callable[[Any], None]] = {
@@ -113,7 +113,7 @@ class Deeds:
             bundle=setup.bundle,
             rank=setup.rank,
             jobs=setup.jobs,
-            samples=setup.samples,
+            samples=self._core.data.counted.rows,
             released=-1 if served is None else served.version,
             serves="" if served is None else served.digest,
             memory_available_bytes=available_bytes(),
@@ -123,8 +123,12 @@ class Deeds:
             network=around.network,
             waits=self._core.gate.reason,
         )
-        self._told_waits, self._told_at = bool(self._core.gate.reason), self._core.now()
+        self._told, self._told_at = self._news(), self._core.now()
         self._say(m.Presence, state="online")
+
+    def _news(self) -> tuple[bool, int]:
+        """What the hub is told when it changes: whether training waits, and how many rows there are."""
+        return bool(self._core.gate.reason), self._core.data.counted.rows
 
     def _look(self, action: ev.Look) -> None:
         job, setup = action.job, self._core.setup
@@ -210,8 +214,7 @@ class Deeds:
             state = "held" if core.gate.reason else "computing"
             if core.status.jobs.get(job.id, {}).get("state") != state:
                 core.status.job(job.id, state=state)
-        waits = bool(core.gate.reason)
-        if waits != self._told_waits and core.life.connected and core.now() - self._told_at >= TELL_EVERY_S:
+        if self._news() != self._told and core.life.connected and core.now() - self._told_at >= TELL_EVERY_S:
             self._hello(ev.SayHello())
         return again_s
 

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from console.errors import BadData, IntegrityError
 from edge import summands
 from edge.assemble import prefix, read_version
-from edge.data import Data, open_data
+from edge.data import Data, board_data
 from edge.evaluate import right_rows, score_of
 from edge.features import enough, statistics
 from edge.prove import prove
@@ -52,7 +52,7 @@ class Desk:
         """
         if self.runner is None or self.place != place:
             self.close()
-            self.runner = Runner(_checked(place), place.threads, frugal=True, providers=place.providers)
+            self.runner = Runner(checked_bundle(place), place.threads, frugal=True, providers=place.providers)
             self.place = place
             if place.cache_bytes and trunk_of(self.runner.manifest):
                 keep(self.runner.chain, Path(place.cache), place.cache_bytes)
@@ -67,8 +67,12 @@ class Desk:
         self.runner = None
 
 
-def _checked(place: Place) -> Bundle:
-    """The bundle whose manifest has the digest that the core checked: no signature is needed beyond that."""
+def checked_bundle(place: Place) -> Bundle:
+    """The bundle whose manifest has the digest that the core checked: no signature is needed beyond that.
+
+    Raises:
+        IntegrityError: it is another one.
+    """
     manifest = Path(place.bundle) / MANIFEST
     if digest(read_bytes(manifest, "a bundle's manifest", LIMIT_BYTES)) != place.bundle_sha256:
         raise IntegrityError(
@@ -87,15 +91,24 @@ def perform(desk: Desk, request: Request, advance: Advance = lambda done, of: No
         write_atomic(Path(request.out), summands.mask(request.settings), mode=0o600)
         return Result(request.id, 0)
     runner = desk.at(request.place)
-    manifest = runner.manifest
     if request.kind == PROVE:
         return _prove(runner, request)
-    data = open_data(Path(request.place.data), manifest, request.place.holdout)
+    data = rows_at(request.place, runner)
     if not request.versions:
         raise BadData(f"expected job {request.id} to name a version, found none")
     payload, result = _JOBS[request.kind](runner, request, data, advance)
     write_atomic(Path(request.out), payload, mode=0o600)
     return result
+
+
+def rows_at(place: Place, runner: Runner) -> Data:
+    """The board's rows as they are now, with the labels that were corrected.
+
+    Raises:
+        BadData: they cannot be read.
+    """
+    corrections = Path(place.corrections) if place.corrections else None
+    return board_data(Path(place.data), runner.manifest, place.holdout, corrections)
 
 
 def adapter_of(request: Request, index: int, own: int) -> Adapter:
@@ -108,7 +121,7 @@ def _prove(runner: Runner, request: Request) -> Result:
     """That a bundle computes what it should, and that it takes the rows of this board where those are used."""
     difference, rows = prove(runner), 0
     if request.settings.get("data"):
-        rows = len(open_data(Path(request.place.data), runner.manifest, request.place.holdout).train)
+        rows = len(rows_at(request.place, runner).train)
     return Result(request.id, rows, {"difference": difference})
 
 

@@ -32,6 +32,7 @@ class Place:
     cache: str = ""  # file of activations that never change, for bundles whose trunk is apart
     cache_bytes: int = 0
     providers: tuple[str, ...] = ()  # of onnxruntime, beside the CPU
+    corrections: str = ""  # folder of labels that somebody on the board corrected; empty: there is none
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,8 @@ from typing import IO
 
 from console.errors import StorageError
 from edge.config import OUTBOX_BYTES, Config
-from edge.data import count_data
+from edge.data import Counted, count_board
+from edge.local.about import About, about
 from edge.request import Place
 from edge.shelf import Shelf
 from edge.voice import Voice
@@ -21,6 +22,7 @@ from wire.envelope import Trust
 from wire.keys import read_private_key, read_public_key
 from wire.topics import NO_MODEL
 
+CORRECTIONS = "feedback"  # folder in the state folder
 SECURE = "secure"  # of the jobs in a hello: sums under masks
 
 
@@ -34,7 +36,7 @@ class Setup:
     bundle: str  # SHA-256 of its manifest; empty: there is none yet
     rank: int
     jobs: tuple[str, ...]
-    samples: int
+    counted: Counted
     state: Path
     place: Place
     voice: Voice
@@ -48,7 +50,13 @@ class Setup:
     take_part: bool = True
     only_secure: bool = False
     outbox_bytes: int = OUTBOX_BYTES
+    about: About | None = None  # for local requests; None: there is no bundle yet
     peers: Trust | None = None  # the boards that it adds up with under masks; None: those that the hub names
+
+    @property
+    def samples(self) -> int:
+        """Rows that there were at the start."""
+        return self.counted.rows
 
 
 def prepare(config: Config) -> Setup:
@@ -81,7 +89,7 @@ def _prepared(config: Config, lock: IO[bytes]) -> Setup:
         bundle="" if bundle is None else bundle.sha256,
         rank=0 if manifest is None else manifest.plan.rank,
         jobs=jobs_of(bundle) if config.take_part and bundle is not None else (),
-        samples=0 if counted is None else count_data(config.data, counted),
+        counted=Counted(0) if counted is None else count_board(config.data, counted, config.state / CORRECTIONS),
         state=config.state,
         place=place_of(config, None if bundle is None else bundle.folder, "" if bundle is None else bundle.sha256),
         voice=Voice(config.fleet, model, config.name, key),
@@ -95,6 +103,7 @@ def _prepared(config: Config, lock: IO[bytes]) -> Setup:
         lock=lock,
         take_part=config.take_part,
         only_secure=config.only_secure,
+        about=None if manifest is None else about(manifest),
         peers=Trust(read_public_key(path, "device") for path in config.peer_keys) if config.peer_keys else None,
     )
 
@@ -123,6 +132,7 @@ def place_of(config: Config, folder: Path | None, sha256: str) -> Place:
         cache=str((config.state / "trunk").resolve()),
         cache_bytes=config.cache_bytes,
         providers=config.providers,
+        corrections=str((config.state / CORRECTIONS).resolve()),
     )
 
 

@@ -29,8 +29,8 @@ PROGRESS_EVERY_S = 0.5
 
 def main() -> int:
     """Serve until stdin ends; returns the exit code."""
-    answers = _private_stdout()
-    _end_with_parent()
+    answers = private_stdout()
+    end_with_parent()
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C goes to the whole group; the core decides when we end
     hash_without_openssl()
     from edge.jobs import Desk
@@ -69,7 +69,8 @@ def _serve(desk: Desk, fields: dict[str, Any], answers: IO[bytes]) -> None:
             desk.runner.close()
 
 
-def _private_stdout() -> IO[bytes]:
+def private_stdout() -> IO[bytes]:
+    """What was stdout, for answers alone; from here on file descriptor 1 is stderr."""
     answers = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)
     return answers
@@ -82,7 +83,7 @@ def hash_without_openssl() -> None:
         sys.modules["_hashlib"] = None  # type: ignore[assignment]  # how the import system is told "not there"
 
 
-def _end_with_parent() -> None:
+def end_with_parent() -> None:
     """Have the kernel kill us when the core dies (prctl(2)); the end of stdin does it elsewhere."""
     parent = os.getppid()
     with contextlib.suppress(OSError, AttributeError):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -73,7 +74,7 @@ class Images:
         self._filter = str(given.get("resample", "bilinear")).upper()
 
     def prepare(self, samples: Sequence[Any], bucket: Bucket) -> Pictures:
-        """Paths, Pillow images or uint8 arrays [height, width(, channels)]; nothing is opened yet."""
+        """Paths, bytes of files, Pillow images or uint8 arrays [height, width(, channels)]; nothing is opened yet."""
         return Pictures(samples, self)
 
     def tensors(self, samples: Sequence[Any]) -> dict[str, NDArray[Any]]:
@@ -119,7 +120,7 @@ def size_of(path: Path, *, whole: bool = False) -> tuple[int, int] | str:
 
     try:
         with PIL.Image.open(path, formats=FORMATS) as picture:
-            _check_size(picture, path)
+            _check_size(picture, path.stat().st_size)
             if whole:
                 picture.load()
             width, height = picture.size
@@ -128,12 +129,12 @@ def size_of(path: Path, *, whole: bool = False) -> tuple[int, int] | str:
     return width, height
 
 
-def _check_size(picture: Picture, path: Path) -> None:
+def _check_size(picture: Picture, size_bytes: int) -> None:
     """Before memory is taken for its pixels: what a header says, against a limit and against the file's own size."""
     width, height = picture.size
     if width * height > PIXELS_LIMIT:
         raise ValueError(f"it has {width} x {height} pixels, more than {PIXELS_LIMIT:,}; make it smaller")
-    if width * height > max(SMALL_PIXELS, PIXELS_PER_BYTE * path.stat().st_size):
+    if width * height > max(SMALL_PIXELS, PIXELS_PER_BYTE * size_bytes):
         raise ValueError(f"it says that it has {width} x {height} pixels, which is more than its bytes can hold")
 
 
@@ -143,12 +144,17 @@ def _opened(sample: Any, mode: str) -> Picture:
     try:
         if isinstance(sample, (str, Path)):
             with PIL.Image.open(sample, formats=FORMATS) as file:
-                _check_size(file, Path(sample))
+                _check_size(file, Path(sample).stat().st_size)
                 converted: Picture = file.convert(mode)
             return converted
+        if isinstance(sample, bytes):
+            with PIL.Image.open(io.BytesIO(sample), formats=FORMATS) as file:
+                _check_size(file, len(sample))
+                return file.convert(mode)
         if not isinstance(sample, PIL.Image.Image):
             sample = PIL.Image.fromarray(np.asarray(sample, np.uint8))
         converted = sample.convert(mode)
     except (*_BROKEN, PIL.Image.DecompressionBombError) as error:
-        raise BadData(f"expected a picture, found {str(sample)[:200]} ({error}); mend or remove it") from error
+        found = "bytes" if isinstance(sample, bytes) else str(sample)[:200]
+        raise BadData(f"expected a picture, found {found} ({error}); mend or remove it") from error
     return converted

@@ -34,7 +34,7 @@ def read_folder(path: Path, wanted: Wanted, problems: Problems) -> Iterator[Foun
         if unknown is not None:
             problems.add(f"folder {label}", unknown)
             continue
-        for file in _files(path / label):
+        for file in files_in(path / label):
             name = file.relative_to(path).as_posix()
             if file.suffix.lower() in suffixes:
                 yield Found(name, file, label, name)
@@ -42,10 +42,15 @@ def read_folder(path: Path, wanted: Wanted, problems: Problems) -> Iterator[Foun
                 problems.add(name, f"expected {', '.join(suffixes)}, found {file.suffix or 'no suffix'}")
 
 
-def _files(folder: Path) -> Iterator[Path]:
+def files_in(folder: Path) -> Iterator[Path]:
+    """Files at any depth, in the order of their names; what is hidden is left out.
+
+    Raises:
+        StorageError: a folder cannot be listed.
+    """
     for name, is_folder in _entries(folder):
         if is_folder:
-            yield from _files(folder / name)
+            yield from files_in(folder / name)
         else:
             yield folder / name
 

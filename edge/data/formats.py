@@ -2,7 +2,7 @@
 
 | what lies there | format |
 |---|---|
-| a folder | a folder per class, of pictures or WAV files |
+| a folder | a folder per class, of pictures or WAV files; for models that take texts, files of JSONL and CSV |
 | `.npz` | arrays |
 | `.csv`, `.tsv` | CSV |
 | any other file | JSONL |
@@ -16,6 +16,7 @@ from pathlib import Path
 
 from console.errors import BadData
 from edge.data.csv_file import read_csv
+from edge.data.files import read_files
 from edge.data.folder import read_folder
 from edge.data.jsonl import read_jsonl
 from edge.data.problems import Problems
@@ -81,7 +82,7 @@ def format_of(path: Path, wanted: Wanted) -> Format:
     suffix = path.suffix.lower()
     if path.is_dir():
         if wanted.kind == "text":
-            raise BadData(f"expected a file of texts at {path}, found a folder; this bundle takes text")
+            return Format("folder of files", read_files, "files", "put files of JSONL or CSV into it")
         if wanted.kind == "tensors":
             sound_length(wanted.inputs)
         what = "image folder" if wanted.kind == "image" else "WAV folder"

@@ -64,6 +64,7 @@ class Gate:
         self.settled: Callable[[], bool] = lambda: True
         self.pids: Callable[[], list[int]] = lambda: sense.own(getattr(link, "pid", None))
         self.free: Callable[[], bool] = lambda: True  # whether the worker could take a job
+        self.room: Callable[[], bool] = lambda: True  # and whether there is memory for it; if not, some is made
 
     @property
     def reason(self) -> str:
@@ -106,7 +107,7 @@ class Gate:
             log.info("training waits: %s", self.decision.reason)
         if self.running is not None:
             self._pause(isinstance(self.decision, Wait))
-        elif self.waiting is not None and isinstance(self.decision, Go) and self.free():
+        elif self.waiting is not None and isinstance(self.decision, Go) and self.free() and self.room():
             self.running, self.waiting = self.waiting, None
             self._link.submit(self.running)
         return EVERY_S if self.settings is not ALWAYS else (1.0 if self.waiting is not None else None)

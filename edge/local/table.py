@@ -45,6 +45,7 @@ class Local:
     token_file: Path = Path(TOKEN)
     idle_s: float = 300.0
     deadline_s: float = 30.0
+    named: bool = False  # whether somebody chose the place: then it must be there
 
 
 def listening(table: LocalTable | None, root: Path, state: Path, problems: list[str]) -> Local:
@@ -59,14 +60,14 @@ def listening(table: LocalTable | None, root: Path, state: Path, problems: list[
     table = table or LocalTable()
     usual = Path(os.environ.get(RUNTIME, "").partition(":")[0] or state) / SOCKET
     socket = usual if table.socket is None else root / table.socket if table.socket else None
-    http = None
+    http, named = None, bool(table.socket or table.http)
     if table.http:
         http = _loopback(table.http)
         if http is None:
             problems.append(
                 f"local.http: expected an address of this board alone, like 127.0.0.1:8427, found {table.http[:80]!r}"
             )
-    return Local(socket, int(table.mode, 8), http, root / table.token_file, table.idle_s, table.deadline_s)
+    return Local(socket, int(table.mode, 8), http, root / table.token_file, table.idle_s, table.deadline_s, named)
 
 
 def _loopback(text: str) -> tuple[str, int] | None:

@@ -15,6 +15,7 @@ import numpy as np
 
 from edge.arrays import read_arrays
 from edge.config import read_config
+from edge.data.board import Counted
 from edge.data.formats import read_data, rows_of
 from edge.data.problems import Problems
 from edge.data.replay import INDEX, Replay
@@ -244,7 +245,7 @@ def _from_the_hub(folder: Path) -> Case:
     key, own = new_key("hub", "h"), new_key("device", "barn-1")
     state, place = folder / "state", Place("", "0" * 64, "", 0.1, "")
     setup = Setup(
-        "barn-1", "toy-1", "server", "0" * 64, 8, ("train",), 9, state, place,
+        "barn-1", "toy-1", "server", "0" * 64, 8, ("train",), Counted(9), state, place,
         Voice("farm", "toy-1", "barn-1", own), Trust([key.public]), None, "",
         None, Trust(), Shelf(state), None,  # type: ignore[arg-type]  # nothing here looks at a configuration
     )  # fmt: skip
