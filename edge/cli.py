@@ -1,4 +1,4 @@
-"""`edgequilt agent run | claim | infer`."""
+"""`edgequilt agent run | claim | infer | feedback`."""
 
 from __future__ import annotations
 
@@ -15,6 +15,8 @@ from typing import TYPE_CHECKING
 
 from console.arguments import Arguments
 from console.errors import EdgequiltError, UsageError
+from edge.local.cli import add_feedback, feedback, running
+from edge.local.cli import infer as ask_running
 from wire.files import read_bytes
 
 if TYPE_CHECKING:
@@ -46,14 +48,16 @@ def main(argv: list[str]) -> int:
     claim.add_argument("--data", type=Path, metavar="PATH", help="agent.toml will name it")
     claim.add_argument("--json", action="store_true")
     infer = verbs.add_parser("infer", help="label texts or pictures with a bundle")
-    infer.add_argument("--config", type=Path, help="agent.toml: its bundle, with the version that the agent serves")
+    infer.add_argument("--config", type=Path, help="agent.toml: ask its agent if it runs, else as it would answer")
+    infer.add_argument("--socket", type=Path, help="ask the agent that listens there (docs/local-api.md)")
     infer.add_argument("--bundle", type=Path)
     infer.add_argument("--trust", type=Path, help="the publisher's .pub file")
     infer.add_argument("--adapter", type=Path, help="an adapter file to apply")
     infer.add_argument("--json", action="store_true")
     infer.add_argument("samples", nargs="+", metavar="TEXT", help="texts, or paths of pictures")
+    add_feedback(verbs)
     given = parser.parse_args(argv)
-    return {"run": _run, "claim": _claim, "infer": _infer}[given.verb](given)
+    return {"run": _run, "claim": _claim, "infer": _infer, "feedback": feedback}[given.verb](given)
 
 
 def _run(given: argparse.Namespace) -> int:
@@ -184,6 +188,9 @@ def _claim(given: argparse.Namespace) -> int:
 
 
 def _infer(given: argparse.Namespace) -> int:
+    agent = running(given)
+    if agent is not None:
+        return ask_running(agent, given)
     from edge.model import load, serving
     from wire.adapter import read_adapter
 

@@ -142,15 +142,13 @@ def _opened(sample: Any, mode: str) -> Picture:
     import PIL.Image
 
     try:
-        if isinstance(sample, (str, Path)):
-            with PIL.Image.open(sample, formats=FORMATS) as file:
-                _check_size(file, Path(sample).stat().st_size)
+        if isinstance(sample, (str, Path, bytes)):
+            source = io.BytesIO(sample) if isinstance(sample, bytes) else sample
+            size = len(sample) if isinstance(sample, bytes) else Path(sample).stat().st_size
+            with PIL.Image.open(source, formats=FORMATS) as file:
+                _check_size(file, size)
                 converted: Picture = file.convert(mode)
             return converted
-        if isinstance(sample, bytes):
-            with PIL.Image.open(io.BytesIO(sample), formats=FORMATS) as file:
-                _check_size(file, len(sample))
-                return file.convert(mode)
         if not isinstance(sample, PIL.Image.Image):
             sample = PIL.Image.fromarray(np.asarray(sample, np.uint8))
         converted = sample.convert(mode)

@@ -85,9 +85,9 @@ class Desk:
             return Reply(500, _error("something went wrong; the agent's log says more"))
 
     def _health(self, asked: Asked) -> dict[str, Any]:
-        self._about()
+        takes = self._about().takes
         warm = self._asking.link.pid is not None
-        return {"ok": True, "device": self._core.setup.name, "warm": warm, "version": self._version()}
+        return {"ok": True, "device": self._core.setup.name, "takes": takes, "warm": warm, "version": self._version()}
 
     def _status(self, asked: Asked) -> dict[str, Any]:
         """As the core has it now, or, while that is busy, as it wrote it last."""

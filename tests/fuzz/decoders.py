@@ -5,7 +5,8 @@ from __future__ import annotations
 from tests.fuzz.decoders_edge import EDGE
 from tests.fuzz.decoders_hub import HUB
 from tests.fuzz.decoders_identity import IDENTITY
+from tests.fuzz.decoders_local import LOCAL
 from tests.fuzz.decoders_wire import WIRE
 
-DECODERS = (*WIRE, *EDGE, *HUB, *IDENTITY)
+DECODERS = (*WIRE, *EDGE, *HUB, *IDENTITY, *LOCAL)
 BY_NAME = {decoder.name: decoder for decoder in DECODERS}

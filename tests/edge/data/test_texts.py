@@ -182,13 +182,11 @@ def test_texts_are_kept_back_by_what_they_say() -> None:
 
 
 def test_data_of_another_kind_of_model_is_refused(tmp_path: Path) -> None:
-    """A folder or arrays for a model of texts, and lines without labels for one of classes, say what to do instead."""
+    """Arrays for a model of texts, and lines without labels for one of classes, say what to do instead."""
     for name, words in (
         ("it.npz", "found arrays"),
         ("it.txt", "write CSV or JSONL with 'label'"),
-        ("", "found a folder"),
     ):
-        if name:
-            (tmp_path / name).write_bytes(b"")
+        (tmp_path / name).write_bytes(b"")
         with pytest.raises(BadData, match=words):
             read_data(tmp_path / name, LABELS, "text", 0.0)

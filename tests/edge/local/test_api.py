@@ -114,7 +114,13 @@ def test_status_and_health(agent: Running) -> None:
     assert found["samples"] >= 24
     assert agent.ask("GET", "/v1/health") == (
         200,
-        {"ok": True, "device": NAME, "warm": True, "version": {"version": 1, "digest": found["released"]["digest"]}},
+        {
+            "ok": True,
+            "device": NAME,
+            "takes": "text",
+            "warm": True,
+            "version": {"version": 1, "digest": found["released"]["digest"]},
+        },
     )
 
 
