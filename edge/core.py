@@ -17,6 +17,7 @@ from edge import events as ev
 from edge import protocol as p
 from edge.alarms import Alarms
 from edge.deeds import FETCH, NO_PART, Deeds
+from edge.health.watch import Watch
 from edge.hearing import Hearing
 from edge.idle.gate import Gate
 from edge.intake import Intake
@@ -63,6 +64,8 @@ class Core:
         self.data = Rows(self)
         self.store.clean()
         self.status.restore()
+        self.watch = Watch(setup.state)
+        self.watch.look(clock())
         self.gate = Gate(setup.config.idle, link, clock)
         self._intake = Intake(setup, self.store)
         self._deeds = Deeds(self)
@@ -144,6 +147,9 @@ class Core:
         for name in self.alarms.ringing(now):
             self._ring(name)
         self._renewing.look()
+        if self.watch.look(now):
+            self.status.dirty = True
+            self._do(ev.SayHello())
         gate_s, watch_s = self._deeds.look(), self.link.poll()
         if self.status.dirty and now - self._wrote_at >= STATUS_EVERY_S:
             self.write_status()
@@ -196,6 +202,7 @@ class Core:
         resident = memory().get("resident_bytes")
         self.status.set(phase=self.life.phase, waiting=len(self.life.waiting), core_bytes=resident)
         self.status.set(mqtt=self.transport.capabilities.protocol, **self.hearing.record(self.now()))
+        self.status.set(**self.watch.record())
         self._wrote_at = self.now()
         self.status.write()
 

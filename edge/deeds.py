@@ -13,7 +13,6 @@ from edge import events as ev
 from edge import protocol as p
 from edge.masking import MASK, Masking
 from edge.masks import SUFFIX
-from edge.memory import available_bytes
 from edge.request import Request, needed_blobs, needed_rank
 from edge.residuals import SUFFIX as SUFFIX_LOST
 from edge.residuals import Residuals
@@ -116,12 +115,12 @@ class Deeds:
             samples=self._core.data.counted.rows,
             released=-1 if served is None else served.version,
             serves="" if served is None else served.digest,
-            memory_available_bytes=available_bytes(),
             runtime=setup.runtime,
             power=around.power,
             battery_percent=around.battery_percent,
             network=around.network,
             waits=self._core.gate.reason,
+            **self._core.watch.told(),
         )
         self._told, self._told_at = self._news(), self._core.now()
         self._say(m.Presence, state="online")

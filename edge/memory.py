@@ -33,10 +33,10 @@ def give_back() -> None:
         ctypes.CDLL(None).malloc_trim(0)
 
 
-def available_bytes() -> int | None:
-    """MemAvailable, None where the kernel does not say."""
+def available_bytes(root: Path = Path("/")) -> int | None:
+    """MemAvailable, None where the kernel does not say; `root` is where proc is."""
     try:
-        for line in Path("/proc/meminfo").read_text(encoding="ascii").splitlines():
+        for line in (root / "proc/meminfo").read_text(encoding="ascii").splitlines():
             if line.startswith("MemAvailable:"):
                 return int(line.split()[1]) * 1024
     except (OSError, ValueError):

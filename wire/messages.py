@@ -52,6 +52,13 @@ class Hello:
     network: str = ""  # wired, wifi, metered; empty: it does not know
     serves: str = ""  # digest of the version that it serves; empty: none, or an older agent that does not say it
     waits: str = ""  # why training waits, as a sentence; empty: it does not
+    temperature_c: float | None = None  # of the board's hottest part; None, here and below: it does not know
+    under_voltage: bool | None = None  # its power supply is too weak
+    throttled: bool | None = None  # it runs slower than it could, for heat or a weak supply
+    load: float | None = None  # processes that ran or waited to, mean of a minute
+    disk_free_bytes: int | None = None
+    uptime_s: float | None = None  # since the board started
+    warnings: tuple[str, ...] = ()  # hot, under-voltage, throttled, memory-low, disk-low; others may come
     extra: dict[str, Any] = field(default_factory=dict)
 
 

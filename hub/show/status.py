@@ -10,6 +10,8 @@ from hub.show.rounds import named, or_dash, privacy_text, round_line, rounds_tex
 from hub.store.ledger import Row
 from hub.store.registry import Home
 
+HEALTH = ("temperature_c", "under_voltage", "throttled", "load", "disk_free_bytes", "uptime_s")
+
 
 def status(home: Home, broker: str, lacks: list[str], now_s: float) -> Row:
     """The whole hub at a glance."""
@@ -76,6 +78,8 @@ def device(row: Row, now_s: float) -> Row:
         "battery_percent": hello.get("battery_percent"),
         "waits": hello.get("waits", ""),
         "network": hello.get("network", ""),
+        **{name: hello.get(name) for name in HEALTH},
+        "warnings": hello.get("warnings", []),
         "groups": row["groups"],
         "tags": row["tags"],
         "seen_s_ago": None if seen is None else round(max(0.0, now_s - seen), 1),
@@ -93,7 +97,7 @@ def status_text(found: Row) -> str:
         *privacy_text(found.get("privacy")),
         "",
         table(
-            ["device", "online", "profile", "rank", "released", "samples", "memory"],
+            ["device", "online", "profile", "rank", "released", "samples", "memory", "heat"],
             [
                 [
                     d["device"],
@@ -103,11 +107,13 @@ def status_text(found: Row) -> str:
                     or_dash(d["released"]) if d["released"] >= 0 else "-",
                     or_dash(d["samples"]),
                     mib(d["memory_available_bytes"]),
+                    _degrees(d["temperature_c"]),
                 ]
                 for d in found["devices"]
             ],
         ),
     ]
+    lines += _warned(found["devices"])
     if found.get("messages_denied"):
         kinds = ", ".join(f"{kind} ({count})" for kind, count in found["messages_denied"].items())
         lines += ["", f"the broker denies what the hub says: {kinds}; look at its access list"]
@@ -121,6 +127,16 @@ def status_text(found: Row) -> str:
     if found["rounds_open"]:
         lines += ["", rounds_text(found["rounds_open"])]
     return "\n".join(lines)
+
+
+def _degrees(celsius: float | None) -> str:
+    return "-" if celsius is None else f"{celsius:.0f} °C"
+
+
+def _warned(devices: list[Row]) -> list[str]:
+    """What boards that are there say of themselves that is not as it should be."""
+    said = [f"{d['device']}: {', '.join(d['warnings'])}" for d in devices if d["online"] and d["warnings"]]
+    return ["", "boards that warn (docs/doctor.md):", *said] if said else []
 
 
 def _late(home: Home, now_s: float) -> dict[str, float]:

@@ -33,6 +33,14 @@ HELLO = {
     "power": "power",
     "battery_percent": "battery",
     "network": "network",
+    "waits": "why training waits",
+    "temperature_c": "temperature",
+    "under_voltage": "a weak supply",
+    "throttled": "runs slower",
+    "load": "load",
+    "disk_free_bytes": "room on disk",
+    "uptime_s": "how long it has been up",
+    "warnings": "which of these it warns of",
 }
 
 
