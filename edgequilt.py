@@ -42,6 +42,7 @@ VERBS = {
     "data": Verb("edge.cli_data:main", "edge", "say what a training run would see of a data file"),
     "run": Verb("edge.cli_run:main", "edge", "generate text with a bundle, label a sample, or put arrays through"),
     "train": Verb("edge.training.cli:train", "edge", "train an adapter on this machine, without a hub"),
+    "install": Verb("devices.install.cli:main", "flash", "make a running board an agent, over SSH"),
     "agent": Verb("edge.cli:main", "edge", "run the agent of a board"),
     "hub": Verb("hub.verbs.main:main", "hub", "run the hub, enrol devices, open rounds"),
     "devices": Verb("devices.cli:main", "", "list the boards that edgequilt knows, show one"),

@@ -55,6 +55,11 @@ def qemu_user() -> str:
     return _needed("qemu-user-static", shutil.which("qemu-aarch64-static"))
 
 
+def sshd() -> str:
+    """The server of OpenSSH, by its whole path, as it wants to be started."""
+    return _needed("openssh-server", shutil.which("sshd", path=f"{os.environ['PATH']}:/usr/sbin"))
+
+
 def _needed(name: str, found: str | None) -> str:
     if found is None:
         if os.environ.get("EDGEQUILT_ALL_PROGRAMS"):

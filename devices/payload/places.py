@@ -14,6 +14,7 @@ DATA = f"{HOME}/data"  # samples to learn from; new ones are noticed
 BUNDLE = f"{HOME}/bundle"  # one that came with the card
 RELEASES = f"{HOME}/releases"  # of the agent itself: one folder for each version
 CURRENT = f"{HOME}/current"  # a link: the release that starts
+TRIAL = f"{HOME}/trial.json"  # of a release that is new here: the launcher counts its starts, and may go back
 LIBRARIES = "lib"  # in a release: what goes into PYTHONPATH
 RELEASE_FILE = "release.json"  # in a release: what it is
 SUMS_FILE = "files.sha256"  # in a release: the digest of every file of lib/

@@ -53,17 +53,14 @@ def wheels_for(
         MissingDependency: there is no pip.
     """
     wanted, limited = needs(target), limits(profile)
-    if wheelhouse is not None:
-        if not wheelhouse.is_dir():
-            raise StorageError(f"expected a folder of wheels, found none at {wheelhouse}; check the path")
-        return tuple(_local(c) for c in choose(wanted, limited, target, wheelhouse))
     folder = cache_folder() if cache is None else cache
-    note = folder / "chosen" / f"{digest(repr((target, wanted, limited)).encode())[:16]}.json"
+    asked = (target, wanted, limited, None if wheelhouse is None else _listing(wheelhouse))
+    note = folder / "chosen" / f"{digest(repr(asked).encode())[:16]}.json"
     chosen = _known(note)
     if chosen is None:
-        chosen = choose(wanted, limited, target)
+        chosen = choose(wanted, limited, target, wheelhouse)
         write_atomic(note, json.dumps([_plain(c) for c in chosen], indent=1).encode())
-    return _fetched(chosen, target, folder)
+    return _fetched(chosen, target, folder) if wheelhouse is None else tuple(map(_local, chosen))
 
 
 def choose(
@@ -93,6 +90,14 @@ def _fetched(chosen: tuple[Chosen, ...], target: Target, folder: Path) -> tuple[
         folder.mkdir(parents=True, exist_ok=True)
         fetch(absent, target, folder)
     return tuple(Wheel(c.node.name, c.node.version, kept[c.node.name], c.sha256) for c in chosen)
+
+
+def _listing(wheelhouse: Path) -> list[tuple[str, int, int]]:
+    """What tells whether a folder of wheels has changed."""
+    if not wheelhouse.is_dir():
+        raise StorageError(f"expected a folder of wheels, found none at {wheelhouse}; check the path")
+    found = [(path.resolve(), path.stat()) for path in sorted(wheelhouse.glob("*.whl"))]
+    return [(str(path), about.st_size, about.st_mtime_ns) for path, about in found]
 
 
 def _is(path: Path, sha256: str) -> bool:

@@ -1,0 +1,1 @@
+"""How an agent gets onto a board that runs: look, decide, send, switch, wait. Over SSH; no board imports this."""
