@@ -31,7 +31,8 @@ def main(arguments: list[str]) -> int:
     """Choose, then become the agent."""
     home = Path(os.environ.get("EDGEQUILT_HOME") or HOME)
     try:
-        settle(home)
+        if arguments[:2] in ([], ["agent", "run"]):  # what a person asks of `edgequilt` is no start of the agent
+            settle(home)
     except OSError as error:  # a full disk does not keep a board from starting what it has
         say(f"this start cannot be counted: {error}")
     release = chosen(home)

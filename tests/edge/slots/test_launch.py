@@ -125,3 +125,10 @@ def test_it_imports_nothing_of_ours() -> None:
     lines = Path(launch.__file__).read_text().splitlines()
     found = {line.split()[1].partition(".")[0] for line in lines if line.startswith(("import ", "from "))}
     assert found <= set(sys.stdlib_module_names)
+
+
+def test_a_command_of_a_person_is_no_start(home: Path) -> None:
+    """`edgequilt agent status` runs the current release, and counts for nothing in its trial."""
+    for _ in range(5):
+        assert NEW in start(home, "agent", "status").stdout
+    assert json.loads((home / launch.TRIAL).read_text())["starts"] == 0
