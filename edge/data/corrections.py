@@ -85,6 +85,7 @@ class Corrections:
             return False
         content = data.decode() if column == "text" else f"{SAMPLES}/{name}{suffix}"
         made = Correction(label, name, len(data), at=int(time.time()), **{column: content})
+        self._make_folders()
         if made.file is not None and not (self.folder / made.file).exists():
             write_atomic(self.folder / made.file, data, PRIVATE)
         kept = {**{k: c for k, c in self._kept.items() if k != name}, name: made}
@@ -94,6 +95,16 @@ class Corrections:
             self._append(made)
             self._kept = kept
         return True
+
+    def _make_folders(self) -> None:
+        """For their owner alone."""
+        try:
+            for folder in (self.folder, self.folder / SAMPLES):
+                folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        except OSError as error:
+            raise StorageError(
+                f"expected a folder for corrected labels at {self.folder}, but it cannot be made ({error.strerror})"
+            ) from error
 
     def _too_many(self, kept: dict[str, Correction]) -> bool:
         return len(kept) > self._rows or sum(c.size for c in kept.values()) > self._limit_bytes
