@@ -20,6 +20,7 @@ from devices.payload.places import BUNDLE, CLAIM, CONFIG, DATA, HOME, STATE
 from wire.token import Token, parse_token
 
 HEAD = "# Written before this board's first start; its claim adds the rest. docs/agent.md has all entries.\n"
+IDLE = {"load": 0.5}  # a board has something else to do: what it learns waits until it is idle (docs/agent.md)
 SCHEMES = ("mqtts", "mqtt", "https")
 
 
@@ -60,7 +61,8 @@ def agent_toml(settings: Settings) -> str:
     agent |= {"profile": settings.profile} if settings.profile is not None else {}
     more = {name: dict(table) for name, table in settings.tables.items()}
     agent |= more.pop("agent", {})
-    return toml_text({"claim": {"token_file": _below(CLAIM)}, "agent": agent, **more}, HEAD)
+    tables = {"claim": {"token_file": _below(CLAIM)}, "agent": agent, "idle": IDLE, **more}
+    return toml_text(tables, HEAD)
 
 
 def reached_at(token: Token, hub: str | None) -> Token:
