@@ -27,13 +27,19 @@ def rows(path: Path, *texts: str, label: str = "a") -> None:
     path.write_text("".join(json.dumps({"text": text, "label": label}) + "\n" for text in texts))
 
 
+def other_bytes(path: Path) -> None:
+    """As long as before, at another time."""
+    rows(path, "q")
+    os.utime(path, ns=(1, 1))
+
+
 CHANGES: dict[str, Callable[[Path], Any]] = {
     "a new file": lambda p: rows(p / "new.jsonl", "x"),
     "a new file below": lambda p: rows(p / "sub" / "deep" / "new.jsonl", "x"),
     "a file that grows": lambda p: rows(p / "a.jsonl", "x", "y", "z"),
     "a file that goes": lambda p: (p / "a.jsonl").unlink(),
     "a file under another name": lambda p: (p / "a.jsonl").rename(p / "b.jsonl"),
-    "other bytes of the same length": lambda p: (rows(p / "a.jsonl", "q"), os.utime(p / "a.jsonl", ns=(1, 1))),
+    "other bytes of the same length": lambda p: other_bytes(p / "a.jsonl"),
 }
 
 
