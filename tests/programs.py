@@ -60,6 +60,23 @@ def sshd() -> str:
     return _needed("openssh-server", shutil.which("sshd", path=f"{os.environ['PATH']}:/usr/sbin"))
 
 
+def image_tools() -> None:
+    """What makes and changes images of cards, without mounting them."""
+    path = f"{os.environ['PATH']}:/usr/sbin:/sbin"
+    for name, program in (
+        ("fdisk", "sfdisk"),
+        ("dosfstools", "mkfs.vfat"),
+        ("e2fsprogs", "debugfs"),
+        ("mtools", "mcopy"),
+    ):
+        _needed(name, shutil.which(program, path=path))
+
+
+def ssh_client() -> str:
+    """What logs in on a board."""
+    return _needed("openssh-client", shutil.which("ssh"))
+
+
 def _needed(name: str, found: str | None) -> str:
     if found is None:
         if os.environ.get("EDGEQUILT_ALL_PROGRAMS"):
