@@ -40,6 +40,7 @@ HELLO = "hello"  # an alarm; updates are named by 64 digits
 STATUS_EVERY_S = 1.0
 FETCH_PATIENCE_S = 600.0
 IDLE_WAIT_S = 30.0
+MOST_HELD = 64  # messages; the hub says the others again
 
 
 class Core:
@@ -188,6 +189,7 @@ class Core:
             self._fetching_since = self.now()
         for action in actions:
             self._do(action)
+        self._intake.keep(self.life.lacking | self.life.release_lacking)
         if not (self.life.lacking or self.life.release_lacking):
             self.alarms.drop(FETCH)
 
@@ -209,7 +211,8 @@ class Core:
     def _take(self, item: tuple[Any, ...]) -> None:
         kind, *rest = item
         if self._renewing.proving and kind == "message":
-            self._held.append(item)  # the worker has no time for a job now
+            if len(self._held) < MOST_HELD:
+                self._held.append(item)  # the worker has no time for a job now
         elif kind == "message":
             self._message(*rest)
         elif kind == "connection":
@@ -262,6 +265,8 @@ class Core:
             if isinstance(event, (ev.Wanted, ev.Receipted)):
                 self.hearing.answered(event.update)
             self.happen(event)
+            if isinstance(event, ev.Stored) and self.store.crowded():
+                self._deeds.collect()
 
     def _ring(self, name: str) -> None:
         if name == HELLO:

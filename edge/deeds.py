@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,6 +13,7 @@ from edge import events as ev
 from edge import protocol as p
 from edge.masking import MASK, Masking
 from edge.masks import SUFFIX
+from edge.outbox import RECEIPTS
 from edge.request import Request, needed_blobs, needed_rank
 from edge.residuals import SUFFIX as SUFFIX_LOST
 from edge.residuals import Residuals
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("edgequilt.agent")
 FETCH = "fetch"
+LONGEST_REASON = 500  # of a receipt, in characters
 TELL_EVERY_S = 30.0  # the hub is told at most so often what has changed of this board
 AGENT = f"edgequilt-agent/{m.SCHEMA}"
 NO_PART = "this board takes part in no round (agent.take_part is false)"
@@ -43,9 +45,7 @@ class Deeds:
         self._core = core
         self._work = core.setup.state / "work"
         self._work.mkdir(parents=True, exist_ok=True)
-        for left in (*self._work.glob("*.payload"), *self._work.glob(f"*{SUFFIX_LOST}")):
-            left.unlink()
-        sweep(self._work)
+        self._tidy()
         self._told, self._told_at = self._news(), -TELL_EVERY_S
         self._masking = Masking(core, self._say)
         self._lost = Residuals(core.setup.state, core.outbox.updates)
@@ -85,7 +85,7 @@ class Deeds:
             core.store.recheck()
             core.happen(ev.Crashed(name, str(fields.get("reason"))))
         if core.life.phase == p.IDLE:
-            self._collect()
+            self.collect()
 
     def goodbye(self) -> None:
         """Say that we are going, as far as the connection lets us."""
@@ -185,6 +185,7 @@ class Deeds:
                 ev.Crashed(job.job, "expected the versions of the job on disk, found none; send it again")
             )
             return
+        self._tidy()
         log.info("%s %s of round %d begins", job.kind, job.job, job.round)
         self._core.status.job(job.job, state="computing")
         out = str(self._payload(job.job).resolve())
@@ -274,11 +275,13 @@ class Deeds:
         job = core.outbox.updates[action.update].job
         self._lost.settle(action.update, counts=action.status != "refused")
         try:
-            core.outbox.receipt(action.update, action.status, action.reason)
+            core.outbox.receipt(action.update, action.status, action.reason[:LONGEST_REASON])
         except StorageError:
             core.happen(ev.StillWaits(action.update, job))
             core.alarms.arm(action.update, core.now())  # its receipt will come again
             raise
+        if len(core.life.finished) > 2 * RECEIPTS:  # as after a start
+            core.life = replace(core.life, finished=frozenset(core.outbox.receipted_jobs()))
         core.alarms.drop(action.update)
         core.status.job(job, state=action.status, **({"reason": action.reason} if action.reason else {}))
         log.info("%s: %s%s", job, action.status, f" ({action.reason})" if action.reason else "")
@@ -287,9 +290,10 @@ class Deeds:
         self._core.store.serve(action.release)
         self._core.status.set(released=self.released())
         log.info("version %d is served", action.release.version)
-        self._collect()
+        self.collect()
 
-    def _collect(self) -> None:
+    def collect(self) -> None:
+        """Delete versions that are neither served, nor worked on, nor new."""
         life, released = self._core.life, self._core.store.released
         keep = {r.digest for r in (released.seen, released.served) if r is not None}
         jobs = (*life.queue, *((life.job,) if life.job is not None else ()))
@@ -301,6 +305,12 @@ class Deeds:
         core.status.traffic.add(up=sent)
         core.status.dirty = True
         return sent > 0
+
+    def _tidy(self) -> None:
+        """Remove what jobs have left that were cut off, and what a worker wrote that was killed."""
+        for left in (*self._work.glob("*.payload"), *self._work.glob(f"*{SUFFIX_LOST}")):
+            left.unlink()
+        sweep(self._work)
 
     def _payload(self, job: str) -> Path:
         return self._work / f"{digest(job.encode())[:16]}.payload"

@@ -64,6 +64,11 @@ class Intake:
             return ()
         return assembly.missing()
 
+    def keep(self, names: frozenset[str]) -> None:
+        """Of what is on its way nothing but these is wanted any more."""
+        for name in self.asked.keys() - names:
+            del self.asked[name]
+
     def read(self, topic: str, payload: bytes) -> list[Any]:
         """The events of a delivery; none for what is not ours.
 

@@ -16,6 +16,8 @@ from wire.messages import Job, MaskSealed, Release
 
 IDLE, FETCHING, COMPUTING = "idle", "fetching", "computing"
 NONE: frozenset[str] = frozenset()
+MOST_QUEUED = 64  # jobs; the hub says those beyond again while its rounds wait for them
+MOST_FAILED = 256  # jobs whose reason is remembered; one that is older is tried once more if it comes again
 
 
 @dataclass(frozen=True)
@@ -61,6 +63,8 @@ def _job_came(life: Life, event: ev.JobCame) -> Step:
     if job.job in life.masking:
         return life, (ev.SayKeys(job.job),)
     if job.job in life.finished or _is_under_way(life, job.job):
+        return life, ()
+    if len(life.queue) >= MOST_QUEUED:
         return life, ()
     return _next(replace(life, queue=(*life.queue, job)))
 
@@ -142,7 +146,8 @@ def _crashed(life: Life, event: ev.Crashed) -> Step:
         return life, ()
     name = event.job.removesuffix(SUFFIX)  # what could not be masked is out of its sum
     forget = (ev.ForgetMasks(name),) if name in life.masking else ()
-    failed = replace(life, failed={**life.failed, name: event.reason}, masking=life.masking - {name})
+    reasons = {**dict(list(life.failed.items())[-MOST_FAILED + 1 :]), name: event.reason}
+    failed = replace(life, failed=reasons, masking=life.masking - {name})
     after, actions = _next(_without_job(failed))
     return after, (ev.SayFailed(name, event.reason), *forget, *actions)
 

@@ -37,7 +37,6 @@ class Renewing:
 
     def start(self) -> None:
         """Go on with what was on its way when the program ended, and delete what nobody needs."""
-        self._core.setup.shelf.collect()
         self._begin()
 
     def came(self, message: Assignment) -> None:
@@ -99,6 +98,7 @@ class Renewing:
         self._close()
         self._ready = None
         order = core.setup.shelf.wanted(core.setup.bundle)
+        core.setup.shelf.collect()  # what came of an assignment that another one has replaced
         core.status.set(bundle_coming=None)
         if order is None:
             return

@@ -14,19 +14,24 @@ from typing import Any
 
 from wire.json_text import parse_json
 
-REMEMBERED_JOBS = 200
+REMEMBERED_JOBS, REMEMBERED_ROUNDS = 200, 100
 
 
 @dataclass
 class Traffic:
-    """Bytes of topics and payloads, up and down, by round; round -1 is before the first job."""
+    """Bytes of topics and payloads, up and down, by round; round -1 is all before the first that is remembered."""
 
     by_round: dict[int, list[int]] = field(default_factory=dict)
     round: int = -1
 
     def add(self, up: int = 0, down: int = 0) -> None:
         """Count bytes to the round that is open."""
-        cell = self.by_round.setdefault(self.round, [0, 0])
+        self._count(self.round, up, down)
+        while len(self.by_round) > REMEMBERED_ROUNDS + 1:
+            self._count(-1, *self.by_round.pop(min(r for r in self.by_round if r >= 0)))
+
+    def _count(self, round_: int, up: int, down: int) -> None:
+        cell = self.by_round.setdefault(round_, [0, 0])
         cell[0] += up
         cell[1] += down
 

@@ -22,6 +22,7 @@ from wire.record import plain, read_record
 
 log = logging.getLogger("edgequilt.agent")
 KEEP_VERSIONS = 4
+CROWDED = 4 * KEEP_VERSIONS
 
 
 @dataclass(frozen=True)
@@ -116,6 +117,10 @@ class Store:
     def serve(self, release: Release) -> None:
         """The blobs of a release are all here: it is served from now on."""
         self._write_release(Released(self.released.seen, release))
+
+    def crowded(self) -> bool:
+        """Whether many versions came that were announced and neither served nor worked on."""
+        return sum(1 for _ in self.versions.glob("*.body")) > CROWDED
 
     def collect(self, keep: set[str]) -> None:
         """Delete what nobody needs: versions that are neither in `keep` nor among the newest, and their blobs."""

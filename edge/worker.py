@@ -10,6 +10,7 @@ import contextlib
 import ctypes
 import importlib.util
 import os
+import resource
 import signal
 import sys
 import time
@@ -31,6 +32,7 @@ def main() -> int:
     """Serve until stdin ends; returns the exit code."""
     answers = private_stdout()
     end_with_parent()
+    leave_no_image()
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C goes to the whole group; the core decides when we end
     hash_without_openssl()
     from edge.jobs import Desk
@@ -81,6 +83,12 @@ def hash_without_openssl() -> None:
     own = ("_sha2", "_sha256")  # from Python 3.12 on, and before
     if "hashlib" not in sys.modules and any(importlib.util.find_spec(name) for name in own):
         sys.modules["_hashlib"] = None  # type: ignore[assignment]  # how the import system is told "not there"
+
+
+def leave_no_image() -> None:
+    """A worker that crashes again and again must not fill the disk with images of its memory."""
+    with contextlib.suppress(OSError, ValueError):
+        resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
 
 
 def end_with_parent() -> None:
