@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 
 from console.arguments import Arguments
 from console.errors import EdgequiltError, UsageError
+from edge.cli_board import DEEDS, add_board_verbs
 from edge.local.cli import add_feedback, feedback, running
 from edge.local.cli import infer as ask_running
 from wire.files import read_bytes
@@ -56,8 +57,9 @@ def main(argv: list[str]) -> int:
     infer.add_argument("--json", action="store_true")
     infer.add_argument("samples", nargs="+", metavar="TEXT", help="texts, or paths of pictures")
     add_feedback(verbs)
+    add_board_verbs(verbs)
     given = parser.parse_args(argv)
-    return {"run": _run, "claim": _claim, "infer": _infer, "feedback": feedback}[given.verb](given)
+    return {"run": _run, "claim": _claim, "infer": _infer, "feedback": feedback, **DEEDS}[given.verb](given)
 
 
 def _run(given: argparse.Namespace) -> int:

@@ -234,6 +234,8 @@ class Core:
         self.status.set(connected=up)
         for name in list(self.alarms.attempts):
             self.alarms.calm(name)  # whoever waited for a connection need not wait long any more
+        if not up:
+            self.hearing.lost(self.now())
         self.happen(ev.Connected() if up else ev.Lost())
 
     def _fate(self, fate: Fate) -> None:

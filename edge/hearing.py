@@ -6,6 +6,7 @@ Under 3.1.1 a broker takes what it denies without a word, so only the answer tha
 from __future__ import annotations
 
 import logging
+from collections import deque
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -13,6 +14,7 @@ from wire.transport import Fate
 
 log = logging.getLogger("edgequilt.agent")
 PATIENCE = 3  # times an update may be sent without an answer before that is strange
+OFTEN, WITHIN_S = 5, 600.0  # connections lost in so short a time
 TWINS = 2  # times that our place is taken: once it may have been somebody's trial
 
 
@@ -24,6 +26,7 @@ class Hearing:
     reason: str = ""  # of the last denial, in the broker's words
     unheard: bool = False  # the broker says that nobody listens
     replaced: int = 0  # times that another client took our name
+    losses: deque[float] = field(default_factory=lambda: deque(maxlen=OFTEN))  # when connections were lost, the latest
     unanswered: dict[str, list[float]] = field(default_factory=dict)  # how often, and since when
 
     def matters(self, fate: Fate) -> bool:
@@ -49,6 +52,13 @@ class Hearing:
             log.warning("the broker takes messages, but no hub listens there; is it running, and is the fleet right?")
         return before != self.unheard
 
+    def lost(self, now_s: float) -> None:
+        """A connection that stood is gone."""
+        self.losses.append(now_s)
+
+    def _comes_and_goes(self, now_s: float) -> bool:
+        return len(self.losses) == OFTEN and now_s - self.losses[0] < WITHIN_S
+
     def said(self, update: str, now_s: float) -> None:
         """An update went out."""
         count = self.unanswered.setdefault(update, [0, now_s])
@@ -69,6 +79,11 @@ class Hearing:
                 f"another agent took our place at the broker {self.replaced} times: two boards have one name; end one, "
                 f"or claim another name for it"
             )
+        elif self._comes_and_goes(now_s):
+            trouble = (
+                f"the connection was lost {OFTEN} times within {WITHIN_S / 60:.0f} minutes: the network is weak, or "
+                f"another board has this one's name"
+            )
         elif self.denied:
             kinds = ", ".join(sorted(self.denied))
             trouble = f"the broker denies {kinds} ({self.reason}): look at its access list, and whether it is enrolled"
@@ -80,6 +95,7 @@ class Hearing:
             "denied": dict(self.denied),
             "hub_listens": not self.unheard,
             "replaced": self.replaced,
+            "unsteady": self._comes_and_goes(now_s),
             "trouble": trouble,
         }
 

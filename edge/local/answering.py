@@ -15,7 +15,7 @@ from typing import IO, TYPE_CHECKING, Any
 from console.errors import BadData, EdgequiltError
 from edge.local.question import Question
 from edge.request import Place, read_frame, write_frame
-from edge.worker import end_with_parent, hash_without_openssl, private_stdout
+from edge.worker import end_with_parent, hash_without_openssl, leave_no_image, private_stdout
 from wire.record import read_record
 
 if TYPE_CHECKING:
@@ -30,6 +30,7 @@ def main() -> int:
     """Answer until stdin ends; returns the exit code."""
     answers = private_stdout()
     end_with_parent()
+    leave_no_image()
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     hash_without_openssl()
     answerer = Answerer()

@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import queue
+import time
 from pathlib import Path
 
-from edge.hearing import Hearing
+from edge.doctor.service import judge_twins
+from edge.hearing import OFTEN, TWINS, WITHIN_S, Hearing
 from tests.edge.boards import Farm, HereLink, make_board
 from tests.edge.bundles import MODEL
 from tests.edge.hub import FLEET
 from tests.edge.test_core import jobs, status
+from tests.hub.brokers.places import PlainMosquitto
+from tests.wire.test_mqtt import ACCEPTED_5, FIVE, played
 from wire.memory import Network
+from wire.mqtt import MqttTransport
 from wire.topics import hub_subscriptions
 from wire.transport import Fate
 
@@ -36,7 +42,7 @@ def test_that_nobody_listens_is_told_until_somebody_does() -> None:
     assert "no hub listens" in hearing.record(0.0)["trouble"]
     assert hearing.matters(Fate("t/hello", "taken"))
     assert hearing.learn(Fate("t/hello", "taken"))
-    assert hearing.record(0.0) == {"denied": {}, "hub_listens": True, "replaced": 0, "trouble": None}
+    assert hearing.record(0.0) == {"denied": {}, "hub_listens": True, "replaced": 0, "unsteady": False, "trouble": None}
     assert not hearing.matters(Fate("t/hello", "taken"))
 
 
@@ -74,3 +80,44 @@ def test_an_agent_that_is_denied_says_so(tmp_path: Path) -> None:
     assert found["denied"].keys() == {"hello"}
     assert "access list" in found["trouble"]
     assert found["mqtt"] == "memory"
+
+
+def test_two_agents_of_one_name_are_seen_at_a_real_broker(tmp_path: Path) -> None:
+    """They take the connection from each other again and again, and each sees that, whatever the broker says of it."""
+    broker, hearing = PlainMosquitto(tmp_path), Hearing()
+    changes: queue.SimpleQueue[bool] = queue.SimpleQueue()
+    pair = [MqttTransport(broker.broker("barn"), "edgequilt-farm-barn") for _ in range(2)]
+    try:
+        pair[0].start(lambda topic, payload: None, changes.put)
+        pair[1].start(lambda topic, payload: None, lambda up: None)
+        begun = time.monotonic()
+        while len(hearing.losses) < OFTEN:
+            assert not hearing.record(0.0)["unsteady"]
+            if not changes.get(timeout=60):
+                hearing.lost(time.monotonic() - begun)
+    finally:
+        for one in pair:
+            one.close()
+        broker.close()
+
+    told = hearing.record(time.monotonic() - begun)
+    assert "another board has this one's name" in told["trouble"]
+    assert judge_twins({**told, "device": "barn"}).level == "problem"
+    assert hearing.record(WITHIN_S + 60)["trouble"] is None
+
+
+def test_a_broker_that_says_that_our_place_was_taken_is_heard() -> None:
+    """Reason code 0x8E of MQTT 5: after the second time it is a trouble, once it may have been somebody's trial."""
+    hearing, fates = Hearing(), queue.SimpleQueue[Fate]()
+    with played({FIVE: ACCEPTED_5 + bytes([0xE0, 2, 0x8E, 0])}) as (broker, _):
+        transport = MqttTransport(broker, "edgequilt-farm-barn")
+        transport.start(lambda topic, payload: None, lambda up: None, fates.put)
+        for _ in range(TWINS):
+            assert hearing.record(0.0)["trouble"] is None
+            fate = fates.get(timeout=30)
+            assert (fate.topic, fate.outcome) == ("", "replaced")
+            assert hearing.matters(fate)
+            assert hearing.learn(fate)
+        transport.close()
+
+    assert "two boards have one name" in hearing.record(0.0)["trouble"]

@@ -1,0 +1,47 @@
+"""`edgequilt agent status | doctor | logs`: the verbs that look at an agent which runs, or should."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from devices.payload.places import CONFIG
+
+
+def add_board_verbs(verbs: Any) -> None:
+    """Add them to those of `agent`."""
+    status = verbs.add_parser("status", help="how the agent of this board is; the exit code says whether it is well")
+    doctor = verbs.add_parser("doctor", help="find what is wrong with this board, and how to mend it")
+    logs = verbs.add_parser("logs", help="what the agent said, from the journal or its own file")
+    for verb in (status, doctor, logs):
+        verb.add_argument("--config", type=Path, default=Path(CONFIG), help=f"agent.toml; by default {CONFIG}")
+    for verb in (status, doctor):
+        verb.add_argument("--json", action="store_true")
+        verb.add_argument("--root", type=Path, default=Path("/"), help="where proc and sys are; another tree to look at")
+    doctor.add_argument("--all", action="store_true", help="show what could not be looked at, too")
+    logs.add_argument("--follow", action="store_true", help="go on until Ctrl-C")
+    logs.add_argument("--since", metavar="TIME", help="30min, 2h, 1d, or 2026-11-26T18:00")
+    logs.add_argument("--lines", type=int, metavar="N", help="the last N only")
+
+
+def _status(given: argparse.Namespace) -> int:
+    from edge.cli_status import status
+
+    return status(given)
+
+
+def _doctor(given: argparse.Namespace) -> int:
+    from edge.cli_doctor import doctor
+
+    return doctor(given)
+
+
+def _logs(given: argparse.Namespace) -> int:
+    from edge.cli_logs import logs
+
+    return logs(given)
+
+
+DEEDS: dict[str, Callable[[argparse.Namespace], int]] = {"status": _status, "doctor": _doctor, "logs": _logs}
