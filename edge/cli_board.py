@@ -19,7 +19,7 @@ def add_board_verbs(verbs: Any) -> None:
         verb.add_argument("--config", type=Path, default=Path(CONFIG), help=f"agent.toml; by default {CONFIG}")
     for verb in (status, doctor):
         verb.add_argument("--json", action="store_true")
-        verb.add_argument("--root", type=Path, default=Path("/"), help="where proc and sys are; another tree to look at")
+        verb.add_argument("--root", type=Path, default=Path("/"), help="where proc and sys are")
     doctor.add_argument("--all", action="store_true", help="show what could not be looked at, too")
     logs.add_argument("--follow", action="store_true", help="go on until Ctrl-C")
     logs.add_argument("--since", metavar="TIME", help="30min, 2h, 1d, or 2026-11-26T18:00")
