@@ -125,6 +125,15 @@ def test_every_class_of_trouble_has_its_exit_code() -> None:
     assert {check.kind for check in CHECKS} == {*kinds, EdgequiltError}
 
 
+def test_the_page_names_every_check_and_its_code() -> None:
+    """docs/doctor.md has a row for each, in order, with the exit code of its class."""
+    lines = (ROOT / "docs" / "doctor.md").read_text(encoding="utf-8").splitlines()
+    begins = lines.index("| check | finds | code |") + 2
+    rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines[begins : begins + len(CHECKS)]]
+    assert [(row[0].strip("`"), int(row[-1])) for row in rows] == [(c.name, c.kind.exit_code) for c in CHECKS]
+    assert not lines[begins + len(CHECKS)].startswith("|")
+
+
 # ------------------------------------------------------------------------------------------ what a person set up
 
 
