@@ -19,7 +19,7 @@ from edge.alarms import Alarms
 from edge.deeds import FETCH, NO_PART, Deeds
 from edge.health.watch import Watch
 from edge.hearing import Hearing
-from edge.idle.gate import Gate
+from edge.idle.barrier import Barrier
 from edge.intake import Intake
 from edge.link import Link
 from edge.masks import Masks
@@ -67,12 +67,12 @@ class Core:
         self.status.restore()
         self.watch = Watch(setup.state)
         self.watch.look(clock())
-        self.gate = Gate(setup.config.idle, link, clock)
+        self.barrier = Barrier(setup.config.idle, link, clock)
         self._intake = Intake(setup, self.store)
         self._deeds = Deeds(self)
         self._renewing = Renewing(self)
-        self.gate.settled = lambda: self.data.settled
-        self.gate.free = lambda: not self._renewing.proving
+        self.barrier.settled = lambda: self.data.settled
+        self.barrier.free = lambda: not self._renewing.proving
         self._held = list[tuple[Any, ...]]()  # messages that came while a bundle was proved
         self.again = False  # there is another bundle: begin anew
         self._inbox: queue.SimpleQueue[tuple[Any, ...]] = queue.SimpleQueue()
@@ -151,13 +151,13 @@ class Core:
         if self.watch.look(now):
             self.status.dirty = True
             self._do(ev.SayHello())
-        gate_s, watch_s = self._deeds.look(), self.link.poll()
+        idle_s, watch_s = self._deeds.look(), self.link.poll()
         if self.status.dirty and now - self._wrote_at >= STATUS_EVERY_S:
             self.write_status()
         wishes = [
             self.alarms.wait_s(now),
             watch_s,
-            gate_s,
+            idle_s,
             self.data.look(now),
             STATUS_EVERY_S if self.status.dirty else None,
         ]

@@ -78,10 +78,10 @@ class Deeds:
         if kind == "progress":
             core.status.job(name, done=fields.get("done"), of=fields.get("of"))
         elif kind == "result":
-            core.gate.drop()
+            core.barrier.drop()
             self._keep(job, int(fields["samples"]), dict(fields.get("metrics", {})))
         else:
-            core.gate.drop()
+            core.barrier.drop()
             core.store.recheck()
             core.happen(ev.Crashed(name, str(fields.get("reason"))))
         if core.life.phase == p.IDLE:
@@ -119,7 +119,7 @@ class Deeds:
             power=around.power,
             battery_percent=around.battery_percent,
             network=around.network,
-            waits=self._core.gate.reason,
+            waits=self._core.barrier.told,
             **self._core.watch.told(),
         )
         self._told, self._told_at = self._news(), self._core.now()
@@ -127,7 +127,7 @@ class Deeds:
 
     def _news(self) -> tuple[bool, int]:
         """What the hub is told when it changes: whether training waits, and how many rows there are."""
-        return bool(self._core.gate.reason), self._core.data.counted.rows
+        return bool(self._core.barrier.told), self._core.data.counted.rows
 
     def _look(self, action: ev.Look) -> None:
         job, setup = action.job, self._core.setup
@@ -200,18 +200,18 @@ class Deeds:
             dict(job.settings),
             self._lost.next() if job.kind == "train" else "",
         )
-        self._core.gate.want(request)
+        self._core.barrier.want(request)
         self.look()
 
     def look(self) -> float | None:
         """Whether what waits may begin, and what goes on may go on; returns when to look again, in seconds."""
         core = self._core
-        again_s, now = core.gate.look(), core.gate.record()
+        again_s, now = core.barrier.look(), core.barrier.record()
         if now != core.status.now.get("training"):
             core.status.set(training=now)
-        job = core.gate.waiting or core.gate.running
+        job = core.barrier.waiting or core.barrier.running
         if job is not None:
-            state = "held" if core.gate.reason else "computing"
+            state = "held" if core.barrier.reason else "computing"
             if core.status.jobs.get(job.id, {}).get("state") != state:
                 core.status.job(job.id, state=state)
         if self._news() != self._told and core.life.connected and core.now() - self._told_at >= TELL_EVERY_S:
@@ -220,7 +220,7 @@ class Deeds:
 
     def _stop(self, action: ev.StopWorker) -> None:
         log.info("the hub no longer waits for the job; the worker is ended")
-        self._core.gate.drop()
+        self._core.barrier.drop()
         self._core.link.stop()
 
     def _keep(self, job: m.Job, samples: int, metrics: dict[str, Any]) -> None:

@@ -63,7 +63,7 @@ class Renewing:
     def look(self) -> None:
         """Have a whole bundle proved, as soon as the worker has nothing to do."""
         core, order = self._core, self._ready
-        if order is None or self.proving or (core.life.phase != p.IDLE and core.gate.waiting is None):
+        if order is None or self.proving or (core.life.phase != p.IDLE and core.barrier.waiting is None):
             return  # a job that waits for the board to be idle waits a little longer
         self._ready, self.proving = None, f"{ORDER}{order.sequence}"
         folder = core.setup.shelf.folder(order.bundle)

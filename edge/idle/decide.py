@@ -43,22 +43,27 @@ class Go:
 
 @dataclass(frozen=True)
 class Wait:
-    """Do not train, because of this."""
+    """Do not train, because of this; a brief one is over in seconds, and nobody's business but the board's."""
 
     reason: str
+    brief: bool = False
 
 
 def decide(readings: Readings, settings: Idle) -> Go | Wait:
     """Whether to train; the first reason against it is told.
 
     >>> decide(Readings(minute=14 * 60), Idle(quiet_hours="22:00-06:00"))
-    Wait(reason='it is 14:00, outside of the quiet hours 22:00-06:00')
+    Wait(reason='it is 14:00, outside of the quiet hours 22:00-06:00', brief=False)
     >>> decide(Readings(minute=0, temperature_c=80.0), Idle())
-    Wait(reason='the board has 80 °C, the limit is 75 °C')
+    Wait(reason='the board has 80 °C, the limit is 75 °C', brief=False)
     """
-    asked = (_hours, _power, _heat, _load, _requests, _data)
-    reason = next((found for one in asked if (found := one(readings, settings))), "")
-    return Wait(reason) if reason else Go()
+    for ask in (_hours, _power, _heat, _load):
+        if reason := ask(readings, settings):
+            return Wait(reason)
+    for ask in (_measuring, _requests, _data):
+        if reason := ask(readings, settings):
+            return Wait(reason, brief=True)
+    return Go()
 
 
 def _hours(readings: Readings, settings: Idle) -> str:
@@ -82,14 +87,17 @@ def _heat(readings: Readings, settings: Idle) -> str:
 
 
 def _load(readings: Readings, settings: Idle) -> str:
-    if settings.load >= 1:
+    if settings.load >= 1 or readings.others is None:
         return ""
-    if readings.others is None:
-        return "the load is being measured"
     limit = settings.load * (CALMER if readings.waits else 1)
     if readings.others <= limit:
         return ""
     return f"other programs keep {100 * readings.others:.0f} % of the cores busy, the limit is {100 * limit:.0f} %"
+
+
+def _measuring(readings: Readings, settings: Idle) -> str:
+    unknown = readings.others is None and settings.load < 1 and not readings.begun
+    return "the load is being measured" if unknown else ""
 
 
 def _requests(readings: Readings, settings: Idle) -> str:

@@ -23,8 +23,8 @@ class LocalApi:
     def __init__(self, core: Core) -> None:
         self.asking = Asking(core)
         self.server = Server(core.setup.config.local, Desk(core, self.asking).answer)
-        core.gate.room = self.asking.make_room
-        core.gate.pids = lambda: own(getattr(core.link, "pid", None), self.asking.link.pid)
+        core.barrier.room = self.asking.make_room
+        core.barrier.pids = lambda: own(getattr(core.link, "pid", None), self.asking.link.pid)
         self.asking.start()
         self.server.start()
 

@@ -86,7 +86,7 @@ class Asking:
         Raises:
             Refused: too many wait, it took too long, or the bundle cannot answer.
         """
-        self._core.gate.asked_at = self._core.now()
+        self._core.barrier.asked_at = self._core.now()
         turn = _Turn(kind, samples, settings, time.monotonic() + self._deadline_s)
         self._core.link.hold(ASKED)
         try:
@@ -191,12 +191,12 @@ class Asking:
     def _take_room(self) -> None:
         """Before a process starts: where memory does not do for both, the worker's job waits for another time."""
         about, core = self._core.setup.about, self._core
-        if about is None or self.link.pid is not None or core.gate.running is None or _fits(about.serve_bytes):
+        if about is None or self.link.pid is not None or core.barrier.running is None or _fits(about.serve_bytes):
             return
         done = threading.Event()
 
         def put_back() -> None:
-            if core.gate.put_back():
+            if core.barrier.put_back():
                 log.info("a job makes room for a local request, and begins again later")
             done.set()
 

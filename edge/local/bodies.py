@@ -9,8 +9,9 @@ from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 from console.errors import BadData
+from edge.local.question import Kind
 from edge.local.refused import Refused
-from edge.local.sample import Kind, Sample
+from edge.local.sample import Sample
 from wire.json_text import parse_json
 from wire.record import DIGEST, at_least, matching, read_record
 

@@ -5,9 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from edge.local.sample import Kind
 from edge.request import Place
 from wire.messages import Version
+
+Kind = Literal["text", "image", "sound", "arrays"]
 
 
 @dataclass(frozen=True)

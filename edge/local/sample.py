@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
 
+from edge.local.question import Kind
 from wire.files import digest
 
-Kind = Literal["text", "image", "sound", "arrays"]
 # the first bytes of pictures that are taken (wire.image.FORMATS), and how such a file is called
 _SIGNS = (
     (b"\x89PNG\r\n\x1a\n", ".png"),

@@ -20,7 +20,7 @@ from edge.local.refused import Refused
 from edge.local.sample import Sample
 from edge.local.table import Local
 from tests.edge.boards import Farm, make_board
-from tests.edge.idle.test_gate import SlowLink
+from tests.edge.idle.test_barrier import SlowLink
 from tests.edge.test_core import NAME
 from wire.memory import Network
 from wire.messages import Job
@@ -106,7 +106,7 @@ def test_the_worker_is_held_until_the_last_answer(tmp_path: Path) -> None:
         assert link.story[0] == f"hold {module.ASKED}"
         assert link.story[-1] == f"release {module.ASKED}"
         assert farm.core is not None
-        assert farm.core.gate.asked_at == farm.clock.at
+        assert farm.core.barrier.asked_at == farm.clock.at
 
 
 def test_what_takes_too_long_is_given_up(tmp_path: Path) -> None:
@@ -158,7 +158,7 @@ def test_without_memory_for_both_the_job_makes_way(tmp_path: Path, monkeypatch: 
     with asked(tmp_path) as (farm, asking, link):
         core = farm.core
         assert core is not None
-        core.gate.room = asking.make_room
+        core.barrier.room = asking.make_room
         monkeypatch.setattr(module, "_fits", lambda need: False)
         farm.hub.ask(Job(NAME, "r1", "train", 1, (farm.hub.publish_version(farm.board.manifest, 1),), {"steps": 1}))
         assert farm.run(lambda: link.asked)
@@ -172,7 +172,7 @@ def test_without_memory_for_both_the_job_makes_way(tmp_path: Path, monkeypatch: 
 
         assert answers == [{"said": "0"}]
         assert link.stopped == 1
-        assert core.gate.record()["reason"] == "the last request came less than 10 s ago"
+        assert core.barrier.record()["reason"] == "the last request came less than 10 s ago"
         farm.clock.at += 11
         assert until(lambda: core.turn() >= 0 and len(link.asked) == 2)
         assert asking.link.pid is None

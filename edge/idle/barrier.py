@@ -1,4 +1,4 @@
-"""The core's gate: a job of the model waits in front of it, and is paused behind it, as `decide` says."""
+"""The core's barrier: a job of the model waits in front of it, and is paused behind it, as `decide` says."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ if TYPE_CHECKING:
     from edge.request import Request
 
 log = logging.getLogger("edgequilt.agent")
-EVERY_S = 5.0
+EVERY_S, LONG_AGO_S = 5.0, 20.0
 HELD = "the board is busy"  # why the worker is paused
-GATED = ("train", "statistics", "evaluate")  # jobs that put all rows through the model
+HEAVY = ("train", "statistics", "evaluate")  # jobs that put all rows through the model
 
 Sense = Callable[[list[int]], Readings]
 
@@ -30,18 +30,20 @@ class Senses:
 
     def __init__(self) -> None:
         self._before: sense.Ticks | None = None
+        self._before_at = 0.0
 
     def __call__(self, pids: list[int]) -> Readings:
         """Look; `pids` are the agent's own processes, whose load does not count."""
-        now, before = sense.ticks(pids), self._before
+        recent = time.monotonic() - self._before_at < LONG_AGO_S  # an older load is that of another time
+        now, before = sense.ticks(pids), self._before if recent else None
         busy = sense.others(before, now) if now is not None and before is not None else None
-        self._before = now
+        self._before, self._before_at = now, time.monotonic()
         at = time.localtime()
         unknown = now is None  # a kernel that does not say counts as one with nothing to do
         return Readings(60 * at.tm_hour + at.tm_min, 0.0 if unknown else busy, sense.hottest(), surroundings().power)
 
 
-class Gate:
+class Barrier:
     """One job at a time.
 
     Args:
@@ -58,7 +60,7 @@ class Gate:
         self._sense: Sense = readings or (Senses() if settings is not None else _nothing)
         self._at, self._found = -1e9, Readings(0)
         self.decision: Go | Wait = Go()
-        self.waiting: Request | None = None  # in front of the gate
+        self.waiting: Request | None = None  # in front of it
         self.running: Request | None = None  # behind it
         self.asked_at = -1e9  # the last request to the local API, on the same clock; set by its thread
         self.settled: Callable[[], bool] = lambda: True
@@ -72,9 +74,14 @@ class Gate:
         held = self.waiting is not None or self.running is not None
         return self.decision.reason if held and isinstance(self.decision, Wait) else ""
 
+    @property
+    def told(self) -> str:
+        """What the hub is told of it: the same, but for what is over in seconds."""
+        return "" if isinstance(self.decision, Wait) and self.decision.brief else self.reason
+
     def want(self, request: Request) -> None:
         """A job is ready to begin."""
-        if request.kind not in GATED:
+        if request.kind not in HEAVY:
             self._link.submit(request)
             return
         self.waiting = request
@@ -103,7 +110,7 @@ class Gate:
             self._at, self._found = now, self._sense(self.pids())
         before = self.decision
         self.decision = decide(self._readings(now), self.settings)
-        if isinstance(self.decision, Wait) and before != self.decision and not isinstance(before, Wait):
+        if isinstance(self.decision, Wait) and not self.decision.brief and not isinstance(before, Wait):
             log.info("training waits: %s", self.decision.reason)
         if self.running is not None:
             self._pause(isinstance(self.decision, Wait))

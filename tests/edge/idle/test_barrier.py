@@ -1,4 +1,4 @@
-"""The gate in front of the worker, among a core, a hub and a clock that tests move."""
+"""The barrier in front of the worker, among a core, a hub and a clock that tests move."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 
 from edge.core import Core
+from edge.idle.barrier import Barrier
 from edge.idle.decide import Readings
-from edge.idle.gate import Gate
 from edge.idle.settings import Idle
 from edge.request import Request
 from tests.edge.boards import Board, Farm, HereLink, make_board
@@ -70,7 +70,7 @@ def started(board: Board, link: Any) -> tuple[Farm, Core, Around]:
     """A farm whose agent senses what the test says."""
     farm, around = Farm(board, Network(), link), Around(Readings(12 * 60))
     core = farm.start()
-    core.gate = Gate(board.config.idle, link, farm.clock, around)
+    core.barrier = Barrier(board.config.idle, link, farm.clock, around)
     return farm, core, around
 
 
@@ -118,7 +118,7 @@ def test_what_has_begun_is_paused_and_goes_on(board: Board) -> None:
 
     link.finish()
     assert farm.run(lambda: not farm.hub.open and not core.outbox.updates)
-    assert core.gate.record()["state"] == "none"
+    assert core.barrier.record()["state"] == "none"
 
 
 def test_a_job_that_waits_can_be_cancelled(board: Board) -> None:
@@ -128,7 +128,7 @@ def test_a_job_that_waits_can_be_cancelled(board: Board) -> None:
     version = farm.hub.publish_version(board.manifest, 1)
     train, statistics, _ = jobs(version)
     farm.hub.ask(train)
-    assert farm.run(lambda: core.gate.waiting is not None)
+    assert farm.run(lambda: core.barrier.waiting is not None)
 
     farm.hub.cancel(train)
     farm.hub.ask(statistics)
@@ -146,17 +146,17 @@ def test_what_is_put_back_begins_again(board: Board) -> None:
     around.now = Readings(23 * 60)
     farm.hub.ask(jobs(farm.hub.publish_version(board.manifest, 1))[0])
     assert farm.run(lambda: link.asked)
-    core.gate.asked_at = farm.clock.at
+    core.barrier.asked_at = farm.clock.at
 
-    assert core.gate.put_back()
+    assert core.barrier.put_back()
 
-    assert (link.stopped, core.gate.record()["state"]) == (1, "waits")
+    assert (link.stopped, core.barrier.record()["state"]) == (1, "waits")
     farm.run(seconds=8)
     assert len(link.asked) == 1  # the last request was less than ten seconds ago
     assert farm.run(lambda: len(link.asked) == 2, seconds=30)
     link.finish()
     assert farm.run(lambda: not farm.hub.open and not core.outbox.updates)
-    assert not core.gate.put_back()
+    assert not core.barrier.put_back()
 
 
 def test_a_board_that_was_told_nothing_trains_at_once(tmp_path: Path) -> None:
@@ -167,4 +167,4 @@ def test_a_board_that_was_told_nothing_trains_at_once(tmp_path: Path) -> None:
     farm.hub.ask(Job(NAME, "r1", "train", 1, (farm.hub.publish_version(board.manifest, 1),), {"steps": 1}))
 
     assert farm.run(lambda: not farm.hub.open, seconds=30)
-    assert core.gate.record() == {"state": "none", "reason": "", "quiet_hours": ""}
+    assert core.barrier.record() == {"state": "none", "reason": "", "quiet_hours": ""}
