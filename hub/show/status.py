@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from console.duration import words
-from console.table import mib, table
+from console.table import mib, shown, table
 from hub.identity import claims
 from hub.privacy.promise import summary
 from hub.show.rounds import named, or_dash, privacy_text, round_line, rounds_text, version_named
 from hub.store.ledger import Row
 from hub.store.registry import Home
 
+MOST_WARNINGS = 8  # of one board, on the page
 HEALTH = ("temperature_c", "under_voltage", "throttled", "load", "disk_free_bytes", "uptime_s")
 
 
@@ -135,7 +136,8 @@ def _degrees(celsius: float | None) -> str:
 
 def _warned(devices: list[Row]) -> list[str]:
     """What boards that are there say of themselves that is not as it should be."""
-    said = [f"{d['device']}: {', '.join(d['warnings'])}" for d in devices if d["online"] and d["warnings"]]
+    warn = [d for d in devices if d["online"] and d["warnings"]]
+    said = [f"{d['device']}: {shown(', '.join(d['warnings'][:MOST_WARNINGS]))}" for d in warn]
     return ["", "boards that warn (docs/doctor.md):", *said] if said else []
 
 
