@@ -18,10 +18,11 @@ pytest.importorskip("packaging")
 
 from console.errors import StorageError, TransportError, UsageError, VerificationError
 from devices.install.conduct import Outcome, install
-from devices.install.ssh import Host
+from devices.install.root import look_at, root_of
+from devices.install.ssh import Host, connected
 from devices.install.uninstall import uninstall
 from devices.install.wishes import Wishes
-from devices.payload import agent
+from devices.payload import agent, own
 from devices.payload.places import HOME, LAUNCHER, UNIT, UNITS
 from devices.payload.target import Target
 from tests.devices.install.server import Board, board
@@ -29,6 +30,7 @@ from tests.devices.payload.houses import house, tiny
 from wire.token import Token
 
 HOME_ = HOME.lstrip("/")
+FEW = ("console", "devices")  # rooms that travel here: what is in a release is tests/devices/payload's concern
 TOKEN = Token(("hub.example:9443",), "farm", "barn-1", b"s" * 16, "ab" * 32)
 
 
@@ -48,6 +50,7 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Board]:
     if not agent.LAUNCH.is_file():
         (tmp_path / "launch.py").write_text("pass\n")
         monkeypatch.setattr(agent, "LAUNCH", tmp_path / "launch.py")
+    monkeypatch.setattr(own, "ROOMS", FEW)
     (tmp_path / "board").mkdir()
     with board(tmp_path / "board") as one:
         yield one
@@ -155,7 +158,8 @@ def killed_while_sending(here: Board, wheels: Path, releases: Path) -> Path:
     """Install in a process of its own and kill it once some files are on the board; the folder where they are."""
     code = (
         "import asyncio, sys\nfrom pathlib import Path\nfrom devices.install.conduct import install\n"
-        "from tests.devices.install.server import Board\nfrom devices.payload import agent\n"
+        "from tests.devices.install.server import Board\nfrom devices.payload import agent, own\n"
+        f"own.ROOMS = {FEW}\n"
         "agent.LAUNCH = Path(sys.argv[4])\n"
         "here = Board(Path(sys.argv[1]), int(sys.argv[2]))\n"
         "asyncio.run(install(here.host(), None, here.wishes(Path(sys.argv[3]))))"
@@ -262,3 +266,27 @@ def test_no_secret_is_in_a_repr() -> None:
     """What is logged by accident holds neither password nor token."""
     assert "hush" not in repr(Host("a@b", "a", "b", password="hush"))
     assert "hush" not in repr(Wishes(sudo_password=b"hush"))
+
+
+def test_a_password_for_sudo_goes_to_sudo_and_nowhere_else(here: Board, wheels: Path) -> None:
+    """Where sudo asks it reads the password first and the rest is untouched; a wrong one is said."""
+    assert asyncio.run(as_root(here, b"right horse")) == {
+        "digests": {},
+        "links": {},
+        "read": {},
+        "complete": False,
+        "whole": [],
+    }
+    assert "right horse" not in (here.folder / "sudo").read_text()
+    with pytest.raises(StorageError, match="it says: sudo: 1 incorrect password attempt"):
+        asyncio.run(as_root(here, b"wrong horse"))
+
+
+async def as_root(here: Board, password: bytes) -> dict[str, object]:
+    """Ask a board something through its sudo."""
+    async with connected(here.host()) as shell:
+        look = replace(await look_at(shell), uid=1000)
+        assert look.sudo == "asks"
+        told = {"digests": [], "links": [], "read": [], "release": "r", "partial": "p"}
+        root = replace(root_of(shell, look, password), prefix=str(here.root))
+        return await root.call("state", told, [b"" for _ in range(3)])
