@@ -63,32 +63,25 @@ def limits(profile: Profile | None) -> tuple[str, ...]:
     return (f"onnxruntime{clauses}",) if clauses else ()
 
 
-def reached(roots: Iterable[str], nodes: Mapping[str, Node], target: Target) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """Which libraries of a resolution the target needs, and what it needs beside them.
-
-    pip reads the markers of requirements for the Python that it runs in, whatever `--python-version` says: what is
-    needed by an older or a newer Python only has to be found again, and left out again.
+def reached(roots: Iterable[str], nodes: Mapping[str, Node], target: Target) -> tuple[tuple[str, ...], frozenset[str]]:
+    """Which libraries the target needs, as far as they are known, and every requirement on the way to them.
 
     Returns:
-        Names of nodes; requirements that no node answers.
+        Names of nodes; requirements without markers, those of libraries that are no nodes yet among them.
     """
     waiting = [Requirement(root) for root in roots]
-    seen: dict[tuple[str, str], None] = {}
-    missing: dict[str, None] = {}
+    seen: set[tuple[str, str]] = set()
+    met: set[str] = set()
     while waiting:
         wanted = waiting.pop()
         name = named(wanted.name)
-        if name not in nodes:
-            missing[_bare(wanted)] = None
-            continue
-        for extra in sorted({"", *wanted.extras}):
+        met.add(_bare(wanted))
+        for extra in {"", *wanted.extras} if name in nodes else ():
             if (name, extra) not in seen:
-                seen[name, extra] = None
+                seen.add((name, extra))
                 further = map(Requirement, nodes[name].requires)
-                waiting += [
-                    r for r in further if (name, named(r.name)) not in UNUSED and _holds(r, target, ("", extra))
-                ]
-    return tuple(sorted({name for name, _ in seen})), tuple(missing)
+                waiting += [r for r in further if (name, named(r.name)) not in UNUSED and _holds(r, target, (extra,))]
+    return tuple(sorted({name for name, _ in seen})), frozenset(met)
 
 
 def _holds(requirement: Requirement, target: Target, extras: tuple[str, ...]) -> bool:

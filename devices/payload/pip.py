@@ -31,7 +31,7 @@ class Chosen:
 def resolve(
     wanted: Sequence[str], limits: Sequence[str], target: Target, wheelhouse: Path | None = None
 ) -> dict[str, Chosen]:
-    """The newest wheels that go together on a system, by name.
+    """The newest wheels that answer requirements on a system, by name, without what those require.
 
     Args:
         wanted: requirements without markers.
@@ -48,7 +48,17 @@ def resolve(
         report, constraints = Path(folder, "report.json"), Path(folder, "constraints.txt")
         constraints.write_text("\n".join(limits) + "\n", encoding="utf-8")
         source = [] if wheelhouse is None else ["--no-index", "--find-links", str(wheelhouse.resolve())]
-        arguments = ["install", "--dry-run", "--report", str(report), "--target", folder, "-c", str(constraints)]
+        arguments = [
+            "install",
+            "--dry-run",
+            "--no-deps",
+            "--report",
+            str(report),
+            "--target",
+            folder,
+            "-c",
+            str(constraints),
+        ]
         _run([*arguments, *source, *_for(target), *wanted], target, wheelhouse)
         found = json.loads(report.read_bytes())
     return {chosen.node.name: chosen for chosen in map(_chosen, found["install"])}

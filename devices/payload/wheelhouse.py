@@ -17,7 +17,7 @@ from devices.profile import Profile
 from wire.files import digest, file_digest, write_atomic
 
 KNOWN_FOR_S = 7 * 86400.0  # how long a choice holds: boards of one week are alike, and updates still come
-ROUNDS = 5  # of asking pip again for what only the board's Python needs
+ROUNDS = 9  # of asking pip for what the libraries of the round before require
 
 
 @dataclass(frozen=True)
@@ -66,19 +66,23 @@ def wheels_for(
 def choose(
     wanted: tuple[str, ...], limited: tuple[str, ...], target: Target, wheelhouse: Path | None = None
 ) -> tuple[Chosen, ...]:
-    """The wheels that some requirements lead to on a system.
+    """The wheels that some requirements lead to on a system, and all that those require in turn.
+
+    pip is asked without dependencies, again and again, since it would read their markers for the Python that it runs
+    in, whatever `--python-version` says, and would insist on libraries that no agent imports.
 
     Raises:
         DoesNotFit, TransportError, MissingDependency: see `wheels_for`.
     """
-    roots = wanted
+    asked = frozenset(wanted)
     for _ in range(ROUNDS):
-        found = resolve(roots, limited, target, wheelhouse)
-        names, missing = reached(wanted, {name: c.node for name, c in found.items()}, target)
-        if not missing:
+        found = resolve(sorted(asked), limited, target, wheelhouse)
+        names, met = reached(wanted, {name: c.node for name, c in found.items()}, target)
+        if met <= asked:
             return tuple(found[name] for name in names)
-        roots = (*roots, *missing)
-    raise DoesNotFit(f"expected libraries for {target} that go together, found that each asks for more: {missing}")
+        asked |= met
+    more = ", ".join(sorted(met - asked))
+    raise DoesNotFit(f"expected libraries for {target} that go together, found that each asks for more: {more}")
 
 
 def _fetched(chosen: tuple[Chosen, ...], target: Target, folder: Path) -> tuple[Wheel, ...]:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import shutil
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -120,6 +119,14 @@ def test_what_no_wheel_answers_is_said(tmp_path: Path) -> None:
         wheels_for(BOOKWORM, None, tmp_path / "nowhere")
 
 
+def test_a_wheelhouse_needs_nothing_that_agents_never_import(tmp_path: Path) -> None:
+    """What was kept for an earlier board does for a later one, though tokenizers names a client that is not there."""
+    folder = house(tmp_path, BOOKWORM)
+    tiny(folder, "tokenizers", "9.0", requires=["huggingface-hub>=0.16,<2"])
+
+    assert versions(BOOKWORM, folder)["tokenizers"] == "9.0"
+
+
 def test_what_comes_along_unused_stays_here() -> None:
     """The client that tokenizers asks for is not followed; what is asked for by an extra is followed when it is on."""
     nodes = {
@@ -129,7 +136,10 @@ def test_what_comes_along_unused_stays_here() -> None:
         "c": Node("c", "1", ("absent>=3 ; python_version < '4'",)),
     }
 
-    assert reached(["tokenizers>=0.2"], nodes, BOOKWORM) == (("b", "c", "tokenizers"), ("absent>=3",))
+    assert reached(["tokenizers>=0.2"], nodes, BOOKWORM) == (
+        ("b", "c", "tokenizers"),
+        frozenset({"tokenizers>=0.2", "b[x]", "c", "absent>=3"}),
+    )
 
 
 @pytest.mark.parametrize(
@@ -206,8 +216,6 @@ def test_the_index_has_wheels_for_real_boards(target: Target, tmp_path: Path) ->
     assert all(parse_wheel_filename(wheel.path.name)[3] & fine for wheel in found)
     assert {wheel.name: wheel.version for wheel in found}["onnxruntime"] == profile.onnxruntime_max
     before = {path: path.stat().st_mtime_ns for path in tmp_path.glob("*.whl")}
-    begun = time.monotonic()
     assert wheels_for(target, profile, None, tmp_path) == found
-    assert time.monotonic() - begun < 10
     assert {path: path.stat().st_mtime_ns for path in tmp_path.glob("*.whl")} == before
     shutil.rmtree(tmp_path)
