@@ -46,6 +46,7 @@ VERBS = {
     "agent": Verb("edge.cli:main", "edge", "run the agent of a board"),
     "hub": Verb("hub.verbs.main:main", "hub", "run the hub, enrol devices, open rounds"),
     "devices": Verb("devices.cli:main", "", "list the boards that edgequilt knows, show one"),
+    "devices probe": Verb("edge.probe.cli:probe", "edge", "measure the board that this runs on"),
     "devices fits": Verb("export.cli_fits:fits", "export", "say which boards a model or a bundle fits"),
 }
 

@@ -35,7 +35,8 @@ def _parser() -> argparse.ArgumentParser:
     parser = Arguments(
         prog="edgequilt devices",
         description="The boards that edgequilt knows.",
-        epilog="edgequilt devices fits MODEL_OR_BUNDLE says which of them a model fits.",
+        epilog="edgequilt devices fits MODEL_OR_BUNDLE says which of them a model fits; edgequilt devices probe measures "
+        "the one that it runs on.",
     )
     verbs = parser.add_subparsers(dest="verb", required=True, metavar="list | show NAME")
     listed = verbs.add_parser("list", parents=[common], help="a row per board")
@@ -98,6 +99,10 @@ def _facts(profile: Profile) -> list[tuple[str, str, str]]:
         ("network", ", ".join(profile.network), connections),
         ("clock survives power cuts", "yes" if profile.rtc else "no", connections),
     ]
+    if profile.latency is not None:
+        curves = profile.latency.curves
+        told = f"{len({curve.operator for curve in curves})} operators at {sum(len(c.ns) for c in curves)} sizes"
+        facts.append(("latency table", told, profile.latency.source))
     extra = profile.accelerator
     return [*facts, ("accelerator", f"{extra.name}; {extra.use}", extra.source)] if extra else facts
 

@@ -11,10 +11,11 @@ from typing import Any, Literal
 from console.errors import BadData, DoesNotFit, UsageError, join
 from console.toml import read_toml
 from devices.budget import training_budget_bytes
+from devices.latency import Latency, contradictions
+from devices.source import SOURCE
 from wire.record import NAME, at_least, matching, read_record
 
 FOLDER = Path(__file__).parent / "profiles"
-SOURCE = r"(measured|emulated|data sheet): .+|unverified(: .+)?"
 VERSION = r"\d+(\.\d+)+"
 
 
@@ -61,7 +62,8 @@ class Profile:
 
     Memory is what Linux says of itself (MemTotal, and MemAvailable after boot), which is less than what is
     soldered on (`memory_nominal_bytes`). `bandwidth_bytes_per_s` is the theoretical figure of the memory,
-    `copy_bytes_per_s` what one core reaches. `support` is how far agents were run on such a board.
+    `copy_bytes_per_s` what one core reaches, `link_bytes_per_s` what came from a hub. `latency` is what nodes take
+    there, where somebody has measured it (docs/probe.md). `support` is how far agents were run on such a board.
     """
 
     id: str = field(metadata=matching(NAME))
@@ -91,11 +93,15 @@ class Profile:
     sources: Sources
 
     copy_bytes_per_s: Figure | None = None
+    storage_write_bytes_per_s: Figure | None = None
+    storage_read_bytes_per_s: Figure | None = None
+    link_bytes_per_s: Figure | None = None
     onnxruntime_max: str | None = field(default=None, metadata=matching(VERSION))
     onnxruntime_avoid: tuple[str, ...] = ()
     accelerator: Accelerator | None = None
     agent_reason: str = ""
     notes: tuple[str, ...] = ()
+    latency: Latency | None = None
     extra: dict[str, Any] = field(default_factory=dict)
 
     @property
@@ -188,5 +194,7 @@ def _contradictions(profile: Profile, name: str) -> Iterator[str]:
         yield "agent_reason: expected a reason why no agent runs there, found none"
     if profile.agent == "yes" and profile.onnxruntime_max is None:
         yield "onnxruntime_max: expected a version, since an agent runs there, found none"
+    if profile.latency is not None:
+        yield from contradictions(profile.latency)
     if profile.agent == "yes" and not profile.providers:
         yield "providers: expected at least one, since an agent runs there, found none"

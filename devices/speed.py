@@ -16,10 +16,12 @@ keeps these times only with prepacking: without it each format falls back to tha
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from devices.cores import core_named, int8_per_fp32
 from devices.kernels import KERNELS
+from devices.latency import Latency, work_ns
+from devices.products import product_nodes
 from devices.profile import Profile
 
 FORMATS = ("fp32", "fp16", "int8", "int8-blocks", "int4", "nf4", "fp4", "int8-dynamic", "int8-static")
@@ -34,13 +36,17 @@ COPY_SHARE, COPY_MOST_BYTES_PER_S = 4, 12_000_000_000
 
 @dataclass(frozen=True)
 class Cpu:
-    """One core and its memory, as far as kernels care; `cores` is how many there are, of which a run uses one."""
+    """One core and its memory, as far as kernels care; `cores` is how many there are, of which a run uses one.
+
+    `latency` is what was measured there, which then says what a product takes.
+    """
 
     isa: frozenset[str]
     clock_hz: int
     copy_bytes_per_s: int
     cores: int
     flops_per_cycle: int = 8
+    latency: Latency | None = field(default=None, repr=False)
 
     @property
     def flops_per_s(self) -> int:
@@ -67,13 +73,13 @@ def cpu_of(profile: Profile) -> Cpu:
     guess = min(profile.bandwidth_bytes_per_s.value // COPY_SHARE, COPY_MOST_BYTES_PER_S)
     rate = copy.value if copy else guess
     flops = core_named(profile.core).flops_per_cycle
-    return Cpu(frozenset(profile.isa), profile.clock_hz.value, rate, profile.cores.value, flops)
+    return Cpu(frozenset(profile.isa), profile.clock_hz.value, rate, profile.cores.value, flops, profile.latency)
 
 
 def product_ns(
     fmt: str, rows: int, features_in: int, features_out: int, cpu: Cpu, stored_bytes: int, level: int = LEVEL
 ) -> int:
-    """Nanoseconds of [rows, in] times a weight [in, out] on one thread.
+    """Nanoseconds of [rows, in] times a weight [in, out] on one thread: by the board's table, else by its rates.
 
     Args:
         fmt: one of `FORMATS`.
@@ -93,6 +99,10 @@ def product_ns(
     """
     if fmt not in FORMATS:
         raise ValueError(f"expected one of {', '.join(FORMATS)}, found {fmt!r}")
+    if level == LEVEL:  # of the graphs that were measured
+        measured = work_ns(product_nodes(fmt, rows, features_in, features_out).all, cpu.latency)
+        if measured is not None:
+            return max(1, math.ceil(measured))
     work = _Work(rows, features_in, features_out, cpu, stored_bytes)
     if fmt == "fp32":
         found = work.product(4 * work.weights)

@@ -8,6 +8,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
+from wire.work import Work
+
 
 @dataclass(frozen=True)
 class Unit:
@@ -26,6 +28,7 @@ class Unit:
         moved_bytes_per_item: activations that its nodes read and write, forward.
         state_bytes: of what it keeps from run to run (KV caches, hidden states), whatever the batch.
         copied_bytes_per_item: what is alive besides where a segment ends here, for what leaves shares no memory.
+        works: what is done at every run whatever the items, and for one item, by what formats are called together.
         tied: those of its weights that other units read as well, by name and format; a segment stores each once.
     """
 
@@ -41,6 +44,7 @@ class Unit:
     moved_bytes_per_item: int = 0
     state_bytes: int = 0
     copied_bytes_per_item: int = 0
+    works: Mapping[str, tuple[tuple[Work, ...], tuple[Work, ...]]] = field(default_factory=dict)
     tied: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
 
 

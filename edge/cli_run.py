@@ -19,8 +19,9 @@ from edge.generate import Answer, generate
 from edge.pieces import Pieces
 from edge.put_through import put_through
 from edge.steps import Steps
+from edge.trusted import open_named
 from wire.adapter import read_adapter
-from wire.bundle import Bundle, open_bundle
+from wire.bundle import Bundle
 from wire.files import read_bytes
 from wire.manifest import Generate
 
@@ -68,24 +69,12 @@ def main(argv: list[str]) -> int:
     adapter = None
     if options.adapter is not None:
         adapter = read_adapter(read_bytes(options.adapter, "an adapter"), str(options.adapter))
-    steps = Steps(_opened(options), options.threads, adapter=adapter)
+    steps = Steps(open_named(options.bundles, options.trust, quiet=options.json), options.threads, adapter=adapter)
     try:
         record = steps.manifest.generate
         return put_through(steps, options) if record is None else _text(steps, record, options)
     finally:
         steps.close()
-
-
-def _opened(options: argparse.Namespace) -> list[Bundle]:
-    trust = None
-    if options.trust is not None:
-        from wire.envelope import Trust
-        from wire.keys import read_public_key
-
-        trust = Trust([read_public_key(options.trust, "publisher")])
-    elif not options.json:
-        print("the signature is not checked; --trust publisher.pub does", file=sys.stderr)
-    return [open_bundle(folder, trust) for folder in options.bundles]
 
 
 def _text(steps: Steps, record: Generate, options: argparse.Namespace) -> int:

@@ -14,8 +14,11 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from console.errors import BadData, EdgequiltError, SignatureError, TransportError
+from edge.config import Config
 from edge.install import Goal, Source, Stopped, install
+from edge.setup import broker_of
 from wire.backoff import full_jitter
+from wire.messages import Assignment
 
 log = logging.getLogger("edgequilt.agent")
 FIRST_S, LAST_S = 1.0, 300.0
@@ -68,6 +71,14 @@ class Hub:
                 if not again():  # bytes came: another address must not begin where this one did
                     break
         raise failed
+
+
+def hub_of(config: Config, order: Assignment) -> Hub:
+    """Where the hub serves bundles: what the assignment says; no host means the broker's."""
+    broker = broker_of(config)
+    host = f"[{broker.host}]" if ":" in broker.host else broker.host
+    addresses = [f"{host}{at}" if at.startswith(":") else at for at in order.where]
+    return Hub(tuple(dict.fromkeys(addresses)), broker.ca, broker.certificate, broker.key)
 
 
 class Fetcher:

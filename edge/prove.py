@@ -11,6 +11,7 @@ from safetensors import SafetensorError
 
 from console.errors import BadData, VerificationError
 from edge.runner import Runner
+from wire.bundle import Bundle
 from wire.files import read_bytes
 
 
@@ -22,14 +23,7 @@ def prove(runner: Runner) -> float:
         VerificationError: a difference is above the bundle's tolerance.
     """
     manifest, golden = runner.manifest, runner.manifest.golden
-    try:
-        tensors = safetensors.numpy.load(read_bytes(runner.bundle.path(golden.file), "golden values"))
-    except (SafetensorError, ValueError, KeyError) as error:
-        raise BadData(f"expected golden values in {golden.file}, found something else; export it again") from error
-    fed = {name.removeprefix("feed/"): value for name, value in tensors.items() if name.startswith("feed/")}
-    wanted = {name.removeprefix("fetch/"): value for name, value in tensors.items() if name.startswith("fetch/")}
-    if not wanted:
-        raise BadData(f"expected outputs in {golden.file}, found none; export it again")
+    fed, wanted = golden_of(runner.bundle)
     states = {state.input: np.zeros(state.shape, state.dtype) for state in manifest.states}
     found = runner.chain.forward([{**states, **fed}], golden.bucket, {}, tuple(wanted))[0]
     worst = 0.0
@@ -42,6 +36,24 @@ def prove(runner: Runner) -> float:
             )
         worst = max(worst, apart)
     return worst
+
+
+def golden_of(bundle: Bundle) -> tuple[dict[str, NDArray[Any]], dict[str, NDArray[Any]]]:
+    """The golden input and what it should give, by names.
+
+    Raises:
+        BadData: the file holds nothing that can be compared.
+    """
+    golden = bundle.manifest.golden
+    try:
+        tensors = safetensors.numpy.load(read_bytes(bundle.path(golden.file), "golden values"))
+    except (SafetensorError, ValueError, KeyError) as error:
+        raise BadData(f"expected golden values in {golden.file}, found something else; export it again") from error
+    fed = {name.removeprefix("feed/"): value for name, value in tensors.items() if name.startswith("feed/")}
+    wanted = {name.removeprefix("fetch/"): value for name, value in tensors.items() if name.startswith("fetch/")}
+    if not wanted:
+        raise BadData(f"expected outputs in {golden.file}, found none; export it again")
+    return fed, wanted
 
 
 def _apart(found: NDArray[Any], expected: NDArray[Any]) -> float:

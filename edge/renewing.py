@@ -102,7 +102,7 @@ class Renewing:
         core.status.set(bundle_coming=None)
         if order is None:
             return
-        from edge.fetching import Fetcher  # a core that has nothing to fetch does not pay for it
+        from edge.fetching import Fetcher, hub_of  # a core that has nothing to fetch does not pay for it
         from edge.install import Goal
 
         log.info("bundle %s is to be fetched", order.bundle[:12])
@@ -110,7 +110,7 @@ class Renewing:
         shelf = core.setup.shelf
         present += [shelf.folder(d) for d in (shelf.kept.current, shelf.kept.former) if d]
         goal = Goal(order, shelf.folder(order.bundle), core.setup.publishers, present)
-        self._fetcher = Fetcher(goal, _hub(core, order), core.from_thread("bundle"))
+        self._fetcher = Fetcher(goal, hub_of(core.setup.config, order), core.from_thread("bundle"))
 
     def _give_up(self, order: Assignment, reason: str) -> None:
         self._close()
@@ -124,13 +124,3 @@ class Renewing:
         if self._fetcher is not None:
             self._fetcher.close()
             self._fetcher = None
-
-
-def _hub(core: Core, order: Assignment) -> Hub:
-    """Where the hub serves bundles: what the assignment says; no host means the broker's."""
-    from edge.fetching import Hub
-
-    broker = broker_of(core.setup.config)
-    host = f"[{broker.host}]" if ":" in broker.host else broker.host
-    addresses = [f"{host}{at}" if at.startswith(":") else at for at in order.where]
-    return Hub(tuple(dict.fromkeys(addresses)), broker.ca, broker.certificate, broker.key)

@@ -22,6 +22,7 @@ from export.gradient.dims import dims_of
 from export.legal import legal_cuts
 from export.liveness import buffers, live_bytes
 from export.modules import module_path
+from export.unit_work import Counted, count_work
 from export.values import COST_RANK, FED_AS, constant_nodes, reads, value_bytes
 from export.weight_cost import Stored, products_of, readers_of, shape_words, stored, weights_by_unit
 
@@ -31,7 +32,7 @@ class Cost:
     """Units and where they end: `positions[i]` is the node before which unit i + 1 begins.
 
     `readers` are the units that read each weight, by its name, and `plain_bytes` what it takes in float32. `products`
-    are the units with a product that reads it, and `shapes` its shape in words.
+    are the units with a product that reads it, and `shapes` its shape in words. `counted` is the work of each unit.
     """
 
     units: tuple[Unit, ...]
@@ -40,6 +41,8 @@ class Cost:
     plain_bytes: Mapping[str, int] = field(default_factory=dict)
     products: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
     shapes: Mapping[str, str] = field(default_factory=dict)
+    counted: tuple[Counted, ...] = ()
+    mode: str = "serve"
 
     def nodes(self, cuts: tuple[int, ...]) -> tuple[int, ...]:
         """Node positions of a plan's cuts."""
@@ -68,6 +71,7 @@ class Cost:
                 unit,
                 weight_bytes={**unit.weight_bytes, called: unit.weight_bytes["fp32"] - less[k]},
                 dequantized_bytes={**unit.dequantized_bytes, called: floats[k]},
+                works={**unit.works, called: self.counted[k].stored(called, kept, self.mode)} if self.counted else {},
                 tied={name: {**known, called: shared(k, name, known["fp32"])} for name, known in unit.tied.items()},
             )
             for k, unit in enumerate(self.units)
@@ -111,6 +115,7 @@ def cost(
     copied = _copied(graph, positions)
     carried = _carried(graph, positions, states)
     operations, moved = _work(graph, unit_of)
+    counted = count_work(graph, unit_of, batch)
     names = _unit_names(graph, positions)
     units = tuple(
         Unit(
@@ -126,6 +131,7 @@ def cost(
             moved_bytes_per_item=-(-moved[i] // batch),
             state_bytes=held[i],
             copied_bytes_per_item=-(-copied[i] // batch) if i < len(copied) else 0,
+            works={key: counted[i].stored(key, kept, mode) for key, kept in after.items()},
             tied=tied[i],
         )
         for i in range(len(positions) + 1)
@@ -135,7 +141,7 @@ def cost(
     )
     shapes = {str(weight.name): shape_words(weight) for weight in products}
     plain = {str(weight.name): value_bytes(weight) for weight in read}
-    return Cost(units, tuple(positions), readers, plain, multiplied, shapes)
+    return Cost(units, tuple(positions), readers, plain, multiplied, shapes, counted, mode)
 
 
 def _unit_of(graph: ir.Graph, positions: list[int]) -> dict[ir.Node, int]:

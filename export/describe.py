@@ -22,6 +22,7 @@ from export.gradient.dims import dtype_of, shape_of
 from export.measure import Peak, machine
 from export.prepare import Prepared
 from export.stage import GOLDEN, Stage
+from export.work import works_of
 from wire import manifest as m
 from wire.manifest import SCHEMA, Manifest
 
@@ -192,6 +193,7 @@ def _graph(stage: Stage, model: ir.Model, kind: str, path: Path, options: m.Opti
         outputs=tuple(_tensor(v) for v in model.graph.outputs),
         options=options,
         memory=_memory(stage.predicted[path.name], stage.peaks[path.name]),
+        work=works_of(model.graph),
     )
 
 

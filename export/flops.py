@@ -42,7 +42,7 @@ def node_flops(node: ir.Node) -> int:
     """Operations of one run of a node; 0 where a shape is not known, as inside a loop."""
     inner = [graph_flops(body) for body in bodies(node)]
     if inner:
-        return max(inner) if node.op_type == "If" else sum(inner) * _rounds(node)
+        return max(inner) if node.op_type == "If" else sum(inner) * node_rounds(node)
     if node.op_type in COPIES or not _known(node):
         return 0
     product = PRODUCTS.get(node.op_type)
@@ -110,7 +110,7 @@ PRODUCTS: dict[str, Callable[[ir.Node], int]] = {
 }
 
 
-def _rounds(node: ir.Node) -> int:
+def node_rounds(node: ir.Node) -> int:
     """How often the body of a Loop or Scan runs; 1 where nobody knows."""
     if node.op_type == "Loop":
         count = node.inputs[0]

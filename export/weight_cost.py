@@ -26,11 +26,13 @@ class Stored:
         bytes: what it takes.
         restored: whether products have it as float32 for a while.
         packed: bytes of the copy that products read instead, 0 where they read what is stored.
+        format: its name.
     """
 
     bytes: int
     restored: bool = False
     packed: int = 0
+    format: str = "fp32"
 
     def shared(self, multiplied: bool) -> int:
         """What a unit needs less if another one of its segment reads the same weight."""
@@ -106,4 +108,5 @@ def stored(model: ir.Model, formats: Formats, grid: Grid, mode: str) -> dict[str
 def stored_as(fmt: Format, layout: Layout, grid: Grid, mode: str) -> Stored:
     """A weight in a format: products restore it to float32, or pack it where it has 4 bits and nothing goes back."""
     packs = fmt.name == "int4" and mode != "train"
-    return Stored(fmt.stored_bytes(layout, grid), not packs, layout.rows * layout.columns // 2 if packs else 0)
+    packed = layout.rows * layout.columns // 2 if packs else 0
+    return Stored(fmt.stored_bytes(layout, grid), not packs, packed, fmt.name)

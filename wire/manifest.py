@@ -12,6 +12,7 @@ from wire.contradictions import contradictions
 from wire.json_text import parse_json
 from wire.record import DIGEST, NAME, at_least, matching, plain, read_record
 from wire.tables import Table
+from wire.work import Work
 
 SCHEMA = 1
 LIMIT_BYTES = 16 << 20
@@ -76,7 +77,7 @@ class Graph:
     """One ONNX file of a segment.
 
     A `serve` graph is a `forward` one without slots: it takes no adapter. A `scales` graph is a `forward` one that also
-    takes factors of its weights' scales.
+    takes factors of its weights' scales. `work` is what its nodes do at one run (`wire.work`).
     """
 
     kind: Literal["forward", "backward", "serve", "scales"]
@@ -86,6 +87,7 @@ class Graph:
     outputs: tuple[Tensor, ...]
     options: Options
     memory: Measured
+    work: tuple[Work, ...] = ()
     extra: dict[str, Any] = field(default_factory=dict)
 
 

@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 
 from devices.cores import CORES, INT8_PER_FP32
 from devices.kernels import KERNELS
-from devices.profile import SOURCE, load, names
+from devices.profile import load, names
+from devices.source import SOURCE
 from devices.speed import FORMATS, GENERIC, Cpu, cpu_of, lookup_ns, product_ns
 from devices.verdict import formats_line, sentence, verdict
 from tests.devices.speeds import ZEN, stored
