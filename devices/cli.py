@@ -35,8 +35,8 @@ def _parser() -> argparse.ArgumentParser:
     parser = Arguments(
         prog="edgequilt devices",
         description="The boards that edgequilt knows.",
-        epilog="edgequilt devices fits MODEL_OR_BUNDLE says which of them a model fits; edgequilt devices probe measures "
-        "the one that it runs on.",
+        epilog="edgequilt devices fits MODEL_OR_BUNDLE says which of them a model fits; edgequilt devices probe "
+        "measures the one that it runs on.",
     )
     verbs = parser.add_subparsers(dest="verb", required=True, metavar="list | show NAME")
     listed = verbs.add_parser("list", parents=[common], help="a row per board")

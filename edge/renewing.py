@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from edge import protocol as p
 from edge.request import PROVE, Request
-from edge.setup import broker_of, place_of
+from edge.setup import place_of
 from wire.bundle import MANIFEST
 from wire.files import read_bytes
 from wire.manifest import LIMIT_BYTES, parse_manifest
@@ -20,7 +20,7 @@ from wire.messages import Assignment
 
 if TYPE_CHECKING:
     from edge.core import Core
-    from edge.fetching import Fetcher, Hub
+    from edge.fetching import Fetcher
 
 log = logging.getLogger("edgequilt.agent")
 ORDER = "bundle-"  # and the sequence: the name of an assignment where a job would be named

@@ -15,10 +15,12 @@ from console.table import mib
 from devices.enough import KnownBoard
 from devices.runtimes import opset_of
 from devices.stages import Station
-from devices.times import unit_ns
+from devices.times import unit_ns, works_ns
 from export.formats.broken import refuse_format
 from export.report.account import accounts
 from wire.bundle import Bundle
+from wire.manifest import Manifest
+from wire.step import inference_graphs, training_graphs
 
 if TYPE_CHECKING:
     from export.prepare import Prepared
@@ -89,6 +91,16 @@ def _least_s(prepared: Prepared, station: Station, micro_batch: int) -> float | 
     return sum(unit_ns(unit, board.quant, board.mode, micro_batch, station.speed) for unit in units) / micro_batch / 1e9
 
 
+def _bundle_s(manifest: Manifest, station: Station) -> float | None:
+    """Of one item, by the work of the graphs of a training step, or of an inference where there is none."""
+    bucket = manifest.buckets[0]
+    graphs = training_graphs(manifest, bucket.name) or inference_graphs(manifest, bucket.name)
+    if not station.speed.known or not all(graph.work for graph in graphs):
+        return None
+    total = sum(works_ns(graph.work, station.speed) + station.speed.run_ns() for graph in graphs)
+    return total / bucket.batch / 1e9
+
+
 def of_bundle(bundle: Bundle, station: Station) -> Fit:
     """Compare what a bundle takes with what a board has.
 
@@ -113,5 +125,6 @@ def of_bundle(bundle: Bundle, station: Station) -> Fit:
         len(bundle.manifest.segments),
         plan.micro_batch,
         plan.rank,
+        _bundle_s(bundle.manifest, station),
         why=(made_for if fits else short,),
     )

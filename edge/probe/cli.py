@@ -76,8 +76,8 @@ def probe(argv: list[str]) -> int:
 def _parser() -> argparse.ArgumentParser:
     p = Arguments(
         prog="edgequilt devices probe",
-        description="Measure the board that this runs on: memory, cores, storage, network, and what nodes of models take. "
-        "Nothing is sent anywhere.",
+        description="Measure the board that this runs on: memory, cores, storage, network, and what nodes of models "
+        "take. Nothing is sent anywhere.",
     )
     p.add_argument("--save", type=Path, metavar="NAME.toml", help="write what was found as a profile")
     p.add_argument("--bundle", type=Path, metavar="DIR", help="run a bundle: predicted time beside measured")

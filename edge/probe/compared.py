@@ -17,7 +17,8 @@ from edge.prove import golden_of
 from edge.runtime import Session
 from quant.rows import open_tables
 from wire.bundle import Bundle
-from wire.manifest import Graph, Segment
+from wire.manifest import Graph, Manifest
+from wire.step import inference_graphs, training_graphs
 
 Values = dict[str, NDArray[Any]]
 TURNS, LONGEST_S = 15, 10.0
@@ -55,7 +56,7 @@ def compare(bundle: Bundle, speed: Speed, threads: int = 1) -> list[Compared]:
     values: Values = {state.input: np.zeros(state.shape, state.dtype) for state in manifest.states}
     values |= golden_of(bundle)[0]
     rows = []
-    for step, graph in (*_inference(bundle), *_training(bundle)):
+    for step, graph in _steps(manifest):
         made, measured = _run(bundle, graph, _feeds(graph, values, manifest.plan.rank), threads)
         values |= made
         predicted = round(speed.run_ns(threads)) + works_ns(graph.work, speed, threads) if graph.work else None
@@ -73,25 +74,12 @@ def together(rows: list[Compared], step: str) -> Compared | None:
     return replace(own[0], file="all", predicted_ns=predicted, measured_ns=sum(row.measured_ns for row in own))
 
 
-def _inference(bundle: Bundle) -> Iterator[tuple[str, Graph]]:
-    manifest = bundle.manifest
-    for segment in manifest.segments:
-        yield "inference", manifest.serving(segment, manifest.golden.bucket, bare=True, fed={})
-
-
-def _training(bundle: Bundle) -> Iterator[tuple[str, Graph]]:
-    """Forward through all segments but the last, backward through those that have such graphs."""
-    segments = bundle.manifest.segments
-    if _graph(segments[-1], "backward", None) is None:
-        return
-    bucket = training_bucket(bundle.manifest).name
-    forward = [_graph(segment, "forward", bucket) for segment in segments[:-1]]
-    backward = [_graph(segment, "backward", bucket) for segment in reversed(segments)]
-    yield from (("training", graph) for graph in (*forward, *backward) if graph is not None)
-
-
-def _graph(segment: Segment, kind: str, bucket: str | None) -> Graph | None:
-    return next((g for g in segment.graphs if g.kind == kind and bucket in (None, g.bucket)), None)
+def _steps(manifest: Manifest) -> Iterator[tuple[str, Graph]]:
+    """The graphs of each step, in order."""
+    yield from (("inference", graph) for graph in inference_graphs(manifest, manifest.golden.bucket))
+    if any(graph.kind == "backward" for segment in manifest.segments for graph in segment.graphs):
+        bucket = training_bucket(manifest).name
+        yield from (("training", graph) for graph in training_graphs(manifest, bucket))
 
 
 def _feeds(graph: Graph, values: Mapping[str, NDArray[Any]], rank: int) -> Values:

@@ -43,7 +43,7 @@ def disk(folder: Path, size_bytes: int = BYTES) -> Disk:
         size = min(size_bytes, free // SHARE) // BLOCK_BYTES * BLOCK_BYTES
         if size < BLOCK_BYTES:
             raise StorageError(
-                f"expected {mib(SHARE * BLOCK_BYTES)} free in {folder} to measure its disk, found {mib(free)}; free some"
+                f"expected {mib(SHARE * BLOCK_BYTES)} free in {folder} to measure it, found {mib(free)}; free some"
             )
         with tempfile.TemporaryFile(dir=folder, buffering=0) as file:
             written, wrote_s = _write(file.fileno(), size)

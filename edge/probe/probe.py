@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import datetime
+import datetime as dt
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -69,7 +69,7 @@ def probe(wanted: Wanted, link: Link, bar: Progress) -> Probe:
     """Measure; what a folder does not let be measured is said."""
     room = ram()  # first: what follows takes some of it
     bar.say("looking at the processor and the system")
-    cores, today = cpu(), datetime.datetime.now(datetime.timezone.utc).date().isoformat()
+    cores, today = cpu(), dt.datetime.now(dt.timezone.utc).date().isoformat()
     told = system()
     bar.say("copying")
     from edge.probe.copying import BLOCK_BYTES, copy_bytes_per_s

@@ -12,8 +12,8 @@ from edge.probe.probe import Probe
 from wire.record import NAME, plain
 
 GUESS = "unverified: the kernel does not say"
-HEAD = """# What `edgequilt devices probe` found on this board. Put it into a folder of your own and name the folder with
-# --profiles; the file's name is the profile's.
+HEAD = """# What `edgequilt devices probe` found on this board. Put it into a folder of your own, and name it with
+# --profiles; the name of the file is that of the profile.
 """
 FALLBACK_HZ = 1_000_000_000
 

@@ -39,7 +39,8 @@ def _storage(found: Probe) -> str:
         return f"not measured: {found.disk_why}"
     disk = found.disk
     where = f" on {disk.device}" if disk.device else ""
-    return f"writes {_rate(disk.write_bytes_per_s)}, reads {_rate(disk.read_bytes_per_s)}{where}, {mib(disk.free_bytes)} free"
+    rates = f"writes {_rate(disk.write_bytes_per_s)}, reads {_rate(disk.read_bytes_per_s)}"
+    return f"{rates}{where}, {mib(disk.free_bytes)} free"
 
 
 def _hub(found: Probe) -> str:
