@@ -28,7 +28,7 @@ DEPTHWISE = (16, 128)
 BLOCK, CODES = 32, 64
 IDLE = 64  # nodes in a row that do next to nothing
 F, I8, U8, I32 = TensorProto.FLOAT, TensorProto.INT8, TensorProto.UINT8, TensorProto.INT32
-BITS = {F: 32, I32: 32, I8: 8, U8: 8, TensorProto.UINT4: 4}
+BITS: dict[int, int] = {F: 32, I32: 32, I8: 8, U8: 8, TensorProto.UINT4: 4}
 Shape = Sequence[int | str]
 
 
@@ -81,6 +81,7 @@ def _stored(name: str, kind: int, shape: tuple[int, ...]) -> TensorProto:
 def graphs() -> Iterator[tuple[str, One]]:
     """File names without their ending, OPERATOR.FORMAT or OPERATOR.FORMAT.SIZE, and nodes."""
     rows: Shape = ("rows", "in")
+    q: dict[str, tuple[int, Shape]]
     made: tuple[int, Shape] = (F, ("rows", "out"))
     flat: Shape = ("elements",)
     yield "MatMul.fp32", One("MatMul", {"x": (F, rows), "w": (F, ("in", "out"))}, made)

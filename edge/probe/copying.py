@@ -6,7 +6,9 @@ import threading
 import time
 
 import numpy as np
+from numpy.typing import NDArray
 
+Bytes = NDArray[np.uint8]
 BLOCK_BYTES = 32 << 20  # more than the caches of a board
 TURNS = 5
 
@@ -25,12 +27,12 @@ def copy_bytes_per_s(threads: int = 1, block_bytes: int = BLOCK_BYTES, turns: in
     return int(size * threads / best)
 
 
-def _turn(pairs: list[tuple[np.ndarray, np.ndarray]]) -> float:  # type: ignore[type-arg]  # bytes
+def _turn(pairs: list[tuple[Bytes, Bytes]]) -> float:
     if len(pairs) == 1:
         return _copied(*pairs[0])
     at_once = threading.Barrier(len(pairs) + 1)
 
-    def work(source: np.ndarray, target: np.ndarray) -> None:  # type: ignore[type-arg]
+    def work(source: Bytes, target: Bytes) -> None:
         at_once.wait()
         np.copyto(target, source)
 
@@ -44,7 +46,7 @@ def _turn(pairs: list[tuple[np.ndarray, np.ndarray]]) -> float:  # type: ignore[
     return max(1e-9, time.perf_counter() - began)
 
 
-def _copied(source: np.ndarray, target: np.ndarray) -> float:  # type: ignore[type-arg]
+def _copied(source: Bytes, target: Bytes) -> float:
     began = time.perf_counter()
     np.copyto(target, source)
     return max(1e-9, time.perf_counter() - began)

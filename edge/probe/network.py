@@ -6,23 +6,13 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
 
 from console.errors import EdgequiltError
+from edge.install import Source
 from wire.manifest import Manifest
 
 BYTES, LONGEST_S = 4 << 20, 10.0
 PROFILE_NAMES = ((10_000, "10 Gigabit"), (5_000, "5 Gigabit"), (2_500, "2.5 Gigabit"), (1_000, "Gigabit"))
-
-
-class Source(Protocol):
-    """The hub that serves bundles (`edge.fetching.Hub`)."""
-
-    def bytes(self, path: str, limit_bytes: int) -> bytes:
-        """A small file."""
-
-    def range(self, path: str, file: Counter, offset: int, size: int) -> int:
-        """What lacks of a large one."""
 
 
 @dataclass(frozen=True)
@@ -78,7 +68,7 @@ def link(source: Source, manifest: Manifest | None, limit_bytes: int = BYTES, li
             return Link(answer_s=answer_s, why="the agent has no bundle yet, and so nothing large to fetch")
         largest = max(manifest.files, key=lambda file: file.bytes)
         began = time.monotonic()
-        source.range(f"/blobs/{largest.sha256}", counter, 0, largest.bytes)
+        source.range(f"/blobs/{largest.sha256}", counter, 0, largest.bytes)  # type: ignore[arg-type]  # only written to
     except Enough:
         pass
     except EdgequiltError as error:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import replace
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 import pytest
@@ -18,7 +19,7 @@ from devices.profile import load
 from devices.times import Speed
 from edge.probe.compared import compare, together
 from edge.probe.latency import measure
-from edge.probe.network import Counter, link
+from edge.probe.network import link
 from edge.probe.nodes import FOLDER, nodes
 from edge.runtime import Session
 from tests.edge.bundles import OPTIONS, make_bundle
@@ -184,7 +185,7 @@ class Served:
         assert path == "/ca.pem"
         return b"x"
 
-    def range(self, path: str, file: Counter, offset: int, size: int) -> int:
+    def range(self, path: str, file: BinaryIO, offset: int, size: int) -> int:
         for _ in range(100):
             file.write(bytes(1000))
             self.sent += 1000
