@@ -14,6 +14,9 @@ class Tree(Protocol):
     def read(self, path: str) -> bytes | None:
         """A small file (at most 1 MiB, links followed), or None: there is none."""
 
+    def read_whole(self, path: str) -> bytes | None:
+        """A file of any size that is worth reading, links followed."""
+
     def names(self, path: str) -> tuple[str, ...]:
         """What a folder holds; nothing where there is none."""
 

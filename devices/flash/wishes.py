@@ -1,0 +1,91 @@
+"""What a person wants of the system on a card, beside the agent: checked here, all problems at once."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+import zoneinfo
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+from console.errors import UsageError, join
+
+HOSTNAME = r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?"  # RFC 1123, section 2.1, one label
+USER = r"[a-z_][a-z0-9_-]{0,30}"
+KEY = r"(ssh-(ed25519|rsa)|ecdsa-sha2-nistp(256|384|521)|sk-\S+@openssh\.com) [A-Za-z0-9+/=]+( [^\r\n]*)?"
+COUNTRY = r"[A-Z]{2}"
+PSK = r"[0-9a-f]{64}"
+SSID_BYTES = 32
+
+
+@dataclass(frozen=True)
+class Wishes:
+    """What shall be set up; empty means: as the image has it.
+
+    Attributes:
+        hostname: one label.
+        user: who may log in with `ssh_keys`.
+        ssh_keys: lines of an authorized_keys file.
+        wifi_ssid: the network's name.
+        wifi_password: 8 to 63 characters, or 64 hexadecimal digits, which are the key itself; empty: an open network.
+        wifi_country: two letters, whose rules for radio hold.
+        timezone: `Europe/Berlin`.
+    """
+
+    hostname: str = ""
+    user: str = "edgequilt"
+    ssh_keys: tuple[str, ...] = ()
+    wifi_ssid: str = ""
+    wifi_password: str = field(default="", repr=False)
+    wifi_country: str = ""
+    timezone: str = ""
+
+    def __post_init__(self) -> None:
+        """Check all of it.
+
+        Raises:
+            UsageError: naming everything that is wrong.
+        """
+        found = list(_problems(self))
+        if found:
+            raise UsageError(join(found))
+
+    @property
+    def wifi_key(self) -> str:
+        """The 64 hexadecimal digits that stand for the password; empty for an open network.
+
+        PBKDF2 with HMAC-SHA1, 4096 rounds, the SSID as salt, 32 bytes (IEEE 802.11-2020, annex J.4.1).
+
+        >>> Wishes(wifi_ssid="IEEE", wifi_password="password").wifi_key[:16]
+        'f42c6fc52df0ebef'
+        """
+        if not self.wifi_password or re.fullmatch(PSK, self.wifi_password.lower()):
+            return self.wifi_password.lower()
+        found = hashlib.pbkdf2_hmac("sha1", self.wifi_password.encode(), self.wifi_ssid.encode(), 4096, 32)
+        return found.hex()
+
+
+def _problems(wishes: Wishes) -> Iterator[str]:
+    if wishes.hostname and not re.fullmatch(HOSTNAME, wishes.hostname):
+        yield f"expected a --hostname of small letters, digits and '-', at most 63, found {wishes.hostname!r}"
+    if not re.fullmatch(USER, wishes.user):
+        yield f"expected a --user of small letters, digits, '_' and '-', found {wishes.user!r}"
+    for key in wishes.ssh_keys:
+        if not re.fullmatch(KEY, key):
+            yield f"expected public SSH keys such as 'ssh-ed25519 AAAA...', found {key[:20]!r}..."
+    if wishes.timezone and wishes.timezone not in zoneinfo.available_timezones():
+        yield f"expected a --timezone such as Europe/Berlin, found {wishes.timezone!r}"
+    yield from _wifi_problems(wishes)
+
+
+def _wifi_problems(wishes: Wishes) -> Iterator[str]:
+    ssid, password = wishes.wifi_ssid, wishes.wifi_password
+    if len(ssid.encode()) > SSID_BYTES or not ssid.isprintable():
+        yield f"expected a --wifi-ssid of at most {SSID_BYTES} bytes that can be printed, found {len(ssid.encode())}"
+    if password and not ssid:
+        yield "expected a --wifi-ssid beside the password, found none"
+    good = 8 <= len(password) <= 63 and password.isascii() and password.isprintable()
+    if password and not good and not re.fullmatch(PSK, password.lower()):
+        yield f"expected a Wi-Fi password of 8 to 63 ASCII characters or 64 hexadecimal digits, found {len(password)}"
+    if wishes.wifi_country and not re.fullmatch(COUNTRY, wishes.wifi_country):
+        yield f"expected a --wifi-country of two letters such as DE, found {wishes.wifi_country!r}"
