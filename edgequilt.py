@@ -45,6 +45,7 @@ VERBS = {
     "install": Verb("devices.install.cli:main", "flash", "make a running board an agent, over SSH"),
     "agent": Verb("edge.cli:main", "edge", "run the agent of a board"),
     "hub": Verb("hub.verbs.main:main", "hub", "run the hub, enrol devices, open rounds"),
+    "flash": Verb("devices.flash.cli:flash", "flash", "put an agent into an image and write it onto a card"),
     "devices": Verb("devices.cli:main", "", "list the boards that edgequilt knows, show one"),
     "devices probe": Verb("edge.probe.cli:probe", "edge", "measure the board that this runs on"),
     "devices fits": Verb("export.cli_fits:fits", "export", "say which boards a model or a bundle fits"),

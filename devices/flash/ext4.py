@@ -45,8 +45,13 @@ class Ext4:
 
     def read(self, path: str) -> bytes | None:
         """A small file, links followed, or None."""
+        found = self.read_whole(path)
+        return None if found is None else found[:READ_LIMIT]
+
+    def read_whole(self, path: str) -> bytes | None:
+        """The same, whatever its size."""
         found = self._followed(path)
-        return None if found is None else self._raw(found)[:READ_LIMIT]
+        return None if found is None else self._raw(found)
 
     def names(self, path: str) -> tuple[str, ...]:
         """What a folder holds."""
@@ -112,41 +117,64 @@ class Ext4:
             )
 
     def _commands(self, payload: Payload, folder: Path) -> Iterator[str]:
-        made: set[str] = set()
-        modes = dict(payload.folders)
-        yield from (f"rm {_quoted(path)}" for path in payload.removed if self._kind(path) not in ("", "directory"))
+        made, there, modes = set[str](), self._there(payload), dict(payload.folders)
+        yield from (f"rm {_quoted(path)}" for path in payload.removed)
         for path in dict.fromkeys(p for p, _ in payload.folders):
-            yield from self._folders(f"{path}/-", made, modes)
+            yield from self._folders(f"{path}/-", made, there, modes)
         files = {placed.path: placed for placed in payload.files}  # of two with one path, the later holds
         for number, placed in enumerate(files.values()):
             source = placed.content
             if isinstance(source, bytes):
                 source = folder / f"content{number}"
                 source.write_bytes(placed.content)  # type: ignore[arg-type]  # bytes, as was just seen
-            yield from self._folders(placed.path, made, modes)
+            yield from self._folders(placed.path, made, there, modes)
             yield from self._entry(placed.path, f"write {_quoted(str(source))} {_quoted(_name(placed.path))}")
             # the bits of the type, too; and owner and group, which are the builder's in some versions
             fields = (("mode", f"0{stat.S_IFREG | placed.mode:o}"), ("uid", "0"), ("gid", "0"))
             yield from (f"set_inode_field {_quoted(placed.path)} {name} {value}" for name, value in fields)
         for link in {link.path: link for link in payload.links}.values():
-            yield from self._folders(link.path, made, modes)
+            yield from self._folders(link.path, made, there, modes)
             yield from self._entry(link.path, f"symlink {_quoted(_name(link.path))} {_quoted(link.target)}")
 
-    def _folders(self, path: str, made: set[str], modes: dict[str, int]) -> Iterator[str]:
+    def _folders(self, path: str, made: set[str], there: set[str], modes: dict[str, int]) -> Iterator[str]:
         """One level at a time; folders that are there keep what they are, unless a mode is wanted."""
         for parent in reversed(PurePosixPath(path).parents[:-1]):
             name = str(parent)
             if name in made:
                 continue
             made.add(name)
-            if not self._kind(name):
-                yield f"mkdir {_quoted(name)}"
+            if name not in there:
+                # one that is there would lose an inode; and of "/root" debugfs takes the working folder for the parent
+                yield f"cd {_quoted(str(parent.parent))}"
+                yield f"mkdir {_quoted(parent.name)}"
             if name in modes:
                 yield f"set_inode_field {_quoted(name)} mode 0{stat.S_IFDIR | modes[name]:o}"
 
+    def _there(self, payload: Payload) -> set[str]:
+        """Which folders on the way there are, asked for in one run.
+
+        Raises:
+            BadData: something else is in the place of one.
+        """
+        paths = [placed.path for placed in payload.files] + [link.path for link in payload.links]
+        paths += [f"{path}/-" for path, _ in payload.folders]
+        wanted = sorted({str(parent) for path in paths for parent in PurePosixPath(path).parents[:-1]})
+        with tempfile.NamedTemporaryFile("w", prefix="edgequilt-", encoding="utf-8") as script:
+            script.write("".join(f"stat {_quoted(path)}\n" for path in wanted))
+            script.flush()
+            told = run("debugfs", ["-f", script.name, self._at]).decode(errors="replace")
+        # each command is told before its answer
+        answers = [
+            re.search(r"Type: (\w+)", answer) for answer in re.split(r"^debugfs: stat ", told, flags=re.MULTILINE)[1:]
+        ]
+        kinds = {path: answer[1] for path, answer in zip(wanted, answers, strict=True) if answer is not None}
+        other = [path for path, kind in kinds.items() if kind not in ("directory", "symlink")]
+        if other:
+            raise BadData(f"expected a folder at {other[0]} in the image, found a file; take an untouched image")
+        return set(kinds)
+
     def _entry(self, path: str, command: str) -> Iterator[str]:
-        if self._kind(path):
-            yield f"rm {_quoted(path)}"
+        yield f"rm {_quoted(path)}"
         yield f"cd {_quoted(str(PurePosixPath(path).parent))}"
         yield command
 

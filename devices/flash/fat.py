@@ -27,8 +27,13 @@ class Fat:
 
     def read(self, path: str) -> bytes | None:
         """A small file, or None."""
+        found = self.read_whole(path)
+        return None if found is None else found[:READ_LIMIT]
+
+    def read_whole(self, path: str) -> bytes | None:
+        """The same, whatever its size."""
         done = attempt("mcopy", ["-n", "-i", self._at, _named(path), "-"])
-        return done.stdout[:READ_LIMIT] if done.returncode == 0 else None
+        return done.stdout if done.returncode == 0 else None
 
     def names(self, path: str) -> tuple[str, ...]:
         """What a folder holds."""

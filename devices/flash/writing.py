@@ -61,7 +61,7 @@ def size_of(descriptor: int) -> int:
     return int(struct.unpack("Q", answer)[0])
 
 
-def write(image: Path, descriptor: int, advance: Advance = lambda size: None) -> list[str]:
+def write(image: Path, descriptor: int, advance: Advance = lambda size: None) -> tuple[list[str], str]:
     """Write all but the first block, which is zero until `finish`.
 
     Args:
@@ -70,12 +70,12 @@ def write(image: Path, descriptor: int, advance: Advance = lambda size: None) ->
         advance: told of bytes that are on the target.
 
     Returns:
-        The SHA-256 of each block of BLOCK_BYTES, the first one as it shall be.
+        The SHA-256 of each block of BLOCK_BYTES, the first one as it shall be, and of the whole.
 
     Raises:
         StorageError: the target takes no more.
     """
-    sums, since = [], 0
+    sums, since, whole = list[str](), 0, hashlib.sha256()
     try:
         os.pwrite(descriptor, bytes(HELD_BACK), 0)
         os.fsync(descriptor)
@@ -83,6 +83,7 @@ def write(image: Path, descriptor: int, advance: Advance = lambda size: None) ->
             offset = 0
             while block := file.read(BLOCK_BYTES):
                 sums.append(hashlib.sha256(block).hexdigest())
+                whole.update(block)
                 first = HELD_BACK if offset == 0 else 0
                 _all(descriptor, block[first:], offset + first)
                 offset, since = offset + len(block), since + len(block)
@@ -95,7 +96,7 @@ def write(image: Path, descriptor: int, advance: Advance = lambda size: None) ->
         raise StorageError(
             f"expected to write, stopped: {error.strerror}; the card is not bootable, try another"
         ) from error
-    return sums
+    return sums, whole.hexdigest()
 
 
 def finish(image: Path, descriptor: int) -> None:
