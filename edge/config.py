@@ -12,7 +12,7 @@ from edge.data.row import KEPT_BACK
 from edge.idle.settings import Idle, wrong_hours
 from edge.local.table import Local, LocalTable, listening
 from wire.broker import Protocol
-from wire.files import is_file
+from wire.files import is_file, is_folder
 from wire.record import NAME, at_least, matching, read_record
 
 CACHE_BYTES = 256 << 20  # of activations that a bundle whose trunk is apart keeps
@@ -196,7 +196,7 @@ def _unknown(tables: dict[str, Any]) -> list[str]:
 def _absent(config: Config) -> list[str]:
     needed = {
         **({} if config.bundle is None else {"agent.bundle": config.bundle / "manifest.json"}),
-        **({} if config.data.is_dir() else {"agent.data": config.data}),
+        **({} if is_folder(config.data) else {"agent.data": config.data}),
         "keys.device": config.device_key,
         **{f"keys.hub {p.name}": p for p in config.hub_keys},
         **{f"keys.publisher {p.name}": p for p in config.publisher_keys},

@@ -96,6 +96,14 @@ def is_file(path: Path) -> bool:
         return False
 
 
+def is_folder(path: Path) -> bool:
+    """The same of a folder."""
+    try:
+        return path.is_dir()
+    except (OSError, ValueError):
+        return False
+
+
 def inside(root: Path, relative: str) -> Path:
     """The path of a file named by a manifest, which must stay below its folder.
 
