@@ -2,6 +2,7 @@
 # make test      install what is missing, then lint, types, layout and the fast tests
 # make test-all  the same with the heavy suites: exports, two runtimes, a fleet of processes, the demos
 # make light     the tests of the rooms that boards and servers use, on Python 3.10 and 3.13, without torch
+# make boot      what happens to emulated boards: cut off, without network or room; a quarter of an hour
 # make format    what `make lint` asks for
 #
 # PYTHON       the interpreter that .venv is made from (3.10 or newer, with its venv module)
@@ -30,7 +31,7 @@ SIDE_BY_SIDE := -n $(WORKERS) --dist loadfile
 PYTEST := $(BIN)/python -m pytest $(SIDE_BY_SIDE)
 FAST := not heavy and not fleet and not chaos and not demo and not boot
 
-.PHONY: install demo test test-all lint format light floor clean
+.PHONY: install demo test test-all boot lint format light floor clean
 MAKEFLAGS += --no-print-directory
 
 install: $(STAMP)
@@ -53,6 +54,10 @@ test: lint
 # one run, so that the closing line counts everything
 test-all: lint floor
 	EDGEQUILT_FLOOR_PYTHON=$(CURDIR)/.venv-floor/bin/python $(PYTEST) --durations=25
+
+# one process: boards that boot side by side only wait for each other
+boot: install
+	EDGEQUILT_LONG_BOOTS=1 $(BIN)/python -m pytest tests/emulated --durations=10
 
 lint: install
 	$(BIN)/ruff check .

@@ -1,33 +1,57 @@
-"""From a plain Debian's image to a card with an agent on it."""
+"""From a plain Debian's image to a card with an agent on it, by the command."""
 
 from __future__ import annotations
 
+import json
+import os
 import subprocess
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 
 from devices.flash.ext4 import Ext4
 from devices.flash.partitions import read_partitions
-from devices.payload.agent import agent_payload
+from devices.payload.agent import carried
 from devices.payload.placed import Payload, Placed
-from devices.payload.release import release
-from devices.payload.settings import Settings
-from devices.payload.target import Target
-from devices.profile import load
+from devices.payload.places import DATA
+from tests.conftest import ROOT
 from tests.emulated.cache import CACHE
 from tests.emulated.debian import debian
 from tests.emulated.fleet import BOARD, Fleet
 from tests.emulated.image import plain
 
-TARGET = Target("3.11", "2.36")
-
 
 @dataclass(frozen=True)
 class Card:
-    """An image that a machine writes to, and the key with which one logs in there."""
+    """An image that a machine writes to, and the key with which root logs in there."""
 
     image: Path
     key: Path
+
+
+def flashed(folder: Path, fleet: Fleet, name: str) -> Card:
+    """A card for a board that was enrolled just now, with rows to learn from."""
+    image, key, token = folder / f"{name}.img", new_key(folder), folder / f"{name}.token"
+    token.write_text(fleet.enroll(name))
+    told = ["flash", "--device", BOARD, "--image", plain(debian()), "--to", image, "--hub", fleet.address]
+    told += ["--claim-file", token, "--user", "root", "--ssh-key", key.with_suffix(".pub"), "--hostname", name]
+    command = [sys.executable, "-m", "edgequilt", *map(str, told), "--report", str(folder / "report.json"), "--json"]
+    # wheels of the versions that all tests run with, kept where `make clean` finds them
+    environment = {**os.environ, "PIP_CONSTRAINT": str(ROOT / "constraints.txt"), "XDG_CACHE_HOME": str(CACHE / "xdg")}
+    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False, timeout=300)
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)
+    inject(image, carried(fleet.data, DATA))
+    return Card(image, key)
+
+
+def bare(folder: Path) -> Card:
+    """A Debian that knows nothing of agents, on which root can log in."""
+    image, key = folder / "bare.img", new_key(folder)
+    subprocess.run(["cp", "--sparse=always", plain(debian()), image], check=True, timeout=120)
+    known = Placed("/root/.ssh/authorized_keys", key.with_suffix(".pub").read_bytes(), 0o600)
+    inject(image, Payload((known,), folders=(("/root/.ssh", 0o700),)))
+    return Card(image, key)
 
 
 def new_key(folder: Path) -> Path:
@@ -37,15 +61,6 @@ def new_key(folder: Path) -> Path:
     return key
 
 
-def flashed(folder: Path, fleet: Fleet, name: str) -> Card:
-    """A card for a board that was enrolled just now."""
-    image, key = folder / f"{name}.img", new_key(folder)
-    subprocess.run(["cp", "--sparse=always", plain(debian()), image], check=True, timeout=120)
-    profile = load(BOARD)
-    made = release(TARGET, profile, cache=CACHE / "wheels")
-    settings = Settings(fleet.enroll(name), fleet.address, BOARD)
-    payload = agent_payload(made, settings, profile, data=fleet.data)
-    known = Placed("/root/.ssh/authorized_keys", key.with_suffix(".pub").read_bytes(), 0o600)
-    payload += Payload((known, Placed("/usr/lib/clock-epoch", b"")), folders=(("/root/.ssh", 0o700),))
+def inject(image: Path, payload: Payload) -> None:
+    """Into the root of an image."""
     Ext4(image, read_partitions(image).parts[1]).inject(payload)
-    return Card(image, key)

@@ -64,7 +64,7 @@ class Debian:
 def debian() -> Debian:
     """The newest packages of the release, or those of an earlier run."""
     debian_tools()
-    recipe = repr((RELEASE, PACKAGES, KERNEL, MODULES, LEFT_OUT, INIT, sys.version_info[:2]))
+    recipe = repr((RELEASE, PACKAGES, KERNEL, MODULES, LEFT_OUT, INIT, sys.version_info[:2], "dpkg knows"))
     folder = kept("debian", recipe, _make)
     return Debian(folder / "tree", folder / "kernel", folder / "initrd.gz")
 
@@ -161,6 +161,15 @@ def _unpack(packages: list[Path], tree: Path) -> None:
         with subprocess.Popen(["dpkg-deb", "--fsys-tarfile", package], stdout=subprocess.PIPE) as out:
             subprocess.run([*into, "-C", tree], stdin=out.stdout, check=True, timeout=300)
         assert out.returncode == 0, package
+    (tree / "var/lib/dpkg").mkdir(parents=True, exist_ok=True)
+    (tree / "var/lib/dpkg/status").write_text("\n".join(map(_installed, packages)))
+
+
+def _installed(package: Path) -> str:
+    """What dpkg would note of a package: by this, others know its version."""
+    told = subprocess.run(["dpkg-deb", "--field", package], capture_output=True, text=True, check=True, timeout=60)
+    first, _, rest = told.stdout.partition("\n")
+    return f"{first}\nStatus: install ok installed\n{rest}"
 
 
 def _compile(tree: Path) -> None:

@@ -31,7 +31,7 @@ COLOURS, BEASTS, LABELS = ("red", "blue"), ("cat", "dog", "tree"), ("sat", "ran"
 def well(*arguments: str | Path) -> Any:
     """The command with `--json`, which must succeed; what it printed."""
     told = [*COMMAND, *map(str, arguments), "--json"]
-    done = subprocess.run(told, cwd=ROOT, capture_output=True, text=True, check=False, timeout=300)
+    done = subprocess.run(told, cwd=ROOT, capture_output=True, text=True, check=False, timeout=900)
     assert done.returncode == 0, done.stderr
     return json.loads(done.stdout)
 
@@ -49,10 +49,11 @@ def export_bundle(folder: Path, out: Path) -> None:
 class Fleet:
     """A hub's folder with one bundle, a publisher's key, and rows to learn from."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, ports: tuple[int, int] | None = None) -> None:
         mosquitto()
+        folder.mkdir(exist_ok=True)
         self.folder, self.hub, self.bundle, self.data = folder, folder / "hub", folder / "bundle", folder / "data"
-        self.broker, self.web = _free_port(), _free_port()
+        self.broker, self.web = ports or (_free_port(), _free_port())
         write_key(new_key("publisher", "tester"), folder)
         export_bundle(folder, self.bundle)
         self.data.mkdir()
@@ -109,14 +110,19 @@ class Fleet:
         found = self.status(name)
         return bool(found.get("online") and found.get("bundle"))
 
+    def open(self, kind: str, **more: Any) -> int:
+        """Ask all boards for something."""
+        return int(control.ask(self.hub, {"request": "open", "kind": kind, **more})["round"])
+
+    def show(self, number: int) -> dict[str, Any]:
+        """A round."""
+        return control.ask(self.hub, {"request": "show", "round": number})
+
     def round(self, kind: str, wait: Callable[[Callable[[], bool], str], None], **more: Any) -> dict[str, Any]:
         """Ask all boards for something; the round when it is over."""
-        number = control.ask(self.hub, {"request": "open", "kind": kind, **more})["round"]
-        wait(
-            lambda: not control.ask(self.hub, {"request": "show", "round": number})["open"],
-            f"the end of round {number}",
-        )
-        return control.ask(self.hub, {"request": "show", "round": number})
+        number = self.open(kind, **more)
+        wait(lambda: not self.show(number)["open"], f"the end of round {number}")
+        return self.show(number)
 
 
 def _free_port() -> int:

@@ -108,6 +108,11 @@ class Machine:
         """Wait for a text on the serial line."""
         self.until(lambda: text in self.serial, f"{text!r} on the serial line", patience_s)
 
+    def heard(self) -> str:
+        """What it said in all its starts."""
+        logs = sorted(self.folder.glob("serial-*.log"), key=lambda path: path.stat().st_mtime)
+        return "".join(path.read_text(errors="replace") for path in logs)
+
     def run(self, command: str, text: str | None = None, patience_s: float = PATIENCE_S) -> str:
         """A command on the board, over SSH, as soon as that answers; what it prints. It must succeed."""
         done = self.tried(command, text)
