@@ -16,6 +16,7 @@ from console.errors import StorageError, UsageError
 from console.progress import progress
 from console.size import size_bytes
 from console.table import mib, table
+from console.toml import read_toml
 from devices.flash import staging, writing
 from devices.flash.disks import Disk, disks, find_disk, refuse
 from devices.flash.flashing import Order, Plan, Watch, copied, plan, prepare, reported, write_card
@@ -48,7 +49,9 @@ def flash(argv: list[str]) -> int:
     tokens, largest = _tokens(options), size_bytes(options.max_size)
     profile = load(options.device, options.profiles)
     require_agent(profile)
-    order = Order(options.image, profile, _wishes(options), options.hub, options.bundle, options.wheelhouse)
+    tables = {} if options.settings is None else read_toml(options.settings)
+    carried = (options.bundle, options.data, options.wheelhouse)
+    order = Order(options.image, profile, _wishes(options), options.hub, *carried, tables)
     size = staging.size_of(options.image)
     if writing.is_device(options.to) or str(options.to).startswith("/dev/"):
         refuse(find_disk(str(options.to), disks()), size or 0, largest, fixed=options.fixed)
@@ -88,6 +91,8 @@ def _parser() -> Arguments:
     p.add_argument("--wifi-country", default="", metavar="DE", help="whose rules for radio hold")
     p.add_argument("--timezone", default="", metavar="Europe/Berlin")
     p.add_argument("--bundle", type=Path, metavar="DIR", help="a bundle that travels along")
+    p.add_argument("--data", type=Path, metavar="DIR", help="samples to learn from that travel along")
+    p.add_argument("--settings", type=Path, metavar="FILE", help="TOML with more entries for agent.toml")
     p.add_argument("--profiles", type=Path, metavar="FOLDER", help="a folder with profiles of your own")
     p.add_argument("--wheelhouse", type=Path, metavar="DIR", help="wheels to take, without the network")
     p.add_argument("--count", type=int, default=1, metavar="N", help="cards, one after the other")

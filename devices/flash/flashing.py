@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import secrets as random
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from console.errors import UsageError
 from console.progress import Progress
@@ -41,8 +42,9 @@ class Order:
         profile: the kind of board.
         wishes: of its system.
         hub: where boards reach the hub; None: the token says.
-        bundle: a folder that travels along.
+        bundle, data: folders that travel along.
         wheelhouse: wheels to take, without the network.
+        tables: further entries of agent.toml, by table.
     """
 
     image: Path
@@ -50,7 +52,9 @@ class Order:
     wishes: Wishes
     hub: str | None = None
     bundle: Path | None = None
+    data: Path | None = None
     wheelhouse: Path | None = None
+    tables: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -96,8 +100,8 @@ def plan(seen: Seen, order: Order, token: str, mark: str | None = None) -> Plan:
     system = recognise(seen)
     target = target_of_root(seen.root)
     made = release(target, order.profile, order.wheelhouse)
-    settings = Settings(token, order.hub, order.profile.id, order.bundle is not None)
-    payload = agent_payload(made, settings, order.profile, bundle=order.bundle)
+    settings = Settings(token, order.hub, order.profile.id, order.bundle is not None, order.tables)
+    payload = agent_payload(made, settings, order.profile, bundle=order.bundle, data=order.data)
     found = system.changes(seen, order.wishes, mark or random.token_hex(6))
     changes = Changes(found.boot, found.root + payload, found.said)
     return Plan(system, system.title(seen) or system.name, target, made, changes, parse_token(token).name)

@@ -47,6 +47,11 @@ def _python(root: Tree) -> str | None:
 
 
 def _glibc(root: Tree) -> str | None:
+    """What the library says of itself, or else what the packages say of it."""
+    for folder in LIBRARIES:
+        said = re.search(rb"GNU C Library [^\n]*version (2\.\d+)", root.read_whole(f"{folder}/libc.so.6") or b"")
+        if said:
+            return said[1].decode()
     status = (root.read_whole("/var/lib/dpkg/status") or b"").decode(errors="replace")
     found = re.search(r"^Package: libc6\n(?:.+\n)*?Version: (2\.\d+)", status, re.MULTILINE)
     return found[1] if found else None

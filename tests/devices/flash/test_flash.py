@@ -294,6 +294,19 @@ def test_armbian_has_its_answers(flashed: Callable[[str], Flashed]) -> None:
     assert root.read("/usr/lib/edgequilt/first.sh") is None
 
 
+def test_data_and_settings_travel(desk: Desk) -> None:
+    """Samples lie in the agent's data folder, further entries in its agent.toml."""
+    (desk.folder / "samples").mkdir()
+    (desk.folder / "samples" / "rows.jsonl").write_text('{"text": "a", "label": "b"}\n')
+    (desk.folder / "more.toml").write_text("[idle]\nload = 1.0\n")
+    words = ("--data", str(desk.folder / "samples"), "--settings", str(desk.folder / "more.toml"))
+    assert desk.call(desk.image("debian"), *words) == 0
+    out = desk.folder / "out.img"
+    root = Ext4(out, next(part for part in read_partitions(out).parts if part.holds == "ext4"))
+    assert root.read("/var/lib/edgequilt/data/rows.jsonl") == b'{"text": "a", "label": "b"}\n'
+    assert b"load = 1.0" in (root.read(CONFIG) or b"")
+
+
 def test_an_unknown_system_is_refused(desk: Desk) -> None:
     """It says what it looked for; no file is left."""
     image = make_image(desk.folder / "raw.img", base("3.11", "2.36", "ID=gentoo\n"))
