@@ -57,7 +57,7 @@ test-all: lint floor
 
 # one process: boards that boot side by side only wait for each other
 boot: install
-	EDGEQUILT_LONG_BOOTS=1 $(BIN)/python -m pytest tests/emulated --durations=10
+	EDGEQUILT_LONG_BOOTS=1 $(BIN)/python -m pytest tests/emulated/test_hardships.py --durations=10
 
 lint: install
 	$(BIN)/ruff check .
