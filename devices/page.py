@@ -19,8 +19,9 @@ edgequilt devices fits MODEL_OR_BUNDLE  # which boards it fits, in how many segm
 
 A profile is a TOML file; `--profiles FOLDER` adds some of your own, which come first. Every number has a source:
 *measured* (where it was read), *emulated*, *data sheet*, or *unverified*. *Known from* says how far agents were run:
-*measured* on such a board, *emulated* on its core under QEMU (docs/emulated.md), or *data sheet* for neither. Memory is what Linux says of itself; the budget is
-what a training worker may take at its peak (available − 32 MiB − 15 %).
+*measured* on such a board, *emulated* on its core under QEMU ([emulated.md](emulated.md)), or *data sheet* for
+neither. Memory is what Linux says of itself; the budget is what a training worker may take at its peak (available −
+32 MiB − 15 %).
 """
 
 
