@@ -16,19 +16,15 @@ from console.errors import StorageError, UsageError
 from console.progress import progress
 from console.size import size_bytes
 from console.table import mib, table
-from console.toml import read_toml
-from devices.flash import staging, writing
+from devices.flash import asked, staging, writing
+from devices.flash.cli_rootfs import prepare_rootfs
 from devices.flash.disks import Disk, disks, find_disk, refuse
 from devices.flash.flashing import Order, Plan, Watch, copied, plan, prepare, reported, write_card
 from devices.flash.image import open_image
 from devices.flash.report import NAME, placed
-from devices.flash.wishes import Wishes
 from devices.profile import load, require_agent
-from wire.files import read_bytes
-from wire.token import TOKEN_LIMIT
 
 LARGEST = "256GiB"
-PASSWORD_LIMIT = 4096
 
 
 def flash(argv: list[str]) -> int:
@@ -41,17 +37,18 @@ def flash(argv: list[str]) -> int:
     if options.list:
         print(_listed(disks(), as_json=options.json))
         return 0
-    absent = [name for name in ("device", "image", "to") if getattr(options, name) is None]
+    needed = ("device",) if options.rootfs is not None else ("device", "image", "to")
+    absent = [name for name in needed if getattr(options, name) is None]
     if absent:
         raise UsageError(
             f"expected {', '.join(f'--{name}' for name in absent)}, found none; see edgequilt flash --help"
         )
-    tokens, largest = _tokens(options), size_bytes(options.max_size)
     profile = load(options.device, options.profiles)
     require_agent(profile)
-    tables = {} if options.settings is None else read_toml(options.settings)
-    carried = (options.bundle, options.data, options.wheelhouse)
-    order = Order(options.image, profile, _wishes(options), options.hub, *carried, tables)
+    if options.rootfs is not None:
+        return prepare_rootfs(options, profile)
+    tokens, largest = asked.tokens(options), size_bytes(options.max_size)
+    order = asked.order(options, options.image, profile)
     size = staging.size_of(options.image)
     if writing.is_device(options.to) or str(options.to).startswith("/dev/"):
         refuse(find_disk(str(options.to), disks()), size or 0, largest, fixed=options.fixed)
@@ -77,6 +74,9 @@ def _parser() -> Arguments:
     p.add_argument("--image", type=Path, metavar="FILE", help="of the whole card: raw, .xz, .gz, .bz2, .zst or .zip")
     p.add_argument("--sha256", metavar="HEX", help="what the image's digest has to be")
     p.add_argument("--to", type=Path, metavar="/dev/sdX|out.img", help="a card, or a file to make")
+    p.add_argument(
+        "--rootfs", type=Path, metavar="DIR", help="instead of --image and --to: a root file system's folder"
+    )
     p.add_argument("--list", action="store_true", help="show the cards of this machine")
     p.add_argument("--hub", metavar="URL", help="where the board reaches the hub (default: as the token says)")
     p.add_argument("--claim", metavar="TOKEN", help="of edgequilt hub enroll; others see it in the list of processes")
@@ -111,47 +111,6 @@ def _parser() -> Arguments:
 
 
 # ------------------------------------------------------------------------------------------------ what is asked
-
-
-def _tokens(options: argparse.Namespace) -> list[str]:
-    """A token for each card.
-
-    Raises:
-        UsageError: there are others than cards.
-    """
-    if (options.claim is None) == (options.claim_file is None):
-        raise UsageError(
-            "expected --claim TOKEN or --claim-file FILE, found both or neither; edgequilt hub enroll NAME"
-        )
-    if options.claim is not None:
-        found = [options.claim]
-    else:
-        text = read_bytes(options.claim_file, "claim tokens", TOKEN_LIMIT * 1024).decode(errors="replace")
-        found = text.split()
-    if options.count < 1 or len(found) != options.count:
-        raise UsageError(f"expected a claim token for each of {options.count} cards, found {len(found)}")
-    return found
-
-
-def _wishes(options: argparse.Namespace) -> Wishes:
-    password = ""
-    if options.wifi_password_file is not None:
-        if str(options.wifi_password_file) == "-":
-            password = sys.stdin.readline()
-        else:
-            password = read_bytes(options.wifi_password_file, "a Wi-Fi password", PASSWORD_LIMIT).decode(
-                errors="replace"
-            )
-    keys = [read_bytes(path, "a public SSH key", PASSWORD_LIMIT).decode(errors="replace") for path in options.ssh_key]
-    return Wishes(
-        options.hostname,
-        options.user,
-        tuple(line.strip() for key in keys for line in key.splitlines() if line.strip()),
-        options.wifi_ssid,
-        password.rstrip("\r\n"),
-        options.wifi_country,
-        options.timezone,
-    )
 
 
 def _work(options: argparse.Namespace) -> tempfile.TemporaryDirectory[str]:
@@ -202,7 +161,11 @@ def _card(
     if options.json:
         print(json.dumps(asdict(report), indent=1))
     else:
-        print(_told(found, options), f"written to {options.to}, read back and right; {path} says what", sep="\n")
+        print(
+            asked.told(found, options.image.name),
+            f"written to {options.to}, read back and right; {path} says what",
+            sep="\n",
+        )
 
 
 def _target(options: argparse.Namespace, size: int, number: int, of: int, largest: int) -> Disk | Path:
@@ -236,18 +199,8 @@ def _dry(found: Plan, options: argparse.Namespace) -> int:
         more = {"device": found.device, "release": found.release.version, "said": list(found.changes.said)}
         print(json.dumps({**told, **more, "placed": placed(found.changes, SECRET_FILES)}, indent=1))
     else:
-        print(_told(found, options), "nothing was written", sep="\n")
+        print(asked.told(found, options.image.name), "nothing was written", sep="\n")
     return 0
-
-
-def _told(found: Plan, options: argparse.Namespace) -> str:
-    root, boot = found.changes.root, found.changes.boot
-    lines = [
-        f"{options.image.name}: {found.title} ({found.target})",
-        f"device {found.device}: release {found.release.version}, {mib(found.release.size_bytes)}",
-        f"placed: {len(root.files)} files and {len(root.links)} links in the root, {len(boot.files)} files in FAT",
-    ]
-    return "\n".join([*lines, *found.changes.said])
 
 
 def _listed(found: list[Disk], *, as_json: bool) -> str:
