@@ -140,16 +140,15 @@ def write_card(image: Path, target: Path, watch: Watch, bar: Progress, *, force:
 
 
 def _write(image: Path, target: Path, watch: Watch, bar: Progress) -> str:
-    size = image.stat().st_size
     with writing.opened(target) as descriptor:
         with watch("write"):
             bar.say("writing")
-            sums, sha256 = writing.write(image, descriptor, bar.advance)
+            writing.write(image, descriptor, bar.advance)
         with watch("verify"):
             bar.say("reading back")
-            writing.verify(target, sums, size, bar.advance, first=False)
+            sha256 = writing.verify(image, target, bar.advance)
             writing.finish(image, descriptor)
-            writing.verify(target, sums[:1], min(size, writing.BLOCK_BYTES), first=True)
+            writing.verify_first(image, target)
     return sha256
 
 

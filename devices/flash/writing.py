@@ -10,15 +10,18 @@ import os
 import stat
 import struct
 from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager, suppress
+from io import FileIO
 from pathlib import Path
 
 from console.errors import IntegrityError, StorageError
 
 BLOCK_BYTES = 4 << 20
+AHEAD = 2  # blocks that wait to be hashed
 HELD_BACK = 1 << 20  # partition table, boot code, the first file system's head
 SYNC_BYTES = 64 << 20  # so that progress is what is on the card, not in memory
-ALIGNED = 4096
+ALIGNED = 4096  # of memory and length, for O_DIRECT
 HINTS = {errno.EBUSY: "unmount what is on it", errno.EACCES: "run it as root (sudo)"}
 BLKGETSIZE64 = 0x80081272
 BLKRRPART = 0x125F
@@ -61,53 +64,56 @@ def size_of(descriptor: int) -> int:
     return int(struct.unpack("Q", answer)[0])
 
 
-def write(image: Path, descriptor: int, advance: Advance = lambda size: None) -> tuple[list[str], str]:
-    """Write all but the first block, which is zero until `finish`.
+def write(image: Path, descriptor: int, advance: Advance = lambda size: None) -> None:
+    """Write all but the first MiB, which is zero until `finish`.
+
+    Past the cache, where the target lets us: what `advance` hears of is on its way to the medium, and the image stays
+    in memory, where reading back finds it.
 
     Args:
         image: what to write.
         descriptor: of the target.
         advance: told of bytes that are on the target.
 
-    Returns:
-        The SHA-256 of each block of BLOCK_BYTES, the first one as it shall be, and of the whole.
-
     Raises:
         StorageError: the target takes no more.
     """
-    sums, since, whole = list[str](), 0, hashlib.sha256()
+    since, size, offset = 0, image.stat().st_size, 0
+    block = memoryview(mmap.mmap(-1, BLOCK_BYTES))  # pages: aligned, as O_DIRECT wants it
     try:
-        os.pwrite(descriptor, bytes(HELD_BACK), 0)
-        os.fsync(descriptor)
-        with image.open("rb") as file:
-            offset = 0
-            while block := file.read(BLOCK_BYTES):
-                sums.append(hashlib.sha256(block).hexdigest())
-                whole.update(block)
-                first = HELD_BACK if offset == 0 else 0
-                _all(descriptor, block[first:], offset + first)
-                offset, since = offset + len(block), since + len(block)
-                if since >= SYNC_BYTES:
+        direct = _direct(descriptor, wanted=True)
+        with image.open("rb", buffering=0) as file:
+            while offset < size:
+                # a target may ask for whole blocks of 4 KiB; the image has whole ones of 512 bytes
+                count = _filled(file, block)
+                if count % ALIGNED:
+                    direct = _direct(descriptor, wanted=False)
+                _ahead(file.fileno(), offset + count)
+                if offset == 0:
+                    block[:HELD_BACK] = bytes(HELD_BACK)
+                _all(descriptor, block[:count], offset)
+                offset, since = offset + count, since + count
+                if since >= SYNC_BYTES and not direct:
                     os.fsync(descriptor)
                     since = 0
-                advance(len(block))
+                advance(count)
+        _direct(descriptor, wanted=False)
         os.fsync(descriptor)
     except OSError as error:
         raise StorageError(
             f"expected to write, stopped: {error.strerror}; the card is not bootable, try another"
         ) from error
-    return sums, whole.hexdigest()
 
 
 def finish(image: Path, descriptor: int) -> None:
-    """Write the first block: now it is a card that boots.
+    """Write the first MiB: now it is a card that boots.
 
     Raises:
         StorageError: the target does not take it.
     """
     try:
         with image.open("rb") as file:
-            _all(descriptor, file.read(HELD_BACK), 0)
+            _all(descriptor, memoryview(file.read(HELD_BACK)), 0)
         os.fsync(descriptor)
         with suppress(OSError):  # a file has no partitions that the kernel knows
             fcntl.ioctl(descriptor, BLKRRPART)
@@ -115,58 +121,102 @@ def finish(image: Path, descriptor: int) -> None:
         raise StorageError(f"expected to write the first block, stopped: {error.strerror}; try another card") from error
 
 
-def verify(target: Path, sums: list[str], size: int, advance: Advance = lambda size: None, *, first: bool) -> None:
-    """Read everything back from the medium and compare.
+def verify(image: Path, target: Path, advance: Advance = lambda size: None) -> str:
+    """Read everything back from the medium, but for the first MiB, and compare; returns the SHA-256 of the image.
 
     Args:
-        target: what was written.
-        sums: of its blocks.
-        size: bytes of the image.
+        image: what was written.
+        target: where to.
         advance: told of bytes that are as they should be.
-        first: whether the first block is there by now; else the block that holds it is left out.
 
     Raises:
         IntegrityError: a block is another one.
         StorageError: it cannot be read.
     """
+    whole, pending = hashlib.sha256(), list[Future[None]]()
+    with ThreadPoolExecutor(1) as beside:  # hashing lets other threads run
+        for expected in _compared(image, target, HELD_BACK, image.stat().st_size):
+            pending.append(beside.submit(whole.update, expected))
+            if len(pending) > AHEAD:
+                pending.pop(0).result()
+            advance(len(expected))
+    return whole.hexdigest()
+
+
+def verify_first(image: Path, target: Path) -> None:
+    """The same for the first MiB, once it is written.
+
+    Raises:
+        IntegrityError, StorageError: see `verify`.
+    """
+    for _ in _compared(image, target, 0, min(HELD_BACK, image.stat().st_size)):
+        pass
+
+
+def _compared(image: Path, target: Path, skipped: int, size: int) -> Iterator[bytes]:
+    """Blocks of the image that are on the target."""
     try:
-        for index, block in enumerate(_blocks(target, size)):
-            if (index or first) and hashlib.sha256(block).hexdigest() != sums[index]:
-                at = index * BLOCK_BYTES
-                raise IntegrityError(
-                    f"expected what was written at byte {at} of {target}, read something else; the card is worn or not "
-                    "what it says: try another"
-                )
-            advance(len(block))
+        with image.open("rb", buffering=0) as file:
+            for offset, found in _blocks(target, size):
+                expected = os.pread(file.fileno(), min(BLOCK_BYTES, size - offset), offset)
+                _ahead(file.fileno(), offset + BLOCK_BYTES)
+                left = max(0, skipped - offset)
+                if bytes(found[left:]) != expected[left:]:
+                    raise IntegrityError(
+                        f"expected what was written at byte {offset} of {target}, read something else; the card is "
+                        "worn or not what it says: try another"
+                    )
+                yield expected
     except OSError as error:
         raise StorageError(f"expected to read {target} back, stopped: {error.strerror}; try another card") from error
 
 
-def _blocks(target: Path, size: int) -> Iterator[memoryview]:
+def _blocks(target: Path, size: int) -> Iterator[tuple[int, memoryview]]:
     """Past the cache, where the file system lets us."""
     try:
-        descriptor = os.open(target, os.O_RDONLY | os.O_DIRECT)
+        descriptor = os.open(target, os.O_RDONLY | os.O_DIRECT | os.O_CLOEXEC)
     except OSError:
-        descriptor = os.open(target, os.O_RDONLY)
+        descriptor = os.open(target, os.O_RDONLY | os.O_CLOEXEC)
         os.posix_fadvise(descriptor, 0, 0, os.POSIX_FADV_DONTNEED)
-    buffer = mmap.mmap(-1, BLOCK_BYTES)  # pages: aligned, as O_DIRECT wants it
+    view = memoryview(mmap.mmap(-1, BLOCK_BYTES))
     try:
         for offset in range(0, size, BLOCK_BYTES):
             wanted, found = min(BLOCK_BYTES, size - offset), 0
             room = -(-wanted // ALIGNED) * ALIGNED
-            view = memoryview(buffer)
             while found < wanted:
                 count = os.preadv(descriptor, [view[found:room]], offset + found)
                 if count == 0:
                     break
                 found += count
-            yield view[: min(found, wanted)]
+            yield offset, view[: min(found, wanted)]
     finally:
         os.close(descriptor)
 
 
-def _all(descriptor: int, data: bytes, offset: int) -> None:
-    view = memoryview(data)
-    while view:
-        done = os.pwrite(descriptor, view, offset)
-        view, offset = view[done:], offset + done
+def _direct(descriptor: int, *, wanted: bool) -> bool:
+    """Turn writing past the cache on or off; whether it is on, which a file system may refuse."""
+    flags = fcntl.fcntl(descriptor, fcntl.F_GETFL)
+    try:
+        fcntl.fcntl(descriptor, fcntl.F_SETFL, flags | os.O_DIRECT if wanted else flags & ~os.O_DIRECT)
+    except OSError:
+        return False
+    return wanted
+
+
+def _ahead(descriptor: int, offset: int) -> None:
+    """Let the system fetch the next block of the image meanwhile."""
+    os.posix_fadvise(descriptor, offset, BLOCK_BYTES, os.POSIX_FADV_WILLNEED)
+
+
+def _filled(file: FileIO, block: memoryview) -> int:
+    """Bytes of the next block: a whole one but for the last."""
+    count = 0
+    while count < len(block) and (more := file.readinto(block[count:])):
+        count += more
+    return count
+
+
+def _all(descriptor: int, data: memoryview, offset: int) -> None:
+    while data:
+        done = os.pwrite(descriptor, data, offset)
+        data, offset = data[done:], offset + done

@@ -1,0 +1,80 @@
+"""What is written is on the target, what was cut off does not look bootable, and what differs is found."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from pathlib import Path
+
+import pytest
+
+from console.errors import IntegrityError, StorageError
+from devices.flash import writing
+
+SIZES = (512, writing.HELD_BACK, writing.BLOCK_BYTES, 2 * writing.BLOCK_BYTES + 512 * 3)
+
+
+def made(folder: Path, size: int) -> Path:
+    """An image of bytes that are nowhere the same."""
+    image = folder / "image"
+    image.write_bytes(os.urandom(size))
+    return image
+
+
+@pytest.mark.parametrize("size", SIZES)
+@pytest.mark.parametrize("where", ["disk", "memory"])
+def test_all_of_it_arrives(size: int, where: str, tmp_path: Path) -> None:
+    """Byte by byte, for sizes that are no whole blocks, too, and on a file system that knows no direct writes."""
+    image = made(tmp_path, size)
+    target = tmp_path / "target" if where == "disk" else Path(f"/dev/shm/edgequilt-{os.getpid()}-{size}")
+    told: list[int] = []
+    try:
+        with writing.opened(target) as descriptor:
+            writing.write(image, descriptor, told.append)
+            assert not any(target.read_bytes()[: writing.HELD_BACK])
+            assert writing.verify(image, target, told.append) == hashlib.sha256(image.read_bytes()).hexdigest()
+            writing.finish(image, descriptor)
+            writing.verify_first(image, target)
+        assert target.read_bytes() == image.read_bytes()
+        assert sum(told) == 2 * size
+    finally:
+        target.unlink(missing_ok=True)
+
+
+@pytest.mark.parametrize("at", [writing.HELD_BACK, writing.BLOCK_BYTES + 7, 2 * writing.BLOCK_BYTES + 1535])
+def test_a_byte_that_differs_is_found(at: int, tmp_path: Path) -> None:
+    """Directly behind the first MiB, in the middle, and the very last one; the block is named."""
+    image, target = made(tmp_path, SIZES[-1]), tmp_path / "target"
+    with writing.opened(target) as descriptor:
+        writing.write(image, descriptor)
+        os.pwrite(descriptor, bytes([target.read_bytes()[at] ^ 1]), at)
+        block = at // writing.BLOCK_BYTES * writing.BLOCK_BYTES
+        with pytest.raises(IntegrityError, match=f"written at byte {block} of"):
+            writing.verify(image, target)
+
+
+def test_a_short_card_is_found(tmp_path: Path) -> None:
+    """One that swallows its end."""
+    image, target = made(tmp_path, SIZES[-1]), tmp_path / "target"
+    with writing.opened(target) as descriptor:
+        writing.write(image, descriptor)
+        os.ftruncate(descriptor, SIZES[-1] - 512)
+        with pytest.raises(IntegrityError, match="try another"):
+            writing.verify(image, target)
+
+
+def test_the_first_mebibyte_is_compared_too(tmp_path: Path) -> None:
+    """A byte of it that differs is found once it is written."""
+    image, target = made(tmp_path, SIZES[-1]), tmp_path / "target"
+    with writing.opened(target) as descriptor:
+        writing.write(image, descriptor)
+        writing.finish(image, descriptor)
+        os.pwrite(descriptor, bytes([target.read_bytes()[3] ^ 1]), 3)
+        with pytest.raises(IntegrityError):
+            writing.verify_first(image, target)
+
+
+def test_a_full_target_is_said(tmp_path: Path) -> None:
+    """No room: a sentence, and no traceback."""
+    with Path("/dev/full").open("wb", buffering=0) as full, pytest.raises(StorageError, match="No space left"):
+        writing.write(made(tmp_path, 512), full.fileno())
