@@ -20,14 +20,21 @@ from wire.bundle import open_bundle
 from wire.envelope import Trust
 from wire.keys import read_public_key
 
-trust, given, out, *folders = map(Path, sys.argv[1:])
-apart: dict[str, float] = {}
-for folder in folders:
-    bundle = open_bundle(folder, Trust([read_public_key(trust, "publisher")]))
-    runner = Runner(bundle)
-    apart[folder.parent.name] = prove(runner)
-    runner.close()
-    steps = Steps([bundle])
-    write_arrays(out / f"{folder.parent.name}.npz", steps.run(read_arrays(given)))
-    steps.close()
-print(json.dumps({"machine": platform.machine(), "onnxruntime": onnxruntime.__version__, "apart": apart}))
+
+def main() -> None:
+    """Prove each bundle, and write what it makes of the input."""
+    trust, given, out, *folders = map(Path, sys.argv[1:])
+    apart: dict[str, float] = {}
+    for folder in folders:
+        bundle = open_bundle(folder, Trust([read_public_key(trust, "publisher")]))
+        runner = Runner(bundle)
+        apart[folder.parent.name] = prove(runner)
+        runner.close()
+        steps = Steps([bundle])
+        write_arrays(out / f"{folder.parent.name}.npz", steps.run(read_arrays(given)))
+        steps.close()
+    print(json.dumps({"machine": platform.machine(), "onnxruntime": onnxruntime.__version__, "apart": apart}))
+
+
+if __name__ == "__main__":
+    main()
