@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -10,6 +9,7 @@ from typing import Any
 from console.errors import StorageError, UsageError
 from console.table import mib
 from devices.flash.tools import attempt
+from wire.json_text import parse_json
 
 COLUMNS = "NAME,PATH,TYPE,SIZE,RO,RM,HOTPLUG,TRAN,VENDOR,MODEL,SERIAL,FSTYPE,LABEL,MOUNTPOINT"
 SYSTEM = ("/", "/usr", "/var", "/home", "/boot", "/boot/efi", "/nix", "[SWAP]")
@@ -72,7 +72,7 @@ def parse_disks(told: bytes) -> list[Disk]:
         StorageError: it is not that.
     """
     try:
-        found = json.loads(told)["blockdevices"]
+        found = parse_json(told)["blockdevices"]
         return [_disk(row) for row in found]
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise StorageError("expected a list of disks from lsblk, found something else; update util-linux") from error

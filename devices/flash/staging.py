@@ -9,7 +9,9 @@ import io
 import lzma
 import shutil
 import struct
+import sys
 import zipfile
+import zlib
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -21,6 +23,11 @@ from console.table import mib
 
 CHUNK_BYTES = 1 << 20
 SECTOR = 512
+# of the standard library, for damaged files; RuntimeError: an archive with a password
+DAMAGED: tuple[type[Exception], ...] = (
+    *(lzma.LZMAError, zlib.error, zipfile.BadZipFile, gzip.BadGzipFile, EOFError),
+    *(ValueError, NotImplementedError, RuntimeError),
+)
 MAGICS = {b"\xfd7zXZ\x00": "xz", b"\x1f\x8b": "gz", b"BZh": "bz2", b"\x28\xb5\x2f\xfd": "zst", b"PK\x03\x04": "zip"}
 
 
@@ -80,13 +87,22 @@ def size_of(image: Path) -> int | None:
     """Bytes of the image once it is decompressed, where its file says so.
 
     An .xz file does, in its index (The .xz File Format 1.2.1, sections 2.1.2 and 4).
+
+    Raises:
+        StorageError: it cannot be read.
+        IntegrityError, BadData: it is an archive that is damaged, or holds no image or several.
     """
     kind = format_of(image)
     if kind == "":
         return image.stat().st_size
     if kind == "zip":
-        with zipfile.ZipFile(image) as archive:
-            return _only(archive).file_size
+        try:
+            with zipfile.ZipFile(image) as archive:
+                return _only(archive).file_size
+        except DAMAGED as error:
+            raise IntegrityError(
+                f"expected a whole archive in {image.name}, found a damaged one; fetch it again"
+            ) from error
     return _xz_size(image) if kind == "xz" else None
 
 
@@ -118,7 +134,7 @@ def stage(
             hashed = _Hashed(file, advance)
             size = _copy(_opened(kind, image, hashed, closing), out, limit_bytes)
             found = _digest(image, advance) if kind == "zip" else hashed.rest()
-    except (lzma.LZMAError, EOFError, zipfile.BadZipFile, gzip.BadGzipFile) as error:
+    except _damage() as error:
         raise IntegrityError(
             f"expected a whole image in {image.name}, found a damaged one ({error}); fetch it again"
         ) from error
@@ -146,6 +162,12 @@ def _opened(kind: str, image: Path, hashed: _Hashed, closing: ExitStack) -> IO[b
         return closing.enter_context(zstandard.ZstdDecompressor().stream_reader(buffered, read_across_frames=True))
     openers: dict[str, Any] = {"xz": lzma.open, "gz": gzip.open, "bz2": bz2.open}
     return closing.enter_context(openers[kind](buffered)) if kind else buffered
+
+
+def _damage() -> tuple[type[Exception], ...]:
+    """The same, and what zstandard raises, where that was needed."""
+    library = sys.modules.get("zstandard")
+    return DAMAGED if library is None else (*DAMAGED, library.ZstdError)
 
 
 def _only(archive: zipfile.ZipFile) -> zipfile.ZipInfo:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -12,6 +11,7 @@ from console.table import size
 from devices.payload.placed import Payload, Placed
 from devices.payload.places import CLAIM, CONFIG, CURRENT, HOME, RELEASE_FILE, RELEASES, SUMS_FILE, UNIT, UNITS
 from devices.payload.release import Release, digest_of, size_of
+from wire.json_text import parse_json
 
 IDENTITY = f"{HOME}/identity.json"
 UNIT_FILE = f"{UNITS}/{UNIT}"
@@ -103,7 +103,7 @@ def identity_in(text: str | None) -> Mapping[str, Any] | None:
     if text is None:
         return None
     try:
-        found = json.loads(text)
+        found = parse_json(text)
         return {"name": str(found["name"]), "fleet": str(found["fleet"])}
     except (ValueError, KeyError, TypeError) as error:
         raise UsageError(

@@ -50,7 +50,10 @@ def unpack(wheel: Wheel, cache: Path) -> Path:
 def _unpack(path: Path, folder: Path) -> None:
     with zipfile.ZipFile(path) as archive:
         names = [name for name in archive.namelist() if not name.endswith("/")]
-        record = next(name for name in names if name.count("/") == 1 and name.endswith(".dist-info/RECORD"))
+        records = [name for name in names if name.count("/") == 1 and name.endswith(".dist-info/RECORD")]
+        if not records:
+            raise ValueError("it has no RECORD")
+        record = records[0]
         promised = {row[0]: row[1] for row in csv.reader(archive.read(record).decode().splitlines()) if row}
         for name in names:
             place = _place(name)

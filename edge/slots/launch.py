@@ -70,7 +70,7 @@ def read(home: Path) -> dict[str, Any] | None:
     try:
         found = json.loads((home / TRIAL).read_text(encoding="utf-8"))
         good = isinstance(found["release"], str) and isinstance(found["before"], str) and found["starts"] >= 0
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
         return None
     return dict(found) if good else None
 

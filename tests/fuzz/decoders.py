@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from tests.fuzz.decoders_devices import DEVICES
 from tests.fuzz.decoders_edge import EDGE
 from tests.fuzz.decoders_hub import HUB
 from tests.fuzz.decoders_identity import IDENTITY
 from tests.fuzz.decoders_local import LOCAL
 from tests.fuzz.decoders_wire import WIRE
 
-DECODERS = (*WIRE, *EDGE, *HUB, *IDENTITY, *LOCAL)
+DECODERS = (*WIRE, *EDGE, *HUB, *IDENTITY, *LOCAL, *DEVICES)
 BY_NAME = {decoder.name: decoder for decoder in DECODERS}
