@@ -96,7 +96,7 @@ light-%: .venv-%/.installed-$(WANTED)
 
 .venv-%/.installed-$(WANTED):
 	@test -x .venv-$*/bin/python || $(LIGHT_PYTHON) -m venv .venv-$*
-	.venv-$*/bin/python -m pip install -c constraints.txt -e '.[edge,hub]' pytest pytest-xdist hypothesis onnx scikit-learn
+	.venv-$*/bin/python -m pip install -c constraints.txt -e '.[edge,hub,flash]' pytest pytest-xdist hypothesis onnx scikit-learn
 	@rm -f .venv-$*/.installed-* && touch $@
 
 clean:

@@ -91,7 +91,7 @@ def _run(arguments: list[str], target: Target, wheelhouse: Path | None) -> None:
 def _chosen(entry: dict[str, Any]) -> Chosen:
     said, info = entry["metadata"], entry["download_info"]
     node = Node(named(said["name"]), said["version"], tuple(said.get("requires_dist", ())))
-    return Chosen(node, info["url"].partition("#")[0], info["archive_info"]["hashes"]["sha256"])
+    return Chosen(node, info["url"].partition("#")[0], _sha256(info["archive_info"]))
 
 
 def _why(stderr: str, target: Target, wheelhouse: Path | None) -> EdgequiltError:
@@ -109,3 +109,12 @@ def _why(stderr: str, target: Target, wheelhouse: Path | None) -> EdgequiltError
         return DoesNotFit(f"expected a wheel of {absent[1].strip()} for {target} {where}, found none")
     errors = [line.removeprefix("ERROR:").strip() for line in stderr.splitlines() if line.startswith("ERROR:")]
     return DoesNotFit(f"expected wheels that go together for {target}, but pip says: {'; '.join(errors) or stderr}")
+
+
+def _sha256(archive: dict[str, Any]) -> str:
+    """As pip says it since 23.1, or before (PEP 610).
+
+    >>> _sha256({"hashes": {"sha256": "ab"}}), _sha256({"hash": "sha256=ab"})
+    ('ab', 'ab')
+    """
+    return str(archive["hashes"]["sha256"] if "hashes" in archive else archive["hash"].removeprefix("sha256="))
