@@ -38,7 +38,7 @@ def flashed(folder: Path, fleet: Fleet, name: str) -> Card:
     command = [sys.executable, "-m", "edgequilt", *map(str, told), "--report", str(folder / "report.json"), "--json"]
     # wheels of the versions that all tests run with, kept where `make clean` finds them
     environment = {**os.environ, "PIP_CONSTRAINT": str(ROOT / "constraints.txt"), "XDG_CACHE_HOME": str(CACHE / "xdg")}
-    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False, timeout=300)
+    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False, timeout=900)
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout)
     inject(image, carried(fleet.data, DATA))
@@ -48,7 +48,7 @@ def flashed(folder: Path, fleet: Fleet, name: str) -> Card:
 def bare(folder: Path) -> Card:
     """A Debian that knows nothing of agents, on which root can log in."""
     image, key = folder / "bare.img", new_key(folder)
-    subprocess.run(["cp", "--sparse=always", plain(debian()), image], check=True, timeout=120)
+    subprocess.run(["cp", "--sparse=always", plain(debian()), image], check=True, timeout=400)
     known = Placed("/root/.ssh/authorized_keys", key.with_suffix(".pub").read_bytes(), 0o600)
     inject(image, Payload((known,), folders=(("/root/.ssh", 0o700),)))
     return Card(image, key)

@@ -127,7 +127,7 @@ class _Apt:
     def _run(self, program: str, *arguments: str) -> str:
         command = [program, *self._told, *arguments]
         done = subprocess.run(
-            command, cwd=self.folder, capture_output=True, text=True, check=False, timeout=300, stdin=subprocess.DEVNULL
+            command, cwd=self.folder, capture_output=True, text=True, check=False, timeout=900, stdin=subprocess.DEVNULL
         )
         assert done.returncode == 0, f"{' '.join([program, *arguments])}: {done.stderr}"
         return done.stdout
@@ -159,7 +159,7 @@ def _unpack(packages: list[Path], tree: Path) -> None:
     into = ["tar", "-x", "-p", "--numeric-owner", "--keep-directory-symlink", *(f"--exclude={p}" for p in LEFT_OUT)]
     for package in packages:
         with subprocess.Popen(["dpkg-deb", "--fsys-tarfile", package], stdout=subprocess.PIPE) as out:
-            subprocess.run([*into, "-C", tree], stdin=out.stdout, check=True, timeout=300)
+            subprocess.run([*into, "-C", tree], stdin=out.stdout, check=True, timeout=900)
         assert out.returncode == 0, package
     (tree / "var/lib/dpkg").mkdir(parents=True, exist_ok=True)
     (tree / "var/lib/dpkg/status").write_text("\n".join(map(_installed, packages)))
@@ -188,7 +188,7 @@ def _compile(tree: Path) -> None:
             "/",
             tree / "usr/lib/python3.11",
         ]
-        subprocess.run(command, check=True, timeout=300)
+        subprocess.run(command, check=True, timeout=900)
 
 
 def _initrd(tree: Path, modules: Path) -> Iterator[bytes]:

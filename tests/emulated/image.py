@@ -62,7 +62,7 @@ def plain(debian: Debian) -> Path:
 def _make(folder: Path, debian: Debian) -> None:
     folder.mkdir()
     tree, image = folder / "tree", folder / "debian.img"
-    subprocess.run(["cp", "-al", debian.tree, tree], check=True, timeout=120)
+    subprocess.run(["cp", "-al", debian.tree, tree], check=True, timeout=400)
     _configure(tree)
     with image.open("wb") as file:
         file.truncate(SECTORS * SECTOR)
@@ -108,6 +108,6 @@ def _write(path: Path, text: str, mode: int = 0o644) -> None:
 def _run(command: list[str], text: str | None = None) -> None:
     environment = {**os.environ, "PATH": f"{os.environ['PATH']}:/usr/sbin:/sbin"}
     done = subprocess.run(
-        command, input=text, capture_output=True, text=True, env=environment, check=False, timeout=120
+        command, input=text, capture_output=True, text=True, env=environment, check=False, timeout=400
     )
     assert done.returncode == 0, f"{command[0]}: {done.stderr}"

@@ -19,7 +19,7 @@ from tests.emulated.debian import Debian
 from tests.programs import qemu_system, ssh_client
 
 HOST = "10.0.2.2"  # where the machine finds this one
-PATIENCE_S = 240.0
+PATIENCE_S = 600.0  # an emulated board beside other tests on two cores
 SSH = (
     "-o",
     "BatchMode=yes",

@@ -30,5 +30,5 @@ def _fetch(folder: Path, wanted: list[str]) -> None:
     told += [word for tag in tags for word in ("--platform", tag)]
     command = [sys.executable, "-m", "pip", "install", "--quiet", *told, "-c", str(CONSTRAINTS)]
     command += ["--target", str(folder), *wanted]
-    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=300)
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=900)
     assert done.returncode == 0, done.stderr

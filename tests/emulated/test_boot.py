@@ -47,7 +47,7 @@ def here(fleet: Fleet) -> dict[str, np.ndarray]:
     """What this machine makes of the prompt."""
     told = ["run", str(fleet.bundle), "--trust", str(fleet.trust), "--prompt", PROMPT, "--json"]
     command = [sys.executable, "-m", "edgequilt", *told]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True, timeout=120)
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True, timeout=400)
     return outputs(done.stdout)
 
 

@@ -21,7 +21,7 @@ CORES: dict[Cpu, tuple[str, str]] = {  # the part in MIDR_EL1, and what Linux sa
         "fp asimd evtstrm aes pmull sha1 sha2 crc32 atomics fphp asimdhp cpuid asimdrdm lrcpc dcpop asimddp",
     ),
 }
-PATIENCE_S = 120
+PATIENCE_S = 400
 CPUINFO = """\
 processor	: {number}
 BogoMIPS	: 108.00
