@@ -50,12 +50,7 @@ def flash(argv: list[str]) -> int:
     tokens, largest = asked.tokens(options), size_bytes(options.max_size)
     order = asked.order(options, options.image, profile)
     size = staging.size_of(options.image)
-    if writing.is_device(options.to) or str(options.to).startswith("/dev/"):
-        refuse(find_disk(str(options.to), disks()), size or 0, largest, fixed=options.fixed)
-    elif len(tokens) > 1:
-        raise UsageError("expected a card for --count, found a file; write files one by one")
-    elif options.to.exists() and not options.force:
-        raise UsageError(f"expected a new file for --to, found {options.to}; take another name, or --force")
+    _require_target(options, len(tokens), size or 0, largest)
     with _work(options) as work:
         staged = _staged(options, Path(work), size, largest)
         if options.dry_run:
@@ -63,6 +58,27 @@ def flash(argv: list[str]) -> int:
         for number, token in enumerate(tokens):
             _card(options, order, staged, token, number, len(tokens), largest)
     return 0
+
+
+def _require_target(options: argparse.Namespace, cards: int, size: int, largest: int) -> None:
+    """Refuse what cannot be written before anything is unpacked.
+
+    Raises:
+        UsageError: a disk that may not be written, several cards into one file, a file that is there.
+    """
+    if writing.is_device(options.to):
+        options.to = options.to.resolve()  # by-id and by-path are links to it
+    if _is_card(options.to):
+        refuse(find_disk(str(options.to), disks()), size, largest, fixed=options.fixed)
+    elif cards > 1:
+        raise UsageError("expected a card for --count, found a file; write files one by one")
+    elif options.to.exists() and not options.force:
+        raise UsageError(f"expected a new file for --to, found {options.to}; take another name, or --force")
+
+
+def _is_card(to: Path) -> bool:
+    """Whether a disk is meant, also one that is not there."""
+    return writing.is_device(to) or str(to).startswith("/dev/")
 
 
 def _parser() -> Arguments:
@@ -152,7 +168,7 @@ def _card(
         to = _target(options, image.path.stat().st_size, number, of, largest)
         twice = 2 * image.path.stat().st_size  # written, read back
         with progress("writing", twice, unit="bytes", quiet=options.json) as bar:
-            sha256 = write_card(image.path, options.to, watch, bar, force=options.force)
+            sha256 = write_card(image.path, options.to, watch, bar, card=isinstance(to, Disk), force=options.force)
         report = reported(order, staged, image, found, to, sha256, watch)
     finally:
         own.unlink(missing_ok=True)
@@ -170,7 +186,7 @@ def _card(
 
 def _target(options: argparse.Namespace, size: int, number: int, of: int, largest: int) -> Disk | Path:
     """The card, when it is there, fits and is the one that is meant."""
-    if not str(options.to).startswith("/dev/"):
+    if not _is_card(options.to):
         return Path(options.to)
     if of > 1 and number and sys.stdin.isatty():
         input(f"put in card {number + 1} of {of}, then press enter ")

@@ -118,15 +118,19 @@ def prepare(staged: Path, order: Order, token: str, say: Callable[[str], None]) 
     return image.change(found.changes, say), found
 
 
-def write_card(image: Path, target: Path, watch: Watch, bar: Progress, *, force: bool = False) -> str:
+def write_card(
+    image: Path, target: Path, watch: Watch, bar: Progress, *, card: bool = False, force: bool = False
+) -> str:
     """Write an image onto a card or into a file, and read it back; returns the SHA-256 of it.
 
     Raises:
         StorageError, IntegrityError: nothing bootable is left on the card, no file is left.
         UsageError: there is a file of that name.
     """
-    if writing.is_device(target):
+    if card:
         return _write(image, target, watch, bar)
+    if writing.is_device(target):
+        raise UsageError(f"expected a file for --to, found that {target} is a disk by now; nothing was written")
     if target.exists() and not force:
         raise UsageError(f"expected a new file for --to, found {target}; take another name, or --force")
     part = target.with_name(f"{target.name}.part")
@@ -147,8 +151,12 @@ def _write(image: Path, target: Path, watch: Watch, bar: Progress) -> str:
         with watch("verify"):
             bar.say("reading back")
             sha256 = writing.verify(image, target, bar.advance)
-            writing.finish(image, descriptor)
-            writing.verify_first(image, target)
+            try:
+                writing.finish(image, descriptor)
+                writing.verify_first(image, target)
+            except BaseException:
+                writing.blank(descriptor)
+                raise
     return sha256
 
 

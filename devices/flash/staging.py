@@ -69,6 +69,31 @@ class _Hashed(io.RawIOBase):
         return self.sum.hexdigest()
 
 
+class _Frames(io.RawIOBase):
+    """Frames of zstandard, one after the other; the library's own reader takes half a frame for a whole one."""
+
+    def __init__(self, file: IO[bytes], new: Callable[[], Any]) -> None:
+        self._file, self._new, self._frame, self._made = file, new, None, b""
+        self._left = b""  # what came behind the end of a frame
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        while not self._made:
+            data = self._left or self._file.read(CHUNK_BYTES)
+            if not data:
+                if self._frame is not None:
+                    raise EOFError("it ends within a frame")
+                return 0
+            frame = self._frame or self._new()
+            self._made, self._left = frame.decompress(data), frame.unused_data
+            self._frame = None if frame.eof else frame
+        size = min(len(buffer), len(self._made))
+        buffer[:size], self._made = self._made[:size], self._made[size:]
+        return size
+
+
 def format_of(image: Path) -> str:
     """`xz`, `gz`, `bz2`, `zst`, `zip`, or nothing: by its first bytes, whatever it is called.
 
@@ -159,7 +184,7 @@ def _opened(kind: str, image: Path, hashed: _Hashed, closing: ExitStack) -> IO[b
             raise MissingDependency(
                 f"{image.name} needs 'zstandard': pip install zstandard, or unpack it first"
             ) from error
-        return closing.enter_context(zstandard.ZstdDecompressor().stream_reader(buffered, read_across_frames=True))
+        return io.BufferedReader(_Frames(buffered, zstandard.ZstdDecompressor().decompressobj), CHUNK_BYTES)
     openers: dict[str, Any] = {"xz": lzma.open, "gz": gzip.open, "bz2": bz2.open}
     return closing.enter_context(openers[kind](buffered)) if kind else buffered
 
@@ -211,11 +236,15 @@ def _xz_size(image: Path) -> int | None:
     total, end = 0, image.stat().st_size
     with image.open("rb") as file:
         while end > 0:
+            if end < 24:  # a header and a footer
+                return None
             file.seek(end - 12)
             footer = file.read(12)
             if len(footer) < 12 or footer[10:] != b"YZ":
                 return None
             back = (struct.unpack("<I", footer[4:8])[0] + 1) * 4
+            if back > end - 24:
+                return None
             file.seek(end - 12 - back)
             sizes = _index(file.read(back))
             if sizes is None:

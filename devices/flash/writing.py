@@ -121,6 +121,13 @@ def finish(image: Path, descriptor: int) -> None:
         raise StorageError(f"expected to write the first block, stopped: {error.strerror}; try another card") from error
 
 
+def blank(descriptor: int) -> None:
+    """Take the first block away again, as far as the target lets us: it does not boot."""
+    with suppress(OSError):
+        _all(descriptor, memoryview(bytes(HELD_BACK)), 0)
+        os.fsync(descriptor)
+
+
 def verify(image: Path, target: Path, advance: Advance = lambda size: None) -> str:
     """Read everything back from the medium, but for the first MiB, and compare; returns the SHA-256 of the image.
 

@@ -9,7 +9,9 @@ from pathlib import Path
 import pytest
 
 from console.errors import IntegrityError, StorageError
+from console.progress import progress
 from devices.flash import writing
+from devices.flash.flashing import Watch, _write
 
 SIZES = (512, writing.HELD_BACK, writing.BLOCK_BYTES, 2 * writing.BLOCK_BYTES + 512 * 3)
 
@@ -78,3 +80,18 @@ def test_a_full_target_is_said(tmp_path: Path) -> None:
     """No room: a sentence, and no traceback."""
     with Path("/dev/full").open("wb", buffering=0) as full, pytest.raises(StorageError, match="No space left"):
         writing.write(made(tmp_path, 512), full.fileno())
+
+
+def test_a_card_that_ends_wrong_does_not_boot(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where the first block is not what was written, it is taken away again."""
+    image, target = tmp_path / "image", tmp_path / "card"
+    image.write_bytes(os.urandom(6 << 20))
+
+    def wrong(image: Path, target: Path) -> None:
+        assert target.read_bytes() == image.read_bytes()
+        raise IntegrityError("the first block is another one")
+
+    monkeypatch.setattr(writing, "verify_first", wrong)
+    with pytest.raises(IntegrityError), progress("writing", quiet=True) as bar:
+        _write(image, target, Watch(), bar)
+    assert target.read_bytes()[: writing.HELD_BACK] == bytes(writing.HELD_BACK)
