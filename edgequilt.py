@@ -43,6 +43,7 @@ VERBS = {
     "run": Verb("edge.cli_run:main", "edge", "generate text with a bundle, label a sample, or put arrays through"),
     "train": Verb("edge.training.cli:train", "edge", "train an adapter on this machine, without a hub"),
     "install": Verb("devices.install.cli:main", "flash", "make a running board an agent, over SSH"),
+    "release": Verb("devices.payload.cli:release", "flash", "pack a release of the agent, for a hub to give to boards"),
     "agent": Verb("edge.cli:main", "edge", "run the agent of a board"),
     "hub": Verb("hub.verbs.main:main", "hub", "run the hub, enrol devices, open rounds"),
     "flash": Verb("devices.flash.cli:flash", "flash", "put an agent into an image and write it onto a card"),

@@ -78,14 +78,14 @@ def _run(given: argparse.Namespace) -> int:
     let_go = on_signal(end)
     notice.ready()
     try:
-        again = _live(given, stop, wake, notice)
+        then = _live(given, stop, wake, notice)
     except EdgequiltError as error:
         note_end(given.config.parent, error, time.time())
         raise
-    if again:
+    if then:
         let_go()  # a signal that comes now would be lost with this program
-    if again and not stop.is_set():  # as a new program: what fetching took of memory would stay for ever
-        os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]])  # noqa: S606  # the same command again
+    if then and not stop.is_set():
+        os.execv(sys.executable, [sys.executable, *then])  # noqa: S606  # no shell
     return 0
 
 
@@ -107,8 +107,10 @@ def with_hours(config: Config, hours: str | None) -> Config:
     return replace(config, idle=idle)
 
 
-def _live(given: argparse.Namespace, stop: threading.Event, wake: list[Callable[[], None]], notice: Notice) -> bool:
-    """Become a device if that is still to be done, and work; whether to begin anew."""
+def _live(
+    given: argparse.Namespace, stop: threading.Event, wake: list[Callable[[], None]], notice: Notice
+) -> list[str]:
+    """Become a device if that is still to be done, and work; as what to begin anew: arguments of Python, or none."""
     from edge.config import read_config
     from edge.identity.first import claim_first
     from edge.identity.keeper import Keeper
@@ -116,26 +118,29 @@ def _live(given: argparse.Namespace, stop: threading.Event, wake: list[Callable[
     notice.status("waiting to be claimed: the hub was not asked yet, or does not answer")
     claim_first(given.config, stop, notice.patient)
     if stop.is_set():
-        return False
+        return []
     notice.patient()
     notice.status("starting: the bundle and the data are looked through")
     config = with_hours(read_config(given.config), given.quiet_hours)
     keeper = Keeper(config.device_key.parent)
     keeper.start()
     try:
-        return _serve(given.config.parent, config, stop, wake, notice)
+        return _serve(given.config, config, stop, wake, notice)
     finally:
         keeper.close()
 
 
-def _serve(folder: Path, config: Config, stop: threading.Event, wake: list[Callable[[], None]], notice: Notice) -> bool:
-    """Work with the bundle that is in use; whether there is another one now."""
+def _serve(
+    path: Path, config: Config, stop: threading.Event, wake: list[Callable[[], None]], notice: Notice
+) -> list[str]:
+    """Work with the bundle that is in use, until there is another one, or another release of the agent."""
     from edge.core import Core
     from edge.ended import forget_end
     from edge.link import WorkerLink
     from edge.local.api import opened
     from edge.logs import log_to_file
     from edge.setup import broker_of, prepare
+    from edge.slots.opening import opened as updates_of
     from wire.mqtt import MqttTransport
 
     setup, broker = prepare(config), broker_of(config)
@@ -145,26 +150,30 @@ def _serve(folder: Path, config: Config, stop: threading.Event, wake: list[Calla
     )
     link = WorkerLink(setup.budget_bytes, config.worker_idle_s, config.threads, nice=NICE)
     core = Core(setup, transport, link)
+    core.updates = updates_of(core, path)
     api = opened(core)
     wake[0] = core.wake
     what = f"model {setup.model}, rank {setup.rank}" if setup.bundle else "no bundle yet"
     log.info("agent %s of %s, %s, to %r", setup.name, config.fleet, what, broker)
     if config.idle is not None and config.idle.quiet_hours:
         log.info("it trains within the hours %s only (local time)", config.idle.quiet_hours)
-    core.start()
-    forget_end(folder)
-    notice.strict()
     try:
+        core.start()
+        forget_end(path.parent)
+        notice.strict()
         core.run(stop, notice)
     finally:
-        (notice.patient if core.again else notice.stopping)()
+        (notice.patient if core.again or core.leaves else notice.stopping)()
         if api is not None:
             api.close()
         core.close()
         if setup.lock is not None:
             setup.lock.close()
         log.info("agent %s ends", setup.name)
-    return core.again
+    if core.leaves:  # without a launcher's path, whoever starts the agent starts the launcher
+        launcher = os.environ.get("EDGEQUILT_LAUNCHER")
+        return ["-I", launcher, *sys.argv[1:]] if launcher else []
+    return list(sys.orig_argv[1:]) if core.again else []  # a new program: what fetching took of memory would stay
 
 
 def _claim(given: argparse.Namespace) -> int:

@@ -1,4 +1,4 @@
-"""`edgequilt agent status | doctor | logs`: the verbs that look at an agent which runs, or should."""
+"""`edgequilt agent status | doctor | logs | prove`: the verbs that look at an agent which runs, or should."""
 
 from __future__ import annotations
 
@@ -15,7 +15,8 @@ def add_board_verbs(verbs: Any) -> None:
     status = verbs.add_parser("status", help="how the agent of this board is; the exit code says whether it is well")
     doctor = verbs.add_parser("doctor", help="find what is wrong with this board, and how to mend it")
     logs = verbs.add_parser("logs", help="what the agent said, from the journal or its own file")
-    for verb in (status, doctor, logs):
+    prove = verbs.add_parser("prove", help="see that this release runs here, and that the bundle in use answers right")
+    for verb in (status, doctor, logs, prove):
         verb.add_argument("--config", type=Path, default=Path(CONFIG), help=f"agent.toml; by default {CONFIG}")
     for verb in (status, doctor):
         verb.add_argument("--json", action="store_true")
@@ -44,4 +45,17 @@ def _logs(given: argparse.Namespace) -> int:
     return logs(given)
 
 
-DEEDS: dict[str, Callable[[argparse.Namespace], int]] = {"status": _status, "doctor": _doctor, "logs": _logs}
+def _prove(given: argparse.Namespace) -> int:
+    from edge.slots.prove import prove
+
+    found = prove(given.config)
+    print("it runs here; no bundle yet" if found is None else f"it runs here; off the golden output by {found:.1e}")
+    return 0
+
+
+DEEDS: dict[str, Callable[[argparse.Namespace], int]] = {
+    "status": _status,
+    "doctor": _doctor,
+    "logs": _logs,
+    "prove": _prove,
+}

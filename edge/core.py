@@ -10,7 +10,7 @@ import queue
 import threading
 import time
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from console.errors import EdgequiltError
 from edge import events as ev
@@ -34,6 +34,9 @@ from edge.store import Store
 from wire.messages import Hello
 from wire.topics import device_subscriptions, topic_of
 from wire.transport import Fate, Transport
+
+if TYPE_CHECKING:
+    from edge.slots.updates import Updates
 
 log = logging.getLogger("edgequilt.agent")
 HELLO = "hello"  # an alarm; updates are named by 64 digits
@@ -75,6 +78,7 @@ class Core:
         self.barrier.free = lambda: not self._renewing.proving
         self._held = list[tuple[Any, ...]]()  # messages that came while a bundle was proved
         self.again = False  # there is another bundle: begin anew
+        self.updates: Updates | None = None  # of the agent itself, where a launcher has started it
         self._inbox: queue.SimpleQueue[tuple[Any, ...]] = queue.SimpleQueue()
         self._wrote_at = self._fetching_since = -1e9
         self.life = p.Life(
@@ -119,10 +123,17 @@ class Core:
         for pattern in device_subscriptions(self.setup.voice.fleet, self.setup.model, self.setup.name):
             self.transport.subscribe(pattern)
         self._renewing.start()
+        if self.updates is not None:
+            self.updates.start()
+
+    @property
+    def leaves(self) -> bool:
+        """Whether another release of the agent is to start."""
+        return self.updates is not None and self.updates.leaves
 
     def run(self, stop: threading.Event, notice: Notice | None = None) -> None:
         """Work until `stop` is set and `wake` was called, or until it should begin anew; systemd hears of it."""
-        while not stop.is_set() and not self.again:
+        while not stop.is_set() and not self.again and not self.leaves:
             wait_s = self.turn()
             if notice is not None:
                 wait_s = min(wait_s, notice.beat(self.transport.lives) or wait_s)
@@ -152,6 +163,7 @@ class Core:
             self.status.dirty = True
             self._do(ev.SayHello())
         idle_s, watch_s = self._deeds.look(), self.link.poll()
+        update_s = self.updates.look() if self.updates is not None else None
         if self.status.dirty and now - self._wrote_at >= STATUS_EVERY_S:
             self.write_status()
         wishes = [
@@ -159,6 +171,7 @@ class Core:
             watch_s,
             idle_s,
             self.data.look(now),
+            update_s,
             STATUS_EVERY_S if self.status.dirty else None,
         ]
         return max(0.0, min([IDLE_WAIT_S, *(w for w in wishes if w is not None)]))
@@ -166,6 +179,8 @@ class Core:
     def close(self) -> None:
         """End the worker, say goodbye, write the last status."""
         self._renewing.close()
+        if self.updates is not None:
+            self.updates.close()
         self.link.close()
         self._deeds.goodbye()
         self.transport.close()
@@ -180,6 +195,14 @@ class Core:
     def say_failed(self, job: str, reason: str) -> None:
         """Tell the hub that something cannot be done."""
         self._deeds.say_failed(job, reason)
+
+    def say_hello(self) -> None:
+        """Tell the hub what runs here."""
+        self._do(ev.SayHello())
+
+    def prove_own(self) -> bool:
+        """Have the bundle in use answer, for `updates`; False: there is none."""
+        return self._renewing.prove_own()
 
     def happen(self, event: object) -> None:
         """One step of the protocol and its actions; an action may be an event again."""
@@ -237,6 +260,8 @@ class Core:
         if not up:
             self.hearing.lost(self.now())
         self.happen(ev.Connected() if up else ev.Lost())
+        if self.updates is not None:
+            self.updates.connected(up)
 
     def _fate(self, fate: Fate) -> None:
         self.status.dirty = self.hearing.learn(fate) or self.status.dirty
@@ -256,9 +281,14 @@ class Core:
         except EdgequiltError as error:
             log.warning("ignored %s: %s", topic.rpartition("/")[2], error)
             return
+        if self.updates is not None and events and "/down/" in topic:
+            self.updates.heard()
         for event in events:
             if isinstance(event, ev.BundleNamed):
                 self._renewing.came(event.message)
+                continue
+            if isinstance(event, ev.ProgramNamed):
+                self._program(event)
                 continue
             if isinstance(event, ev.JobCame):
                 self.status.traffic.enter(event.job.round)
@@ -269,6 +299,16 @@ class Core:
             self.happen(event)
             if isinstance(event, ev.Stored) and self.store.crowded():
                 self._deeds.collect()
+
+    def _program(self, event: ev.ProgramNamed) -> None:
+        """A board that flashing or installing has not prepared has no releases: whoever keeps it updates its agent."""
+        if self.updates is None:
+            log.warning("the hub names a release of the agent, but no launcher has started this one: it stays")
+            return
+        try:
+            self.updates.came(event.message)
+        except (EdgequiltError, OSError) as error:
+            log.error("%s", error)  # noqa: TRY400  # one line, no traceback; the hub says it again
 
     def _ring(self, name: str) -> None:
         if name == HELLO:

@@ -120,10 +120,20 @@ class Deeds:
             battery_percent=around.battery_percent,
             network=around.network,
             waits=self._core.barrier.told,
+            **self._program(),
             **self._core.watch.told(),
         )
         self._told, self._told_at = self._news(), self._core.now()
         self._say(m.Presence, state="online")
+
+    def _program(self) -> dict[str, str]:
+        """Of an agent that its launcher started: the release that it is, and which ones it takes."""
+        updates = self._core.updates
+        if updates is None:
+            return {}
+        from edge.slots.system import own_words
+
+        return {"program": updates.program, "system": own_words()}
 
     def _news(self) -> tuple[bool, int]:
         """What the hub is told when it changes: whether training waits, and how many rows there are."""

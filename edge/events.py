@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from wire.messages import Assignment, Job, MaskOpen, MaskRoster, MaskSealed, MaskSurvivors, Release
+from wire.messages import Assignment, Job, MaskOpen, MaskRoster, MaskSealed, MaskSurvivors, Program, Release
 
 Blobs = frozenset[str]
 
@@ -55,6 +55,13 @@ class BundleNamed:
     """The hub names the bundle to run; none of the protocol's, since beginning anew ends whatever goes on."""
 
     message: Assignment
+
+
+@dataclass(frozen=True)
+class ProgramNamed:
+    """The hub names the release of the agent to be; the protocol knows as little of it."""
+
+    message: Program
 
 
 @dataclass(frozen=True)

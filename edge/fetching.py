@@ -18,7 +18,7 @@ from edge.config import Config
 from edge.install import Goal, Source, Stopped, install
 from edge.setup import broker_of
 from wire.backoff import full_jitter
-from wire.messages import Assignment
+from wire.messages import Assignment, Program
 
 log = logging.getLogger("edgequilt.agent")
 FIRST_S, LAST_S = 1.0, 300.0
@@ -73,8 +73,8 @@ class Hub:
         raise failed
 
 
-def hub_of(config: Config, order: Assignment) -> Hub:
-    """Where the hub serves bundles: what the assignment says; no host means the broker's."""
+def hub_of(config: Config, order: Assignment | Program) -> Hub:
+    """Where the hub serves bundles and releases: what its message says; no host means the broker's."""
     broker = broker_of(config)
     host = f"[{broker.host}]" if ":" in broker.host else broker.host
     addresses = [f"{host}{at}" if at.startswith(":") else at for at in order.where]

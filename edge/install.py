@@ -17,14 +17,13 @@ from pathlib import Path
 from typing import BinaryIO, Protocol
 
 from console.errors import BadData, EdgequiltError, IntegrityError, StorageError
-from console.table import mib
+from edge.room import check_room
 from wire.bundle import MANIFEST, SIGNATURE
 from wire.envelope import Trust, check_detached
 from wire.files import digest, file_digest, inside, read_bytes, sync_folder, write_atomic
 from wire.manifest import LIMIT_BYTES, File, Manifest, parse_manifest
 from wire.messages import Assignment
 
-RESERVE_BYTES = 32 << 20  # of the disk: left to versions, updates and everybody else
 SIGNATURE_BYTES = 4096
 PART = ".part"
 
@@ -78,7 +77,7 @@ def install(goal: Goal, source: Source) -> Manifest:
     _room(goal.folder, lacking)
     done, of = sum(f.bytes for f in manifest.files if f not in lacking), sum(f.bytes for f in manifest.files)
     for file in lacking:
-        _fetch(goal, source, file, done, of)
+        fetch(goal.folder, file, source, _after(goal, done, of))
         done += file.bytes
     sync_folder(goal.folder)
     return manifest
@@ -148,26 +147,30 @@ def _reused(folder: Path, file: File, place: Path | None) -> bool:
     return True
 
 
+def _after(goal: Goal, before: int, of: int) -> Callable[[int], None]:
+    return lambda size: goal.go_on(before + size, of)
+
+
 def _room(folder: Path, lacking: Sequence[File]) -> None:
-    """Look before anything is fetched whether the disk takes it.
+    here = sum(min(_size(folder / (f.path + PART)), f.bytes) for f in lacking)
+    check_room(folder, sum(file.bytes for file in lacking) - here, "a bundle")
+
+
+def fetch(folder: Path, file: File, source: Source, watch: Callable[[int], None]) -> None:
+    """One file: as much of it as lacks; it gets its name when its digest is right.
+
+    Args:
+        folder: where it goes.
+        file: its name, length and digest, which a signed manifest told.
+        source: where it is served, by its digest.
+        watch: told how much of it is here, at every block.
 
     Raises:
-        StorageError: it does not.
+        IntegrityError: the hub serves other bytes.
+        StorageError: the disk does not take it.
+        TransportError, Refused: the hub cannot be reached, or says no.
     """
-    here = sum(min(_size(folder / (f.path + PART)), f.bytes) for f in lacking)
-    needed = sum(file.bytes for file in lacking) - here
-    told = os.statvfs(folder)
-    free = told.f_bavail * told.f_frsize
-    if lacking and needed + RESERVE_BYTES > free:
-        raise StorageError(
-            f"expected {mib(needed)} for a bundle and {mib(RESERVE_BYTES)} to spare on the disk of {folder.parent}, "
-            f"found {mib(free)} free; free some space"
-        )
-
-
-def _fetch(goal: Goal, source: Source, file: File, done: int, of: int) -> None:
-    """One file: as much of it as lacks; it gets its name when its digest is right."""
-    target = inside(goal.folder, file.path)
+    target = inside(folder, file.path)
     part = target.with_name(target.name + PART)
     try:
         part.parent.mkdir(parents=True, exist_ok=True)
@@ -175,7 +178,7 @@ def _fetch(goal: Goal, source: Source, file: File, done: int, of: int) -> None:
             part.unlink()
         with part.open("ab", buffering=0) as out:  # a kill loses no block that was written
             at = out.tell()
-            watched = _Watched(out, lambda size: goal.go_on(done + size, of), at)
+            watched = _Watched(out, watch, at)
             if at < file.bytes:
                 source.range(f"/blobs/{file.sha256}", watched, at, file.bytes)  # type: ignore[arg-type]  # only written to
             os.fsync(out.fileno())

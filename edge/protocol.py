@@ -214,6 +214,7 @@ ALWAYS: dict[type, Handler] = {
     ev.MaskCame: _mask_came,
     ev.ReleaseCame: _release_came,
     ev.BundleNamed: _nothing,
+    ev.ProgramNamed: _nothing,
     ev.ReleaseLooked: _release_looked,
     ev.Stored: _stored,
     ev.Wanted: _wanted,

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("edgequilt.agent")
 ORDER = "bundle-"  # and the sequence: the name of an assignment where a job would be named
+OWN = "the bundle in use"  # the name of its proof
 
 
 class Renewing:
@@ -34,6 +35,7 @@ class Renewing:
         self._fetcher: Fetcher | None = None
         self._ready: Assignment | None = None  # whole, waits to be proved
         self.proving = ""  # the name of the proof that the worker makes
+        self._own = False  # the bundle in use waits to be proved
 
     def start(self) -> None:
         """Go on with what was on its way when the program ended, and delete what nobody needs."""
@@ -60,11 +62,21 @@ class Renewing:
         else:
             self._give_up(order, fields["reason"])
 
+    def prove_own(self) -> bool:
+        """Have the bundle in use proved, for a release on trial; False: there is none."""
+        self._own = bool(self._core.setup.bundle)
+        return self._own
+
     def look(self) -> None:
         """Have a whole bundle proved, as soon as the worker has nothing to do."""
         core, order = self._core, self._ready
-        if order is None or self.proving or (core.life.phase != p.IDLE and core.barrier.waiting is None):
+        nothing = order is None and not self._own
+        if nothing or self.proving or (core.life.phase != p.IDLE and core.barrier.waiting is None):
             return  # a job that waits for the board to be idle waits a little longer
+        if self._own or order is None:
+            self._own, self.proving = False, OWN
+            core.link.submit(Request(OWN, PROVE, 0, (), (), core.setup.place, ""))
+            return
         self._ready, self.proving = None, f"{ORDER}{order.sequence}"
         folder = core.setup.shelf.folder(order.bundle)
         config = core.setup.config
@@ -78,6 +90,11 @@ class Renewing:
         if kind == "progress":
             return
         self.proving = ""
+        if fields.get("id") == OWN:
+            if self._core.updates is not None:
+                self._core.updates.proved("" if kind == "result" else str(fields.get("reason")))
+            self.look()
+            return
         order = self._core.setup.shelf.wanted(self._core.setup.bundle)
         if order is None or fields.get("id") != f"{ORDER}{order.sequence}":
             return

@@ -1,4 +1,4 @@
-"""What can happen to a hub's storage, instant by instant: the one harness of all tests of faults.
+"""What can happen to a hub's storage, instant by instant: the one harness of all tests of faults (tests/fuse.py).
 
 A hub touches its storage at instants that can be counted: just before and just after each transaction and each blob.
 A fault strikes at one of them. `every` tells a story again and again, with the fault later each time, until it comes
@@ -10,7 +10,6 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from itertools import count
-from typing import Literal
 
 from sqlalchemy import Connection
 
@@ -18,42 +17,15 @@ from console.errors import StorageError
 from hub.serving.service import Service
 from hub.store.blobs import Blobs
 from hub.store.ledger import Ledger
+from tests.fuse import Fuse, Instant, Killed
 from tests.hub.world import World
 
-Instant = Literal["before", "after"]
 Tell = Callable[[World], None]
 
 
 def instants(first: int, step: int, backend: str = "sqlite") -> Iterator[int]:
     """Which instants a fault strikes at; over a server, where the same code takes longer, at one of five of these."""
     return count(first, step if backend == "sqlite" else 5 * step)
-
-
-class Killed(BaseException):
-    """A kill: no handler of the hub gets to see it."""
-
-
-class Fuse:
-    """Burns down with every instant, and kills when it is at its end."""
-
-    def __init__(self, instants: int) -> None:
-        self.left = instants
-        self.struck = False
-
-    def burn(self, when: Instant, what: str) -> None:
-        """One instant nearer."""
-        self.left -= 1
-        if self.strikes(when, what):
-            self.struck = True
-            self.strike()
-
-    def strikes(self, when: Instant, what: str) -> bool:
-        """Whether it is now."""
-        return self.left == 0
-
-    def strike(self) -> None:
-        """Do it."""
-        raise Killed
 
 
 class FullDisk(Fuse):

@@ -59,6 +59,8 @@ class Hello:
     disk_free_bytes: int | None = None
     uptime_s: float | None = None  # since the board started
     warnings: tuple[str, ...] = ()  # hot, under-voltage, throttled, memory-low, disk-low; others may come
+    program: str = ""  # the release of the agent that runs; empty: it does not run from one that can be replaced
+    system: str = ""  # what releases it takes: Python, glibc and architecture, in words
     extra: dict[str, Any] = field(default_factory=dict)
 
 
@@ -352,6 +354,18 @@ class Assignment:
 
 
 @dataclass(frozen=True)
+class Program:
+    """Hub: be this release of the agent; fetch it over HTTPS. A higher `sequence` wins, as with bundles."""
+
+    TYPE: ClassVar[str] = "program"
+    device: str = field(metadata=matching(NAME))
+    sequence: int = field(metadata=at_least(0))
+    release: str = field(metadata=matching(DIGEST))  # SHA-256 of its program.json
+    where: tuple[str, ...] = ()  # HOST:PORT, in the order to try; without HOST: where the broker is
+    extra: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
 class Chunk:
     """Either side: bytes `index * chunk_bytes` and on of an update or blob. Not signed: the whole is checked."""
 
@@ -388,6 +402,7 @@ MESSAGES: dict[str, Any] = {
         Release,
         Canary,
         Assignment,
+        Program,
         Chunk,
     )
 }

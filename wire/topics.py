@@ -56,6 +56,7 @@ TABLE: tuple[Topic, ...] = (
     Topic(m.Canary, "down", 1, False, "hub"),
     Topic(m.Chunk, "down", 1, False, "", CHUNK_DOWN_S),
     Topic(m.Assignment, "down", 1, False, "hub"),
+    Topic(m.Program, "down", 1, False, "hub"),
     Topic(m.Version, "all", 1, True, "hub"),
     Topic(m.Release, "all", 1, True, "hub"),
 )

@@ -41,6 +41,7 @@ def main(arguments: list[str]) -> int:
         return 1
     library = release / "lib"
     os.environ.update(EDGEQUILT_HOME=str(home), PYTHONPATH=str(library), PYTHONNOUSERSITE="1")
+    os.environ["EDGEQUILT_LAUNCHER"] = str(Path(__file__).resolve())  # an agent that has switched begins there
     # by its path, since `-m` would look into the working folder first
     return os.execv(sys.executable, [sys.executable, str(library / "edgequilt.py"), *arguments])  # noqa: S606  # no shell
 

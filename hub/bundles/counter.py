@@ -61,7 +61,7 @@ class Counter:
         if bundle is None or not self.port:
             return
         post = Post(self.transport, self.home.key, self.home.config.fleet, model or NO_MODEL)
-        post.send(device, m.Assignment(device, row["sequence"], bundle["model"], bundle["sha256"], self._where()))
+        post.send(device, m.Assignment(device, row["sequence"], bundle["model"], bundle["sha256"], self.where))
 
     def tell(self, devices: list[str]) -> None:
         """Say it to devices whose assignment changed; who is away hears it at its next hello."""
@@ -118,8 +118,11 @@ class Counter:
             self._files[bundle] = sources(self.home.bundles, Path(row["folder"]), listed)
         return self._files[bundle]
 
-    def _where(self) -> tuple[str, ...]:
-        """Where the device finds the broker, then what hub.toml names."""
+    @property
+    def where(self) -> tuple[str, ...]:
+        """Where the device finds the broker, then what hub.toml names; nothing while HTTPS is not served."""
+        if not self.port:
+            return ()
         return (f":{self.port}", *addresses(self.home.config, f"localhost:{self.port}"))
 
     def _note(self, device: str, failed: str) -> None:

@@ -69,9 +69,18 @@ def keep(blobs: Blobs, bundle: Bundle) -> None:
         IntegrityError: one changed meanwhile.
     """
     for file in bundle.manifest.files:
-        path, source = blobs.path(file.sha256), bundle.path(file.path)
-        if not _is(path, file.sha256, file.bytes):
-            _keep(source, path, file.sha256)
+        keep_file(bundle.path(file.path), blobs.path(file.sha256), file.sha256, file.bytes)
+
+
+def keep_file(source: Path, path: Path, sha256: str, size: int) -> None:
+    """Keep a file under another path, unless it is there.
+
+    Raises:
+        StorageError: it cannot be written.
+        IntegrityError: it is another one by now.
+    """
+    if not _is(path, sha256, size):
+        _keep(source, path, sha256)
 
 
 def _is(path: Path, sha256: str, size: int) -> bool:

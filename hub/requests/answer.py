@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from console.errors import UsageError
-from hub.requests import bundles, fleet, groups, keeping, rounds, shutting, versions
+from hub.requests import bundles, fleet, groups, keeping, programs, rounds, shutting, versions
 from hub.serving.desk import Desk
 from hub.serving.service import Service
 from hub.store.ledger import Row
@@ -15,6 +15,7 @@ OF_THE_HUB: dict[str, Callable[[Service, Row], Row]] = {
     **groups.TABLE,
     **keeping.TABLE,
     **bundles.TABLE,
+    **programs.TABLE,
     **shutting.TABLE,
     **rounds.READING,
 }

@@ -18,6 +18,7 @@ from console.errors import HubError
 from hub.bundles.counter import Counter
 from hub.identity.grant import Where, addresses
 from hub.identity.renewal import Nonces
+from hub.programs.counter import Programs
 from hub.rounds.refusal import seated
 from hub.rounds.state import Gone
 from hub.serving.clock import steady_clock
@@ -66,6 +67,7 @@ class Service:
         self.denied, self.helped = Denied(), Helped(self.home, transport, self.clock)
         self.guard = Guard(self.home)
         self.bundles = Counter(self.home, transport, self.clock)
+        self.programs = Programs(self.home, transport, self.bundles)
         self._on: dict[Any, Callable[[str, Row, Any], None]] = {
             m.Hello: self._hello,
             m.Presence: self._presence,
@@ -214,9 +216,11 @@ class Service:
         with self.home.ledger.transaction() as tx:
             put_device(tx, device["name"], **known)
         self.bundles.hello({**device, **known}, model, message.bundle)
+        self.programs.hello({**device, **known}, model, message.program)
 
     def _failed(self, model: str, device: Row, message: m.Failed) -> None:
         self.bundles.failed(device, message)
+        self.programs.failed(device, message)
 
     def _presence(self, model: str, device: Row, message: m.Presence) -> None:
         known = (device["hello"] or {}).get("sender", {}).get("boot")

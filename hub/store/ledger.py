@@ -114,6 +114,18 @@ class Ledger:
         """Which bundle a device gets."""
         return self._row(select(t.assignments).where(t.assignments.c.device == device))
 
+    def programs(self) -> list[Row]:
+        """All releases of the agent, the newest last."""
+        return self._rows(select(t.programs).order_by(t.programs.c.added_at_s, t.programs.c.sha256))
+
+    def program(self, sha256: str) -> Row | None:
+        """A release of the agent."""
+        return self._row(select(t.programs).where(t.programs.c.sha256 == sha256))
+
+    def order(self, device: str) -> Row | None:
+        """Which release of the agent a device is to be."""
+        return self._row(select(t.orders).where(t.orders.c.device == device))
+
     def models(self) -> list[Row]:
         """All models by name, each with its tip."""
         return self._rows(select(t.models).order_by(t.models.c.model))

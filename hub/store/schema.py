@@ -21,7 +21,7 @@ from sqlalchemy import (
     text,
 )
 
-SCHEMA = 3
+SCHEMA = 4
 NAMES = {"uq": "uq_%(table_name)s_%(column_0_name)s"}  # of constraints; migrations must be able to name them
 metadata = MetaData(naming_convention=NAMES)
 
@@ -106,6 +106,30 @@ assignments = Table(
     Column("sequence", BigInteger, nullable=False),  # in the one order with releases
     _words("why", ""),  # by hand, or of its kind of board
     _words("failed", ""),  # why the device could not take it; empty: it did, or has not said
+    Column("at_s", Float, nullable=False),
+)
+
+programs = Table(
+    "programs",
+    metadata,
+    Column("sha256", String, primary_key=True),  # of program.json
+    Column("version", String, nullable=False),
+    Column("system", String, nullable=False),  # that it is for, in words
+    Column("bytes", BigInteger, nullable=False),  # of all files
+    Column("stream_sha256", String, nullable=False),
+    Column("stream_bytes", BigInteger, nullable=False),
+    Column("manifest", LargeBinary, nullable=False),
+    Column("signature", LargeBinary, nullable=False),
+    Column("added_at_s", Float, nullable=False),
+)
+
+orders = Table(
+    "orders",
+    metadata,
+    Column("device", String, primary_key=True),
+    Column("program", String, nullable=False),  # SHA-256 of its program.json
+    Column("sequence", BigInteger, nullable=False),  # in the one order with releases of models
+    _words("failed", ""),  # why the device could not be it; empty: it is, or has not said
     Column("at_s", Float, nullable=False),
 )
 

@@ -23,8 +23,9 @@ def put(tx: Connection, key: str, value: str) -> None:
 
 
 def next_sequence(tx: Connection) -> int:
-    """The next place in the one order of releases and bundles, above all that a lost ledger may have given."""
-    last = max(tx.execute(select(func.max(c.sequence))).scalar() or 0 for c in (t.releases.c, t.assignments.c))
+    """The next place in the one order of all that devices are told to be, above what a lost ledger may have given."""
+    tables = (t.releases, t.assignments, t.orders)
+    last = max(tx.execute(select(func.max(table.c.sequence))).scalar() or 0 for table in tables)
     floor = tx.execute(select(t.meta.c.value).where(t.meta.c.key == "sequence_floor")).scalar() or 0
     return max(last, int(floor)) + 1
 
@@ -39,6 +40,13 @@ def put_assignment(tx: Connection, device: str, bundle: str, why: str, now_s: fl
     """Say which bundle a device gets from now on."""
     values = {"bundle": bundle, "sequence": next_sequence(tx), "why": why, "failed": "", "at_s": now_s}
     statement = insert(tx, t.assignments).values(device=device, **values)
+    tx.execute(statement.on_conflict_do_update(index_elements=["device"], set_=values))
+
+
+def put_order(tx: Connection, device: str, program: str, now_s: float) -> None:
+    """Say which release of the agent a device is to be from now on."""
+    values = {"program": program, "sequence": next_sequence(tx), "failed": "", "at_s": now_s}
+    statement = insert(tx, t.orders).values(device=device, **values)
     tx.execute(statement.on_conflict_do_update(index_elements=["device"], set_=values))
 
 

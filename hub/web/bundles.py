@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from hub.bundles.keeping import Source
 from hub.web.routes import Answer, Asked, Refusal, Within
 
 NOT_FOR_IT = (
@@ -31,11 +32,16 @@ def signature(within: Within, asked: Asked) -> Answer:
 def blob(within: Within, asked: Asked) -> Answer:
     """A file of a bundle, or a range of it; its tag is its digest."""
     digest = asked.found["digest"]
-    source, checked = within(lambda service: (service.bundles.source(asked.device, digest), service.bundles.checked))
+    source, checked = within(lambda service: (_source(service, asked.device, digest), service.bundles.checked))
     if source is None:
         raise Refusal(404, NOT_FOR_IT)
     path = checked.path(source)  # on the thread of this request: reading a large file takes a while
     return Answer(file=path, kind=BYTES, etag=f'"{digest}"')
+
+
+def _source(service: Any, device: str, digest: str) -> Source | None:
+    found: Source | None = service.bundles.source(device, digest) or service.programs.source(device, digest)
+    return found
 
 
 def _row(within: Within, asked: Asked) -> dict[str, Any]:

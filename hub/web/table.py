@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from hub.web import programs
 from hub.web.authority import authorities
 from hub.web.bundles import blob, manifest, signature
 from hub.web.identity import claim, nonce, renewal
@@ -16,5 +17,7 @@ ROUTES: tuple[Route, ...] = (
     Route("POST", RENEWAL_PATH, False, renewal, limited=True),
     Route("GET", "/bundles/{digest}/manifest.json", True, manifest),
     Route("GET", "/bundles/{digest}/manifest.sig", True, signature),
+    Route("GET", "/programs/{digest}/manifest.json", True, programs.manifest),
+    Route("GET", "/programs/{digest}/manifest.sig", True, programs.signature),
     Route("GET", "/blobs/{digest}", True, blob),
 )

@@ -7,7 +7,8 @@ from tests.fuzz.decoders_edge import EDGE
 from tests.fuzz.decoders_hub import HUB
 from tests.fuzz.decoders_identity import IDENTITY
 from tests.fuzz.decoders_local import LOCAL
+from tests.fuzz.decoders_slots import SLOTS
 from tests.fuzz.decoders_wire import WIRE
 
-DECODERS = (*WIRE, *EDGE, *HUB, *IDENTITY, *LOCAL, *DEVICES)
+DECODERS = (*WIRE, *EDGE, *HUB, *IDENTITY, *LOCAL, *DEVICES, *SLOTS)
 BY_NAME = {decoder.name: decoder for decoder in DECODERS}

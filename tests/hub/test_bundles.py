@@ -278,7 +278,7 @@ def test_who_is_revoked_gets_nothing_of_what_was_its_own(web: Web, tmp_path: Pat
     paths = [
         route.path.replace("/blobs/{digest}", f"/blobs/{digest(CONTENT + KIND.encode())}").replace("{digest}", one)
         for route in ROUTES
-        if route.identity
+        if route.identity and not route.path.startswith("/programs/")
     ]
     assert [web.get("barn", path)[0] for path in paths] == [200, 200, 200]
 

@@ -68,7 +68,7 @@ def test_an_old_ledger_becomes_a_new_one(first: Path) -> None:
         ("tiny", 1, ["barn", "coop", "mill"]),
     ]
     assert ledger.versions()[1]["parents"] == [ledger.versions()[0]["digest"]]
-    assert (ledger.tip("tiny"), ledger.get("tip"), ledger.get("schema")) == (tip, "", "3")
+    assert (ledger.tip("tiny"), ledger.get("tip"), ledger.get("schema")) == (tip, "", "4")
     assert [(r.number, r.model, r.phase) for r in ledger.rounds()] == [
         (1, "tiny", "complete"),
         (2, "tiny", "collecting"),
@@ -99,7 +99,7 @@ def test_a_migration_that_fails_changes_nothing(first: Path) -> None:
 
 def test_who_only_reads_does_not_migrate(first: Path) -> None:
     """An old ledger is refused with words where it may not be changed."""
-    with pytest.raises(HubError, match="expected a ledger of schema 3 in .*, found 1; start the hub"):
+    with pytest.raises(HubError, match="expected a ledger of schema 4 in .*, found 1; start the hub"):
         Ledger(file(first), reading=True)
     assert sqlite3.connect(first).execute("SELECT value FROM meta WHERE key = 'schema'").fetchone() == ("1",)
 

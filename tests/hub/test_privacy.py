@@ -26,7 +26,8 @@ from hub.privacy.promise import held
 from hub.privacy.sampling import drawn
 from hub.privacy.settings import PrivacyConfig, Private
 from hub.store.writes import put
-from tests.faults import Fuse, Killed, instants, set_fire
+from tests.faults import instants, set_fire
+from tests.fuse import Fuse, Killed
 from tests.hub.privacy_world import promise
 from tests.hub.test_kinds import SIZES, with_biases
 from tests.hub.test_recovery import digests

@@ -41,6 +41,8 @@ HELLO = {
     "disk_free_bytes": "room on disk",
     "uptime_s": "how long it has been up",
     "warnings": "which of these it warns of",
+    "program": "release of the agent",
+    "system": "Python, glibc and architecture",
 }
 
 

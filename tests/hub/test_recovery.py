@@ -8,7 +8,8 @@ from typing import Any
 
 import pytest
 
-from tests.faults import FullDisk, Fuse, Killed, LostAnswer, every, instants, set_fire, survive
+from tests.faults import FullDisk, LostAnswer, every, instants, set_fire, survive
+from tests.fuse import Fuse, Killed
 from tests.hub.oracle import check_versions
 from tests.hub.serving.test_service import counted_once
 from tests.hub.world import RANKS, World

@@ -45,6 +45,7 @@ SAMPLES: tuple[Any, ...] = (
     m.Release("toy-1", 2, 3, D),
     m.Canary("barn-1", "toy-1", 3, 4, D),
     m.Assignment("barn-1", 4, "toy-1", D, (":8884", "hub.example:8884")),
+    m.Program("barn-1", 5, D, (":8884",)),
     m.Chunk(D, 0, 1, b"\x00\xff"),
 )
 

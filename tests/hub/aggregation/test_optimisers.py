@@ -17,7 +17,8 @@ from hub.aggregation.products import Change
 from hub.making import making, remembering, versions
 from hub.making.optimising import rate_of
 from hub.making.recipe import Recipe, chosen
-from tests.faults import Fuse, Killed, set_fire
+from tests.faults import set_fire
+from tests.fuse import Fuse, Killed
 from tests.hub.world import RANKS, World
 from wire.kinds.lora import Lora
 

@@ -12,7 +12,8 @@ from hub.making import versions
 from hub.show import status as show_status
 from hub.show import versions as show_versions
 from hub.store.writes import put_device
-from tests.faults import Fuse, Killed, instants, set_fire
+from tests.faults import instants, set_fire
+from tests.fuse import Fuse, Killed
 from tests.hub.world import World
 from wire.memory import MemoryTransport
 from wire.messages import Version

@@ -9,7 +9,8 @@ import pytest
 from console.errors import HubError
 from hub.making import versions
 from hub.verbs.keeping import forgotten_text
-from tests.faults import Fuse, Killed, set_fire
+from tests.faults import set_fire
+from tests.fuse import Fuse, Killed
 from tests.hub.world import RANKS, World
 
 MakeWorld = Callable[..., World]

@@ -13,7 +13,8 @@ from console.errors import HubError, UsageError
 from hub.making import versions
 from hub.masking.opening import reasons
 from hub.rounds.state import Round
-from tests.faults import Fuse, instants, survive
+from tests.faults import instants, survive
+from tests.fuse import Fuse
 from tests.hub.bundles import LABELS
 from tests.hub.world import RANKS, World
 from wire import discriminant

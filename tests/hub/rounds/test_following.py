@@ -8,7 +8,8 @@ from dataclasses import replace
 import pytest
 
 from console.errors import UsageError
-from tests.faults import Fuse, Killed, instants, set_fire
+from tests.faults import instants, set_fire
+from tests.fuse import Fuse, Killed
 from tests.hub.serving.test_service import counted_once
 from tests.hub.test_recovery import digests
 from tests.hub.world import World

@@ -18,7 +18,7 @@ from console.errors import StorageError
 from hub.serving.inbox import AGE_S, FULL_S, LIMIT_BYTES, Inbox
 from hub.store.partial_files import FilePartials
 from hub.store.partials import SmallApart
-from tests.faults import Fuse, Killed
+from tests.fuse import Fuse, Killed
 from wire.chunks import cut, indexes_of
 from wire.files import digest
 from wire.messages import Begin, Chunk, Sender

@@ -12,7 +12,8 @@ import pytest
 from hub.making import versions
 from hub.store.backup import back_up
 from hub.store.collecting import DAY_S, of_versions
-from tests.faults import Fuse, instants, survive
+from tests.faults import instants, survive
+from tests.fuse import Fuse
 from tests.hub.world import RANKS, World
 
 MakeWorld = Callable[..., World]

@@ -151,14 +151,14 @@ def test_a_round_comes_back_as_it_was(ledger: Ledger) -> None:
 def test_an_older_hub_refuses_a_newer_ledger(ledger: Ledger) -> None:
     """A ledger of a schema from the future is refused with words and left as it is."""
     with ledger.transaction() as tx:
-        put(tx, "schema", "4")
+        put(tx, "schema", "5")
     ledger.close()
 
     for reading in (False, True):
-        with pytest.raises(HubError, match=r"expected a ledger of schema 3 or older in .*, found 4; update edgequilt"):
+        with pytest.raises(HubError, match=r"expected a ledger of schema 4 or older in .*, found 5; update edgequilt"):
             Ledger(ledger.database, reading=reading)
     with ledger.database.engine().connect() as connection:
-        assert connection.execute(t.meta.select()).all() == [("schema", "4")]
+        assert connection.execute(t.meta.select()).all() == [("schema", "5")]
 
 
 def test_a_file_that_is_no_database_is_named(tmp_path: Path) -> None:

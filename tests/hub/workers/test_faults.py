@@ -7,7 +7,8 @@ from collections.abc import Callable
 import pytest
 
 from hub.workers.worker import Worker
-from tests.faults import BurningBlobs, BurningLedger, Fuse, Killed, instants, set_fire
+from tests.faults import BurningBlobs, BurningLedger, instants, set_fire
+from tests.fuse import Fuse, Killed
 from tests.hub.workers.test_workers import Helpers, over_a_server, phase
 from tests.hub.world import World
 
