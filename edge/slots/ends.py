@@ -34,7 +34,8 @@ def back(record: Record, slots: Slots, reason: str, at: At = quiet) -> None:
     kept = record.kept
     record.enter(BACK, failed=(reason or kept.failed)[:LONGEST])
     at("enter", BACK)
-    slots.put_back(kept.before)
+    if slots.current in ("", kept.version, kept.before):  # else an install has put another one here, which stays
+        slots.put_back(kept.before)
     if kept.fresh and kept.version and kept.version != slots.current:
         slots.drop(kept.version)
     slots.sweep()

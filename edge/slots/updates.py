@@ -27,6 +27,7 @@ MOST_ATTEMPTS = 5  # starts in one state that ended without a word, after which 
 FETCHES = 4  # times as many while it is fetched: that takes long, does no harm, and power cuts are counted as well
 LOOK_EVERY_S = 0.5
 FIRST_S, LAST_S = 1.0, 300.0
+OURS = (SWITCH, TRIAL)  # states in which the trial is of the order that is written down
 LATER = 75  # of edge.slots.job
 
 
@@ -191,9 +192,18 @@ class Updates:
             back(record, slots, f"{slots.current} was put in its place", self._at)
         elif kept.state in (SWITCH, TRIAL) and slots.current == kept.version:
             return False
-        return True
+        return not self._foreign
+
+    @property
+    def _foreign(self) -> bool:
+        """Whether the trial that goes on is not of an update of ours: an install has put that release here."""
+        kept, name = self._record.kept, self._slots.on_trial
+        return bool(name) and name == self._slots.current and not (kept.state in OURS and kept.version == name)
 
     def _tried(self) -> Trial | None:
+        if self._foreign:
+            log.info("release %s is on trial since it was installed", self._slots.current)
+            return Trial(self._clock(), computes=self._ways.prove(), limits=self._limits)
         if self._record.kept.state == SWITCH:  # cut off just before it was written down
             self._record.enter(TRIAL)
         self._at("enter", TRIAL)
@@ -217,7 +227,10 @@ class Updates:
             log.info("release %s is healthy", name)
             self._trial = None  # from here on it stays, even where that cannot be written down yet
             try:
-                commit(self._record, self._slots, self._at)
+                if self._foreign:  # what the record says of an order of the hub stays as it is
+                    self._slots.keep()
+                else:
+                    commit(self._record, self._slots, self._at)
                 self._ways.hello()
             except (EdgequiltError, OSError) as error:
                 log.warning("the update cannot be ended now: %s", error)
