@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import argparse
 import json
+import signal
 import sys
 import tempfile
-from contextlib import suppress
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -29,6 +32,24 @@ LARGEST = "256GiB"
 
 def flash(argv: list[str]) -> int:
     """Write one card or several; returns the exit code."""
+    with _terminable():
+        return _flash(argv)
+
+
+@contextmanager
+def _terminable() -> Iterator[None]:
+    """SIGTERM ends it as Ctrl-C does: nothing is left behind, least of all a token."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def _flash(argv: list[str]) -> int:
     options = _parser().parse_args(argv)
     if sys.platform != "linux":
         raise UsageError(
@@ -64,8 +85,11 @@ def _require_target(options: argparse.Namespace, cards: int, size: int, largest:
     """Refuse what cannot be written before anything is unpacked.
 
     Raises:
-        UsageError: a disk that may not be written, several cards into one file, a file that is there.
+        UsageError: a disk that may not be written, several cards into one file, a file that is there, several cards
+            and nobody who changes them.
     """
+    if cards > 1 and (options.yes or not sys.stdin.isatty()):
+        raise UsageError("expected somebody to change the cards, found --yes or no terminal; leave --count out")
     if writing.is_device(options.to):
         options.to = options.to.resolve()  # by-id and by-path are links to it
     if _is_card(options.to):

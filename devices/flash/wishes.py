@@ -72,7 +72,8 @@ def _problems(wishes: Wishes) -> Iterator[str]:
         yield f"expected a --user of small letters, digits, '_' and '-', found {wishes.user!r}"
     for key in wishes.ssh_keys:
         if not re.fullmatch(KEY, key):
-            yield f"expected public SSH keys such as 'ssh-ed25519 AAAA...', found {key[:20]!r}..."
+            yield "expected public SSH keys such as 'ssh-ed25519 AAAA...', found another line; give the .pub file"
+            break
     if wishes.timezone and wishes.timezone not in zoneinfo.available_timezones():
         yield f"expected a --timezone such as Europe/Berlin, found {wishes.timezone!r}"
     yield from _wifi_problems(wishes)

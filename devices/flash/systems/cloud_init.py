@@ -73,4 +73,5 @@ def _words(wishes: Wishes, mark: str) -> list[str]:
 
 
 def _document(content: dict[str, Any], head: str = "") -> bytes:
-    return (head + "".join(f"{key}: {json.dumps(value)}\n" for key, value in content.items())).encode()
+    lines = (f"{key}: {json.dumps(value, ensure_ascii=False)}\n" for key, value in content.items())
+    return (head + "".join(lines)).encode()

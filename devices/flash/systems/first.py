@@ -16,6 +16,7 @@ DONE = "/var/lib/edgequilt-first.done"
 _HEAD = f"""#!/bin/sh
 # Once, at the first start of this card; {DONE} says that it is over.
 set -u
+failed=0
 root="${{EDGEQUILT_ROOT:-}}"
 """
 
@@ -48,6 +49,7 @@ scrub() {
     dd if=/dev/zero of="$file" bs=1 count="$size" conv=notrunc 2>/dev/null
     sync
     rm -f "$file"
+    if [ -e "$file" ]; then failed=1; fi
   done
   sync
 }
@@ -68,7 +70,7 @@ def first_payload(*, grow: bool, boot: str = "", secrets: tuple[str, ...] = (), 
     calls = ["grow || exit 1"] if grow else []
     calls += [f'scrub "$root{boot}" {" ".join(secrets)}'] if secrets else []
     script = _HEAD + (_GROW if grow else "") + (_SCRUB if secrets else "") + "\n" + "\n".join(calls)
-    script += f'\n: > "$root{DONE}"\nsync\n'
+    script += f'\n[ "$failed" = 0 ] || exit 1  # the next start tries again\n: > "$root{DONE}"\nsync\n'
     text = (
         f"[Unit]\nDescription=the first start of this card\nConditionPathExists=!{DONE}\n"
         f"After=local-fs.target{f' {after}' if after else ''}\n"

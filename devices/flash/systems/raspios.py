@@ -39,8 +39,11 @@ def format_of(seen: Seen) -> str:
     return "firstrun" if seen.root.read(IMAGER) is not None else ""
 
 
+# cloud-init's last unit is itself after multi-user.target: who is wanted by that target and after this unit alone makes
+# a circle, of which systemd leaves one out
+AFTER_CLOUD_INIT = "cloud-final.service multi-user.target"
 FORMATS: dict[str, tuple[Format, tuple[str, ...], str]] = {
-    "cloud-init": (cloud_init.boot_changes, cloud_init.SECRETS, "cloud-final.service"),
+    "cloud-init": (cloud_init.boot_changes, cloud_init.SECRETS, AFTER_CLOUD_INIT),
     "rpi-preseed": (preseed.boot_changes, preseed.SECRETS, "rpi-preseed.service"),
     "firstrun": (firstrun.boot_changes, firstrun.SECRETS, ""),
 }

@@ -131,6 +131,17 @@ def test_the_list_shows_cards_first(machine: Callable[..., None], capsys: pytest
     ]
 
 
+def test_nobody_changes_the_cards(machine: Callable[..., None], tmp_path: Path) -> None:
+    """The second of two would go onto the first."""
+    machine(CARD)
+    (tmp_path / "image.img").write_bytes(bytes(4096))
+    token = Token(("hub.example:9443",), "farm", "barn-1", b"s" * 16, "ab" * 32).text
+    (tmp_path / "tokens").write_text(f"{token}\n{token}\n")
+    words = ["--device", "raspberry-pi-5-4gb", "--image", str(tmp_path / "image.img"), "--to", "/dev/sdb"]
+    with pytest.raises(UsageError, match="expected somebody to change the cards"):
+        flash([*words, "--claim-file", str(tmp_path / "tokens"), "--count", "2", "--yes", "--serial", "0123"])
+
+
 @pytest.mark.parametrize(
     ("target", "sentence"),
     [("/dev/nvme0n1", "it holds this system"), ("/dev/sdb1", "expected a whole disk"), ("/dev/sdz", "whole disk")],
