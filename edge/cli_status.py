@@ -91,6 +91,10 @@ def page(found: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
+def _coming(told: dict[str, Any] | None) -> str:
+    return "" if told is None else f"{told['state']}: {told['bytes']} of {told['of']} bytes"
+
+
 def _rows(found: dict[str, Any]) -> list[tuple[str, str]]:
     health, released, jobs = found["health"], found.get("released"), found.get("jobs") or []
     coming = found.get("bundle_coming")
@@ -105,6 +109,9 @@ def _rows(found: dict[str, Any]) -> list[tuple[str, str]]:
         ("bundle coming", f"{coming['bytes']} of {coming['of']} bytes" if coming else ""),
         ("version", str(released["version"]) if released else "none"),
         ("program", found["release"]),
+        ("release coming", _coming(found.get("release_coming"))),
+        ("release waits", found.get("release_waits") or ""),
+        ("release not taken", found.get("release_failed") or ""),
         ("doing", found.get("phase", "")),
         ("updates waiting", str(found.get("waiting", 0))),
         ("last job", f"{last['kind']} of round {last['round']}: {last['state']}" if last and "kind" in last else ""),

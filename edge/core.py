@@ -260,6 +260,8 @@ class Core:
         if not up:
             self.hearing.lost(self.now())
         self.happen(ev.Connected() if up else ev.Lost())
+        if up:
+            self._renewing.connected()
         if self.updates is not None:
             self.updates.connected(up)
 

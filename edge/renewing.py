@@ -7,9 +7,11 @@ and an agent that is killed at any instant begins with a whole one.
 from __future__ import annotations
 
 import logging
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from console.errors import StorageError
 from edge import protocol as p
 from edge.request import PROVE, Request
 from edge.setup import place_of
@@ -25,6 +27,7 @@ if TYPE_CHECKING:
 log = logging.getLogger("edgequilt.agent")
 ORDER = "bundle-"  # and the sequence: the name of an assignment where a job would be named
 OWN = "the bundle in use"  # the name of its proof
+STEADY_S = 60.0  # that an agent runs with a new bundle before it is kept
 
 
 class Renewing:
@@ -36,10 +39,22 @@ class Renewing:
         self._ready: Assignment | None = None  # whole, waits to be proved
         self.proving = ""  # the name of the proof that the worker makes
         self._own = False  # the bundle in use waits to be proved
+        self._answered, self._began = False, 0.0
 
     def start(self) -> None:
         """Go on with what was on its way when the program ended, and delete what nobody needs."""
+        self._began = self._core.now()
+        if self._core.setup.shelf.on_trial:
+            self.prove_own()
         self._begin()
+
+    def connected(self) -> None:
+        """The hub hears of a bundle that was gone back from."""
+        shelf = self._core.setup.shelf
+        if shelf.kept.untold:
+            self._core.say_failed(f"{ORDER}{shelf.kept.failed_sequence}", shelf.kept.failed)
+            with suppress(StorageError):  # then it is said again
+                shelf.told()
 
     def came(self, message: Assignment) -> None:
         """The hub names a bundle."""
@@ -70,6 +85,9 @@ class Renewing:
     def look(self) -> None:
         """Have a whole bundle proved, as soon as the worker has nothing to do."""
         core, order = self._core, self._ready
+        if self._answered and core.setup.shelf.on_trial and core.now() - self._began >= STEADY_S:
+            with suppress(StorageError):  # then it is kept at the next look
+                core.setup.shelf.keep()
         nothing = order is None and not self._own
         if nothing or self.proving or (core.life.phase != p.IDLE and core.barrier.waiting is None):
             return  # a job that waits for the board to be idle waits a little longer
@@ -91,9 +109,7 @@ class Renewing:
             return
         self.proving = ""
         if fields.get("id") == OWN:
-            if self._core.updates is not None:
-                self._core.updates.proved("" if kind == "result" else str(fields.get("reason")))
-            self.look()
+            self._own_answer("" if kind == "result" else str(fields.get("reason")))
             return
         order = self._core.setup.shelf.wanted(self._core.setup.bundle)
         if order is None or fields.get("id") != f"{ORDER}{order.sequence}":
@@ -105,6 +121,17 @@ class Renewing:
         log.info("bundle %s is here and computes what it should; the agent begins anew with it", order.bundle[:12])
         self._core.setup.shelf.switch(order.bundle)
         self._core.again = True
+
+    def _own_answer(self, wrong: str) -> None:
+        core, shelf = self._core, self._core.setup.shelf
+        self._answered = not wrong
+        if core.updates is not None:
+            core.updates.proved(wrong)
+        if wrong and shelf.on_trial:
+            shelf.go_back(f"it was proved, but does not answer in use: {wrong}")
+            core.again = True
+            return
+        self.look()
 
     def close(self) -> None:
         """End the thread; what came is kept."""

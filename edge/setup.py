@@ -5,6 +5,7 @@ from __future__ import annotations
 import fcntl
 import os
 import sys
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import IO
@@ -78,6 +79,8 @@ def _prepared(config: Config, lock: IO[bytes]) -> Setup:
     hub = Trust(read_public_key(path, "hub") for path in config.hub_keys)
     publishers = Trust(read_public_key(path, "publisher") for path in config.publisher_keys)
     shelf = Shelf(config.state)
+    with suppress(StorageError):  # a full disk does not keep a board from serving what it has
+        shelf.begin()
     bundle = bundle_in_use(config, shelf, publishers)
     manifest = None if bundle is None else bundle.manifest
     model = NO_MODEL if manifest is None else manifest.model.id

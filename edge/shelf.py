@@ -24,6 +24,7 @@ from wire.record import at_least, plain, read_record
 
 log = logging.getLogger("edgequilt.agent")
 RECORD = "bundle.json"
+MOST_STARTS = 3  # of a bundle on trial, after which the one before is used again
 
 
 @dataclass(frozen=True)
@@ -35,6 +36,8 @@ class Kept:
     former: str = ""
     failed_sequence: int = field(default=-1, metadata=at_least(-1))
     failed: str = ""  # why that one could not be taken
+    starts: int = field(default=-1, metadata=at_least(-1))  # of the bundle in use while it is on trial; -1: it is not
+    untold: bool = False  # the hub has not heard yet that it was gone back from
 
 
 class Shelf:
@@ -52,7 +55,7 @@ class Shelf:
         """Take note of an assignment; False if one with the same or a higher sequence was seen (no way back)."""
         if self.kept.seen is not None and message.sequence <= self.kept.seen.sequence:
             return False
-        self._write(replace(self.kept, seen=message))
+        self._write(replace(self.kept, seen=message, untold=False))
         return True
 
     def wanted(self, has: str) -> Assignment | None:
@@ -66,11 +69,40 @@ class Shelf:
         """A bundle is whole and was seen to run: it is in use from the next start on."""
         kept = self.kept
         former = kept.former if digest == kept.current else kept.current
-        self._write(replace(kept, current=digest, former=former))
+        self._write(replace(kept, current=digest, former=former, starts=0 if former else -1))
 
     def give_up(self, message: Assignment, reason: str) -> None:
         """An assignment cannot be taken; the same bundle may be tried again under a higher sequence."""
         self._write(replace(self.kept, failed_sequence=message.sequence, failed=reason[:500]))
+
+    @property
+    def on_trial(self) -> bool:
+        """Whether the bundle in use is new, and may still be gone back from."""
+        return self.kept.starts >= 0
+
+    def begin(self) -> None:
+        """Count a start of a bundle on trial before it happens; after the third the one before is used again."""
+        if self.on_trial and self.kept.starts >= MOST_STARTS:
+            self.go_back(f"it was not healthy in {self.kept.starts} starts; the one before is used again")
+        elif self.on_trial:
+            self._write(replace(self.kept, starts=self.kept.starts + 1))
+
+    def keep(self) -> None:
+        """The bundle in use is healthy."""
+        self._write(replace(self.kept, starts=-1))
+
+    def told(self) -> None:
+        """The hub has heard what failed."""
+        self._write(replace(self.kept, untold=False))
+
+    def go_back(self, reason: str) -> None:
+        """Use the bundle before again, and give up the assignment that led to this one."""
+        kept = self.kept
+        log.warning("bundle %s: %s", kept.current[:12], reason)
+        back = replace(kept, current=kept.former, former="", starts=-1)
+        if kept.seen is not None and kept.seen.bundle == kept.current:
+            back = replace(back, failed_sequence=kept.seen.sequence, failed=reason[:500], untold=True)
+        self._write(back)
 
     def open(self, publishers: Trust) -> Bundle | None:
         """The bundle in use, checked; the former one where that one is no longer whole. None without either."""
@@ -82,7 +114,7 @@ class Shelf:
                 continue
             if found.sha256 == digest:
                 if digest != self.kept.current:
-                    self._write(replace(self.kept, current=digest, former=""))
+                    self._write(replace(self.kept, current=digest, former="", starts=-1))
                 return found
         return None
 

@@ -215,6 +215,52 @@ def test_a_bundle_that_computes_something_else_is_not_taken(farm: Farm) -> None:
     assert farm.start().setup.bundle == first
 
 
+def test_a_bundle_that_is_not_healthy_is_gone_back_from(farm: Farm) -> None:
+    """Starts that do not last a minute are counted: after three the bundle before runs, and the hub shows why."""
+    first = farm.add("one")
+    farm.start()
+    farm.renew(first)
+    core = farm.renew(farm.add("two", seed=1))
+    second = core.setup.bundle
+    for _ in range(2):
+        farm.clock.at += 59.0
+        core.turn()
+        farm.end()
+        core = farm.start()
+        assert core.setup.bundle == second
+    farm.end()
+    core = farm.start()
+    assert core.setup.bundle == first
+    farm.until(lambda: "was not healthy in 3 starts" in farm.state())
+
+    core = farm.renew(second)  # named again
+    farm.until(lambda: core.setup.shelf.on_trial)
+    farm.clock.at += 60.0
+    farm.until(lambda: not core.setup.shelf.on_trial)
+    for _ in range(4):
+        farm.end()
+        assert farm.start().setup.bundle == second
+
+
+def test_a_bundle_that_answers_wrong_in_use_is_gone_back_from(farm: Farm) -> None:
+    """It was proved, and then its file changed: the proof of its first start fails, and the one before runs at once."""
+    first = farm.add("one")
+    farm.start()
+    farm.renew(first)
+    second = farm.add("two", seed=1)
+    farm.ask("bundle assign", bundle=second, devices=[NAME])
+    farm.until(lambda: farm.core is not None and farm.core.again)
+    farm.end()
+    core = farm.start()
+    assert core.setup.shelf.on_trial
+    graph = parse_manifest((farm.folder / "two" / MANIFEST).read_bytes()).segments[0].graphs[0].file
+    flip(core.setup.shelf.folder(second) / graph)
+    farm.until(lambda: core.again)
+    farm.end()
+    assert farm.start().setup.bundle == first
+    farm.until(lambda: "does not answer in use" in farm.state())
+
+
 def test_an_unknown_publisher_gets_no_file_asked_for(farm: Farm) -> None:
     """The signature of the manifest is looked at before any file of the bundle is fetched."""
     bundle = farm.add("one")

@@ -34,3 +34,31 @@ def test_an_assignment_that_failed_is_not_tried_for_ever(tmp_path: Path) -> None
     assert Shelf(tmp_path).wanted("") is None
     assert shelf.follow(replace(NEW, sequence=7))
     assert shelf.wanted("") is not None
+
+
+def test_three_unhealthy_starts_lead_back_to_the_bundle_before(tmp_path: Path) -> None:
+    """The fourth start has the former bundle, and the assignment is given up; one that became healthy stays."""
+    shelf = Shelf(tmp_path)
+    shelf.follow(replace(NEW, sequence=4, bundle="4" * 64))
+    shelf.switch("4" * 64)
+    assert not shelf.on_trial  # there is nothing to go back to
+    shelf.follow(NEW)
+    shelf.switch(NEW.bundle)
+    found = []
+    for _ in range(5):
+        again = Shelf(tmp_path)
+        again.begin()
+        found.append(again.kept.current[:1])
+    assert found == ["5", "5", "5", "4", "4"]
+    assert Shelf(tmp_path).wanted("4" * 64) is None
+    assert "was not healthy in 3 starts" in Shelf(tmp_path).kept.failed
+
+    shelf = Shelf(tmp_path)
+    shelf.follow(replace(NEW, sequence=6))
+    shelf.switch(NEW.bundle)
+    shelf.begin()
+    shelf.keep()
+    for _ in range(5):
+        again = Shelf(tmp_path)
+        again.begin()
+    assert (again.kept.current, again.on_trial) == (NEW.bundle, False)
