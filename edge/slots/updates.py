@@ -23,12 +23,15 @@ from wire.messages import Program
 
 log = logging.getLogger("edgequilt.agent")
 ORDER = "release-"  # and the sequence: the name of an order where a job would be named
-MOST_ATTEMPTS = 5  # starts in one state that ended without a word, after which it is given up
-FETCHES = 4  # times as many while it is fetched: that takes long, does no harm, and power cuts are counted as well
 LOOK_EVERY_S = 0.5
 FIRST_S, LAST_S = 1.0, 300.0
 OURS = (SWITCH, TRIAL)  # states in which the trial is of the order that is written down
 LATER = 75  # of edge.slots.job
+
+
+def most_attempts(state: str) -> int:
+    """How often a state is begun that ends without a word; fetching takes long, and power cuts are counted as well."""
+    return 20 if state == FETCH else 5
 
 
 class Ways(Protocol):
@@ -66,7 +69,7 @@ class Updates:
         limits: of a trial.
         silence_s: of that process, by state.
         at: told `enter` and `leave` of states.
-        attempts: starts in one state, but the first, after which an update is given up.
+        attempts: starts in a state, without any progress, after which an update is given up.
     """
 
     def __init__(
@@ -80,7 +83,7 @@ class Updates:
         limits: Limits | None = None,
         silence_s: Mapping[str, float] = SILENCE_S,
         at: At = quiet,
-        attempts: int = MOST_ATTEMPTS,
+        attempts: Callable[[str], int] = most_attempts,
     ) -> None:
         self._slots, self._record, self._ways, self._clock, self._at = slots, record, ways, clock, at
         made = list(command) or [sys.executable, "-m", "edge.slots.job", str(config)]
@@ -245,14 +248,11 @@ class Updates:
             commit(self._record, self._slots, self._at)
         elif kept.state in (TRIAL, COMMIT, BACK):
             self._give_up(kept.failed)
-        elif kept.attempts >= self._most(kept.state):
+        elif kept.attempts >= self._attempts(kept.state):
             self._give_up(f"it ended {kept.attempts} times without a word in the state {kept.state}")
         else:
             self._record.note(state=kept.state or FETCH, attempts=kept.attempts + 1)
             self._helper.start()
-
-    def _most(self, state: str) -> int:
-        return self._attempts * FETCHES if state == FETCH else self._attempts
 
     def _listen(self) -> None:
         code, order = self._helper.look(), self._record.kept.seen

@@ -108,8 +108,9 @@ def agent(home: Path, manner: str) -> int:
     notice.beat(lambda: True)
     command = [sys.executable, sys.argv[0], "update"]
     record = Record(home / "state")
+    attempts = lambda state: ATTEMPTS  # noqa: E731  # in every state
     updates = Updates(
-        Slots(home), record, around, home / "agent.toml", time.monotonic, command, LIMITS, SILENCE_S, fuse.at, ATTEMPTS
+        Slots(home), record, around, home / "agent.toml", time.monotonic, command, LIMITS, SILENCE_S, fuse.at, attempts
     )
     around.updates = updates
     updates.start()
