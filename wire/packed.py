@@ -160,6 +160,9 @@ def unpack(stream: Path, packed: Packed, folder: Path, advance: Advance = lambda
                 _written(flow, part, inside(folder, part.path), advance)
             if flow.read(1):
                 raise IntegrityError("expected the files of a release, found more behind them; make it again")
+        for part in packed.files:  # all are written by now: the first wait is for most of them, the others are short
+            _synced(inside(folder, part.path))
+            advance(0)
         for place in {folder, *(inside(folder, part.path).parent for part in packed.files)}:
             sync_folder(place)
     except OSError as error:
@@ -190,11 +193,14 @@ def _written(flow: _Flow, part: Part, target: Path, advance: Advance) -> None:
             out.write(block)
             advance(len(block))
             left -= len(block)
-        out.flush()
         os.fchmod(out.fileno(), part.mode)
-        os.fsync(out.fileno())
     if sha.hexdigest() != part.sha256:
         raise IntegrityError(f"expected {part.path} as the manifest says, found other bytes; make the release again")
+
+
+def _synced(path: Path) -> None:
+    with path.open("rb") as file:
+        os.fsync(file.fileno())
 
 
 class _Flow:
