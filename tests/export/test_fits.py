@@ -59,7 +59,7 @@ def test_it_says_what_an_export_decides(
             plan.micro_batch,
             plan.rank,
         )
-        assert row["needed_bytes"] == pytest.approx(plan.predicted_bytes, rel=0.05)  # an export has the real graphs
+        assert row["needed_bytes"] == pytest.approx(plan.predicted_bytes, rel=0.1)  # an export has the real graphs
     assert found["small"]["segments"] > found[ZERO]["segments"] == 1
     assert found["small"]["least_s"] is None
     assert found[ZERO]["least_s"] > 0
