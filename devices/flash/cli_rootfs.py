@@ -11,10 +11,9 @@ from console.errors import BadData, UsageError
 from console.progress import progress
 from devices.flash import asked
 from devices.flash.changes import Seen
-from devices.flash.flashing import Order, Plan, Watch, plan
-from devices.flash.report import NAME, Report, placed
+from devices.flash.flashing import Order, Plan, Watch, plan, told
+from devices.flash.report import NAME, Report
 from devices.flash.rootfs import Folder, require_folder
-from devices.payload.own import version
 from devices.profile import Profile
 
 OTHERS = ("image", "to", "sha256", "serial")  # of a card
@@ -67,20 +66,5 @@ def _fits(found: Plan, profile: Profile, folder: Folder) -> None:
 
 def _reported(order: Order, found: Plan, folder: Folder, watch: Watch) -> Report:
     """No image, so no digest of one."""
-    return Report(
-        image=str(folder.path),
-        image_sha256="",
-        system=found.system.name,
-        title=found.title,
-        target=str(found.target),
-        release=found.release.version,
-        device=found.device,
-        profile=order.profile.id,
-        written_to={"path": str(folder.path)},
-        size_bytes=found.release.size_bytes,
-        sha256="",
-        placed=placed(found.changes),
-        said=found.changes.said,
-        seconds=watch.seconds,
-        edgequilt=version(),
-    )
+    path = str(folder.path)
+    return told(order, found, (path, ""), {"path": path}, (found.release.size_bytes, ""), watch)

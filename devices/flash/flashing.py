@@ -165,9 +165,33 @@ def reported(
 ) -> Report:
     """The report of a card that is done."""
     where = {"path": str(to)} if isinstance(to, Path) else {"path": to.path, "name": to.name, "serial": to.serial}
+    source = (order.image.name, staged.sha256)
+    return told(order, found, source, where, (image.path.stat().st_size, sha256), watch, SECRET_FILES)
+
+
+def told(
+    order: Order,
+    found: Plan,
+    source: tuple[str, str],
+    where: Mapping[str, str],
+    written: tuple[int, str],
+    watch: Watch,
+    secrets: tuple[str, ...] = (),
+) -> Report:
+    """A report.
+
+    Args:
+        order: what was asked for.
+        found: what was made of it.
+        source: name and SHA-256 of what was given.
+        where: it was written to.
+        written: bytes, and the SHA-256 of them.
+        watch: seconds by step.
+        secrets: names of files of the FAT partition of which nothing is told.
+    """
     return Report(
-        image=order.image.name,
-        image_sha256=staged.sha256,
+        image=source[0],
+        image_sha256=source[1],
         system=found.system.name,
         title=found.title,
         target=str(found.target),
@@ -175,9 +199,9 @@ def reported(
         device=found.device,
         profile=order.profile.id,
         written_to=where,
-        size_bytes=image.path.stat().st_size,
-        sha256=sha256,
-        placed=placed(found.changes, SECRET_FILES),
+        size_bytes=written[0],
+        sha256=written[1],
+        placed=placed(found.changes, secrets),
         said=found.changes.said,
         seconds=watch.seconds,
         edgequilt=version(),

@@ -8,7 +8,6 @@ import hashlib
 import mmap
 import os
 import stat
-import struct
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager, suppress
@@ -23,7 +22,6 @@ HELD_BACK = 1 << 20  # partition table, boot code, the first file system's head
 SYNC_BYTES = 64 << 20  # so that progress is what is on the card, not in memory
 ALIGNED = 4096  # of memory and length, for O_DIRECT
 HINTS = {errno.EBUSY: "unmount what is on it", errno.EACCES: "run it as root (sudo)"}
-BLKGETSIZE64 = 0x80081272
 BLKRRPART = 0x125F
 
 Advance = Callable[[int], None]
@@ -56,12 +54,6 @@ def is_device(path: Path) -> bool:
         return stat.S_ISBLK(path.stat().st_mode)
     except OSError:
         return False
-
-
-def size_of(descriptor: int) -> int:
-    """Bytes of an open block device."""
-    answer = fcntl.ioctl(descriptor, BLKGETSIZE64, bytes(8))
-    return int(struct.unpack("Q", answer)[0])
 
 
 def write(image: Path, descriptor: int, advance: Advance = lambda size: None) -> None:

@@ -27,15 +27,8 @@ def title(seen: Seen) -> str | None:
 
 def changes(seen: Seen, wishes: Wishes, mark: str) -> Changes:
     """What goes into the root of Debian, and the answers; Armbian grows its root itself."""
-    from dataclasses import replace
-
-    from devices.flash.systems.first import NAME, SCRIPT
-
-    made = debian.changes(seen, wishes, mark)
-    files = tuple(placed for placed in made.root.files if placed.path != SCRIPT and not placed.path.endswith(NAME))
-    links = tuple(link for link in made.root.links if not link.path.endswith(NAME))
+    made = debian.rooted(seen, wishes, grow=False)
     answers = {"PRESET_NET_CHANGE_DEFAULTS": "0", "PRESET_LOCALE": "C.UTF-8"}
     answers |= {"PRESET_TIMEZONE": wishes.timezone} if wishes.timezone else {}
     text = "".join(f"{name}={shlex.quote(value)}\n" for name, value in answers.items())
-    root = replace(made.root, files=files, links=links)
-    return Changes(root=root + Payload((Placed(PRESET, text.encode(), 0o600),)), said=made.said)
+    return Changes(root=made.root + Payload((Placed(PRESET, text.encode(), 0o600),)), said=made.said)

@@ -21,6 +21,17 @@ def title(seen: Seen) -> str | None:
 
 def changes(seen: Seen, wishes: Wishes, mark: str) -> Changes:
     """What goes into the root."""
+    return rooted(seen, wishes, grow=True)
+
+
+def rooted(seen: Seen, wishes: Wishes, *, grow: bool) -> Changes:
+    """What goes into the root of any system that is close to Debian.
+
+    Args:
+        seen: the image.
+        wishes: of the user.
+        grow: whether the root shall grow at the first start; some systems do that themselves.
+    """
     wifi, lacks = wifi_payload(seen.root, wishes)
     root = (
         name_payload(seen.root, wishes)
@@ -28,6 +39,6 @@ def changes(seen: Seen, wishes: Wishes, mark: str) -> Changes:
         + watchdog_payload()
         + wifi
         + user_payload(seen.root, wishes)
-        + first_payload(grow=True)
+        + first_payload(grow=grow)
     )
     return Changes(root=root, said=(lacks,) if lacks else ())

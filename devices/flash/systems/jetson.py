@@ -9,9 +9,7 @@ from __future__ import annotations
 import re
 
 from devices.flash.changes import Changes, Seen
-from devices.flash.systems.accounts import user_payload
-from devices.flash.systems.basics import name_payload, time_payload, watchdog_payload, wifi_payload
-from devices.flash.systems.first import first_payload
+from devices.flash.systems import debian
 from devices.flash.wishes import Wishes
 from devices.payload.placed import Linked, Payload
 
@@ -42,19 +40,10 @@ def release(told: bytes) -> tuple[int, str]:
 
 def changes(seen: Seen, wishes: Wishes, mark: str) -> Changes:
     """What goes into the root."""
-    wifi, lacks = wifi_payload(seen.root, wishes)
+    made = debian.rooted(seen, wishes, grow=True)
     wizard = Payload(links=(Linked(DEFAULT, TARGET),))
-    root = (
-        name_payload(seen.root, wishes)
-        + time_payload(wishes)
-        + watchdog_payload()
-        + wifi
-        + user_payload(seen.root, wishes)
-        + wizard
-        + first_payload(grow=True)
-    )
-    said = [firmware(*release(seen.root.read("/etc/nv_tegra_release") or b"")), lacks]
-    return Changes(root=root, said=tuple(filter(None, said)))
+    told = firmware(*release(seen.root.read("/etc/nv_tegra_release") or b""))
+    return Changes(root=made.root + wizard, said=(told, *made.said))
 
 
 def firmware(major: int, revision: str) -> str:

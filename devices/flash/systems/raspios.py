@@ -10,7 +10,7 @@ import re
 from collections.abc import Callable
 
 from devices.flash.changes import Changes, Seen, Tree
-from devices.flash.systems import cloud_init, firstrun, preseed
+from devices.flash.systems import cloud_init, debian, firstrun, preseed
 from devices.flash.systems.basics import time_payload, watchdog_payload
 from devices.flash.systems.first import first_payload
 from devices.flash.wishes import Wishes
@@ -60,8 +60,7 @@ def changes(seen: Seen, wishes: Wishes, mark: str) -> Changes:
     kind, where = format_of(seen), mounted_at(seen)
     root = time_payload(Wishes()) + watchdog_payload()
     if not kind or seen.boot is None:
-        from devices.flash.systems import debian  # an image of that board without any of the three
-
+        # an image of that board that understands none of the three
         return debian.changes(seen, wishes, mark)
     make, secrets, after = FORMATS[kind]
     made = make(seen.boot, wishes, mark, where)
