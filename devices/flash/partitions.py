@@ -14,6 +14,7 @@ from console.errors import BadData
 
 SECTOR = 512
 LIMIT = 128  # of entries that are read of a GPT
+LARGEST_ENTRY = 4096  # bytes; all known tables have 128
 MBR_ENTRY = struct.Struct("<B3xB3xII")  # flag, type, first sector, sectors
 GPT_HEADER = struct.Struct("<8s64xQII")  # signature, sector of the entries, their number, the size of each
 GPT_ENTRY = struct.Struct("<16s16sQQQ72s")  # type, id, first sector, last sector, flags, name
@@ -92,8 +93,9 @@ def _used(kind: int, count: int) -> bool:
 
 
 def _gpt(file: BinaryIO) -> list[Part]:
-    signature, sector, number, size = GPT_HEADER.unpack_from(_at(file, SECTOR, SECTOR))
-    if signature != b"EFI PART" or size < GPT_ENTRY.size:
+    header = _at(file, SECTOR, SECTOR).ljust(SECTOR, b"\0")
+    signature, sector, number, size = GPT_HEADER.unpack_from(header)
+    if signature != b"EFI PART" or not GPT_ENTRY.size <= size <= LARGEST_ENTRY:
         raise BadData("expected a GUID partition table, found a damaged one; fetch the image again")
     raw = _at(file, sector * SECTOR, min(number, LIMIT) * size)
     parts = []
@@ -114,5 +116,7 @@ def _holds(file: BinaryIO, start: int) -> Holds:
 
 
 def _at(file: BinaryIO, offset: int, size: int) -> bytes:
+    if offset > file.seek(0, 2):  # a damaged table may name a place that no file could have
+        return b""
     file.seek(offset)
     return file.read(size)

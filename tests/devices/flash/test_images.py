@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import stat
+import struct
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -73,6 +74,33 @@ def test_what_is_no_image_of_a_card_is_refused(tmp_path: Path, image: Path) -> N
     os.truncate(image, 45 << 20)
     with pytest.raises(BadData, match="found 2 beyond its end"):
         read_partitions(image)
+
+
+@pytest.mark.parametrize(("at", "value"), [(72, 1 << 62), (72, 2**64 - 1), (80, 2**32 - 1), (84, 2**32 - 1)])
+def test_a_damaged_table_is_a_sentence(tmp_path: Path, at: int, value: int) -> None:
+    """A GPT whose header names entries where no file can have them, too many or too large ones."""
+    image = bytearray(8192)
+    image[446:462] = struct.pack("<B3xB3xII", 0, 0xEE, 1, 15)
+    image[510:512] = b"\x55\xaa"
+    struct.pack_into("<8s64xQII", image, 512, b"EFI PART", 2, 4, 128)
+    struct.pack_into("<Q" if at == 72 else "<I", image, 512 + at, value)
+    damaged = tmp_path / "damaged.img"
+    damaged.write_bytes(image)
+    with pytest.raises(BadData, match="found (an empty table|a damaged one)"):
+        read_partitions(damaged)
+
+
+def test_a_partition_where_no_file_reaches_is_refused(tmp_path: Path) -> None:
+    """Its first sector lies beyond what an offset can say."""
+    image = bytearray(8192)
+    image[446:462] = struct.pack("<B3xB3xII", 0, 0xEE, 1, 15)
+    image[510:512] = b"\x55\xaa"
+    struct.pack_into("<8s64xQII", image, 512, b"EFI PART", 2, 4, 128)
+    struct.pack_into("<16s16sQQQ72s", image, 1024, b"t" * 16, b"i" * 16, 1 << 62, (1 << 62) + 8, 0, bytes(72))
+    damaged = tmp_path / "damaged.img"
+    damaged.write_bytes(image)
+    with pytest.raises(BadData, match="found 1 beyond its end"):
+        read_partitions(damaged)
 
 
 def test_files_are_read_through_links(image: Path) -> None:
