@@ -17,6 +17,7 @@ from console.size import size_bytes
 from console.toml import read_toml
 from devices.fleet import RATES, BoardChain, Fleet, Settings, station, without_speeds
 from devices.profile import VERSION
+from devices.ranks import MOST_RANK
 from devices.stages import Station
 from devices.times import UNKNOWN, Speed
 from wire.record import NAME, at_least, matching, read_record
@@ -31,7 +32,7 @@ class DeviceEntry:
     budget: Any = None  # bytes, or a text such as 200MiB
     mode: Literal["train", "serve", "train-forward"] | None = None
     quant: str | None = None
-    rank: int | None = field(default=None, metadata=at_least(1, 1024))
+    rank: int | None = field(default=None, metadata=at_least(1, MOST_RANK))
     onnxruntime_max: str | None = field(default=None, metadata=matching(VERSION))
     flops_per_s: int | None = field(default=None, metadata=at_least(1))
     bytes_per_s: int | None = field(default=None, metadata=at_least(1))

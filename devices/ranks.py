@@ -6,6 +6,7 @@ from devices.memory import MIB
 
 RANKS = ((300 * MIB, 2), (2048 * MIB, 8))  # below each budget
 LARGEST_RANK = 16
+MOST_RANK = 1024  # that anybody may ask for
 
 
 def rank_for(budget_bytes: int) -> int:

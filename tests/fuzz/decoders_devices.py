@@ -1,4 +1,4 @@
-"""The doors of installing and flashing: images, wheels, what boards and this machine's own tools answer."""
+"""The doors of installing, flashing and planning: images, wheels, what boards and this machine's own tools answer."""
 
 from __future__ import annotations
 
@@ -21,9 +21,11 @@ from devices.install.plan import identity_in
 from devices.install.root import _answer
 from devices.payload.unpacked import unpack
 from devices.payload.wheelhouse import Wheel
+from devices.split.fleet_plan import parse_fleet_plan, plan_bytes
 from edge.ended import FILE, read_end
 from edge.slots import launch
 from tests.devices.payload.houses import tiny
+from tests.devices.split.plans import BARN, PLAN
 from tests.fuzz import mutate
 from tests.fuzz.decoder import Case, Decoder, of_bytes
 
@@ -113,6 +115,13 @@ DEVICES = (
     Decoder("an image of a card", mutate.bent_bytes, _image, weight=0.2),
     Decoder("an archive of an image", mutate.bent_zip, lambda folder: replace(_image(folder), seeds=_images()[-1:])),
     Decoder("a wheel", mutate.bent_zip, _wheel, weight=0.2),
+    of_bytes(
+        "a plan of a fleet",
+        mutate.bent_json,
+        lambda data: parse_fleet_plan(data, "plan.json"),
+        lambda: (plan_bytes(PLAN), plan_bytes(replace(PLAN, boards=(BARN,), tail=None))),
+        write=plan_bytes,
+    ),
     of_bytes(
         "who a board says it is",
         mutate.bent_json,
