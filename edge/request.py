@@ -41,7 +41,7 @@ class Request:
 
     id: str
     # mask: what another job made, for a sum; prove: see that a bundle runs
-    kind: Literal["train", "statistics", "evaluate", "mask", "prove"]
+    kind: Literal["train", "statistics", "evaluate", "tail", "mask", "prove"]
     round: int
     digests: tuple[str, ...]
     versions: tuple[Version, ...]

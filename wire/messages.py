@@ -18,8 +18,11 @@ SCHEMA = 1
 CHUNK_BYTES = 65536
 UPDATE_LIMIT_BYTES = 64 << 20
 
-UpdateKind = Literal["adapter", "statistics", "scores", "masked"]
-JobKind = Literal["train", "statistics", "evaluate"]
+PART_LIMIT_BYTES = 512 << 10  # of a crossing: two of them on the way stay below every broker's limits
+STREAM = r"[0-9a-f]{16}"
+
+UpdateKind = Literal["adapter", "statistics", "scores", "masked", "tail"]
+JobKind = Literal["train", "statistics", "evaluate", "tail"]
 
 
 @dataclass(frozen=True)
@@ -42,7 +45,7 @@ class Hello:
     profile: str
     bundle: str  # SHA-256 of the manifest that it serves
     rank: int = field(metadata=at_least(0))
-    jobs: tuple[str, ...]  # job kinds that it can do, and `spry`, `qzo`: training by forward passes
+    jobs: tuple[str, ...]  # job kinds that it can do, `spry`, `qzo`: by forward passes; `front`: of split ones
     samples: int = field(metadata=at_least(0))
     released: int = field(default=-1)  # the version that it serves; -1 is none
     memory_available_bytes: int | None = None
@@ -61,6 +64,7 @@ class Hello:
     warnings: tuple[str, ...] = ()  # hot, under-voltage, throttled, memory-low, disk-low; others may come
     program: str = ""  # the release of the agent that runs; empty: it does not run from one that can be replaced
     system: str = ""  # what releases it takes: Python, glibc and architecture, in words
+    address: str = ""  # HOST:PORT where boards reach this tail without the broker; empty: they do not
     extra: dict[str, Any] = field(default_factory=dict)
 
 
@@ -281,11 +285,13 @@ class Rung:
 
 
 def ability(kind: str, settings: Mapping[str, Any]) -> str:
-    """What of `Hello.jobs` a job needs: its kind, or the trainer of forward passes: spry, qzo.
+    """What of `Hello.jobs` a job needs: its kind, the trainer of forward passes (spry, qzo), or `front` of split ones.
 
-    >>> ability("train", {"trainer": "spry"}), ability("evaluate", {})
-    ('spry', 'evaluate')
+    >>> ability("train", {"trainer": "spry"}), ability("evaluate", {}), ability("train", {"split": {"tail": "barn"}})
+    ('spry', 'evaluate', 'front')
     """
+    if kind == "train" and settings.get("split"):
+        return "front"
     trainer = settings.get("trainer")
     return str(trainer) if kind == "train" and trainer in ("spry", "qzo") else kind
 
@@ -377,6 +383,43 @@ class Chunk:
     extra: dict[str, Any] = field(default_factory=dict)
 
 
+@dataclass(frozen=True)
+class Crossing:
+    """Device to device: what one half of a split job says to the other, numbers at the border or a few words, in parts.
+
+    Counted from 0 in each direction (`number`, one for each part), taken in order and once, said again until it came.
+    """
+
+    TYPE: ClassVar[str] = "crossing"
+    sender: Sender
+    job: str  # the board's, on both sides
+    stream: str = field(metadata=matching(STREAM))  # of the sender, drawn when its half of the job begins
+    answers: str = field(metadata=matching(STREAM))  # the stream of the receiver
+    number: int = field(metadata=at_least(0))
+    what: str = field(metadata=matching(NAME))
+    step: int = field(default=0, metadata=at_least(0))
+    micro: int = field(default=0, metadata=at_least(0))  # micro-batch of the step
+    part: int = field(default=0, metadata=at_least(0))
+    parts: int = field(default=1, metadata=at_least(1, 1 << 12))
+    fields: dict[str, Any] = field(default_factory=dict)  # with the first part
+    data: bytes = b""  # at most 512 KiB of the numbers
+    extra: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Peer:
+    """Device to device: how the stream between the two halves of a split job stands."""
+
+    TYPE: ClassVar[str] = "peer"
+    sender: Sender
+    job: str
+    stream: str = field(metadata=matching(STREAM))
+    what: Literal["open", "credit", "here", "proof", "bye"]
+    answers: str = ""  # the stream of the receiver; empty: the sender has heard of none
+    fields: dict[str, Any] = field(default_factory=dict)
+    extra: dict[str, Any] = field(default_factory=dict)
+
+
 MESSAGES: dict[str, Any] = {
     m.TYPE: m
     for m in (
@@ -404,6 +447,8 @@ MESSAGES: dict[str, Any] = {
         Assignment,
         Program,
         Chunk,
+        Crossing,
+        Peer,
     )
 }
 Message = TypeVar("Message")

@@ -1,7 +1,8 @@
 """Every topic of the fleet in one table; the only place where a topic string is written.
 
-`edgequilt/1/FLEET/MODEL/up/DEVICE/TYPE`, `.../down/DEVICE/TYPE`, `.../all/TYPE`. A device may publish below its own
-`up/` and subscribe to its own `down/` and to `all/`: an access list needs one pattern per direction.
+`edgequilt/1/FLEET/MODEL/up/DEVICE/TYPE`, `.../down/DEVICE/TYPE`, `.../all/TYPE`, `.../peer/SENDER/RECEIVER/TYPE`. A
+device may publish below its own `up/` and `peer/`, and subscribe to its own `down/`, to `all/` and to what others say
+to it: an access list needs one pattern per direction.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ class Topic:
     """How one message type travels."""
 
     message: Any
-    direction: str  # up, down, all
+    direction: str  # up, down, all, peer
     qos: int
     retain: bool
     signer: str  # role; empty for chunks
@@ -33,6 +34,7 @@ class Topic:
 PRESENCE_S = 86400  # whoever speaks is there, whatever its presence said yesterday
 JOB_S = 86400  # a round that still waits sends it again at every hello; a cancel lives on after the job that it ends
 CHUNK_DOWN_S = 3600  # who still lacks it asks again
+PEER_S = 300  # what is not answered is said again much sooner
 TABLE: tuple[Topic, ...] = (
     Topic(m.Hello, "up", 1, False, "device"),
     Topic(m.Presence, "up", 1, False, "device", PRESENCE_S),
@@ -59,10 +61,12 @@ TABLE: tuple[Topic, ...] = (
     Topic(m.Program, "down", 1, False, "hub"),
     Topic(m.Version, "all", 1, True, "hub"),
     Topic(m.Release, "all", 1, True, "hub"),
+    Topic(m.Crossing, "peer", 1, False, "device", PEER_S),
+    Topic(m.Peer, "peer", 1, False, "device", PEER_S),
 )
 HEAVY = (m.Begin.TYPE, m.Chunk.TYPE, m.Commit.TYPE)  # an update on its way
 _BY_NAME = {(t.direction, t.message.TYPE): t for t in TABLE}
-_PATTERN = re.compile(rf"{PREFIX}/({NAME})/({NAME})/(?:(up|down)/({NAME})|(all))/([a-z]+)")
+_PATTERN = re.compile(rf"{PREFIX}/({NAME})/({NAME})/(?:(up|down)/({NAME})|(all)|(peer)/({NAME})/({NAME}))/([a-z]+)")
 
 
 @dataclass(frozen=True)
@@ -71,21 +75,24 @@ class Address:
 
     fleet: str
     model: str
-    device: str  # empty for `all`
+    device: str  # empty for `all`; of `peer`, who speaks
     topic: Topic
+    receiver: str = ""  # of `peer`, to whom
 
 
-def topic_of(fleet: str, model: str, direction: str, message_type: str, device: str = "") -> str:
+def topic_of(fleet: str, model: str, direction: str, message_type: str, device: str = "", receiver: str = "") -> str:
     """Write a topic.
 
     >>> topic_of("farm", "minilm", "up", "hello", "barn-1")
     'edgequilt/1/farm/minilm/up/barn-1/hello'
+    >>> topic_of("farm", "minilm", "peer", "crossing", "barn-1", "coop")
+    'edgequilt/1/farm/minilm/peer/barn-1/coop/crossing'
     """
-    for name in (fleet, model, *([device] if direction != "all" else [])):
+    people = {"all": (), "peer": (device, receiver)}.get(direction, (device,))
+    for name in (fleet, model, *people):
         if not re.fullmatch(NAME, name):
             raise UsageError(f"expected a name of small letters, digits, '.', '_' or '-' (at most 63), found {name!r}")
-    where = direction if direction == "all" else f"{direction}/{device}"
-    return f"{PREFIX}/{fleet}/{model}/{where}/{message_type}"
+    return "/".join((PREFIX, fleet, model, direction, *people, message_type))
 
 
 def parse_topic(topic: str) -> Address | None:
@@ -93,9 +100,9 @@ def parse_topic(topic: str) -> Address | None:
     found = _PATTERN.fullmatch(topic)
     if found is None:
         return None
-    fleet, model, direction, device, everyone, kind = found.groups()
-    entry = _BY_NAME.get((direction or everyone, kind))
-    return None if entry is None else Address(fleet, model, device or "", entry)
+    fleet, model, direction, device, everyone, peer, sender, receiver, kind = found.groups()
+    entry = _BY_NAME.get((direction or everyone or peer, kind))
+    return None if entry is None else Address(fleet, model, device or sender or "", entry, receiver or "")
 
 
 def entry_of(direction: str, message_type: str) -> Topic:
@@ -122,3 +129,8 @@ def shared_subscriptions(fleet: str) -> list[str]:
 def device_subscriptions(fleet: str, model: str, device: str) -> list[str]:
     """What a device listens to."""
     return [f"{PREFIX}/{fleet}/{model}/down/{device}/+", f"{PREFIX}/{fleet}/{model}/all/+"]
+
+
+def peer_subscription(fleet: str, model: str, device: str) -> str:
+    """What a device listens to while it has one half of a split job."""
+    return f"{PREFIX}/{fleet}/{model}/peer/+/{device}/+"

@@ -34,8 +34,10 @@ user {HUB_NAME}
 topic readwrite {PREFIX}/{fleet}/#
 
 pattern write {below}/up/%u/#
+pattern write {below}/peer/%u/+/+
 pattern read {below}/down/%u/#
 pattern read {below}/all/#
+pattern read {below}/peer/+/%u/+
 """
 
 
@@ -69,8 +71,8 @@ authorization {{
 
 %% --- acl.conf
 {{allow, {{username, "{HUB_NAME}"}}, all, ["{PREFIX}/{fleet}/#"]}}.
-{{allow, all, publish, ["{below}/up/${{username}}/#"]}}.
-{{allow, all, subscribe, ["{below}/down/${{username}}/#", "{below}/all/#"]}}.
+{{allow, all, publish, ["{below}/up/${{username}}/#", "{below}/peer/${{username}}/+/+"]}}.
+{{allow, all, subscribe, ["{below}/down/${{username}}/#", "{below}/all/#", "{below}/peer/+/${{username}}/+"]}}.
 {{deny, all}}.
 """
 

@@ -1,7 +1,8 @@
 """Who may say and hear what, and how much: the facts that every broker's configuration is written from.
 
-A device's name is the common name of its certificate. It may publish below its own `up/`, and read its own `down/` and
-what is said to all; the hub may read and write everything of its fleet.
+A device's name is the common name of its certificate. It may publish below its own `up/` and, as itself, to other
+devices; it may read its own `down/`, what is said to all and what other devices say to it. The hub may read and write
+everything of its fleet.
 """
 
 from __future__ import annotations
@@ -33,7 +34,7 @@ def rules(fleet: str, devices: list[str]) -> list[Rule]:
     """The hub and its devices; who is not in the list may do nothing.
 
     >>> rules("farm", ["barn-1"])[1].write
-    ('edgequilt/1/farm/+/up/barn-1/#',)
+    ('edgequilt/1/farm/+/up/barn-1/#', 'edgequilt/1/farm/+/peer/barn-1/+/+')
     """
     everything = f"{PREFIX}/{fleet}/#"
     return [Rule(HUB_NAME, (everything,), (everything,)), *(_device(fleet, name) for name in devices)]
@@ -41,4 +42,5 @@ def rules(fleet: str, devices: list[str]) -> list[Rule]:
 
 def _device(fleet: str, name: str) -> Rule:
     below = f"{PREFIX}/{fleet}/+"
-    return Rule(name, (f"{below}/up/{name}/#",), (f"{below}/down/{name}/#", f"{below}/all/#"))
+    write = (f"{below}/up/{name}/#", f"{below}/peer/{name}/+/+")
+    return Rule(name, write, (f"{below}/down/{name}/#", f"{below}/all/#", f"{below}/peer/+/{name}/+"))

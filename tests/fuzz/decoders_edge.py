@@ -237,7 +237,7 @@ def _replay(folder: Path) -> Case:
     return Case((seed,), read)
 
 
-DOWN = [row for row in TABLE if row.direction != "up"]
+DOWN = [row for row in TABLE if row.direction in ("down", "all")]
 
 
 def _from_the_hub(folder: Path) -> Case:

@@ -16,7 +16,7 @@ from wire.chunks import Assembly, cut
 from wire.files import digest
 from wire.memory import MemoryTransport, Network, matches
 from wire.pack import pack, unpack
-from wire.topics import TABLE, device_subscriptions, hub_subscriptions, parse_topic, topic_of
+from wire.topics import TABLE, device_subscriptions, hub_subscriptions, parse_topic, peer_subscription, topic_of
 from wire.transport import Will
 
 D = "a" * 64
@@ -24,6 +24,7 @@ SENDER = m.Sender("barn-1", "boot", 3)
 SAMPLES: tuple[Any, ...] = (
     m.Hello(SENDER, "0.1.0", "server", D, 8, ("train",), 120),
     m.Presence(SENDER, "offline"),
+    m.Begin(SENDER, D, "tail", "r1-train-barn-1.tail", 1, D, 1000, 40),
     m.Begin(SENDER, D, "adapter", "r1-train-barn-1", 1, D, 1000, 40, metrics={"loss": 0.5}),
     m.Commit(SENDER, D),
     m.Fetch(SENDER, D, (0, 2)),
@@ -32,6 +33,7 @@ SAMPLES: tuple[Any, ...] = (
     m.MaskShares(SENDER, "r1-train-barn-1", {"coop": b"\x00\xff"}),
     m.MaskAgreed(SENDER, "r1-train-barn-1", {"coop": b"\x04" * 32}),
     m.MaskReveal(SENDER, "r1-train-barn-1", {"barn-1": b"\x00"}, {"coop": b"\xff"}),
+    m.Job("coop", "r1-train-barn-1.tail", "tail", 1, (D,), {"split": {"board": "barn-1"}}),
     m.Job("barn-1", "r1-train-barn-1", "train", 1, (D,), {"steps": 8, "learning_rate": 5e-4}),
     m.Cancel("barn-1", "r1-train-barn-1"),
     m.Receipt("barn-1", D, "accepted"),
@@ -47,6 +49,8 @@ SAMPLES: tuple[Any, ...] = (
     m.Assignment("barn-1", 4, "toy-1", D, (":8884", "hub.example:8884")),
     m.Program("barn-1", 5, D, (":8884",)),
     m.Chunk(D, 0, 1, b"\x00\xff"),
+    m.Crossing(SENDER, "r1-train-barn-1", "0" * 16, "f" * 16, 7, "forth", 3, 1, 0, 2, {"rows": 4}, b"\x00\xff"),
+    m.Peer(SENDER, "r1-train-barn-1", "0" * 16, "credit", "f" * 16, fields={"next": 3, "until": 11}),
 )
 
 
@@ -88,17 +92,20 @@ def test_other_types_and_schemas_are_named() -> None:
 def test_topics_say_who_and_what() -> None:
     """Writing and reading a topic are inverse; strangers' topics are nobody's; bad names are refused."""
     for entry in TABLE:
-        topic = topic_of("farm", "toy-1", entry.direction, entry.message.TYPE, "barn-1")
+        topic = topic_of("farm", "toy-1", entry.direction, entry.message.TYPE, "barn-1", "coop")
         address = parse_topic(topic)
         assert address is not None
         assert (address.fleet, address.model, address.topic) == ("farm", "toy-1", entry)
-        listeners = (
-            hub_subscriptions("farm", "toy-1")
-            if entry.direction == "up"
-            else device_subscriptions("farm", "toy-1", "barn-1")
-        )
+        listeners = {
+            "up": hub_subscriptions("farm", "toy-1"),
+            "peer": [peer_subscription("farm", "toy-1", "coop")],
+        }.get(entry.direction, device_subscriptions("farm", "toy-1", "barn-1"))
         assert any(matches(p, topic) for p in listeners)
-    for stranger in ("", "edgequilt/1/f/m/up/d/nothing", "edgequilt/2/f/m/up/d/hello", "edgequilt/1/f/m/up/d/hello/x"):
+    between = parse_topic("edgequilt/1/farm/toy-1/peer/barn-1/coop/peer")
+    assert between is not None
+    assert (between.device, between.receiver) == ("barn-1", "coop")
+    strangers = ("", "edgequilt/1/f/m/up/d/nothing", "edgequilt/2/f/m/up/d/hello", "edgequilt/1/f/m/up/d/hello/x")
+    for stranger in (*strangers, "edgequilt/1/f/m/peer/d/crossing", "edgequilt/1/f/m/peer/d/e/hello"):
         assert parse_topic(stranger) is None
     with pytest.raises(UsageError, match="expected a name of small letters"):
         topic_of("farm", "toy-1", "up", "hello", "barn/+")

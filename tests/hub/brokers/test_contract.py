@@ -15,7 +15,7 @@ from hub.brokers.ending import end_session
 from hub.brokers.rules import rules
 from tests.hub.brokers.places import DEVICES, FLEET, PLACES, Client, Memory, Place, TlsMosquitto
 from wire.mqtt import MqttTransport
-from wire.topics import device_subscriptions, hub_subscriptions, topic_of
+from wire.topics import device_subscriptions, hub_subscriptions, peer_subscription, topic_of
 from wire.transport import Will
 
 BARN, COOP = DEVICES
@@ -343,6 +343,43 @@ def test_a_device_can_neither_speak_nor_listen_for_another(place: Place, clients
     everything = [payload for client in clients.values() for _, payload in client.told.queue]
     assert b"forged" not in everything
     assert b"secret" not in [payload for _, payload in clients[BARN].told.queue]
+
+
+@everywhere
+def test_a_device_speaks_to_another(clients: dict[str, Client]) -> None:
+    """What a device says to another one, up to 512 KiB of any bytes, comes to that one and to no third."""
+    clients[COOP].transport.subscribe(peer_subscription(FLEET, "m", COOP))
+    part, topic = bytes(range(256)) * 2048, topic_of(FLEET, "m", "peer", "crossing", BARN, COOP)
+    clients[COOP].wait(lambda: clients[BARN].transport.publish(topic, b"first"), "to publish")
+    clients[COOP].wait(lambda: _heard_or_say(clients, topic), "the subscription to stand")
+    clients[BARN].say(topic, part)
+
+    assert clients[COOP].hears(part) == topic
+    assert clients["hub"].told.empty()
+
+
+def _heard_or_say(clients: dict[str, Client], topic: str) -> bool:
+    """Whether the other device hears; a subscription takes a moment."""
+    clients[BARN].transport.publish(topic, b"again")
+    return not clients[COOP].told.empty()
+
+
+@promises("list")
+def test_a_device_can_be_no_other_to_its_peers(clients: dict[str, Client]) -> None:
+    """With an access list, nobody speaks to a device in the name of another, nor hears what is said to another."""
+    to_coop = topic_of(FLEET, "m", "peer", "peer", BARN, COOP)
+    clients[COOP].transport.subscribe(peer_subscription(FLEET, "m", COOP))
+    clients[BARN].transport.subscribe(peer_subscription(FLEET, "m", COOP))
+    clients[BARN].transport.subscribe(f"edgequilt/1/{FLEET}/m/peer/#")
+    clients[COOP].wait(lambda: _heard_or_say(clients, to_coop), "the subscription to stand")
+    clients[BARN].say(topic_of(FLEET, "m", "peer", "peer", COOP, BARN), b"forged")
+    clients[BARN].say(topic_of(FLEET, "m", "peer", "peer", "stranger", COOP), b"forged")
+    clients[BARN].say(to_coop, b"true")
+    clients["hub"].say(down(BARN), b"after it")
+
+    assert clients[COOP].hears(b"true") == to_coop
+    assert [payload for _, payload in clients[BARN].hears_all(b"after it")] == [b"after it"]
+    assert b"forged" not in [payload for _, payload in clients[COOP].told.queue]
 
 
 @promises("list")
