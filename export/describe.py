@@ -221,7 +221,8 @@ def _memory(parts: dict[str, int], peak: Peak) -> m.Measured:
 def _slots(prepared: Prepared, stage: Stage) -> tuple[m.Slot, ...]:
     where = {name: piece.segment.name for piece in stage.pieces for name in piece.segment.adapters}
     sites = [(site, where.get(site.a or site.bias)) for site in prepared.sites]
-    return tuple(m.Slot(segment=segment, **asdict(site)) for site, segment in sites if segment is not None)
+    known = [({n: v for n, v in asdict(s).items() if n != "weight"}, segment) for s, segment in sites]
+    return tuple(m.Slot(segment=segment, **site) for site, segment in known if segment is not None)
 
 
 def _head(prepared: Prepared, stage: Stage) -> m.Head | None:
