@@ -58,11 +58,30 @@ def wishes(options: argparse.Namespace) -> Wishes:
         options.hostname,
         options.user,
         tuple(line.strip() for key in keys for line in key.splitlines() if line.strip()),
-        options.wifi_ssid,
+        _ssid(options),
         password.rstrip("\r\n"),
         options.wifi_country,
         options.timezone,
+        not options.no_sudo,
     )
+
+
+def _ssid(options: argparse.Namespace) -> str:
+    """As a text, or its bytes as hexadecimal digits, for names that cannot be typed.
+
+    Raises:
+        UsageError: both are given, or other digits.
+    """
+    if not options.wifi_ssid_hex:
+        return str(options.wifi_ssid)
+    if options.wifi_ssid:
+        raise UsageError("expected --wifi-ssid or --wifi-ssid-hex, found both; leave one out")
+    try:
+        return bytes.fromhex(options.wifi_ssid_hex).decode("utf-8", "surrogateescape")
+    except ValueError as error:
+        raise UsageError(
+            f"expected pairs of hexadecimal digits for --wifi-ssid-hex, found {options.wifi_ssid_hex!r}"
+        ) from error
 
 
 def order(options: argparse.Namespace, image: Path, profile: Profile) -> Order:

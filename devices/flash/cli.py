@@ -126,7 +126,11 @@ def _parser() -> Arguments:
     p.add_argument("--hostname", default="", help="of the board; with --count a number follows")
     p.add_argument("--user", default="edgequilt", help="who may log in with --ssh-key (default: edgequilt)")
     p.add_argument("--ssh-key", action="append", default=[], type=Path, metavar="FILE.pub", help="repeat for more")
+    p.add_argument(
+        "--no-sudo", action="store_true", help="--user may not do everything (he has no password to ask for)"
+    )
     p.add_argument("--wifi-ssid", default="", metavar="NAME")
+    p.add_argument("--wifi-ssid-hex", default="", metavar="HEX", help="instead: its bytes, where it cannot be typed")
     p.add_argument("--wifi-password-file", type=Path, metavar="FILE", help="- for standard input")
     p.add_argument("--wifi-country", default="", metavar="DE", help="whose rules for radio hold")
     p.add_argument("--timezone", default="", metavar="Europe/Berlin")

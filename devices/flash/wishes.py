@@ -9,10 +9,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 from console.errors import UsageError, join
+from devices.flash.ssh_keys import ssh_key_problem
 
 HOSTNAME = r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?"  # RFC 1123, section 2.1, one label
 USER = r"[a-z_][a-z0-9_-]{0,30}"
-KEY = r"(ssh-(ed25519|rsa)|ecdsa-sha2-nistp(256|384|521)|sk-\S+@openssh\.com) [A-Za-z0-9+/=]+( [^\r\n]*)?"
 COUNTRY = r"[A-Z]{2}"
 PSK = r"[0-9a-f]{64}"
 SSID_BYTES = 32
@@ -26,10 +26,12 @@ class Wishes:
         hostname: one label.
         user: who may log in with `ssh_keys`.
         ssh_keys: lines of an authorized_keys file.
-        wifi_ssid: the network's name.
+        wifi_ssid: the network's name. It is bytes on the air: what is no UTF-8 in them is here as Python keeps it in
+            words of a command line (`surrogateescape`).
         wifi_password: 8 to 63 characters, or 64 hexadecimal digits, which are the key itself; empty: an open network.
         wifi_country: two letters, whose rules for radio hold.
         timezone: `Europe/Berlin`.
+        sudo: whether `user` may do everything: he has a key and no password, so sudo asks him for none.
     """
 
     hostname: str = ""
@@ -39,6 +41,7 @@ class Wishes:
     wifi_password: str = field(default="", repr=False)
     wifi_country: str = ""
     timezone: str = ""
+    sudo: bool = True
 
     def __post_init__(self) -> None:
         """Check all of it.
@@ -51,6 +54,30 @@ class Wishes:
             raise UsageError(join(found))
 
     @property
+    def ssid(self) -> bytes:
+        r"""The network's name as it is on the air.
+
+        >>> Wishes(wifi_ssid="Hof").ssid, Wishes(wifi_ssid=chr(0xDCFF)).ssid
+        (b'Hof', b'\xff')
+        """
+        return self.wifi_ssid.encode("utf-8", "surrogateescape")
+
+    @property
+    def ssid_octets(self) -> str:
+        """The same as NetworkManager's profiles take any name (nm-settings-keyfile(5)): `72;111;102;`."""
+        return "".join(f"{byte};" for byte in self.ssid)
+
+    @property
+    def ssid_is_plain(self) -> bool:
+        r"""Whether every program on the way to the radio reads the name as it is written: no quotes, no lists.
+
+        >>> Wishes(wifi_ssid="Hof nebenan").ssid_is_plain, Wishes(wifi_ssid="72;111;").ssid_is_plain
+        (True, False)
+        """
+        name = self.wifi_ssid
+        return name.isprintable() and name == name.strip() and not set(name) & set("\\;\"'#")
+
+    @property
     def wifi_key(self) -> str:
         """The 64 hexadecimal digits that stand for the password; empty for an open network.
 
@@ -61,7 +88,7 @@ class Wishes:
         """
         if not self.wifi_password or re.fullmatch(PSK, self.wifi_password.lower()):
             return self.wifi_password.lower()
-        found = hashlib.pbkdf2_hmac("sha1", self.wifi_password.encode(), self.wifi_ssid.encode(), 4096, 32)
+        found = hashlib.pbkdf2_hmac("sha1", self.wifi_password.encode(), self.ssid, 4096, 32)
         return found.hex()
 
 
@@ -70,9 +97,10 @@ def _problems(wishes: Wishes) -> Iterator[str]:
         yield f"expected a --hostname of small letters, digits and '-', at most 63, found {wishes.hostname!r}"
     if not re.fullmatch(USER, wishes.user):
         yield f"expected a --user of small letters, digits, '_' and '-', found {wishes.user!r}"
-    for key in wishes.ssh_keys:
-        if not re.fullmatch(KEY, key):
-            yield "expected public SSH keys such as 'ssh-ed25519 AAAA...', found another line; give the .pub file"
+    for number, key in enumerate(wishes.ssh_keys, 1):
+        if problem := ssh_key_problem(key):
+            where = f" in line {number}" if len(wishes.ssh_keys) > 1 else ""
+            yield f"expected public SSH keys such as 'ssh-ed25519 AAAA...', found {problem}{where}; give the .pub file"
             break
     if wishes.timezone and wishes.timezone not in zoneinfo.available_timezones():
         yield f"expected a --timezone such as Europe/Berlin, found {wishes.timezone!r}"
@@ -80,9 +108,9 @@ def _problems(wishes: Wishes) -> Iterator[str]:
 
 
 def _wifi_problems(wishes: Wishes) -> Iterator[str]:
-    ssid, password = wishes.wifi_ssid, wishes.wifi_password
-    if len(ssid.encode()) > SSID_BYTES or not ssid.isprintable():
-        yield f"expected a --wifi-ssid of at most {SSID_BYTES} bytes that can be printed, found {len(ssid.encode())}"
+    ssid, password = _ssid(wishes), wishes.wifi_password
+    if ssid is None or len(ssid) > SSID_BYTES:
+        yield f"expected a --wifi-ssid of at most {SSID_BYTES} bytes, found {'none' if ssid is None else len(ssid)}"
     if password and not ssid:
         yield "expected a --wifi-ssid beside the password, found none"
     good = 8 <= len(password) <= 63 and password.isascii() and password.isprintable()
@@ -90,3 +118,10 @@ def _wifi_problems(wishes: Wishes) -> Iterator[str]:
         yield f"expected a Wi-Fi password of 8 to 63 ASCII characters or 64 hexadecimal digits, found {len(password)}"
     if wishes.wifi_country and not re.fullmatch(COUNTRY, wishes.wifi_country):
         yield f"expected a --wifi-country of two letters such as DE, found {wishes.wifi_country!r}"
+
+
+def _ssid(wishes: Wishes) -> bytes | None:
+    try:
+        return wishes.ssid
+    except UnicodeEncodeError:  # half of a character of two, which no command line holds
+        return None

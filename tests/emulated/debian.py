@@ -70,7 +70,7 @@ def debian() -> Debian:
 
 
 def _make(folder: Path) -> None:
-    apt = _Apt(folder / "apt")
+    apt = Apt(folder / "apt")
     _unpack(apt.needed(PACKAGES.split()), folder / "tree")
     _compile(folder / "tree")
     package = next(name for name in apt.depends(KERNEL) if name.startswith("linux-image-"))
@@ -83,15 +83,15 @@ def _make(folder: Path) -> None:
     shutil.rmtree(folder / "apt")
 
 
-class _Apt:
+class Apt:
     """apt-get with a state of its own: what this machine has installed and fetched is not touched."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, release: str = RELEASE) -> None:
         self.folder = folder
         for made in ("lists/partial", "cache/archives/partial", "state"):
             (folder / made).mkdir(parents=True)
         (folder / "status").touch()
-        (folder / "sources.list").write_text(f"deb [signed-by={KEYRING}] {_mirror()} {RELEASE} main\n")
+        (folder / "sources.list").write_text(f"deb [signed-by={KEYRING}] {_mirror()} {release} main\n")
         told = {
             "APT::Architecture": "arm64",
             "APT::Architectures": "arm64",

@@ -16,6 +16,7 @@ from typing import Any
 
 from devices.flash.disks import parse_disks
 from devices.flash.partitions import read_partitions
+from devices.flash.ssh_keys import ssh_key_problem
 from devices.flash.staging import size_of, stage
 from devices.install.plan import identity_in
 from devices.install.root import _answer
@@ -29,6 +30,10 @@ from tests.devices.split.plans import BARN, PLAN
 from tests.fuzz import mutate
 from tests.fuzz.decoder import Case, Decoder, of_bytes
 
+SSH_KEYS = (
+    b"ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIBEKsAmuHWYvFxZ1PTMRyGm5lcJ1WCBYdVYyb0ZsW8Zd me",
+    b"ecdsa-sha2-nistp256 AAAAE2VjZHNhLXNoYTItbmlzdHAyNTYAAAAIbmlzdHAyNTYAAABBBA== me",
+)
 IMAGE_LIMIT = 4 << 20
 DISKS = {
     "blockdevices": [
@@ -127,6 +132,12 @@ DEVICES = (
         mutate.bent_json,
         lambda data: identity_in(data.decode(errors="replace")),
         lambda: (IDENTITY,),
+    ),
+    of_bytes(
+        "a public SSH key",
+        mutate.bent_text,
+        lambda data: ssh_key_problem(data.decode(errors="replace")),
+        lambda: SSH_KEYS,
     ),
     of_bytes("what a board answers", mutate.bent_json, _answer, lambda: (b'{"python": "3.11", "free": 5}',)),
     Decoder("a last word", mutate.bent_json, _in_file(FILE, read_end, ENDED)),

@@ -1,8 +1,8 @@
 """Wishes as cloud-init reads them from a FAT partition (NoCloud): user-data, network-config, meta-data.
 
-Every value is JSON, which is YAML. `user` (not `users`) extends the image's own account; `sudo: null` takes away that
-it may do everything without a password; network-config replaces the image's, so the cable is always named, and nothing
-is waited for at boot.
+Every value is JSON, which is YAML. `user` (not `users`) extends the image's own account; `sudo: null` takes away the
+image's rule for it, since ours is a file of the root; network-config replaces the image's, so the cable is always
+named, and nothing is waited for at boot.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ import json
 from typing import Any
 
 from devices.flash.changes import Changes, Tree
+from devices.flash.systems.accounts import groups
 from devices.flash.wishes import Wishes
 from devices.payload.placed import Payload, Placed
 
@@ -38,7 +39,7 @@ def user_data(wishes: Wishes) -> dict[str, Any]:
             "name": wishes.user,
             "sudo": None,
             "lock_passwd": True,
-            "groups": "sudo,adm,video,dialout",
+            "groups": ",".join(groups(wishes)),
             "ssh_authorized_keys": list(wishes.ssh_keys),
         }
         found |= {"ssh_pwauth": False, "runcmd": [["systemctl", "enable", "--now", "ssh"]]}

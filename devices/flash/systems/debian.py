@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from devices.flash.changes import Changes, Seen
 from devices.flash.systems.accounts import user_payload
-from devices.flash.systems.basics import name_payload, time_payload, watchdog_payload, wifi_payload
+from devices.flash.systems.basics import name_payload, time_payload, watchdog_payload
 from devices.flash.systems.first import first_payload
 from devices.flash.systems.release import os_release
+from devices.flash.systems.wireless import wifi_payload
 from devices.flash.wishes import Wishes
 
 LOOKED_FOR = "ID=debian or ID_LIKE with debian in /etc/os-release"

@@ -12,8 +12,8 @@ from devices.flash.systems.cloud_init import kernel_line
 from devices.flash.wishes import Wishes
 from devices.payload.placed import Payload, Placed
 
-SECRETS = ()  # the script removes itself
 NAME = "firstrun.sh"
+SECRETS = (NAME,)  # it removes itself; where it was cut off before that, the unit of the first start does
 CUSTOM = "/usr/lib/raspberrypi-sys-mods/imager_custom"
 
 
@@ -65,7 +65,8 @@ def _steps(wishes: Wishes) -> list[str]:
         found.append(f"{CUSTOM} enable_ssh -k {' '.join(map(quoted, wishes.ssh_keys))}")
     if wishes.wifi_ssid:
         kind = "" if wishes.wifi_key else "-p "
-        parts = (wishes.wifi_ssid, wishes.wifi_key, wishes.wifi_country)
+        # the helper writes the name into a profile of NetworkManager as it is, where only octets mean any name
+        parts = (wishes.ssid_octets, wishes.wifi_key, wishes.wifi_country)
         found.append(f"{CUSTOM} set_wlan {kind}{' '.join(map(quoted, parts))}")
     if wishes.timezone:
         found.append(f"{CUSTOM} set_timezone {quoted(wishes.timezone)}")

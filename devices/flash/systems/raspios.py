@@ -8,15 +8,21 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from dataclasses import replace
 
 from devices.flash.changes import Changes, Seen, Tree
 from devices.flash.systems import cloud_init, debian, firstrun, preseed
+from devices.flash.systems.accounts import require_account, sudo_payload
 from devices.flash.systems.basics import time_payload, watchdog_payload
 from devices.flash.systems.first import first_payload
+from devices.flash.systems.release import os_release
+from devices.flash.systems.wireless import wifi_payload
 from devices.flash.wishes import Wishes
+from devices.payload.placed import Payload
 
 LOOKED_FOR = "/etc/rpi-issue, or config.txt and cmdline.txt on a FAT partition"
 IMAGER = "/usr/lib/raspberrypi-sys-mods/imager_custom"
+FIRST_SUDO = "/etc/sudoers.d/010_pi-nopasswd"  # of the image's first account, which becomes the user's
 Format = Callable[[Tree, Wishes, str, str], Changes]
 
 
@@ -24,9 +30,11 @@ def title(seen: Seen) -> str | None:
     """What such an image calls itself."""
     issue = seen.root.read("/etc/rpi-issue")
     if issue is not None:
-        return issue.decode(errors="replace").splitlines()[0].strip() or "Raspberry Pi OS"
+        return issue.decode(errors="replace").partition("\n")[0].strip() or "Raspberry Pi OS"
     boot = () if seen.boot is None else {name.lower() for name in seen.boot.names("/")}
-    return "Raspberry Pi OS" if {"config.txt", "cmdline.txt"} <= set(boot) else None
+    # without the first file it is another system for that board: Ubuntu's image has the same FAT, and cloud-init
+    named = os_release(seen.root).get("PRETTY_NAME", "Raspberry Pi OS")
+    return named if {"config.txt", "cmdline.txt"} <= set(boot) else None
 
 
 def format_of(seen: Seen) -> str:
@@ -56,18 +64,41 @@ def changes(seen: Seen, wishes: Wishes, mark: str) -> Changes:
         seen: the image.
         wishes: of the user.
         mark: differs with every card that is written, so that a card written again is set up again.
+
+    Raises:
+        BadData: the user cannot be made there.
     """
     kind, where = format_of(seen), mounted_at(seen)
-    root = time_payload(Wishes()) + watchdog_payload()
     if not kind or seen.boot is None:
         # an image of that board that understands none of the three
         return debian.changes(seen, wishes, mark)
+    require_account(seen.root, wishes, renamed=kind != "cloud-init")
+    told, wifi, lacks = _told(seen, wishes, kind)
+    root = time_payload(Wishes()) + watchdog_payload() + wifi + _sudo(wishes)
     make, secrets, after = FORMATS[kind]
-    made = make(seen.boot, wishes, mark, where)
+    made = make(seen.boot, told, mark, where)
     written = tuple(name for name in secrets if any(placed.path.strip("/") == name for placed in made.boot.files))
-    said = (f"it takes wishes as {kind}", *made.said)
+    said = (f"it takes wishes as {kind}", *made.said, *((lacks,) if lacks else ()))
     # such images grow their root themselves
     return Changes(made.boot, root + first_payload(grow=False, boot=where, secrets=written, after=after), said)
+
+
+def _told(seen: Seen, wishes: Wishes, kind: str) -> tuple[Wishes, Payload, str]:
+    """What is wished in FAT, what is written into the root instead, and what to say.
+
+    Names of networks that are no plain text go straight to NetworkManager: netplan and rpi-preseed hand texts on, which
+    it then reads in its own way. `firstrun.sh` gives octets.
+    """
+    if wishes.ssid_is_plain or kind == "firstrun":
+        return wishes, Payload(), ""
+    return replace(wishes, wifi_ssid="", wifi_password=""), *wifi_payload(seen.root, wishes)
+
+
+def _sudo(wishes: Wishes) -> Payload:
+    """One rule, whichever the format; without it the image's own, which follows its first account, goes, too."""
+    if wishes.ssh_keys and not wishes.sudo:
+        return Payload(removed=(FIRST_SUDO,))
+    return sudo_payload(wishes)
 
 
 def mounted_at(seen: Seen) -> str:

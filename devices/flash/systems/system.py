@@ -28,10 +28,11 @@ class System:
     changes: Callable[[Seen, Wishes, str], Changes]
 
 
+# what says its name comes before what is known by its FAT partition, which Armbian for a Raspberry Pi has, too
 KNOWN = (
-    System("raspberry-pi-os", raspios.LOOKED_FOR, raspios.title, raspios.changes),
     System("jetpack", jetson.LOOKED_FOR, jetson.title, jetson.changes),
     System("armbian", armbian.LOOKED_FOR, armbian.title, armbian.changes),
+    System("raspberry-pi-os", raspios.LOOKED_FOR, raspios.title, raspios.changes),
     System("debian", debian.LOOKED_FOR, debian.title, debian.changes),
 )
 
