@@ -95,7 +95,7 @@ def _bounds(word: str) -> Any:
     def check(value: Any, told: Any, schema: Any, root: Any, at: str) -> Iterator[str]:
         kind = {"I": list, "P": dict, "L": str}.get(word[3:4])
         if isinstance(value, (int, float) if kind is None else kind):
-            size = value if kind is None else len(value)
+            size = len(value) if isinstance(value, (list, dict, str)) else value
             if size < told if word.startswith("min") else size > told:
                 yield f"{at}: expected {word} {told}, found {size}"
 
