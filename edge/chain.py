@@ -28,6 +28,7 @@ Array = NDArray[Any]
 Taken = TypeVar("Taken")
 GRAD = "grad."
 LOSS = "loss"
+LABELS = ("labels", "weights")
 
 
 @dataclass
@@ -52,16 +53,17 @@ class Gradients:
 
 
 class Chain:
-    """Runs graphs of a checked bundle; holds at most one session at any time.
+    """Runs graphs of a checked bundle; holds one session at any time, or as many as there is room for.
 
     Attributes:
         trunk: keeps what segments below the lowest slot make; None computes it in every pass.
+        room_bytes: what open sessions may take together beyond the runtime; 0: no more than one is open.
     """
 
-    def __init__(self, bundle: Bundle, threads: int = 1, providers: tuple[str, ...] = ()) -> None:
-        self.bundle, self.threads, self.providers = bundle, threads, providers
+    def __init__(self, bundle: Bundle, threads: int = 1, providers: tuple[str, ...] = (), room_bytes: int = 0) -> None:
+        self.bundle, self.threads, self.providers, self.room_bytes = bundle, threads, providers, room_bytes
         self._tables = open_tables(bundle.manifest.tables, bundle.path)
-        self._open: Session | None = None
+        self._open = dict[str, Session]()  # by file, the one that was used last at the end
         self.trunk: Trunk | None = None
 
     @property
@@ -136,20 +138,60 @@ class Chain:
                 f"expected an adapter without moved scales for gradients, found one that moves {moved[0]}; train it "
                 "with --trainer qzo or --trainer spry"
             )
-        segments = self.manifest.segments
-        values = [dict(batch) for batch in batches]
+        values, count = [dict(batch) for batch in batches], len(self.manifest.segments)
         first = self._enter(values, bucket, shared)
-        for at, segment in enumerate(segments[first:-1], first):
-            again = [s for s in segments[: at + 1] if _has_backward(s, bucket)]
-            keep = self.read_by(segments[at + 1 :]) | self.read_by(again) | {"labels", "weights"}
-            self._forward(self.manifest.graph(segment, "forward", bucket), values, shared, keep)
+        self.up(values, bucket, shared, range(first, count - 1), LABELS)
         sums, cotangents = Gradients(), [dict[str, Array]() for _ in values]
-        for segment in reversed(segments):
-            if not _has_backward(segment, bucket):
-                break
-            self._backward(segment, bucket, values, shared, cotangents, sums)
+        self.down(values, bucket, shared, cotangents, sums, range(count))
         self.settle(first)
         return sums
+
+    def up(
+        self,
+        values: Sequence[dict[str, Array]],
+        bucket: str,
+        shared: Mapping[str, Array],
+        which: range,
+        wanted: Iterable[str] = (),
+    ) -> None:
+        """Micro-batches through some segments, forward, one after the other.
+
+        Args:
+            values: what each micro-batch has by now; what nobody needs any more goes, what is made comes.
+            bucket: of them.
+            shared: by all.
+            which: numbers of segments.
+            wanted: what is kept besides what later segments read, and what backward graphs of these and earlier do.
+        """
+        segments = self.manifest.segments
+        for at in which:
+            again = [s for s in segments[: at + 1] if has_backward(s, bucket)]
+            keep = self.read_by(segments[at + 1 :]) | self.read_by(again) | set(wanted)
+            self._forward(self.manifest.graph(segments[at], "forward", bucket), values, shared, keep)
+
+    def down(
+        self,
+        values: Sequence[Mapping[str, Array]],
+        bucket: str,
+        shared: Mapping[str, Array],
+        cotangents: Sequence[dict[str, Array]],
+        sums: Gradients,
+        which: range,
+    ) -> None:
+        """Back through some segments from the last one down, until one has no backward graph: nothing below learns.
+
+        Args:
+            values: of each micro-batch, what the segments read.
+            bucket: of them.
+            shared: by all.
+            cotangents: gradients of boundaries, of each micro-batch; those that segments make are added.
+            sums: gets losses and gradients.
+            which: numbers of segments.
+        """
+        for at in reversed(which):
+            if not has_backward(self.manifest.segments[at], bucket):
+                break
+            self._backward(self.manifest.segments[at], bucket, values, shared, cotangents, sums)
 
     def _enter(
         self, values: list[dict[str, Array]], bucket: str, shared: Mapping[str, Array], wanted: Sequence[str] = ()
@@ -183,7 +225,7 @@ class Chain:
     def _forward(
         self,
         graph: Graph,
-        values: list[dict[str, Array]],
+        values: Sequence[dict[str, Array]],
         shared: Mapping[str, Array],
         keep: set[str],
     ) -> None:
@@ -198,9 +240,9 @@ class Chain:
         self,
         segment: Segment,
         bucket: str,
-        values: list[dict[str, Array]],
+        values: Sequence[Mapping[str, Array]],
         shared: Mapping[str, Array],
-        cotangents: list[dict[str, Array]],
+        cotangents: Sequence[dict[str, Array]],
         sums: Gradients,
     ) -> None:
         graph = self.manifest.graph(segment, "backward", bucket)
@@ -218,26 +260,36 @@ class Chain:
                     sums.add(name.removeprefix(GRAD), gradient)
 
     def _session(self, graph: Graph) -> Session:
-        if self._open is not None and self._open.graph is not graph:
-            self.close()
-        if self._open is None:
+        found = self._open.pop(graph.file, None)
+        if found is None:
+            while self._open and (not self.room_bytes or self._taken() + added(graph) > self.room_bytes):
+                self._open.pop(next(iter(self._open))).close()
             path = self.bundle.path(graph.file)
-            self._open = Session(path, graph, self.threads, self._tables, self.providers)
-        return self._open
+            found = Session(path, graph, self.threads, self._tables, self.providers)
+        self._open[graph.file] = found
+        return found
+
+    def _taken(self) -> int:
+        return sum(added(session.graph) for session in self._open.values())
 
     def settle(self, first: int = 0) -> None:
         """After a pass that began at a segment: where it ran one only, its session waits for the next pass."""
-        if len(self.manifest.segments) - first > 1:
+        if len(self.manifest.segments) - first > 1 and not self.room_bytes:
             self.close()
 
     def close(self) -> None:
-        """Close the session that is open, if any."""
-        session, self._open = self._open, None
-        if session is not None:
-            session.close()
+        """Close the sessions that are open."""
+        while self._open:
+            self._open.popitem()[1].close()
 
 
-def _has_backward(segment: Segment, bucket: str) -> bool:
+def added(graph: Graph) -> int:
+    """What a graph's session takes at its peak beyond a runtime without sessions, in bytes, as predicted."""
+    return max(0, graph.memory.predicted_bytes - (graph.memory.base_bytes or 0))
+
+
+def has_backward(segment: Segment, bucket: str) -> bool:
+    """Whether anything learns in a segment or below it."""
     return any(g.kind == "backward" and g.bucket == bucket for g in segment.graphs)
 
 

@@ -29,6 +29,7 @@ from edge.outbox import Outbox
 from edge.renewing import Renewing
 from edge.rows import Rows
 from edge.setup import Setup
+from edge.split.crossings import Crossings
 from edge.status import Status
 from edge.store import Store
 from wire.messages import Hello
@@ -76,6 +77,15 @@ class Core:
         self._renewing = Renewing(self)
         self.barrier.settled = lambda: self.data.settled
         self.barrier.free = lambda: not self._renewing.proving
+        self.crossings = Crossings(self)
+        self.barrier.begins, self.barrier.stops = self.crossings.begins, self.crossings.put_back
+        self._plain: dict[str, Callable[..., None]] = {
+            "connection": self._connection,
+            "worker": self._deeds.answer,
+            "bundle": self._renewing.take,
+            "call": lambda what: what(),
+            "fate": self._fate,
+        }
         self._held = list[tuple[Any, ...]]()  # messages that came while a bundle was proved
         self.again = False  # there is another bundle: begin anew
         self.updates: Updates | None = None  # of the agent itself, where a launcher has started it
@@ -172,6 +182,7 @@ class Core:
             idle_s,
             self.data.look(now),
             update_s,
+            self.crossings.look(),
             STATUS_EVERY_S if self.status.dirty else None,
         ]
         return max(0.0, min([IDLE_WAIT_S, *(w for w in wishes if w is not None)]))
@@ -181,6 +192,7 @@ class Core:
         self._renewing.close()
         if self.updates is not None:
             self.updates.close()
+        self.crossings.end_all("the agent ends")
         self.link.close()
         self._deeds.goodbye()
         self.transport.close()
@@ -228,29 +240,24 @@ class Core:
         self.status.set(phase=self.life.phase, waiting=len(self.life.waiting), core_bytes=resident)
         self.status.set(mqtt=self.transport.capabilities.protocol, **self.hearing.record(self.now()))
         self.status.set(**self.watch.record())
+        self.status.set(**self.crossings.record())
         self._wrote_at = self.now()
         self.status.write()
 
     def _take(self, item: tuple[Any, ...]) -> None:
         kind, *rest = item
+        if kind == "message" and self.crossings.hear(*rest):
+            return
         if self._renewing.proving and kind == "message":
             if len(self._held) < MOST_HELD:
                 self._held.append(item)  # the worker has no time for a job now
         elif kind == "message":
             self._message(*rest)
-        elif kind == "connection":
-            self._connection(bool(rest[0]))
         elif kind == "worker" and self._renewing.proving:
             self._renewing.answer(*rest)
             self._let_in()
-        elif kind == "worker":
-            self._deeds.answer(*rest)
-        elif kind == "bundle":
-            self._renewing.take(*rest)
-        elif kind == "call":
-            rest[0]()
-        elif kind == "fate":
-            self._fate(rest[0])
+        elif kind in self._plain:
+            self._plain[kind](*rest)
 
     def _connection(self, up: bool) -> None:
         log.info("connected" if up else "connection lost")
@@ -261,12 +268,14 @@ class Core:
             self.hearing.lost(self.now())
         self.happen(ev.Connected() if up else ev.Lost())
         if up:
+            self.crossings.connected()
             self._renewing.connected()
         if self.updates is not None:
             self.updates.connected(up)
 
     def _fate(self, fate: Fate) -> None:
         self.status.dirty = self.hearing.learn(fate) or self.status.dirty
+        self.crossings.learn(fate)
         if fate.outcome == "unheard" and fate.topic == self._hello:
             self.alarms.arm(HELLO, self.now())  # a hub that comes for the first time is not told of it later
 

@@ -17,6 +17,7 @@ from edge.outbox import RECEIPTS
 from edge.request import Request, needed_blobs, needed_rank
 from edge.residuals import SUFFIX as SUFFIX_LOST
 from edge.residuals import Residuals
+from edge.split.told import other_of
 from edge.store import sweep
 from edge.surroundings import surroundings
 from wire import messages as m
@@ -77,10 +78,14 @@ class Deeds:
             return
         if kind == "progress":
             core.status.job(name, done=fields.get("done"), of=fields.get("of"))
+        elif kind in ("note", "taken"):
+            core.crossings.worker(kind, name, fields)
         elif kind == "result":
+            core.crossings.worker("end", name, {})
             core.barrier.drop()
             self._keep(job, int(fields["samples"]), dict(fields.get("metrics", {})))
         else:
+            core.crossings.worker("end", name, fields)
             core.barrier.drop()
             core.store.recheck()
             core.happen(ev.Crashed(name, str(fields.get("reason"))))
@@ -152,6 +157,11 @@ class Deeds:
         if needed not in setup.jobs:
             able = ", ".join(setup.jobs) or "nothing"
             self._core.happen(ev.Crashed(job.job, f"expected a job that the bundle can do ({able}), found {needed}"))
+            return
+        try:
+            other_of(job.job, job.kind, job.settings)
+        except EdgequiltError as error:
+            self._core.happen(ev.Crashed(job.job, str(error)))
             return
         no_room = self._core.outbox.no_room(_UPDATES[job.kind])
         if no_room:
@@ -230,6 +240,7 @@ class Deeds:
 
     def _stop(self, action: ev.StopWorker) -> None:
         log.info("the hub no longer waits for the job; the worker is ended")
+        self._core.crossings.end_all("the hub waits for the job no longer")
         self._core.barrier.drop()
         self._core.link.stop()
 

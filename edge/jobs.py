@@ -20,6 +20,7 @@ from edge.features import enough, statistics
 from edge.prove import prove
 from edge.request import PROVE, Place, Request, Result, needed_rank, ranks
 from edge.runner import Runner
+from edge.split.channel import Channel
 from edge.thin import sent_thin
 from edge.train import TrainSettings, train
 from edge.trunk import keep, trunk_of
@@ -39,10 +40,11 @@ Advance = Callable[[float, float], None]  # done, of
 
 @dataclass
 class Desk:
-    """What a worker keeps between jobs: the checked bundle with its sessions."""
+    """What a worker keeps between jobs: the checked bundle with its sessions. `channel` is that of a split job."""
 
     runner: Runner | None = None
     place: Place | None = None
+    channel: Channel | None = None
 
     def at(self, place: Place) -> Runner:
         """The runner of a place.

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
+import queue
 import signal
 import sys
 import threading
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
     import subprocess
 
 log = logging.getLogger("edgequilt.agent")
-Emit = Callable[[str, dict[str, Any]], None]  # progress, result or error, and its fields
+Emit = Callable[[str, dict[str, Any]], None]  # progress, note, taken, result or error, and its fields
 WATCH_EVERY_S = 0.2
 
 
@@ -46,6 +47,9 @@ class Link(Protocol):
 
     def submit(self, request: Request) -> None:
         """Begin a job; one at a time."""
+
+    def tell(self, kind: str, fields: dict[str, Any]) -> None:
+        """Say something to the worker about the job that it does; `taken` comes for each note that it has taken."""
 
     def stop(self) -> None:
         """Drop the job that runs; no answer comes."""
@@ -113,6 +117,11 @@ class WorkerLink:
             if self._held:
                 self._worker.signal(signal.SIGSTOP)
 
+    def tell(self, kind: str, fields: dict[str, Any]) -> None:
+        """Say something to the worker about its job; it is written when the worker reads it."""
+        if self._worker is not None:
+            self._worker.tell(kind, fields)
+
     def hold(self, why: str) -> None:
         """Pause the worker (SIGSTOP): whoever is asked for something in the meantime has the board to himself."""
         with self._holding:
@@ -179,7 +188,9 @@ class _Worker:
         self.busy: str | None = None
         self._why = ""
         self._emit = emit
-        self._lock = threading.Lock()
+        self._lock, self._writing = threading.Lock(), threading.Lock()
+        self._told: queue.SimpleQueue[tuple[str, str, dict[str, Any]] | None] = queue.SimpleQueue()
+        self._writer: threading.Thread | None = None
         self._reader = threading.Thread(target=self._read, name=f"worker-{self.process.pid}", daemon=True)
         self._reader.start()
 
@@ -191,12 +202,32 @@ class _Worker:
         with self._lock:
             self.busy = request.id
         try:
-            write_frame(self._requests, "request", request)
-            for blob in blobs:
-                self._requests.write(blob)
-            self._requests.flush()
+            with self._writing:
+                write_frame(self._requests, "request", request)
+                for blob in blobs:
+                    self._requests.write(blob)
+                self._requests.flush()
         except OSError:
             self.process.kill()  # the reader sees the end and answers for it
+
+    def tell(self, kind: str, fields: dict[str, Any]) -> None:
+        if self._writer is None:  # a worker that computes does not read: whoever writes to it waits
+            self._writer = threading.Thread(target=self._write, name=f"to-worker-{self.process.pid}", daemon=True)
+            self._writer.start()
+        self._told.put((self.busy or "", kind, fields))
+
+    def _write(self) -> None:
+        while (told := self._told.get()) is not None:
+            job, kind, fields = told
+            if job != self.busy:
+                continue
+            try:
+                with self._writing:
+                    write_frame(self._requests, kind, fields)
+            except (OSError, ValueError):  # it has ended, which the reader sees
+                return
+            if kind == "note":
+                self._emit("taken", {"id": job})
 
     def signal(self, number: int) -> None:
         with contextlib.suppress(OSError):
@@ -211,10 +242,11 @@ class _Worker:
 
         with self._lock:
             self.busy = None
+        self._told.put(None)
         try:
-            self._requests.close()
-            if kill:
+            if kill:  # first: whoever still writes to it waits until it reads or is gone
                 self.process.kill()
+            self._requests.close()
             self.signal(signal.SIGCONT)  # one that is paused would not hear of its end
             self.process.wait(timeout=5)
         except (OSError, subprocess.TimeoutExpired):
@@ -236,7 +268,7 @@ class _Worker:
         with self._lock:
             if self.busy is None or fields.get("id") != self.busy:
                 return
-            if kind != "progress":
+            if kind not in ("progress", "note"):
                 self.busy = None
         self._emit(kind, fields)
 

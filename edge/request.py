@@ -5,9 +5,11 @@ Big things do not cross the pipe: adapters go in, and payloads come out, as file
 
 from __future__ import annotations
 
+import os
+import select
 import struct
 from dataclasses import dataclass, field
-from typing import IO, Any, Literal
+from typing import IO, Any, Literal, Protocol
 
 from console.errors import BadData
 from wire.messages import Version
@@ -60,6 +62,31 @@ class Result:
     metrics: dict[str, Any] = field(default_factory=dict)
 
 
+class Readable(Protocol):
+    """Where frames come from."""
+
+    def read(self, size: int, /) -> bytes:
+        """So many bytes, or fewer at the end."""
+
+
+class Requests:
+    """What a core says to a worker: nothing is read ahead, so whether there is more can be asked."""
+
+    def __init__(self, descriptor: int) -> None:
+        self._descriptor = descriptor
+
+    def read(self, size: int, /) -> bytes:
+        """So many bytes, or fewer at the end."""
+        found = bytearray()
+        while len(found) < size and (more := os.read(self._descriptor, size - len(found))):
+            found += more
+        return bytes(found)
+
+    def ready(self, timeout_s: float) -> bool:
+        """Whether there is more, or the end, within some seconds."""
+        return bool(select.select([self._descriptor], [], [], timeout_s)[0])
+
+
 def write_frame(stream: IO[bytes], kind: str, record: Any) -> None:
     """Write one frame: 4 bytes of length, big-endian, then MessagePack."""
     body = pack({"frame": kind, **plain(record)})
@@ -67,7 +94,7 @@ def write_frame(stream: IO[bytes], kind: str, record: Any) -> None:
     stream.flush()
 
 
-def read_frame(stream: IO[bytes]) -> tuple[str, dict[str, Any]] | None:
+def read_frame(stream: Readable) -> tuple[str, dict[str, Any]] | None:
     """Read one frame; None at the end of the stream.
 
     Raises:

@@ -47,6 +47,11 @@ class Voice:
             transport, Chunk.TYPE, topic_of(self.fleet, self.model, "up", Chunk.TYPE, self.device), encode(chunk)
         )
 
+    def sealed_to(self, receiver: str, kind: Any, /, **fields: Any) -> tuple[str, bytes]:
+        """Topic and bytes of a message of ours to another device."""
+        body = encode(kind(sender=self.sender(), **fields))
+        return topic_of(self.fleet, self.model, "peer", kind.TYPE, self.device, receiver), seal(self.key, body)
+
     def will(self) -> Will:
         """What the broker says for us when we are gone."""
         return Will(*self.sealed(Presence, state="offline"), delay_s=BLIP_S)

@@ -18,7 +18,7 @@ from typing import IO, TYPE_CHECKING, Any
 
 from console.errors import EdgequiltError
 from edge.memory import AnonymousPeak, forget_peak, memory
-from edge.request import Request, read_frame, write_frame
+from edge.request import Request, Requests, read_frame, write_frame
 from wire.record import read_record
 
 if TYPE_CHECKING:
@@ -37,13 +37,14 @@ def main() -> int:
     hash_without_openssl()
     from edge.jobs import Desk
 
-    desk = Desk()
-    while (frame := read_frame(sys.stdin.buffer)) is not None:
-        _serve(desk, frame[1], answers)
+    desk, requests = Desk(), Requests(0)
+    while (frame := read_frame(requests)) is not None:
+        if frame[0] == "request":  # and not what the other half said of a job that is over
+            _serve(desk, frame[1], answers, requests)
     return 0
 
 
-def _serve(desk: Desk, fields: dict[str, Any], answers: IO[bytes]) -> None:
+def _serve(desk: Desk, fields: dict[str, Any], answers: IO[bytes], requests: Requests) -> None:
     from edge.jobs import perform
 
     forget_peak()
@@ -55,6 +56,10 @@ def _serve(desk: Desk, fields: dict[str, Any], answers: IO[bytes]) -> None:
             write_frame(answers, "progress", {"id": fields.get("id"), "done": done, "of": of})
 
     try:
+        if dict(fields.get("settings") or {}).get("split"):
+            from edge.split.pipe import PipeChannel
+
+            desk.channel = PipeChannel(requests, answers, str(fields.get("id")))
         result = perform(desk, read_record(Request, fields, "a request of the core"), advance)
         memory_used = {"peak_bytes": memory().get("peak_bytes", 0), "anon_bytes": watch.stop()}
         answer = {"id": result.id, "samples": result.samples, "metrics": {**result.metrics, **memory_used}}
@@ -67,6 +72,7 @@ def _serve(desk: Desk, fields: dict[str, Any], answers: IO[bytes]) -> None:
             sys.exit(1)
     finally:
         watch.stop()
+        desk.channel = None
         if desk.runner is not None:  # a session that stays open would add its arena to what the next job prepares
             desk.runner.close()
 

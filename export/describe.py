@@ -24,7 +24,6 @@ from export.prepare import Prepared
 from export.stage import GOLDEN, Stage
 from export.work import works_of
 from wire import manifest as m
-from wire.borders import Split
 from wire.manifest import SCHEMA, Manifest
 
 GOLDEN_TOLERANCE = 1e-4  # of max(1, max|expected|): other processors sum in another order
@@ -41,12 +40,8 @@ def describe(
     files: tuple[m.File, ...],
     measured_bytes: int,
     chain: m.Chain | None = None,
-    split: Split | None = None,
 ) -> Manifest:
-    """The manifest of one board's bundle, whose worker was measured.
-
-    `chain` says which stage of a chain it is, `split` which front, or whose tail.
-    """
+    """The manifest of one board's bundle, whose worker was measured; `chain` says which stage of a chain it is."""
     bucket = stage.bucket
     return Manifest(
         schema=SCHEMA,
@@ -72,7 +67,6 @@ def describe(
         tables=tuple(file.record for file in stage.tables),
         scales=tuple(scales for piece in stage.pieces for scales in piece.scales),
         loss=prepared.captured.loss if _is_last(chain) else None,
-        split=split,
         extra={"verified": _verified(stage), "tied": _tied(stage), **_tables_in(prepared, stage)},
     )
 
@@ -227,7 +221,8 @@ def _memory(parts: dict[str, int], peak: Peak) -> m.Measured:
 def _slots(prepared: Prepared, stage: Stage) -> tuple[m.Slot, ...]:
     where = {name: piece.segment.name for piece in stage.pieces for name in piece.segment.adapters}
     sites = [(site, where.get(site.a or site.bias)) for site in prepared.sites]
-    return tuple(m.Slot(segment=segment, **asdict(site)) for site, segment in sites if segment is not None)
+    known = [({n: v for n, v in asdict(s).items() if n != "weight"}, segment) for s, segment in sites]
+    return tuple(m.Slot(segment=segment, **site) for site, segment in known if segment is not None)
 
 
 def _head(prepared: Prepared, stage: Stage) -> m.Head | None:

@@ -37,7 +37,8 @@ class SlotSite:
     """A slot in a graph: its module, its sizes, and the names of its graph inputs.
 
     `a`, `b` and `scale` are those of kind `lora`, `bias` that of kind `bias`; the others are empty. `window` and
-    `groups` are a convolution's: channels per group and kernel, whose product is `features_in`.
+    `groups` are a convolution's: channels per group and kernel, whose product is `features_in`. `weight` is what the
+    layer's weight is called before the graph is frozen.
     """
 
     name: str
@@ -51,6 +52,7 @@ class SlotSite:
     bias: str = ""
     window: tuple[int, ...] = ()
     groups: int = 1
+    weight: str = ""
 
 
 def insert_slots(model: ir.Model, targets: str, kinds: Sequence[str] = ("lora",), toward: str = "") -> list[SlotSite]:
@@ -139,6 +141,7 @@ _INSERT = {"lora": _lora, "bias": _bias}
 
 def _site(name: str, layer: Layer, kind: Literal["lora", "bias"], **inputs: str) -> SlotSite:
     window, groups = (layer.window, layer.groups) if isinstance(layer, Convolution) else ((), 1)
+    inputs["weight"] = str(layer.weight.name)
     return SlotSite(
         name, layer.module, layer.features_in, layer.features_out, kind=kind, window=window, groups=groups, **inputs
     )

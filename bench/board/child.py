@@ -52,9 +52,9 @@ class Clocked(Chain):
     opened_bytes = 0
 
     def _session(self, graph: Graph) -> Session:
-        before, began = self._open, time.process_time()
+        before, began = set(self._open), time.process_time()
         session = super()._session(graph)
-        if session is not before:
+        if graph.file not in before:
             self.opening_s += time.process_time() - began
             path = self.bundle.path(graph.file)
             weights = path.parent.glob(f"{path.name.partition('.')[0]}.*.bin")

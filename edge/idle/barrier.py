@@ -66,6 +66,8 @@ class Barrier:
         self.settled: Callable[[], bool] = lambda: True
         self.pids: Callable[[], list[int]] = lambda: sense.own(getattr(link, "pid", None))
         self.free: Callable[[], bool] = lambda: True  # whether the worker could take a job
+        self.begins: Callable[[Request], None] = lambda request: None  # told of a job that the worker is about to get
+        self.stops: Callable[[], None] = lambda: None  # told that the one it had begins again later
         self.room: Callable[[], bool] = lambda: True  # and whether there is memory for it; if not, some is made
 
     @property
@@ -82,6 +84,7 @@ class Barrier:
     def want(self, request: Request) -> None:
         """A job is ready to begin."""
         if request.kind not in HEAVY:
+            self.begins(request)
             self._link.submit(request)
             return
         self.waiting = request
@@ -97,6 +100,7 @@ class Barrier:
         if self.running is None:
             return False
         self._link.stop()
+        self.stops()
         self._link.release(HELD)
         self.waiting, self.running = self.running, None
         return True
@@ -116,6 +120,7 @@ class Barrier:
             self._pause(isinstance(self.decision, Wait))
         elif self.waiting is not None and isinstance(self.decision, Go) and self.free() and self.room():
             self.running, self.waiting = self.waiting, None
+            self.begins(self.running)
             self._link.submit(self.running)
         return EVERY_S if self.settings is not ALWAYS else (1.0 if self.waiting is not None else None)
 

@@ -65,6 +65,9 @@ class HereLink:
         except EdgequiltError as error:
             self._emit("error", {"id": request.id, "reason": str(error)})
 
+    def tell(self, kind: str, fields: dict[str, Any]) -> None:
+        pass
+
     def stop(self) -> None:
         pass
 

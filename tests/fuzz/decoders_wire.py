@@ -21,6 +21,7 @@ from tests.fuzz.decoder import Case, Decoder, of_bytes, of_file
 from tests.wire.samples import manifest
 from tests.wire.test_messages import SAMPLES
 from wire import https, image, messages, peft, scores
+from wire.activations import CODINGS, pack_tensors, unpack_tensors
 from wire.adapter import Adapter, read_adapter, to_bytes
 from wire.broker import parse_broker
 from wire.bundle import MANIFEST, SIGNATURE, open_bundle
@@ -30,7 +31,7 @@ from wire.kinds import head, pairs
 from wire.kinds.head import Head
 from wire.kinds.lora import Lora
 from wire.kinds.scales import Belongs, Replay, ScaleFactors, replayed
-from wire.manifest import parse_manifest
+from wire.manifest import Tensor, parse_manifest
 from wire.manifest import to_bytes as manifest_bytes
 from wire.masks.told import told_of
 from wire.pack import pack, unpack
@@ -101,6 +102,11 @@ def _bundle(folder: Path) -> Case:
     return Case((manifest_bytes(manifest(FILES)),), read, manifest_bytes)
 
 
+def _border() -> tuple[bytes, ...]:
+    x = np.random.default_rng(1).standard_normal((2, 3)).astype(np.float32)
+    return tuple(pack_tensors({"x": x, "ids": np.arange(2)}, {"x": coding}) for coding in CODINGS)
+
+
 def _private_key(folder: Path) -> tuple[bytes, ...]:
     return (write_key(new_key("device", "barn-1"), folder / "made")[0].read_bytes(),)
 
@@ -168,6 +174,7 @@ profile = "raspberry-pi-5-4gb"
 name = "c"
 devices = ["barn-1", "barn-2"]
 """
+BORDER = [Tensor("x", "float32", (2, 3)), Tensor("ids", "int64", (2,))]
 MASKS = {"threshold": 3, "boards": 4, "bound": 8.0, "fraction_bits": 20, "width": 4, "rows": 9, "clip": 1.0}
 
 
@@ -208,6 +215,7 @@ def _answer(data: bytes) -> Any:
 
 
 WIRE: tuple[Decoder, ...] = (
+    of_bytes("tensors at a border", mutate.bent_bytes, lambda data: unpack_tensors(data, BORDER), _border),
     of_bytes(
         "MessagePack",
         mutate.bent_msgpack,

@@ -1,0 +1,227 @@
+"""The core's part in a split job: it carries what its worker and the other half say to each other, signed and checked.
+
+A job that the hub signed names the other device and its key. Whatever does not come from that device, signed by that
+key and for that job, is counted and goes no further. Nothing is kept on disk: a half whose core ends has failed.
+"""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from console.errors import EdgequiltError
+from edge.split.stream import WINDOW, Stream
+from edge.split.told import Other, other_of
+from wire.envelope import Trust, unseal
+from wire.messages import PART_LIMIT_BYTES, Crossing, Peer, decode
+from wire.topics import Address, entry_of, peer_subscription
+
+if TYPE_CHECKING:
+    from edge.core import Core
+    from edge.request import Request
+
+log = logging.getLogger("edgequilt.agent")
+LINGER_S, LAST_WORD_S = 60.0, 300.0  # after a job: to answer who asks again; to have the last word heard
+MESSAGE_LIMIT_BYTES = PART_LIMIT_BYTES + (64 << 10)
+LINGERING = 4  # halves that are over
+DENIED = "the broker lets no device speak to another one: add the lines of `edgequilt hub broker-config` to its list"
+
+
+@dataclass
+class Half:
+    """One job's: the other side, what is known of it, and what the worker was told."""
+
+    id: str  # of the worker's request
+    other: Other
+    trust: Trust
+    stream: Stream
+    until: int = WINDOW
+    told_gone: bool = False
+    over_at: float | None = None
+
+
+@dataclass
+class Counts:
+    """What came and was not believed, and why."""
+
+    stranger: int = 0  # of a device or a job that we have nothing to do with
+    forged: int = 0  # not signed by the key that the hub named
+    malformed: int = 0
+    oversize: int = 0
+    stale: int = 0  # of an earlier start
+    repeated: int = 0  # parts that were said again
+    crossings: int = 0
+    up_bytes: int = 0
+    down_bytes: int = 0
+
+
+@dataclass
+class Carry:
+    """All split jobs of a core: one that runs, and some that are over."""
+
+    core: Core
+    halves: list[Half] = field(default_factory=list)
+    counts: Counts = field(default_factory=Counts)
+
+    def begin(self, request: Request) -> None:
+        """The worker begins a job."""
+        other = other_of(request.id, request.kind, request.settings)
+        if other is None:
+            return
+        self.halves = [half for half in self.halves if half.other.job != other.job][-LINGERING:]
+        if not self.halves:
+            self.core.transport.subscribe(self._pattern())
+        self.halves.append(Half(request.id, other, Trust([other.key]), Stream(self.core.now())))
+        log.info("%s is split: the other half is %s", request.id, other.name)
+        self._settle(self.halves[-1])
+
+    def said(self, job: str, fields: dict[str, Any]) -> None:
+        """The worker says something to the other half."""
+        half = self._running(job)
+        if half is not None:
+            names = ("what", "step", "micro", "part", "parts", "fields", "data")
+            half.stream.say({name: fields[name] for name in names}, self.core.now())
+            self._settle(half)
+
+    def taken(self, job: str) -> None:
+        """The worker has taken a part."""
+        half = self._running(job)
+        if half is not None:
+            half.stream.took(self.core.now())
+            self._settle(half)
+
+    def end(self, job: str, reason: str = "") -> None:
+        """The worker's job is over; with a reason it failed, which the other half hears."""
+        half = self._running(job)
+        if half is not None:
+            half.stream.end(reason)
+            half.over_at = self.core.now()
+            self._settle(half)
+
+    def end_all(self, reason: str) -> None:
+        """Whatever runs is over."""
+        for half in self.halves:
+            if half.over_at is None:
+                self.end(half.id, reason)
+
+    def hear(self, address: Address, payload: bytes) -> None:
+        """A message of another device, as it came."""
+        if address.receiver != self.core.setup.name or len(payload) > MESSAGE_LIMIT_BYTES:
+            self._drop("oversize" if address.receiver == self.core.setup.name else "stranger")
+            return
+        halves = [half for half in self.halves if half.other.name == address.device]
+        if not halves:
+            self._drop("stranger")
+            return
+        half = self._checked(halves, address, payload)
+        if half is not None:
+            self._settle(half)
+
+    def denied(self, topic: str) -> None:
+        """The broker lets something not pass: the other half will hear of nothing."""
+        for half in self.halves:
+            if half.over_at is None and f"/{half.other.name}/" in topic:
+                half.stream.lose(DENIED)
+                self._settle(half)
+
+    def connected(self) -> None:
+        """Another connection stands."""
+        for half in self.halves:
+            half.stream.repeat(self.core.now())
+            self._settle(half)
+
+    def look(self) -> float | None:
+        """What time brings; returns in how many seconds there may be more."""
+        if not self.halves:
+            return None
+        now, waits = self.core.now(), [LINGER_S]
+        for half in self.halves:
+            waits.append(half.stream.look(now))
+            self._settle(half)
+        before = len(self.halves)
+        self.halves = [half for half in self.halves if not _is_over(half, now)]
+        if before and not self.halves:
+            self.core.transport.unsubscribe(self._pattern())
+        return min(waits)
+
+    def record(self) -> dict[str, Any]:
+        """For status.json."""
+        now = [h for h in self.halves if h.over_at is None]
+        self.counts.stale += sum(h.stream.take_stale() for h in self.halves)
+        self.counts.repeated += sum(h.stream.take_repeated() for h in self.halves)
+        other = {"job": now[-1].id, "other": now[-1].other.name, "met": bool(now[-1].stream.peer)} if now else None
+        return {"now": other, **vars(self.counts)}
+
+    # ------------------------------------------------------------------------------------------ inside
+
+    def _checked(self, halves: list[Half], address: Address, payload: bytes) -> Half | None:
+        """The half that a message is for, which has heard it; None: it is not believed."""
+        kind, last = address.topic.message, halves[-1]
+        try:
+            body, key = unseal(payload, "device", last.trust, f"a {kind.TYPE} of {address.device}")
+        except EdgequiltError as error:
+            log.debug("ignored: %s", error)
+            self._drop("forged")
+            return None
+        try:
+            message = decode(body, kind)
+        except EdgequiltError as error:
+            log.debug("ignored: %s", error)
+            self._drop("malformed")
+            return None
+        for half in halves:
+            if (
+                half.other.job == message.job
+                and half.other.key.id == key.id
+                and message.sender.device == half.other.name
+            ):
+                self.counts.crossings += isinstance(message, Crossing)
+                self.counts.down_bytes += len(payload)
+                half.stream.heard(message, self.core.now())
+                return half
+        self._drop("stranger")
+        return None
+
+    def _settle(self, half: Half) -> None:
+        """Do what the stream wants done."""
+        stream, link = half.stream, self.core.link
+        while stream.out:
+            kind, fields = stream.out.pop(0)
+            self._say(half, kind, fields)
+        if half.over_at is not None:
+            stream.parts.clear()
+            return
+        while stream.parts:
+            link.tell("note", stream.parts.pop(0))
+        if half.until != stream.answered + WINDOW:
+            half.until = stream.answered + WINDOW
+            link.tell("credit", {"until": half.until})
+        if stream.gone and not half.told_gone:
+            half.told_gone = True
+            log.warning("%s: %s", half.id, stream.gone)
+            gone = {"what": "gone", "step": 0, "micro": 0, "part": 0, "parts": 1, "fields": {"reason": stream.gone}}
+            link.tell("note", {**gone, "data": b""})
+
+    def _say(self, half: Half, kind: type[Crossing | Peer], fields: dict[str, Any]) -> None:
+        core, entry = self.core, entry_of("peer", kind.TYPE)
+        topic, payload = core.setup.voice.sealed_to(half.other.name, kind, job=half.other.job, **fields)
+        if core.transport.publish(topic, payload, qos=entry.qos, expiry_s=entry.expiry_s):
+            core.status.traffic.add(up=len(topic) + len(payload))
+            self.counts.up_bytes += len(payload)
+
+    def _running(self, job: str) -> Half | None:
+        return next((half for half in self.halves if half.id == job and half.over_at is None), None)
+
+    def _drop(self, why: str) -> None:
+        setattr(self.counts, why, getattr(self.counts, why) + 1)
+
+    def _pattern(self) -> str:
+        own = self.core.setup.voice
+        return peer_subscription(own.fleet, own.model, own.device)
+
+
+def _is_over(half: Half, now_s: float) -> bool:
+    if half.over_at is None:
+        return False
+    return now_s - half.over_at > (LINGER_S if half.stream.gone else LAST_WORD_S)

@@ -1,0 +1,43 @@
+"""One contract for all that carries what two halves of a split job say to each other."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.edge.boards import Board
+from tests.edge.split.places import BARN, COOP, PLACES, Two, make_boards, two
+from wire.messages import PART_LIMIT_BYTES
+
+HERE = [pytest.param(name, marks=pytest.mark.fleet if "mosquitto" in name else ()) for name in PLACES]
+
+
+@pytest.fixture(scope="module")
+def boards(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Board]:
+    """The files of a board and of a tail."""
+    return make_boards(tmp_path_factory.mktemp("halves"))
+
+
+@pytest.fixture
+def halves(request: pytest.FixtureRequest, boards: dict[str, Board], tmp_path: Path) -> Iterator[Two]:
+    """Both agents, with what the test names between them."""
+    faster = 60.0 if "memory" in request.param else 1.0
+    with two(PLACES[request.param](tmp_path / "place"), boards, faster) as made:
+        yield made
+
+
+everywhere = pytest.mark.parametrize("halves", HERE, indirect=True)
+
+
+@everywhere
+def test_what_is_said_comes_to_the_other_half(halves: Two) -> None:
+    """Notes of many sizes go forth and back whole, in order and once, and both halves have their update."""
+    for size in (0, 1, 70_000, 2 * PART_LIMIT_BYTES, 2 * PART_LIMIT_BYTES + 1):
+        job = f"r1-train-{size:08d}"
+        halves.ask(BARN, job, bytes=size, notes=2)
+        halves.ask(COOP, job, bytes=size)
+        halves.run(halves.done)
+    counts = halves.counts(COOP)
+    assert (counts["stranger"], counts["oversize"]) == (0, 0)
