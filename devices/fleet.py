@@ -9,6 +9,7 @@ from pathlib import Path
 
 from console.errors import EdgequiltError, UsageError
 from devices.enough import KnownBoard
+from devices.fronts import BoardSplit
 from devices.plan import Board
 from devices.profile import load, names, require_agent
 from devices.runtimes import opset_for
@@ -47,15 +48,17 @@ class BoardChain:
 
 @dataclass(frozen=True)
 class Fleet:
-    """What to plan for: one complete bundle per board, one bundle per stage of every chain."""
+    """What to plan for: a bundle per board, one per stage of every chain, one per front and tail of every split."""
 
     boards: tuple[Board, ...] = ()
     chains: tuple[BoardChain, ...] = ()
+    splits: tuple[BoardSplit, ...] = ()
 
     @property
     def everyone(self) -> tuple[Board, ...]:
-        """All boards, those of chains too."""
-        return (*self.boards, *(station.board for chain in self.chains for station in chain.stations))
+        """All boards, those of chains and of splits too."""
+        chained = (station.board for chain in self.chains for station in chain.stations)
+        return (*self.boards, *chained, *(board for split in self.splits for board in split.boards))
 
 
 def station(

@@ -41,7 +41,7 @@ from export.stage import Key, Stage, chosen
 from wire.manifest import Chain
 
 
-class _Units(Mapping[int, Sequence[Unit]]):
+class Units(Mapping[int, Sequence[Unit]]):
     """The numbers of each micro-batch, counted when they are asked for: the largest may be all that is needed."""
 
     def __init__(self, prepared: Prepared, mode: str) -> None:
@@ -65,7 +65,7 @@ def decide(prepared: Prepared, chain: BoardChain, known: Sequence[KnownBoard] | 
         NoGradientRule: mode "train", and an operator cannot be differentiated.
     """
     try:
-        plan = across(_Units(prepared, chain.mode), chain.stations, chain.objective, known=known)
+        plan = across(Units(prepared, chain.mode), chain.stations, chain.objective, known=known)
     except DoesNotFit as refusal:
         reason = uncuttable(prepared.frozen(prepared.batches[-1]).graph)
         if not reason:

@@ -13,7 +13,7 @@ from console.errors import UnsupportedModel
 from export.activations.graphs import Activations, beside, merged
 from export.activations.half import round_forward_half
 from export.bias import fold_bias
-from export.cut import Segment, cut
+from export.cut import SEGMENT, Segment, cut
 from export.formats.grid import Grid
 from export.formats.registry import STORED
 from export.formats.report import WeightReport
@@ -25,6 +25,8 @@ from export.order import order_just_in_time
 from export.scales import with_factors
 from export.strip import has_slots, strip_slots
 from wire.manifest import Scales
+
+FRONT = "front"  # of the names of segments of a front
 
 
 @dataclass(frozen=True)
@@ -52,6 +54,8 @@ def build(
     activations: Activations | None = None,
     scales: bool = False,
     half: bool = False,
+    called: Mapping[int, str] | None = None,
+    front: int = 0,
 ) -> list[Piece]:
     """Cut a frozen model and finish every graph of every segment.
 
@@ -65,15 +69,17 @@ def build(
         activations: for formats of `export.formats.registry.ACTIVATIONS`.
         scales: add a graph with factors of scales to every segment that has some.
         half: backward graphs round the activations of their forward half (`export.activations.half`).
+        called: names of boundaries by position, see `export.cut.cut`.
+        front: how many segments are finished, if not all.
 
     Raises:
         BadData: calibration runs do not fit.
         NoGradientRule: mode "train", and an operator cannot be differentiated.
     """
-    segments = cut(frozen, positions)
+    segments = cut(frozen, positions, called, FRONT if front else SEGMENT)
     formats = [quant] * len(segments) if isinstance(quant, str | Mapping) else quant
     pieces = []
-    for segment, own in zip(segments, formats, strict=True):
+    for segment, own in zip(segments[: front or None], formats[: front or None], strict=True):
         exact = _exact(segment, segment is segments[-1], mode, serve)
         piece = _piece(exact, segment, own, stock, activations)
         piece = _rounded(piece) if half else piece

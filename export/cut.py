@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import onnx_ir as ir
@@ -13,13 +13,15 @@ from export.gradient.path import reachable
 from export.head import INPUTS as HEAD_INPUTS
 from export.values import constant_nodes, reads
 
+SEGMENT = "segment"
+
 
 @dataclass(frozen=True)
 class Segment:
     """A piece of the model.
 
     Attributes:
-        name: `segment0`, `segment1`, ...
+        name: `segment0`, `segment1`, ...; `front0`, ... of what is the front of a model.
         model: its forward graph. Inputs: the boundary before it, then the model inputs and slots that it reads.
         entering: names of the boundary before it.
         leaving: names of the boundary after it, and of the model's outputs that it makes.
@@ -86,7 +88,9 @@ def crossing(graph: ir.Graph, positions: Sequence[int]) -> list[list[ir.Value]]:
     return [[v for v, at in made.items() if at < p and last_read.get(v, -1) >= p] for p in positions]
 
 
-def cut(model: ir.Model, positions: Sequence[int]) -> list[Segment]:
+def cut(
+    model: ir.Model, positions: Sequence[int], called: Mapping[int, str] | None = None, prefix: str = SEGMENT
+) -> list[Segment]:
     """Cut a model at some positions; the model is left as it is and weights are shared, not copied.
 
     A boundary tensor is called `cut<k>.<i>`, k counting cuts from 0, unless it is an output of the model as well,
@@ -96,8 +100,10 @@ def cut(model: ir.Model, positions: Sequence[int]) -> list[Segment]:
     Args:
         model: a frozen forward model.
         positions: node positions, increasing, see `crossing`.
+        called: what stands for `cut<k>` in the names of a boundary, by its position.
+        prefix: of the segments' names.
     """
-    graph = model.graph
+    graph, called = model.graph, called or {}
     boundaries: list[list[ir.Value]] = [[], *crossing(graph, positions), []]
     outputs = _outputs(graph, positions)
     segments: list[Segment] = []
@@ -106,15 +112,16 @@ def cut(model: ir.Model, positions: Sequence[int]) -> list[Segment]:
     for k, made in enumerate(outputs):
         entering, crossed = boundaries[k], boundaries[k + 1]
         leaving = [*crossed, *(value for value in made if value not in crossed)]
-        piece = _piece(model, entering, leaving, f"segment{k}")
+        piece = _piece(model, entering, leaving, f"{prefix}{k}")
         for value, name in zip(piece.graph.inputs, names, strict=False):
             value.name = name
-        names = [str(v.name) if v in made else f"cut{k}.{i}" for i, v in enumerate(crossed)]
+        border = called.get(positions[k], f"cut{k}") if crossed else ""
+        names = [str(v.name) if v in made else f"{border}.{i}" for i, v in enumerate(crossed)]
         for i, name in enumerate(names):
             _name_output(piece.graph, i, name)
         here = _names(piece.graph.inputs[: len(entering)])
         differentiable = tuple(name for name in here if name in moving)
-        segment = Segment(f"segment{k}", piece, here, _names(piece.graph.outputs), differentiable)
+        segment = Segment(f"{prefix}{k}", piece, here, _names(piece.graph.outputs), differentiable)
         moving = _moving(segment)
         segments.append(segment)
     return segments

@@ -24,6 +24,7 @@ from export.prepare import Prepared
 from export.stage import GOLDEN, Stage
 from export.work import works_of
 from wire import manifest as m
+from wire.borders import Split
 from wire.manifest import SCHEMA, Manifest
 
 GOLDEN_TOLERANCE = 1e-4  # of max(1, max|expected|): other processors sum in another order
@@ -40,8 +41,12 @@ def describe(
     files: tuple[m.File, ...],
     measured_bytes: int,
     chain: m.Chain | None = None,
+    split: Split | None = None,
 ) -> Manifest:
-    """The manifest of one board's bundle, whose worker was measured; `chain` says which stage of a chain it is."""
+    """The manifest of one board's bundle, whose worker was measured.
+
+    `chain` says which stage of a chain it is, `split` which front, or whose tail.
+    """
     bucket = stage.bucket
     return Manifest(
         schema=SCHEMA,
@@ -67,6 +72,7 @@ def describe(
         tables=tuple(file.record for file in stage.tables),
         scales=tuple(scales for piece in stage.pieces for scales in piece.scales),
         loss=prepared.captured.loss if _is_last(chain) else None,
+        split=split,
         extra={"verified": _verified(stage), "tied": _tied(stage), **_tables_in(prepared, stage)},
     )
 

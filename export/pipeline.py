@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,9 +15,10 @@ from numpy.typing import NDArray
 from console.progress import Progress
 from devices.enough import KnownBoard
 from devices.fleet import BoardChain, Fleet
+from devices.fronts import BoardSplit
 from devices.plan import Board
 from devices.runtimes import opset_of
-from export import across
+from export import across, split
 from export.activations.given import Calibration
 from export.describe import blobs, describe
 from export.formats.broken import refuse_format
@@ -25,6 +26,7 @@ from export.formats.grid import Grid
 from export.formats.registry import FLOAT32
 from export.prepare import Prepared, Wanted, prepare
 from export.settle import Settled, Stages, settle
+from export.targets import AUTO, EVERY_BLOCK
 from export.variants import refuse_growth
 from export.write import copy_synced, describe_files, replacing, seal_bundle, storing
 from wire.keys import PrivateKey
@@ -33,7 +35,7 @@ from wire.manifest import Manifest
 
 @dataclass(frozen=True)
 class ExportRequest:
-    """What a user asks for; one bundle per board under `out`, and one per board of every chain.
+    """What a user asks for; one bundle per board under `out`, and one per board of every chain and of every split.
 
     `labels` are the classes of a head that is put on, in the order of its logits; without any the model has its
     own outputs. `known` are boards that a refusal may name, see `devices.fleet.known_boards`.
@@ -53,6 +55,7 @@ class ExportRequest:
     sizes: Mapping[str, int] = field(default_factory=dict)
     states: Mapping[str, str] = field(default_factory=dict)
     chains: tuple[BoardChain, ...] = ()
+    splits: tuple[BoardSplit, ...] = ()
     kinds: tuple[str, ...] = ("lora",)
     serve_graph: bool | None = None
     scale_inputs: bool = False
@@ -71,8 +74,8 @@ class ExportRequest:
 
     @property
     def everyone(self) -> tuple[Board, ...]:
-        """All boards, those of chains too."""
-        return Fleet(self.boards, self.chains).everyone
+        """All boards, those of chains and splits too."""
+        return Fleet(self.boards, self.chains, self.splits).everyone
 
     @property
     def wanted(self) -> Wanted:
@@ -82,7 +85,7 @@ class ExportRequest:
             self.task,
             len(self.labels),
             self.sequence,
-            self.targets,
+            EVERY_BLOCK if self.splits and self.targets == AUTO else self.targets,
             self.kinds,
             self.serve_graph,
             self.scale_inputs,
@@ -117,7 +120,7 @@ class ExportedBundle:
 
 def steps_of(request: ExportRequest) -> int:
     """How many steps `export_model` advances its bar by."""
-    return 2 + len(request.boards) + len(request.chains) + len(request.everyone)
+    return 2 + len(request.boards) + len(request.chains) + len(request.splits) + len(request.everyone)
 
 
 def export_model(request: ExportRequest, bar: Progress) -> list[ExportedBundle]:
@@ -164,6 +167,8 @@ def export_prepared(request: ExportRequest, prepared: Prepared, work: Path, bar:
         prepared.decide(board, request.known)  # refuse what cannot fit before anything is built
     for chain in request.chains:
         across.decide(prepared, chain, request.known)
+    for parted in request.splits:
+        split.decide(prepared, parted, request.known)
     bar.advance()
     stages = Stages(prepared, work, bar)
     settled = []
@@ -173,8 +178,22 @@ def export_prepared(request: ExportRequest, prepared: Prepared, work: Path, bar:
     for chain in request.chains:
         settled += across.settle_chain(prepared, chain, stages)
         bar.advance()
+    for parted in request.splits:
+        settled += split.settle_split(prepared, parted, stages)
+        bar.advance()
     for one in settled if request.strict else ():
         refuse_growth(one.stage.checks, one.board.quant, one.board.name)
+    return write_bundles(request, prepared, settled, bar)
+
+
+def write_bundles(
+    request: ExportRequest, prepared: Prepared, settled: Sequence[Settled], bar: Progress
+) -> list[ExportedBundle]:
+    """Write and sign bundles whose graphs are made.
+
+    Raises:
+        StorageError: no bundle is written.
+    """
     bundles = []
     with ExitStack() as whole:  # all of them take their places when the last one is written, or none does
         for one in settled:
@@ -201,6 +220,7 @@ def _write(request: ExportRequest, prepared: Prepared, settled: Settled, folder:
         files=describe_files(folder, names),
         measured_bytes=settled.measured_bytes,
         chain=settled.chain,
+        split=settled.split,
     )
     seal_bundle(folder, manifest, request.key)
     return manifest

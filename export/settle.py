@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -17,9 +17,10 @@ from export.formats.registry import ACTIVATIONS
 from export.half_checks import rounds_half
 from export.measure import Measurer
 from export.prepare import Prepared
-from export.stage import Key, Stage, build_stage, chosen, measure_stage
+from export.stage import Key, Stage, build_stage, chosen, joined, measure_stage
 from export.stage_checks import verify_stage
 from export.values import value_bytes
+from wire.borders import Split
 from wire.manifest import Chain, Options
 
 TRIES = 3
@@ -37,6 +38,7 @@ class Settled:
         measured_bytes: what a worker takes at its largest segment.
         folder: of its bundle, below the export's.
         chain: which stage of a chain it is.
+        split: which front it is, or whose tail.
     """
 
     board: Board
@@ -45,6 +47,7 @@ class Settled:
     measured_bytes: int
     folder: Path
     chain: Chain | None = None
+    split: Split | None = None
 
 
 class Stages:
@@ -54,6 +57,7 @@ class Stages:
         self.prepared, self.work, self.bar = prepared, work, bar
         self._measurer = Measurer(work, kind=prepared.captured.preprocess.kind)
         self._made: dict[Key, Stage] = {}
+        self._joined: dict[tuple[Key, Path], Stage] = {}
 
     def get(self, board: Board, decision: Decision, positions: tuple[int, ...]) -> Stage:
         """The stage of a plan.
@@ -78,12 +82,23 @@ class Stages:
         if key not in self._made:
             self.bar.say(f"building graphs for {name}")
             stage = build_stage(self.prepared, key, self.work / f"stage{len(self._made)}")
-            self.bar.say(f"measuring graphs for {name}")
-            measure_stage(self.prepared, stage, self._measurer, rank)
-            self._made[key] = stage
+            self._made[key] = self._measured(stage, rank, name)
         return self._made[key]
 
-    def verify(self, name: str, stage: Stage) -> None:
+    def front(self, key: Key, tail: Stage, at: int, rank: int, name: str) -> Stage:
+        """A front and, after it, the segments of a tail from number `at` on: a chain of two shares.
+
+        Raises:
+            VerificationError, NoGradientRule: see `get`.
+        """
+        whole = replace(key, shares=(key.front, len(tail.pieces) - at))
+        if (whole, tail.folder) not in self._joined:
+            self.bar.say(f"building graphs for {name}")
+            front = build_stage(self.prepared, key, self.work / f"front{len(self._joined)}")
+            self._joined[whole, tail.folder] = self._measured(joined(front, tail, at, whole), rank, name)
+        return self._joined[whole, tail.folder]
+
+    def verify(self, name: str, stage: Stage, check: Callable[[Prepared, Stage], None] = verify_stage) -> None:
         """Check what a stage computes, with its final session options, if that was not done.
 
         Raises:
@@ -91,7 +106,12 @@ class Stages:
         """
         if not stage.checks:
             self.bar.say(f"verifying graphs for {name}")
-            verify_stage(self.prepared, stage)
+            check(self.prepared, stage)
+
+    def _measured(self, stage: Stage, rank: int, name: str) -> Stage:
+        self.bar.say(f"measuring graphs for {name}")
+        measure_stage(self.prepared, stage, self._measurer, rank)
+        return stage
 
 
 def settle(prepared: Prepared, board: Board, stages: Stages) -> Settled:

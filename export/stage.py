@@ -54,6 +54,8 @@ class Key:
         seven_bits: weights that integer activations are multiplied with stay within seven bits, for one of the boards.
         half: backward graphs round the activations of their forward half.
         beside: micro-batch and tokens of further buckets.
+        borders: where fronts end, as nodes, with the names of what crosses there.
+        front: how many segments are made, of a board that holds the front only; 0 for all.
     """
 
     mode: str
@@ -65,6 +67,8 @@ class Key:
     seven_bits: bool = False
     half: bool = False
     beside: tuple[Size, ...] = ()
+    borders: tuple[tuple[int, str], ...] = ()
+    front: int = 0
 
 
 @dataclass
@@ -145,13 +149,38 @@ def build_stage(prepared: Prepared, key: Key, folder: Path) -> Stage:
     return stage
 
 
+def joined(front: Stage, tail: Stage, at: int, key: Key) -> Stage:
+    """A front and what a tail runs after it, as one chain.
+
+    Args:
+        front: finished, in a folder of its own.
+        tail: the same, of the whole model.
+        at: the number of the tail's first segment behind the border.
+        key: of the front, with the shares of both.
+    """
+    pieces, links = [*front.pieces, *tail.pieces[at:]], [*front.links, *tail.links[at:]]
+    read = {str(value.name) for piece in pieces for value in piece.segment.model.graph.inputs}
+    tables = read_by(tail.tables, read)
+    return replace(front, key=key, pieces=pieces, links=links, tables=tables)
+
+
 def _built(prepared: Prepared, key: Key, folder: Path) -> Stage:
     formats: list[Formats] = [f if isinstance(f, str) else dict(f) for f in key.formats or (key.quant,)]
     quant = formats[0] if len(formats) == 1 else formats
     frozen, serves = prepared.frozen(key.micro_batch), prepared.serves(key.mode)
     integers = activations_for(prepared, formats, key.micro_batch, key.seven_bits, folder)
     pieces = build(
-        frozen, key.positions, key.mode, quant, prepared.stock, serves, integers, prepared.scale_inputs, key.half
+        frozen,
+        key.positions,
+        key.mode,
+        quant,
+        prepared.stock,
+        serves,
+        integers,
+        prepared.scale_inputs,
+        key.half,
+        dict(key.borders),
+        key.front,
     )
     if prepared.scale_inputs:
         refuse_no_scales(pieces)

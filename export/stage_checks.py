@@ -38,10 +38,10 @@ def verify_stage(prepared: Prepared, stage: Stage) -> None:
     Raises:
         VerificationError: one of them fails.
     """
-    stage.checks = apart(lambda: _all_checks(prepared, stage))
+    stage.checks = apart(lambda: all_checks(prepared, stage))
 
 
-def _all_checks(prepared: Prepared, stage: Stage) -> dict[str, Any]:
+def all_checks(prepared: Prepared, stage: Stage) -> dict[str, Any]:
     """Of graphs that round activations the twins that do not are held to everything; then one to the other."""
     floats = unrounded(stage) if stage.key.half else stage
     checks = _checked(prepared, floats)
@@ -132,7 +132,7 @@ def _check_sizes(stage: Stage) -> None:
     """Files of weights against those of the exact graphs, where any weight has another format."""
     if any(r.format != "fp32" for piece in stage.pieces for reports in piece.reports.values() for r in reports):
         stored, plain = (
-            sum(path.stat().st_size for path in folder.glob("segment*.weights.bin"))
+            sum(path.stat().st_size for path in folder.glob("*.weights.bin"))
             for folder in (stage.folder, _exact_folder(stage))
         )
         check_smaller(stored, plain, stage.key.quant)

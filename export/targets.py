@@ -9,6 +9,8 @@
 * no attention but convolutions: the last third of the ungrouped convolutions and the blocks' linear layers, where
   features are the task's own (ResNet, MobileNet, UNet, ConvNeXt).
 * neither (recurrent nets, MLPs, GraphSAGE): every linear layer.
+
+`every-block` is the same without "upper half" and "last third": for boards that hold the front of a model only.
 """
 
 from __future__ import annotations
@@ -31,6 +33,7 @@ QUERY_VALUE = re.compile(r"(?:^|[._])(?:query|value|q_proj|v_proj|q_lin|v_lin|q|
 FUSED = re.compile(r"(?:^|\.)(?:c_attn|query_key_value|qkv|qkv_proj|Wqkv|in_proj)$")
 RECURRENT = ("LSTM", "GRU", "RNN")
 SHOWN = 6
+AUTO, EVERY_BLOCK = "auto", "every-block"
 
 
 def layers(model: ir.Model) -> list[Layer]:
@@ -45,15 +48,15 @@ def choose(model: ir.Model, targets: str) -> list[Layer]:
 
     Args:
         model: a captured graph.
-        targets: "auto"; "all-linear" (every linear layer inside blocks, or every one where there are no blocks); or
-            a regular expression that is searched in module paths, of convolutions too.
+        targets: "auto" or "every-block"; "all-linear" (every linear layer inside blocks, or every one where there are
+            no blocks); or a regular expression that is searched in module paths, of convolutions too.
 
     Raises:
         UnsupportedModel: none, or the expression is not one; the message names what could be chosen.
     """
     found = layers(model)
-    if targets == "auto":
-        chosen = automatic(found)
+    if targets in {AUTO, EVERY_BLOCK}:
+        chosen = automatic(found, everywhere=targets == EVERY_BLOCK)
     elif targets == "all-linear":
         chosen = all_linear(found)
     else:
@@ -61,7 +64,8 @@ def choose(model: ir.Model, targets: str) -> list[Layer]:
             pattern = re.compile(targets)
         except re.error as error:
             raise UnsupportedModel(
-                f"expected auto, all-linear or a regular expression as targets, found {targets!r} ({error})"
+                f"expected auto, every-block, all-linear or a regular expression as targets, found {targets!r} "
+                f"({error})"
             ) from error
         chosen = [layer for layer in found if pattern.search(layer.module)]
     if not chosen:
@@ -71,16 +75,17 @@ def choose(model: ir.Model, targets: str) -> list[Layer]:
     return chosen
 
 
-def automatic(found: Sequence[Layer]) -> list[Layer]:
-    """What `auto` chooses of the layers of a model."""
-    blocks = _upper([layer for layer in found if layer.block is not None])
+def automatic(found: Sequence[Layer], *, everywhere: bool = False) -> list[Layer]:
+    """What `auto` chooses of the layers of a model; or `every-block`, `everywhere`."""
+    blocks = [layer for layer in found if layer.block is not None]
+    blocks = blocks if everywhere else _upper(blocks)
     for pattern in (QUERY_VALUE, FUSED):
         chosen = [layer for layer in blocks if pattern.search(layer.module)]
         if chosen:
             return chosen
     if any(isinstance(layer, Convolution) and layer.groups == 1 for layer in found):
         dense = [layer for layer in found if _is_dense(layer)]
-        return dense[-max(1, len(dense) // 3) :]
+        return dense if everywhere else dense[-max(1, len(dense) // 3) :]
     return all_linear(found)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from math import prod
 from typing import TYPE_CHECKING
 
+from wire.borders import border_problems
 from wire.tables import table_problems
 
 if TYPE_CHECKING:  # the manifest's reader asks this module
@@ -20,6 +21,7 @@ def contradictions(m: Manifest) -> list[str]:
         + _states(m)
         + _scales(m)
         + _loss(m)
+        + border_problems(m)
         + table_problems(m)
         + [p for s in m.segments for p in _serving(m, s)]
     )
@@ -142,7 +144,8 @@ def _loss(m: Manifest) -> list[str]:
     if m.generate is None or m.generate.kind != "prefix" or m.generate.logits != m.loss.logits:
         problems.append(f"the loss judges {m.loss.logits!r}, but 'generate' does not make it of whole texts")
     sizes = {b.name: None if b.sequence is None else b.batch * b.sequence for b in m.buckets}
-    for graph in m.segments[-1].graphs if m.segments else ():
+    front = m.split is not None and m.split.role == "front"  # what is judged is the tail's
+    for graph in m.segments[-1].graphs if m.segments and not front else ():
         where = f"{m.segments[-1].name}.{graph.kind}"
         if graph.kind != "backward":
             if m.loss.logits not in {t.name for t in graph.outputs}:

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from console.errors import BadData
+from wire.borders import Split
 from wire.contradictions import contradictions
 from wire.json_text import parse_json
 from wire.record import DIGEST, NAME, at_least, matching, plain, read_record
@@ -288,6 +289,7 @@ class Manifest:
     tables: tuple[Table, ...] = ()
     scales: tuple[Scales, ...] = ()
     loss: Loss | None = None  # of a model that is trained without a head; a head's own is cross entropy
+    split: Split | None = None
     extra: dict[str, Any] = field(default_factory=dict)
 
     def slot(self, name: str, kind: str = "lora") -> Slot:

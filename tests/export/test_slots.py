@@ -152,7 +152,7 @@ def test_auto_knows_other_families(which: str, last: str, request: pytest.Fixtur
     ("targets", "words"),
     [
         ("nothing_is_called_so", "match the targets 'nothing_is_called_so', found none; there are encoder.layer.0"),
-        ("(", r"expected auto, all-linear or a regular expression as targets, found '\('"),
+        ("(", r"expected auto, every-block, all-linear or a regular expression as targets, found '\('"),
     ],
 )
 def test_targets_that_choose_nothing_are_refused(targets: str, words: str, captured_bert: Captured) -> None:
