@@ -30,11 +30,15 @@ class Table:
     """
 
     def __init__(self, need: Bytes, ended: Bytes, boundary: Sequence[int], *, waits: bool) -> None:
-        self.need, self.waits = need, waits
+        self.need, self.ended, self.waits = need, ended, waits
         self.largest_unit = int(np.diagonal(need, offset=1).max(initial=0))
         self.boundary = np.array(boundary, dtype=np.int64)
         self.fixed = ended + self.boundary[:-1, None] + self.boundary[None, :]
         np.minimum(self.fixed, UNREACHED, out=self.fixed)
+
+    def of_items(self, items: int) -> Table:
+        """The same where so many times the boundaries wait."""
+        return Table(self.need, self.ended, [int(b) * items for b in self.boundary], waits=self.waits)
 
     def divide(self, place: int) -> None:
         """Have no segment lie on both sides of a cut."""

@@ -23,6 +23,7 @@ MOST_BYTES = 64 << 20
 Trainer = Literal["backprop", "split", "local", "spry"]
 Coding = Literal["float32", "float16", "int8", ""]
 Labels = Literal["along", "stay", ""]
+Objective = Literal["importance", "time"]
 
 
 @dataclass(frozen=True)
@@ -168,7 +169,7 @@ class FleetPlan:
     importance: dict[str, float]
     tail: TailPlan | None = None
     importance_from: str = "uniform"
-    objective: Literal["importance", "time"] = "importance"
+    objective: Objective = "importance"
     deadline_ns: int | None = field(default=None, metadata=at_least(1))
     extra: dict[str, Any] = field(default_factory=dict)
 
