@@ -6,7 +6,6 @@ import argparse
 import json
 import signal
 import sys
-import tempfile
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -25,6 +24,7 @@ from devices.flash.disks import Disk, disks, find_disk, refuse
 from devices.flash.flashing import Order, Plan, Watch, copied, plan, prepare, reported, write_card
 from devices.flash.image import open_image
 from devices.flash.report import NAME, placed
+from devices.flash.work import work_folder
 from devices.profile import load, require_agent
 
 LARGEST = "256GiB"
@@ -72,8 +72,8 @@ def _flash(argv: list[str]) -> int:
     order = asked.order(options, options.image, profile)
     size = staging.size_of(options.image)
     _require_target(options, len(tokens), size or 0, largest)
-    with _work(options) as work:
-        staged = _staged(options, Path(work), size, largest)
+    with work_folder(_near(options)) as work:
+        staged = _staged(options, work, size, largest)
         if options.dry_run:
             return _dry(plan(open_image(staged.path).seen, order, tokens[0]), options)
         for number, token in enumerate(tokens):
@@ -157,15 +157,11 @@ def _parser() -> Arguments:
 # ------------------------------------------------------------------------------------------------ what is asked
 
 
-def _work(options: argparse.Namespace) -> tempfile.TemporaryDirectory[str]:
-    """A folder that goes whatever happens; on the disk of a file that is made, so that there is room."""
-    near = options.work
-    if near is None and not writing.is_device(options.to):
-        near = options.to.resolve().parent
-    try:
-        return tempfile.TemporaryDirectory(prefix=".edgequilt-flash-", dir=near)
-    except OSError as error:
-        raise StorageError(f"expected to unpack in {near}, found: {error.strerror}; say --work DIR") from error
+def _near(options: argparse.Namespace) -> Path | None:
+    """Where the image is unpacked: on the disk of a file that is made, so that there is room."""
+    if options.work is None and not _is_card(options.to):
+        return Path(options.to.resolve().parent)
+    return Path(options.work) if options.work is not None else None
 
 
 def _staged(options: argparse.Namespace, work: Path, size: int | None, largest: int) -> staging.Staged:

@@ -2,7 +2,7 @@
 
 debugfs (e2fsprogs) ends with 0 whatever happened, so everything is read back and compared, and e2fsck has the last
 word. It writes into the folder that it stands in and overwrites nothing; a file system whose journal was not replayed
-it damages, so those are refused.
+it damages, so those are refused. What it reads from lies beside the image: a token is in no other place.
 """
 
 from __future__ import annotations
@@ -101,7 +101,7 @@ class Ext4:
             )
         self._require_room(payload)
         self.check()
-        with tempfile.TemporaryDirectory(prefix="edgequilt-") as folder:
+        with tempfile.TemporaryDirectory(prefix="edgequilt-", dir=self.image.parent) as folder:
             script = Path(folder) / "script"
             script.write_text("\n".join(self._commands(payload, Path(folder))) + "\n", encoding="utf-8")
             run("debugfs", ["-w", "-f", script, self._at])
@@ -159,7 +159,7 @@ class Ext4:
         paths = [placed.path for placed in payload.files] + [link.path for link in payload.links]
         paths += [f"{path}/-" for path, _ in payload.folders]
         wanted = sorted({str(parent) for path in paths for parent in PurePosixPath(path).parents[:-1]})
-        with tempfile.NamedTemporaryFile("w", prefix="edgequilt-", encoding="utf-8") as script:
+        with tempfile.NamedTemporaryFile("w", prefix="edgequilt-", encoding="utf-8", dir=self.image.parent) as script:
             script.write("".join(f"stat {_quoted(path)}\n" for path in wanted))
             script.flush()
             told = run("debugfs", ["-f", script.name, self._at]).decode(errors="replace")
@@ -179,7 +179,7 @@ class Ext4:
         yield command
 
     def _compare(self, payload: Payload) -> None:
-        with tempfile.TemporaryDirectory(prefix="edgequilt-") as folder:
+        with tempfile.TemporaryDirectory(prefix="edgequilt-", dir=self.image.parent) as folder:
             files = list({placed.path: placed for placed in payload.files}.values())
             script = Path(folder) / "script"
             dumps = (f"dump {_quoted(f.path)} {_quoted(f'{folder}/{i}')}" for i, f in enumerate(files))

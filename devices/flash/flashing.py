@@ -22,12 +22,14 @@ from devices.flash.systems.release import target_of_root
 from devices.flash.systems.system import System, recognise
 from devices.flash.tools import run
 from devices.flash.wishes import Wishes
+from devices.flash.work import work_folder
 from devices.payload.agent import agent_payload
 from devices.payload.own import version
 from devices.payload.release import Release, release
 from devices.payload.settings import Settings
 from devices.payload.target import Target
 from devices.profile import Profile
+from wire.files import sync_folder
 from wire.token import parse_token
 
 SECRET_FILES = ("network-config", "firstrun.sh", "rpi-preseed.toml")  # of the FAT partition
@@ -133,13 +135,11 @@ def write_card(
         raise UsageError(f"expected a file for --to, found that {target} is a disk by now; nothing was written")
     if target.exists() and not force:
         raise UsageError(f"expected a new file for --to, found {target}; take another name, or --force")
-    part = target.with_name(f"{target.name}.part")
-    part.unlink(missing_ok=True)
-    try:
+    with work_folder(target.resolve().parent) as folder:  # it holds a token, too
+        part = folder / "card"
         found = _write(image, part, watch, bar)
         part.replace(target)
-    finally:
-        part.unlink(missing_ok=True)
+        sync_folder(target.resolve().parent)
     return found
 
 
