@@ -1,7 +1,7 @@
 """FLEET.toml: which devices there are, and which of them run one model together (docs/fleet.md).
 
-A device is a board's entry in a fleet. One that no chain names gets a complete bundle; the devices of a chain get
-one stage each, in the chain's order.
+A device is a board's entry in a fleet. One that nothing else names gets a complete bundle; the devices of a chain get
+one stage each, in the chain's order, those of a split a front each, and one the tail.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from console.errors import BadData, EdgequiltError, UsageError, join
 from console.size import size_bytes
 from console.toml import read_toml
 from devices.fleet import RATES, BoardChain, Fleet, Settings, station, without_speeds
+from devices.fleet_splits import SplitEntry, split_of, split_problems
 from devices.profile import VERSION
 from devices.ranks import MOST_RANK
 from devices.stages import Station
@@ -57,6 +58,7 @@ class FleetFile:
 
     device: tuple[DeviceEntry, ...]
     chain: tuple[ChainEntry, ...] = ()
+    split: tuple[SplitEntry, ...] = ()
     extra: dict[str, Any] = field(default_factory=dict)
 
 
@@ -89,8 +91,10 @@ def read_fleet(path: Path, settings: Settings) -> Fleet:
     if problems:
         raise UsageError(f"{path} cannot be used: {join(problems)}")
     chains = tuple(_chain(entry, stations) for entry in file.chain)
-    chained = {name for entry in file.chain for name in entry.devices}
-    return Fleet(tuple(s.board for name, s in stations.items() if name not in chained), chains)
+    splits = tuple(split_of(entry, stations) for entry in file.split)
+    elsewhere = {name for entry in file.chain for name in entry.devices}
+    elsewhere |= {name for entry in file.split for name in (*entry.devices, entry.tail)}
+    return Fleet(tuple(s.board for name, s in stations.items() if name not in elsewhere), chains, splits)
 
 
 def _station(entry: DeviceEntry, settings: Settings) -> Station:
@@ -154,6 +158,7 @@ def _unknown(file: FleetFile) -> Iterator[str]:
     tables = [("", file.extra)]
     tables += [(f"device {e.name}.", e.extra) for e in file.device]
     tables += [(f"chain {e.name}.", e.extra) for e in file.chain]
+    tables += [(f"split of tail {e.tail}.", e.extra) for e in file.split]
     yield from (f"{at}{name}: not a field that docs/fleet.md has" for at, extra in tables for name in extra)
 
 
@@ -167,6 +172,7 @@ def _contradictions(file: FleetFile, stations: dict[str, Station]) -> Iterator[s
         yield "device: expected one at least, found none"
     used = Counter(name for entry in file.chain for name in entry.devices)
     yield from (f"device {name}: in {n} places of chains; a device runs one stage" for name, n in used.items() if n > 1)
+    yield from split_problems(file.split, names.keys(), used.keys())
     for entry in file.chain:
         at = f"chain {entry.name}"
         lost = [name for name in entry.devices if name not in names]

@@ -18,6 +18,7 @@ from devices.profile import names as profile_names
 from devices.stages import Objective, Station
 from devices.trunk import TRUNKS
 from export.activations.methods import METHODS
+from export.arguments_split import asked_split, split_options
 from export.formats.grid import SCALES, Grid
 from export.formats.registry import ACTIVATIONS, AUTO, FORMATS, QUANTS, TRAIN_ACTIVATIONS
 from export.given import Given, given_by, overruled
@@ -31,6 +32,8 @@ def parser() -> argparse.ArgumentParser:
     """All options of `edgequilt export`, with their help."""
     p = Arguments(prog="edgequilt export", description="Turn a model into one signed bundle per board.")
     planning_options(p)
+    split_options(p)
+    p.add_argument("--plan", type=Path, metavar="PLAN.json", help="what edgequilt plan wrote, instead of boards")
     p.add_argument(
         "--strict", action="store_true", help="refuse weights that amplify noise over a fifth more than fp32 does"
     )
@@ -44,6 +47,7 @@ def parser() -> argparse.ArgumentParser:
 
 def planning_options(p: argparse.ArgumentParser) -> None:
     """Add what says which model is planned for which boards, and how."""
+    p.set_defaults(split=[], tail=None, plan=None)  # of those that plan for whole models
     p.add_argument("model", help="a Hugging Face id, a folder that save_pretrained wrote, FILE.onnx or FILE.py:factory")
     p.add_argument("--device", action="append", default=[], metavar="NAME", help="a board; repeat for more")
     p.add_argument("--across", metavar="A,B,C", help="one model cut over these boards, which run it in this order")
@@ -122,7 +126,10 @@ def planning_options(p: argparse.ArgumentParser) -> None:
     )
     p.add_argument("--context", type=int, metavar="TOKENS", help="of prompt and answer together (default: 128)")
     p.add_argument(
-        "--adapter-targets", default="auto", metavar="auto|all-linear|REGEX", help="which layers get an adapter"
+        "--adapter-targets",
+        default="auto",
+        metavar="auto|every-block|all-linear|REGEX",
+        help="which layers get an adapter",
     )
     p.add_argument("--adapter-kinds", default="lora", metavar="lora,bias", help="what they get (default: lora)")
     p.add_argument(
@@ -163,19 +170,25 @@ def fleet(options: argparse.Namespace, *, labels: bool) -> Fleet:
     """
     mode = options.mode or ("train" if labels else "serve")
     settings = Settings(mode, options.quant, QUANTS, options.profiles, options.trunk)
-    devices, chained = list(dict.fromkeys(options.device)), _across(options.across)
-    if not devices and not chained and options.fleet is None and any("=" not in text for text in options.budget):
+    devices, chained, parted = list(dict.fromkeys(options.device)), _across(options.across), asked_split(options)
+    named = bool(devices or chained or parted.names)
+    if not named and options.fleet is None and any("=" not in text for text in options.budget):
         devices = [UNNAMED]
     file = Fleet() if options.fleet is None else read_fleet(options.fleet, settings)
-    if not devices and not chained and not file.everyone:
+    names = [*devices, *chained, *parted.names]
+    if not names and not file.everyone:
         raise UsageError(
-            "expected what to export for as --device NAME, --across A,B, --fleet FILE.toml or --budget SIZE, found none"
+            "expected what to export for as --device NAME, --across A,B, --split A, --fleet FILE.toml, --budget SIZE "
+            "or --plan PLAN.json, found none"
         )
-    names = [*devices, *chained]
     given = given_by(options, [*names, *(board.name for board in file.everyone)])
     stations, file = _stations(names, given, settings), overruled(file, given)
     own = Fleet(tuple(stations[name].board for name in devices), _chain(chained, stations, options.objective))
-    return Fleet((*own.boards, *_others(file.boards, own.boards)), (*own.chains, *file.chains))
+    return Fleet(
+        (*own.boards, *_others(file.boards, own.boards)),
+        (*own.chains, *file.chains),
+        (*parted.splits(stations), *file.splits),
+    )
 
 
 def _across(text: str | None) -> list[str]:

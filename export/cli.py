@@ -13,8 +13,11 @@ from console.errors import UsageError
 from console.progress import progress
 from console.table import table
 from devices.fleet import known_boards
+from devices.split.fleet_plan import read_fleet_plan
 from export.arguments import check_calibration, fleet, grid, keeping, parser, sizes, states
+from export.arguments_split import check_split
 from export.labels import read_labels
+from export.planned import as_planned, fleet_of
 from export.stoppable import stoppable
 from export.summary import closing, summaries
 from wire.bundle import open_bundle
@@ -27,9 +30,14 @@ def export(argv: list[str]) -> int:
     options = parser().parse_args(argv)
     if options.context is not None and options.context < 1:
         raise UsageError(f"expected a --context of at least 1 token, found {options.context}")
+    plan = None if options.plan is None else read_fleet_plan(options.plan)
+    if plan is not None:
+        as_planned(options, plan)
     labels = read_labels(options.labels, options.data) if options.labels or options.data else ()
-    chosen, dimensions, carried = fleet(options, labels=bool(labels)), sizes(options), states(options)
+    chosen = fleet(options, labels=bool(labels)) if plan is None else fleet_of(plan, options.profiles)
+    dimensions, carried = sizes(options), states(options)
     check_calibration(options, chosen)
+    check_split(options, chosen)
     # everything above is checked before torch is loaded
     from export.activations.given import read_calibration
     from export.pipeline import ExportRequest, export_model, steps_of
@@ -46,6 +54,8 @@ def export(argv: list[str]) -> int:
             labels=labels,
             boards=chosen.boards,
             chains=chosen.chains,
+            splits=chosen.splits,
+            plan=plan,
             key=key,
             out=options.out,
             sequence=options.sequence[0],

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -42,17 +42,19 @@ def describe(
     measured_bytes: int,
     chain: m.Chain | None = None,
     split: Split | None = None,
+    noted: Mapping[str, Any] | None = None,
 ) -> Manifest:
     """The manifest of one board's bundle, whose worker was measured.
 
-    `chain` says which stage of a chain it is, `split` which front, or whose tail.
+    `chain` says which stage of a chain it is, `split` which front, or whose tail, and `noted` what
+    the plan of a fleet says of the board.
     """
     bucket = stage.bucket
     return Manifest(
         schema=SCHEMA,
         edgequilt=_version(),
         model=_model(prepared, name, labels),
-        plan=_plan(board, decision, measured_bytes, rounds=stage.key.half),
+        plan=_plan(board, decision, measured_bytes, noted or {}, rounds=stage.key.half),
         files=files,
         inputs=_inputs(prepared, stage),
         buckets=(bucket, *(other.bucket for other in stage.beside)),
@@ -96,7 +98,7 @@ def _length(prepared: Prepared) -> int | None:
     return None if prepared.captured.loss is not None else prepared.sequence
 
 
-def _plan(board: Board, decision: Decision, measured_bytes: int, *, rounds: bool) -> m.Plan:
+def _plan(board: Board, decision: Decision, measured_bytes: int, noted: Mapping[str, Any], *, rounds: bool) -> m.Plan:
     extra: dict[str, Any] = {
         "measured_bytes": measured_bytes,
         "predicted_by_segment": list(decision.predicted_bytes),
@@ -106,11 +108,12 @@ def _plan(board: Board, decision: Decision, measured_bytes: int, *, rounds: bool
         extra["train_activations"] = INT8
     if board.profile not in ("", board.name):
         extra["profile"] = board.profile
+    extra |= noted
     return m.Plan(
         device=board.name,
         mode=board.mode,  # type: ignore[arg-type]  # the command line allows the three modes only
         quant=board.quant,
-        rank=decision.rank,
+        rank=max(noted.get("ranks", {}).values(), default=decision.rank),
         micro_batch=decision.micro_batch,
         cuts=decision.cuts,
         budget_bytes=board.budget_bytes,

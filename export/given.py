@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from console.errors import UsageError
 from console.size import size_bytes
 from devices.fleet import Fleet
+from devices.fronts import BoardSplit
 from devices.plan import Board
 
 
@@ -46,7 +47,11 @@ def overruled(file: Fleet, given: Given) -> Fleet:
         replace(chain, stations=tuple(replace(station, board=board(station.board)) for station in chain.stations))
         for chain in file.chains
     )
-    return Fleet(tuple(board(own) for own in file.boards), tuple(chains))
+    splits = (
+        BoardSplit(tuple(replace(front, board=board(front.board)) for front in split.fronts), board(split.tail))
+        for split in file.splits
+    )
+    return Fleet(tuple(board(own) for own in file.boards), tuple(chains), tuple(splits))
 
 
 def _by_name(given: list[str], names: list[str], option: str) -> dict[str, str]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from secrets import token_hex
 from typing import Any
@@ -18,12 +18,14 @@ from devices.fleet import BoardChain, Fleet
 from devices.fronts import BoardSplit
 from devices.plan import Board
 from devices.runtimes import opset_of
+from devices.split.fleet_plan import FleetPlan
 from export import across, split
 from export.activations.given import Calibration
 from export.describe import blobs, describe
 from export.formats.broken import refuse_format
 from export.formats.grid import Grid
 from export.formats.registry import FLOAT32
+from export.planned import check_plan, noted, of_equal_weight, with_ranks
 from export.prepare import Prepared, Wanted, prepare
 from export.settle import Settled, Stages, settle
 from export.targets import AUTO, EVERY_BLOCK
@@ -40,6 +42,7 @@ class ExportRequest:
     `labels` are the classes of a head that is put on, in the order of its logits; without any the model has its
     own outputs. `known` are boards that a refusal may name, see `devices.fleet.known_boards`.
     `micro_batches` and `shorter` (texts of fewer tokens) ask for further buckets, see `Wanted`.
+    `plan`: that the boards are of, see `export.planned`.
     `strict`: graphs that amplify noise much more than fp32 are refused, not only reported.
     """
 
@@ -56,6 +59,7 @@ class ExportRequest:
     states: Mapping[str, str] = field(default_factory=dict)
     chains: tuple[BoardChain, ...] = ()
     splits: tuple[BoardSplit, ...] = ()
+    plan: FleetPlan | None = None
     kinds: tuple[str, ...] = ("lora",)
     serve_graph: bool | None = None
     scale_inputs: bool = False
@@ -85,7 +89,7 @@ class ExportRequest:
             self.task,
             len(self.labels),
             self.sequence,
-            EVERY_BLOCK if self.splits and self.targets == AUTO else self.targets,
+            EVERY_BLOCK if self.splits and self.targets == AUTO and self.plan is None else self.targets,
             self.kinds,
             self.serve_graph,
             self.scale_inputs,
@@ -163,6 +167,7 @@ def export_prepared(request: ExportRequest, prepared: Prepared, work: Path, bar:
         DoesNotFit, VerificationError, StorageError, UnsupportedModel: no bundle is written.
     """
     bar.say("planning")
+    request = _as_planned(request, prepared)
     for board in request.boards:
         prepared.decide(board, request.known)  # refuse what cannot fit before anything is built
     for chain in request.chains:
@@ -205,6 +210,21 @@ def write_bundles(
     return bundles
 
 
+def _as_planned(request: ExportRequest, prepared: Prepared) -> ExportRequest:
+    """A request whose boards have the ranks of its plan.
+
+    Raises:
+        BadData: the plan is of another model.
+    """
+    if request.plan is None:
+        return request
+    units, sites = prepared.cost(request.plan.micro_batch, "train").units, prepared.sites
+    check_plan(request.plan, units, sites, prepared.classes)
+    boards = tuple(of_equal_weight(board, request.plan, units, sites) for board in request.boards)
+    splits = tuple(with_ranks(one, request.plan, units, sites) for one in request.splits)
+    return replace(request, boards=boards, splits=splits)
+
+
 def _write(request: ExportRequest, prepared: Prepared, settled: Settled, folder: Path) -> Manifest:
     names = []
     for path in blobs(prepared, settled.stage):
@@ -221,6 +241,7 @@ def _write(request: ExportRequest, prepared: Prepared, settled: Settled, folder:
         measured_bytes=settled.measured_bytes,
         chain=settled.chain,
         split=settled.split,
+        noted=noted(settled.board.name, request.plan),
     )
     seal_bundle(folder, manifest, request.key)
     return manifest

@@ -69,7 +69,7 @@ def check_scales(stage: Stage, chain: Chain, given: Values, grid: Grid) -> dict[
     if not any(piece.scales for piece in stage.pieces):
         return {}
     values, still, worst = chain.forward(given), 0.0, 0.0
-    for piece, link in zip(stage.pieces, stage.links, strict=True):
+    for piece, link in zip(stage.pieces[: stage.own], stage.links[: stage.own], strict=True):
         if link.scales is None:
             continue
         graph = chain.graph(link.scales, link.scales_options)

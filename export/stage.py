@@ -79,6 +79,7 @@ class Stage:
         sequence: tokens of a text.
         beside: the same segments for other buckets, in files of their own that read the same files of weights.
         left_out: why there are no graphs for a bucket, by its name.
+        own: how many segments have graphs that nobody else judges one by one; None for all.
     """
 
     key: Key
@@ -93,6 +94,7 @@ class Stage:
     suffix: str = ""
     beside: list[Stage] = field(default_factory=list)
     left_out: dict[str, str] = field(default_factory=dict)
+    own: int | None = None
     golden: Path = field(init=False)
 
     def __post_init__(self) -> None:
@@ -161,7 +163,7 @@ def joined(front: Stage, tail: Stage, at: int, key: Key) -> Stage:
     pieces, links = [*front.pieces, *tail.pieces[at:]], [*front.links, *tail.links[at:]]
     read = {str(value.name) for piece in pieces for value in piece.segment.model.graph.inputs}
     tables = read_by(tail.tables, read)
-    return replace(front, key=key, pieces=pieces, links=links, tables=tables)
+    return replace(front, key=key, pieces=pieces, links=links, tables=tables, own=len(front.pieces))
 
 
 def _built(prepared: Prepared, key: Key, folder: Path) -> Stage:

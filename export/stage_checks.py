@@ -151,7 +151,7 @@ def _is_float(stage: Stage) -> bool:
 def _check_twins(prepared: Prepared, stage: Stage, chain: Chain) -> float:
     values = chain.backward(chain.forward(checking_values(prepared, stage.key.micro_batch, CHECK_RANK)))
     worst, grid, formats = 0.0, prepared.stock.grid, formats_of(stage)
-    for piece, link in zip(stage.pieces, stage.links, strict=True):
+    for piece, link in zip(stage.pieces[: stage.own], stage.links[: stage.own], strict=True):
         twins = {
             f"twin.{kind}": twin(piece.exact[kind], piece.shipped[kind], piece.reports[kind], grid)
             for kind in piece.exact
@@ -172,7 +172,8 @@ def _check_nodes(prepared: Prepared, stage: Stage, chain: Chain) -> dict[str, An
     """Every quantized node of every graph, with every kernel that the session options choose between."""
     values = chain.backward(chain.forward(checking_values(prepared, stage.key.micro_batch, CHECK_RANK)))
     scaled = {link.scales for link in chain.links}  # nodes that read moved scales store no weight
-    fed = {path: given for path, given in chain.feeds_of(values).items() if path not in scaled}
+    own = chain.beside(stage.links[: stage.own])
+    fed = {path: given for path, given in own.feeds_of(values).items() if path not in scaled}
     tried = [(path, given, options) for path, given in fed.items() for options in kernels(candidates_for(path))]
     integers = bool({DYNAMIC, STATIC} & formats_of(stage))
     found = [check_nodes(*one, integers=integers) for one in tried]

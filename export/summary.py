@@ -44,6 +44,7 @@ def _summary(bundle: ExportedBundle, account: Account) -> dict[str, Any]:
         "board": plan.device,
         "folder": str(bundle.folder),
         "chain": None if manifest.chain is None else plain(manifest.chain),
+        "split": None if manifest.split is None else plain(manifest.split),
         "bundle_sha256": account.bundle.sha256,
         "mode": plan.mode,
         "quant": plan.quant,
@@ -75,7 +76,7 @@ def closing(made: Sequence[ExportedBundle]) -> str:
     """The same for people, in lines of at most 120 letters."""
     told = _told(made)
     rows = [_row(_summary(bundle, account)) for bundle, account in told]
-    lines = [_fitted(rows), *_chains([account for _, account in told])]
+    lines = [_fitted(rows), *_chains([account for _, account in told]), *_splits([account for _, account in told])]
     notes: dict[str, list[str]] = {}
     for _, account in told:
         for note in (*_weights(account), *(f"warning: {words}" for words in _warnings(account))):
@@ -96,6 +97,17 @@ def _chains(told: Sequence[Account]) -> Iterator[str]:
         between = sum(a.segments[0].crossing_bytes for a in accounts_of if a.segments)
         way = " -> ".join(shown(account.memory.device) for account in accounts_of)
         yield from textwrap.wrap(f"{name}: {way}, {size(between)} between boards", COLUMNS, subsequent_indent="  ")
+
+
+def _splits(told: Sequence[Account]) -> Iterator[str]:
+    """A line per tail: which front ends where, and the bytes of one item that cross there."""
+    for account in told:
+        split = account.manifest.split
+        if split is None or split.role != "tail":
+            continue
+        ends = [(shown(name), border.unit) for border in split.borders for name in border.devices]
+        words = f"{split.id}: {', '.join(f'{name} up to unit {unit}' for name, unit in ends)}, then {shown(split.tail)}"
+        yield from textwrap.wrap(words, COLUMNS, subsequent_indent="  ")
 
 
 def _row(one: dict[str, Any]) -> list[str]:

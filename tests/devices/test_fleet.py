@@ -42,7 +42,10 @@ def test_the_example_of_the_documentation(tmp_path: Path) -> None:
         load("raspberry-pi-4-2gb").budget_bytes,
     )
     assert (loft.board.profile, loft.board.budget_bytes, loft.speed) == ("", 700 * MIB, UNKNOWN)
-    assert [board.name for board in fleet.everyone] == ["gate", "barn", "loft"]
+    (parted,) = fleet.splits
+    assert [(front.board.name, front.border) for front in parted.fronts] == [("shed", None), ("pump", 24)]
+    assert parted.tail.name == "hall"
+    assert [board.name for board in fleet.everyone] == ["gate", "barn", "loft", "shed", "pump", "hall"]
     assert opset_for([b.onnxruntime_max for b in fleet.everyone if b.onnxruntime_max]).runtime == "1.23.2"
 
 
@@ -133,6 +136,28 @@ BAD = {
             "device b: in 2 places of chains",
             "chain k: expected one mode for all of it, found serve and train",
             "chain k: expected rates of a, b for objective throughput",
+        ],
+    ),
+    "splits": (
+        """
+        device = [
+            { name = "a", budget = "1GiB" },
+            { name = "b", budget = "1GiB" },
+            { name = "c", budget = "1GiB" },
+        ]
+        chain = [{ name = "k", devices = ["a", "b"] }]
+        split = [
+            { tail = "c", devices = ["a", "nobody"], borders = [1] },
+            { tail = "c", devices = [], depth = 3 },
+        ]
+        """,
+        [
+            "device c: in 2 places of splits",
+            "device a: in a chain and in a split",
+            "split of tail c: expected devices of this file, found nobody",
+            "split of tail c: expected as many borders as devices, found 1",
+            "split of tail c: expected one device at least, found none",
+            "split of tail c.depth: not a field",
         ],
     ),
     "nobody": ("device = []", ["device: expected one at least"]),

@@ -11,6 +11,7 @@ from devices.fleet import Fleet
 from devices.memory import MIB
 from devices.profile import NoAgent, UnknownProfile, load
 from export.arguments import fleet, parser, sizes
+from export.arguments_split import check_split
 
 ZERO, FOUR = "raspberry-pi-zero-2w", "raspberry-pi-4-2gb"
 
@@ -50,6 +51,34 @@ def test_the_mode_follows_the_labels() -> None:
     assert asked("--device", ZERO).boards[0].mode == "train"
     assert asked("--device", ZERO, labels=False).boards[0].mode == "serve"
     assert asked("--device", ZERO, "--mode", "train-forward", labels=False).boards[0].mode == "train-forward"
+
+
+def test_fronts_and_their_tail() -> None:
+    """`--split` names boards with fronts, with or without a unit; the tail is a server where none is named."""
+    (found,) = asked("--split", ZERO, "--split", f"{FOUR}=12", "--budget", f"{ZERO}=100MiB", "--rank", "3").splits
+    assert [(f.board.name, f.board.budget_bytes, f.border) for f in found.fronts] == [
+        (ZERO, 100 * MIB, None),
+        (FOUR, load(FOUR).budget_bytes, 12),
+    ]
+    assert (found.tail.name, found.tail.profile, found.tail.rank) == ("server", "server", 3)
+    (other,) = asked("--split", f"{ZERO}=auto", "--tail", "hall", "--budget", "hall=9GiB").splits
+    assert (other.fronts[0].border, other.tail.name, other.tail.budget_bytes) == (None, "hall", 9 << 30)
+
+
+@pytest.mark.parametrize(
+    ("words", "labels", "expected"),
+    [
+        ([], False, "expected a split to train, found mode serve"),
+        (["--sequence", "64,32"], True, "expected one --sequence for a split"),
+        (["--trunk", "apart"], True, "expected no --trunk apart for a split"),
+        (["--device", ZERO], True, f"expected each board in one place, found {ZERO} in several"),
+    ],
+)
+def test_what_a_split_cannot_have(words: list[str], labels: bool, expected: str) -> None:
+    """Options that do not go with a split are refused before a model is read."""
+    options = parser().parse_args(["model", "--out", "out", "--split", ZERO, *words])
+    with pytest.raises(UsageError, match=expected):
+        check_split(options, fleet(options, labels=labels))
 
 
 def test_a_fleet_file_stands_beside_boards(tmp_path: Path) -> None:
@@ -100,7 +129,11 @@ def test_sizes() -> None:
 
 
 REFUSED: dict[str, tuple[list[str], type[Exception], str]] = {
-    "nothing to plan for": ([], UsageError, "--device NAME, --across A,B, --fleet FILE.toml or --budget SIZE"),
+    "nothing to plan for": (
+        [],
+        UsageError,
+        "--device NAME, --across A,B, --split A, --fleet FILE.toml, --budget SIZE or --plan PLAN.json",
+    ),
     "a chain of one": (["--across", ZERO], UsageError, "expected --across A,B with two boards or more"),
     "a gap in a chain": (["--across", f"{ZERO},,{FOUR}"], UsageError, "expected --across A,B"),
     "an objective of nothing": (
@@ -124,6 +157,10 @@ REFUSED: dict[str, tuple[list[str], type[Exception], str]] = {
         UsageError,
         "expected rates of shed for objective throughput",
     ),
+    "a tail of nothing": (["--device", ZERO, "--tail", FOUR], UsageError, "expected --split BOARD beside --tail"),
+    "a front twice": (["--split", ZERO, "--split", f"{ZERO}=3"], UsageError, f"found {ZERO} twice"),
+    "a unit that is none": (["--split", f"{ZERO}=0"], UsageError, "BOARD=UNIT with a number, found"),
+    "a front that is its own tail": (["--split", "server"], UsageError, "expected another board as --tail"),
     "a name that is no folder": (["--device", "../x", "--budget", "../x=1GiB"], UsageError, "expected a board's name"),
 }
 
