@@ -11,6 +11,7 @@ from console.toml import read_toml
 from edge.data.row import KEPT_BACK
 from edge.idle.settings import Idle, wrong_hours
 from edge.local.table import Local, LocalTable, listening
+from edge.split.table import Door, SplitTable, door
 from wire.broker import Protocol
 from wire.files import is_file, is_folder
 from wire.record import NAME, at_least, matching, read_record
@@ -78,6 +79,7 @@ class _File:
     claim: ClaimTable | None = None
     idle: Idle | None = None
     local: LocalTable | None = None
+    split: SplitTable | None = None
 
 
 @dataclass(frozen=True)
@@ -106,6 +108,7 @@ class Config:
     idle: Idle | None = None  # what training waits for; None: it was not told
     local: Local = field(default_factory=Local)  # where programs on the board may ask
     providers: tuple[str, ...] = ()  # of onnxruntime, beside the CPU
+    split: Door | None = None  # where boards connect to this tail; None: they speak to it through the broker
 
 
 _TABLES = {
@@ -115,6 +118,7 @@ _TABLES = {
     "claim": ClaimTable,
     "idle": Idle,
     "local": LocalTable,
+    "split": SplitTable,
 }
 
 
@@ -132,7 +136,8 @@ def read_config(path: Path) -> Config:
     except BadData as error:
         raise UsageError(join([str(error), *_unknown(tables)])) from error
     problems += _unknown(tables)
-    agent, broker, keys = found.agent, found.broker, found.keys
+    agent, keys = found.agent, found.keys
+    files = {name: _below(root, getattr(found.broker, name)) for name in ("ca", "certificate", "key")}
     hub, publisher = (_listed(getattr(keys, k), f"keys.{k}", problems) for k in ("hub", "publisher"))
     config = Config(
         agent.name,
@@ -144,12 +149,7 @@ def read_config(path: Path) -> Config:
         agent.threads,
         agent.worker_idle_s,
         agent.budget,
-        replace(
-            broker,
-            ca=_below(root, broker.ca),
-            certificate=_below(root, broker.certificate),
-            key=_below(root, broker.key),
-        ),
+        replace(found.broker, ca=files["ca"], certificate=files["certificate"], key=files["key"]),
         root / keys.device,
         tuple(root / k for k in hub),
         tuple(root / k for k in publisher),
@@ -162,6 +162,7 @@ def read_config(path: Path) -> Config:
         found.idle,
         listening(found.local, root, root / agent.state, problems),
         agent.providers,
+        door(found.split, (files["ca"], files["certificate"], files["key"]), problems),
     )
     wrong = wrong_hours(found.idle) if found.idle is not None else ""
     problems += [f"idle.quiet_hours: {wrong}"] if wrong else []

@@ -121,6 +121,7 @@ class Core:
     def start(self) -> None:
         """Connect, and go on with a release that was not complete."""
         self.link.start(lambda kind, fields: self._inbox.put(("worker", kind, fields)))
+        self.crossings.listen()
         released = self.store.released
         self.status.set(connected=False, released=self._deeds.released())
         if released.seen is not None and released.seen.model == self.setup.model and released.seen != released.served:
@@ -192,7 +193,7 @@ class Core:
         self._renewing.close()
         if self.updates is not None:
             self.updates.close()
-        self.crossings.end_all("the agent ends")
+        self.crossings.close()
         self.link.close()
         self._deeds.goodbye()
         self.transport.close()

@@ -125,6 +125,7 @@ class Deeds:
             battery_percent=around.battery_percent,
             network=around.network,
             waits=self._core.barrier.told,
+            address=self._core.crossings.address,
             **self._program(),
             **self._core.watch.told(),
         )

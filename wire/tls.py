@@ -100,3 +100,32 @@ def request_for(name: str, key_path: Path) -> bytes:
     subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
     made_request = x509.CertificateSigningRequestBuilder().subject_name(subject).sign(key, hashes.SHA256())
     return made_request.public_bytes(serialization.Encoding.PEM)
+
+
+def listening_context(ca: Path, certificate: Path, key: Path) -> ssl.SSLContext:
+    """How a device meets others that connect to it: TLS 1.3, and only with a certificate of these authorities.
+
+    Raises:
+        OSError, ssl.SSLError: a file cannot be used.
+    """
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.minimum_version = ssl.TLSVersion.TLSv1_3
+    context.verify_mode = ssl.CERT_REQUIRED
+    context.num_tickets = 0  # each connection shows its certificate
+    look_again(context, ca, certificate, key)
+    return context
+
+
+def connecting_context(certificate: Path, key: Path) -> ssl.SSLContext:
+    """How a device connects to another one, which proves by its signing key whose connection it is (edge.split.direct).
+
+    A device's certificate is good for clients alone, so that no device can be a broker; TLS would not take it here.
+
+    Raises:
+        OSError, ssl.SSLError: a file cannot be used.
+    """
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.minimum_version = ssl.TLSVersion.TLSv1_3
+    context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+    context.load_cert_chain(str(certificate), str(key))
+    return context

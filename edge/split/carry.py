@@ -11,8 +11,10 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from console.errors import EdgequiltError
+from edge.split.half import Half
 from edge.split.stream import WINDOW, Stream
-from edge.split.told import Other, other_of
+from edge.split.told import other_of
+from edge.split.ways import Ways
 from wire.envelope import Trust, unseal
 from wire.messages import PART_LIMIT_BYTES, Crossing, Peer, decode
 from wire.topics import Address, entry_of, peer_subscription
@@ -25,20 +27,8 @@ log = logging.getLogger("edgequilt.agent")
 LINGER_S, LAST_WORD_S = 60.0, 300.0  # after a job: to answer who asks again; to have the last word heard
 MESSAGE_LIMIT_BYTES = PART_LIMIT_BYTES + (64 << 10)
 LINGERING = 4  # halves that are over
+DIRECT_S = 30.0
 DENIED = "the broker lets no device speak to another one: add the lines of `edgequilt hub broker-config` to its list"
-
-
-@dataclass
-class Half:
-    """One job's: the other side, what is known of it, and what the worker was told."""
-
-    id: str  # of the worker's request
-    other: Other
-    trust: Trust
-    stream: Stream
-    until: int = WINDOW
-    told_gone: bool = False
-    over_at: float | None = None
 
 
 @dataclass
@@ -63,15 +53,28 @@ class Carry:
     core: Core
     halves: list[Half] = field(default_factory=list)
     counts: Counts = field(default_factory=Counts)
+    address: str = ""  # where boards may connect to us
+
+    def __post_init__(self) -> None:
+        self._ways = Ways(self.core, self._hear, self._drop)
+
+    def listen(self) -> None:
+        """Let boards connect, where agent.toml says so."""
+        self.address = self._ways.listen(lambda: self.halves)
+
+    def close(self) -> None:
+        """The agent ends."""
+        self.end_all("the agent ends")
+        self._ways.close()
 
     def begin(self, request: Request) -> None:
         """The worker begins a job."""
         other = other_of(request.id, request.kind, request.settings)
         if other is None:
             return
-        self.halves = [half for half in self.halves if half.other.job != other.job][-LINGERING:]
-        if not self.halves:
-            self.core.transport.subscribe(self._pattern())
+        same = [half for half in self.halves if half.other.job == other.job]
+        self._forget([*same, *self.halves[:-LINGERING]], listen=True)
+        self.core.transport.subscribe(self._pattern())
         self.halves.append(Half(request.id, other, Trust([other.key]), Stream(self.core.now())))
         log.info("%s is split: the other half is %s", request.id, other.name)
         self._settle(self.halves[-1])
@@ -110,20 +113,13 @@ class Carry:
         if address.receiver != self.core.setup.name or len(payload) > MESSAGE_LIMIT_BYTES:
             self._drop("oversize" if address.receiver == self.core.setup.name else "stranger")
             return
-        halves = [half for half in self.halves if half.other.name == address.device]
-        if not halves:
-            self._drop("stranger")
-            return
-        half = self._checked(halves, address, payload)
-        if half is not None:
-            self._settle(half)
+        self._hear(address.device, address.topic.message, payload)
 
     def denied(self, topic: str) -> None:
         """The broker lets something not pass: the other half will hear of nothing."""
         for half in self.halves:
-            if half.over_at is None and f"/{half.other.name}/" in topic:
-                half.stream.lose(DENIED)
-                self._settle(half)
+            if half.denied_at is None and topic.endswith((f"/{half.other.name}/crossing", f"/{half.other.name}/peer")):
+                half.denied_at = self.core.now()
 
     def connected(self) -> None:
         """Another connection stands."""
@@ -137,12 +133,12 @@ class Carry:
             return None
         now, waits = self.core.now(), [LINGER_S]
         for half in self.halves:
-            waits.append(half.stream.look(now))
+            self._ways.look(half, now)
+            if half.denied_at is not None and half.link is None and now - half.denied_at >= self._patience_s(half):
+                half.stream.lose(DENIED)
+            waits.append(half.stream.look(now) if half.over_at is None or not half.stream.gone else LINGER_S)
             self._settle(half)
-        before = len(self.halves)
-        self.halves = [half for half in self.halves if not _is_over(half, now)]
-        if before and not self.halves:
-            self.core.transport.unsubscribe(self._pattern())
+        self._forget([half for half in self.halves if _is_over(half, now)])
         return min(waits)
 
     def record(self) -> dict[str, Any]:
@@ -150,16 +146,35 @@ class Carry:
         now = [h for h in self.halves if h.over_at is None]
         self.counts.stale += sum(h.stream.take_stale() for h in self.halves)
         self.counts.repeated += sum(h.stream.take_repeated() for h in self.halves)
-        other = {"job": now[-1].id, "other": now[-1].other.name, "met": bool(now[-1].stream.peer)} if now else None
+        other = (
+            None
+            if not now
+            else {
+                "job": now[-1].id,
+                "other": now[-1].other.name,
+                "met": bool(now[-1].stream.peer),
+                "way": "direct" if now[-1].link else "broker",
+            }
+        )
         return {"now": other, **vars(self.counts)}
 
     # ------------------------------------------------------------------------------------------ inside
 
-    def _checked(self, halves: list[Half], address: Address, payload: bytes) -> Half | None:
+    def _hear(self, device: str, kind: type[Crossing | Peer], payload: bytes) -> None:
+        """A message of another device, by whichever way."""
+        halves = [half for half in self.halves if half.other.name == device]
+        if not halves:
+            self._drop("stranger")
+            return
+        half = self._checked(halves, kind, payload)
+        if half is not None:
+            self._settle(half)
+
+    def _checked(self, halves: list[Half], kind: type[Crossing | Peer], payload: bytes) -> Half | None:
         """The half that a message is for, which has heard it; None: it is not believed."""
-        kind, last = address.topic.message, halves[-1]
+        last = halves[-1]
         try:
-            body, key = unseal(payload, "device", last.trust, f"a {kind.TYPE} of {address.device}")
+            body, key = unseal(payload, "device", last.trust, f"a {kind.TYPE} of {last.other.name}")
         except EdgequiltError as error:
             log.debug("ignored: %s", error)
             self._drop("forged")
@@ -206,9 +221,22 @@ class Carry:
     def _say(self, half: Half, kind: type[Crossing | Peer], fields: dict[str, Any]) -> None:
         core, entry = self.core, entry_of("peer", kind.TYPE)
         topic, payload = core.setup.voice.sealed_to(half.other.name, kind, job=half.other.job, **fields)
-        if core.transport.publish(topic, payload, qos=entry.qos, expiry_s=entry.expiry_s):
+        if self._ways.send(half, kind, payload) or core.transport.publish(
+            topic, payload, qos=entry.qos, expiry_s=entry.expiry_s
+        ):
             core.status.traffic.add(up=len(topic) + len(payload))
             self.counts.up_bytes += len(payload)
+
+    def _patience_s(self, half: Half) -> float:
+        """How long a direct connection may take where the broker denies all."""
+        return DIRECT_S if half.other.address or (self.address and not half.other.tail) else 0.0
+
+    def _forget(self, halves: list[Half], *, listen: bool = False) -> None:
+        for half in halves:
+            self._ways.part(half)
+        before, self.halves = self.halves, [half for half in self.halves if half not in halves]
+        if before and not self.halves and not listen:
+            self.core.transport.unsubscribe(self._pattern())
 
     def _running(self, job: str) -> Half | None:
         return next((half for half in self.halves if half.id == job and half.over_at is None), None)

@@ -23,13 +23,25 @@ class Crossings:
         self._core = core
         self._carry: Carry | None = None  # there since the first split job
 
+    @property
+    def address(self) -> str:
+        """Where boards may connect to this tail."""
+        return "" if self._carry is None else self._carry.address
+
+    def listen(self) -> None:
+        """Let boards connect, where agent.toml says so."""
+        if self._core.setup.config is not None and self._core.setup.config.split is not None:
+            self._loaded().listen()
+
+    def close(self) -> None:
+        """The agent ends."""
+        if self._carry is not None:
+            self._carry.close()
+
     def begins(self, request: Request) -> None:
         """The worker is about to get a job."""
         if request.settings.get(SETTING):
-            from edge.split.carry import Carry
-
-            self._carry = self._carry or Carry(self._core)
-            self._carry.begin(request)
+            self._loaded().begin(request)
 
     def put_back(self) -> None:
         """The job that the worker had begins again later."""
@@ -78,3 +90,9 @@ class Crossings:
     def record(self) -> dict[str, Any]:
         """For status.json."""
         return {} if self._carry is None else {"split": self._carry.record()}
+
+    def _loaded(self) -> Carry:
+        from edge.split.carry import Carry
+
+        self._carry = self._carry or Carry(self._core)
+        return self._carry

@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import shutil
+import socket
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from edge import events as ev
+from edge.config import Config
 from edge.core import Core
 from edge.link import WorkerLink
 from edge.setup import prepare
+from edge.split.table import Door
+from hub import authority
 from tests.edge.boards import Board, make_board
 from tests.edge.bundles import MODEL
 from tests.edge.hub import FLEET
@@ -23,6 +27,7 @@ from wire.files import digest
 from wire.keys import PublicKey
 from wire.memory import MemoryTransport, Network
 from wire.messages import Job, Version, encode
+from wire.tls import new_request
 from wire.transport import Transport
 
 BARN, COOP = "barn", "coop"  # the board, the tail
@@ -79,9 +84,46 @@ class ByPlainBroker(ByBroker):
         self.place = PlainMosquitto(folder)  # type: ignore[assignment]  # the same to us
 
 
+class Direct(InMemory):
+    """A TLS connection between the two, with certificates of the fleet; the broker lets them not speak at all."""
+
+    def __init__(self, folder: Path, alone: bool = True, **bad: float) -> None:
+        super().__init__(folder, **bad)
+        folder.mkdir()
+        self.folder, self.found = folder, authority.create(FLEET, folder)
+        if alone:
+            self.network.may_write = lambda name, topic: "/peer/" not in topic
+        for name in (BARN, COOP):
+            self.certify(name)
+        with closing(socket.socket()) as free:
+            free.bind(("127.0.0.1", 0))
+            self.port = int(free.getsockname()[1])
+
+    def certify(self, name: str) -> None:
+        """A certificate, as the hub gives it."""
+        _, request = new_request(name, self.folder)
+        (self.folder / f"{name}.pem").write_bytes(authority.issue_device(self.found, name, request.read_bytes()))
+
+    def configured(self, config: Config) -> Config:
+        """With its certificate; the tail listens."""
+        ca, own, key = (self.folder / name for name in ("ca.pem", f"{config.name}.pem", f"{config.name}.tls.key"))
+        broker = replace(config.broker, ca=str(ca), certificate=str(own), key=str(key))
+        door = Door("127.0.0.1", self.port, f"127.0.0.1:{self.port}", ca, own, key)
+        return replace(config, broker=broker, split=door if config.name == COOP else None)
+
+
+class DirectOrBroker(Direct):
+    """The same, and a broker that loses a tenth."""
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__(folder, alone=False, lose=0.1)
+
+
 PLACES: dict[str, Any] = {
     "memory": InMemory,
     "memory that loses": Lossy,
+    "direct": Direct,
+    "direct or broker": DirectOrBroker,
     "mosquitto": ByPlainBroker,
     "mosquitto with TLS": ByBroker,
 }
@@ -106,7 +148,8 @@ class Two:
         """Start an agent with an empty state folder."""
         board = self.boards[name]
         shutil.rmtree(board.config.state, ignore_errors=True)
-        setup = replace(prepare(board.config), jobs=("train", "front", "tail"))
+        config = self.place.configured(board.config) if isinstance(self.place, Direct) else board.config
+        setup = replace(prepare(config), jobs=("train", "front", "tail"))
         link = WorkerLink(None, 60.0, 1, COMMAND)
         core = Core(setup, self.place.transport(name), link, self.clock)
         self.links[name], self.cores[name] = link, core
@@ -137,8 +180,8 @@ class Two:
         core.happen(ev.JobCame(Job(name, named, kind, 1, (digest(body),), settings)))  # type: ignore[arg-type]  # of two kinds
 
     def address(self, name: str) -> str:
-        """What the hub says of a tail's address."""
-        return ""
+        """What the hub says of a tail's address, which the tail has told it."""
+        return self.cores[COOP].crossings.address if name == BARN else ""
 
     def run(self, until: Callable[[], Any], seconds: float = PATIENCE_S) -> None:
         """Let time pass until something holds."""
