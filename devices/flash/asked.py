@@ -9,7 +9,7 @@ from pathlib import Path
 from console.errors import UsageError
 from console.table import mib
 from console.toml import read_toml
-from devices.flash.flashing import Order, Plan
+from devices.flash.plan import Order, Plan
 from devices.flash.wishes import Wishes
 from devices.profile import Profile
 from wire.files import read_bytes

@@ -11,7 +11,8 @@ from console.errors import BadData, UsageError
 from console.progress import progress
 from devices.flash import asked
 from devices.flash.changes import Seen
-from devices.flash.flashing import Order, Plan, Watch, plan, told
+from devices.flash.flashing import Watch, told
+from devices.flash.plan import Order, Plan, plan
 from devices.flash.report import NAME, Report
 from devices.flash.rootfs import Folder, require_folder
 from devices.profile import Profile

@@ -2,7 +2,7 @@
 
 debugfs (e2fsprogs) ends with 0 whatever happened, so everything is read back and compared, and e2fsck has the last
 word. It writes into the folder that it stands in and overwrites nothing; a file system whose journal was not replayed
-it damages, so those are refused.
+it damages, so those are refused. What it reads from lies beside the image: a token is in no other place.
 """
 
 from __future__ import annotations
@@ -12,11 +12,14 @@ import re
 import stat
 import tempfile
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 from console.errors import BadData, IntegrityError, StorageError
 from console.table import mib
+from devices.flash.debugfs import Node, nodes, quoted, script
+from devices.flash.needs import Needs, folders_of, needs_of
 from devices.flash.partitions import Part
 from devices.flash.tools import attempt, run
 from devices.payload.placed import Payload, Placed
@@ -24,9 +27,8 @@ from wire.files import file_digest
 
 READ_LIMIT = 1 << 20
 FOLLOWED = 8  # links in a row
-MARGIN_BYTES = 16 << 20  # left free beside what is written
+FOLDER_MODE = 0o755  # of what is made on the way
 _LINK = re.compile(r'^Fast link dest: "(.*)"$', re.MULTILINE)
-_NUMBER = {name: re.compile(rf"^{name}:\s+(\d+)$", re.MULTILINE) for name in ("Free blocks", "Block size")}
 _FEATURES = re.compile(r"^Filesystem features:\s+(.*)$", re.MULTILINE)
 
 
@@ -58,14 +60,22 @@ class Ext4:
         found = self._followed(path)
         if found is None:
             return ()
-        lines = self._ask(f"ls -p {_quoted(found)}").splitlines()
+        lines = self._ask(f"ls -p {quoted(found)}").splitlines()
         names = [line.split("/")[5] for line in lines if line.startswith("/") and line.count("/") >= 6]
         return tuple(name for name in names if name not in (".", "..", ""))
 
-    def free_bytes(self) -> int:
+    def free(self) -> Needs:
         """What is free."""
         head = self._head()
-        return self._number(head, "Free blocks") * self._number(head, "Block size")
+        return Needs(_number(head, "Free blocks") * _number(head, "Block size"), _number(head, "Free inodes"))
+
+    def bytes_for(self, inodes: int) -> int:
+        """By how much it has to grow to have so many inodes more."""
+        head = self._head()
+        groups = -(-inodes // max(1, _number(head, "Inodes per group")))
+        # the last group may be a part of one, whose inodes are there already
+        whole = groups + 1 if inodes else 0
+        return whole * _number(head, "Blocks per group") * _number(head, "Block size")
 
     def needs_recovery(self) -> bool:
         """Whether its journal holds what was not replayed: it was not unmounted."""
@@ -101,24 +111,29 @@ class Ext4:
             )
         self._require_room(payload)
         self.check()
-        with tempfile.TemporaryDirectory(prefix="edgequilt-") as folder:
-            script = Path(folder) / "script"
-            script.write_text("\n".join(self._commands(payload, Path(folder))) + "\n", encoding="utf-8")
-            run("debugfs", ["-w", "-f", script, self._at])
-        self._compare(payload)
+        with self._aside() as folder:
+            there = self._there(payload, folder)
+            script(self._at, self._commands(payload, folder, there), folder, write=True)
+        self._compare(payload, there)
         self.check()
 
+    @contextmanager
+    def _aside(self) -> Iterator[Path]:
+        """A folder beside the image, where a token is in no other user's sight."""
+        with tempfile.TemporaryDirectory(prefix="edgequilt-", dir=self.image.parent) as folder:
+            yield Path(folder)
+
     def _require_room(self, payload: Payload) -> None:
-        needed = room_for(payload) + MARGIN_BYTES
-        if needed > self.free_bytes():
+        needs, free = needs_of(payload), self.free()
+        if needs.beyond(free).any:
             raise StorageError(
-                f"expected {mib(needed)} free in partition {self.part.number}, found {mib(self.free_bytes())}; it is "
-                "not the last partition, so it cannot be enlarged here: take a larger image"
+                f"expected {mib(needs.bytes)} and {needs.inodes} inodes free in partition {self.part.number}, found "
+                f"{mib(free.bytes)} and {free.inodes}; take an image with more room"
             )
 
-    def _commands(self, payload: Payload, folder: Path) -> Iterator[str]:
-        made, there, modes = set[str](), self._there(payload), dict(payload.folders)
-        yield from (f"rm {_quoted(path)}" for path in payload.removed)
+    def _commands(self, payload: Payload, folder: Path, there: set[str]) -> Iterator[str]:
+        made, modes = set[str](), dict(payload.folders)
+        yield from (f"rm {quoted(path)}" for path in payload.removed)
         for path in dict.fromkeys(p for p, _ in payload.folders):
             yield from self._folders(f"{path}/-", made, there, modes)
         files = {placed.path: placed for placed in payload.files}  # of two with one path, the later holds
@@ -128,13 +143,11 @@ class Ext4:
                 source = folder / f"content{number}"
                 source.write_bytes(placed.content)  # type: ignore[arg-type]  # bytes, as was just seen
             yield from self._folders(placed.path, made, there, modes)
-            yield from self._entry(placed.path, f"write {_quoted(str(source))} {_quoted(_name(placed.path))}")
-            # the bits of the type, too; and owner and group, which are the builder's in some versions
-            fields = (("mode", f"0{stat.S_IFREG | placed.mode:o}"), ("uid", "0"), ("gid", "0"))
-            yield from (f"set_inode_field {_quoted(placed.path)} {name} {value}" for name, value in fields)
+            yield from self._entry(placed.path, f"write {quoted(str(source))} {quoted(_name(placed.path))}")
+            yield from _fields(placed.path, stat.S_IFREG | placed.mode)
         for link in {link.path: link for link in payload.links}.values():
             yield from self._folders(link.path, made, there, modes)
-            yield from self._entry(link.path, f"symlink {_quoted(_name(link.path))} {_quoted(link.target)}")
+            yield from self._entry(link.path, f"symlink {quoted(_name(link.path))} {quoted(link.target)}")
 
     def _folders(self, path: str, made: set[str], there: set[str], modes: dict[str, int]) -> Iterator[str]:
         """One level at a time; folders that are there keep what they are, unless a mode is wanted."""
@@ -145,55 +158,54 @@ class Ext4:
             made.add(name)
             if name not in there:
                 # one that is there would lose an inode; and of "/root" debugfs takes the working folder for the parent
-                yield f"cd {_quoted(str(parent.parent))}"
-                yield f"mkdir {_quoted(parent.name)}"
-            if name in modes:
-                yield f"set_inode_field {_quoted(name)} mode 0{stat.S_IFDIR | modes[name]:o}"
+                yield f"cd {quoted(str(parent.parent))}"
+                yield f"mkdir {quoted(parent.name)}"
+            if name in modes or name not in there:
+                yield from _fields(name, stat.S_IFDIR | modes.get(name, FOLDER_MODE))
 
-    def _there(self, payload: Payload) -> set[str]:
-        """Which folders on the way there are, asked for in one run.
+    def _there(self, payload: Payload, folder: Path) -> set[str]:
+        """Which folders on the way there are.
 
         Raises:
             BadData: something else is in the place of one.
         """
-        paths = [placed.path for placed in payload.files] + [link.path for link in payload.links]
-        paths += [f"{path}/-" for path, _ in payload.folders]
-        wanted = sorted({str(parent) for path in paths for parent in PurePosixPath(path).parents[:-1]})
-        with tempfile.NamedTemporaryFile("w", prefix="edgequilt-", encoding="utf-8") as script:
-            script.write("".join(f"stat {_quoted(path)}\n" for path in wanted))
-            script.flush()
-            told = run("debugfs", ["-f", script.name, self._at]).decode(errors="replace")
-        # each command is told before its answer
-        answers = [
-            re.search(r"Type: (\w+)", answer) for answer in re.split(r"^debugfs: stat ", told, flags=re.MULTILINE)[1:]
-        ]
-        kinds = {path: answer[1] for path, answer in zip(wanted, answers, strict=True) if answer is not None}
-        other = [path for path, kind in kinds.items() if kind not in ("directory", "symlink")]
+        found = nodes(self._at, folders_of(payload), folder)
+        other = [path for path, node in found.items() if node.kind not in ("directory", "symlink")]
         if other:
             raise BadData(f"expected a folder at {other[0]} in the image, found a file; take an untouched image")
-        return set(kinds)
+        return set(found)
 
     def _entry(self, path: str, command: str) -> Iterator[str]:
-        yield f"rm {_quoted(path)}"
-        yield f"cd {_quoted(str(PurePosixPath(path).parent))}"
+        yield f"rm {quoted(path)}"
+        yield f"cd {quoted(str(PurePosixPath(path).parent))}"
         yield command
 
-    def _compare(self, payload: Payload) -> None:
-        with tempfile.TemporaryDirectory(prefix="edgequilt-") as folder:
-            files = list({placed.path: placed for placed in payload.files}.values())
-            script = Path(folder) / "script"
-            dumps = (f"dump {_quoted(f.path)} {_quoted(f'{folder}/{i}')}" for i, f in enumerate(files))
-            script.write_text("\n".join(dumps) + "\n", encoding="utf-8")
-            run("debugfs", ["-f", script, self._at])
-            wrong = [f.path for i, f in enumerate(files) if not _same(Path(folder) / str(i), f)]
-        wrong += [link.path for link in payload.links if self._target(link.path) != link.target]
-        gone = {placed.path for placed in payload.files} | {link.path for link in payload.links}
-        wrong += [path for path in payload.removed if path not in gone and self._kind(path) not in ("", "directory")]
+    def _compare(self, payload: Payload, there: set[str]) -> None:
+        """Contents, and who may do what with them: an agent whose launcher nobody may read starts nowhere."""
+        files = {placed.path: placed for placed in payload.files}
+        links = {link.path: link.target for link in payload.links}
+        with self._aside() as folder:
+            dumped = {path: folder / str(number) for number, path in enumerate(files)}
+            script(self._at, (f"dump {quoted(path)} {quoted(str(at))}" for path, at in dumped.items()), folder)
+            wrong = [path for path, at in dumped.items() if not _same(at, files[path])]
+            wrong += self._misplaced(payload, there, folder)
+        wrong += [path for path, target in links.items() if self._target(path) != target]
+        gone = (path for path in payload.removed if path not in files and path not in links)
+        wrong += [path for path in gone if self._kind(path) not in ("", "directory")]
         if wrong:
             raise IntegrityError(
                 f"expected {wrong[0]} in the image as written, found something else ({len(wrong)} in all); the image "
                 "is not used"
             )
+
+    def _misplaced(self, payload: Payload, there: set[str], folder: Path) -> list[str]:
+        """Files and folders whose kind, mode or owner is another one than was told."""
+        modes = dict(payload.folders)
+        wanted = {path: FOLDER_MODE for path in folders_of(payload) if path not in there} | modes
+        nodes_wanted = {path: Node("directory", stat.S_IMODE(mode)) for path, mode in wanted.items()}
+        nodes_wanted |= {placed.path: Node("regular", stat.S_IMODE(placed.mode)) for placed in payload.files}
+        found = nodes(self._at, list(nodes_wanted), folder)
+        return [path for path, node in nodes_wanted.items() if found.get(path) != node]
 
     # --------------------------------------------------------------------------------------------- debugfs
 
@@ -201,10 +213,10 @@ class Ext4:
         return run("debugfs", ["-R", command, self._at]).decode(errors="replace")
 
     def _raw(self, path: str) -> bytes:
-        return run("debugfs", ["-R", f"cat {_quoted(path)}", self._at])
+        return run("debugfs", ["-R", f"cat {quoted(path)}", self._at])
 
     def _stat(self, path: str) -> str:
-        return self._ask(f"stat {_quoted(path)}")
+        return self._ask(f"stat {quoted(path)}")
 
     def _kind(self, path: str) -> str:
         """`regular`, `directory`, `symlink` ...; empty where there is nothing."""
@@ -232,15 +244,16 @@ class Ext4:
     def _head(self) -> str:
         return run("dumpe2fs", ["-h", self._at]).decode(errors="replace")
 
-    def _number(self, head: str, name: str) -> int:
-        found = _NUMBER[name].search(head)
-        return int(found[1]) if found else 0
+
+def _fields(path: str, mode: int) -> Iterator[str]:
+    """The bits of the type, too; and owner and group, which are the builder's in some versions."""
+    fields = (("mode", f"0{mode:o}"), ("uid", "0"), ("gid", "0"))
+    yield from (f"set_inode_field {quoted(path)} {name} {value}" for name, value in fields)
 
 
-def room_for(payload: Payload) -> int:
-    """Bytes that a payload takes: whole blocks, and an inode with its folder entry for each file."""
-    sizes = (len(p.content) if isinstance(p.content, bytes) else p.content.stat().st_size for p in payload.files)
-    return sum((size + 4095) // 4096 * 4096 + 512 for size in sizes)
+def _number(head: str, name: str) -> int:
+    found = re.search(rf"^{name}:\s+(\d+)$", head, re.MULTILINE)
+    return int(found[1]) if found else 0
 
 
 def _same(found: Path, placed: Placed) -> bool:
@@ -268,14 +281,3 @@ def _joined(folder: str, target: str) -> str:
         elif part != ".":
             parts.append(part)
     return "/" + "/".join(parts)
-
-
-def _quoted(text: str) -> str:
-    """As debugfs reads it: in quotes, inner ones doubled.
-
-    Raises:
-        BadData: a line break, which no script can hold.
-    """
-    if "\n" in text or "\r" in text:
-        raise BadData(f"expected a path of one line, found {text!r}")
-    return '"' + text.replace('"', '""') + '"'

@@ -1,4 +1,4 @@
-"""A FAT partition of an image, by mtools: nothing is mounted."""
+"""A FAT partition of an image, by mtools: nothing is mounted; what they read from lies beside the image."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ class Fat:
             if self.read(path) is not None:
                 run("mdel", ["-i", self._at, _named(path)])
         made: set[str] = set()
-        with tempfile.TemporaryDirectory(prefix="edgequilt-") as folder:
+        with tempfile.TemporaryDirectory(prefix="edgequilt-", dir=self.image.parent) as folder:
             for placed in payload.files:
                 self._folders(placed.path, made)
                 source = placed.content

@@ -1,72 +1,31 @@
-"""One card: plan, stage, inject, write, read back, report; each step is a function, and none begins before all fits."""
+"""One card: stage, inject, write, read back, report; each step is a function, and none begins before all fits."""
 
 from __future__ import annotations
 
-import secrets as random
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 from console.errors import UsageError
 from console.progress import Progress
 from devices.flash import writing
-from devices.flash.changes import Changes, Seen
 from devices.flash.disks import Disk
 from devices.flash.image import Image, open_image
+from devices.flash.limit import Limit
+from devices.flash.plan import Order, Plan, plan
 from devices.flash.report import Report, placed
+from devices.flash.room import Growth
+from devices.flash.same import require_same
 from devices.flash.staging import Staged
-from devices.flash.systems.release import target_of_root
-from devices.flash.systems.system import System, recognise
+from devices.flash.stall import watched
 from devices.flash.tools import run
-from devices.flash.wishes import Wishes
-from devices.payload.agent import agent_payload
+from devices.flash.work import work_folder
 from devices.payload.own import version
-from devices.payload.release import Release, release
-from devices.payload.settings import Settings
-from devices.payload.target import Target
-from devices.profile import Profile
-from wire.token import parse_token
+from wire.files import sync_folder
 
 SECRET_FILES = ("network-config", "firstrun.sh", "rpi-preseed.toml")  # of the FAT partition
-
-
-@dataclass(frozen=True)
-class Order:
-    """What a user asks for, the same for all cards.
-
-    Attributes:
-        image: as it was fetched.
-        profile: the kind of board.
-        wishes: of its system.
-        hub: where boards reach the hub; None: the token says.
-        bundle, data: folders that travel along.
-        wheelhouse: wheels to take, without the network.
-        tables: further entries of agent.toml, by table.
-    """
-
-    image: Path
-    profile: Profile
-    wishes: Wishes
-    hub: str | None = None
-    bundle: Path | None = None
-    data: Path | None = None
-    wheelhouse: Path | None = None
-    tables: Mapping[str, Any] = field(default_factory=dict)
-
-
-@dataclass(frozen=True)
-class Plan:
-    """What will be written into an image, before anything is."""
-
-    system: System
-    title: str
-    target: Target
-    release: Release
-    changes: Changes
-    device: str
 
 
 @dataclass
@@ -85,72 +44,88 @@ class Watch:
             self.seconds[step] = round(time.monotonic() - began, 2)
 
 
-def plan(seen: Seen, order: Order, token: str, mark: str | None = None) -> Plan:
-    """Decide what goes into an image.
-
-    Args:
-        seen: what it holds.
-        order: see there.
-        token: of the claim of this card's board.
-        mark: of this card; by default a random one.
-
-    Raises:
-        EdgequiltError: no such system is known, no agent runs on it, a wheel is missing, the token is none.
-    """
-    system = recognise(seen)
-    target = target_of_root(seen.root)
-    made = release(target, order.profile, order.wheelhouse)
-    settings = Settings(token, order.hub, order.profile.id, order.bundle is not None, order.tables)
-    payload = agent_payload(made, settings, order.profile, bundle=order.bundle, data=order.data)
-    found = system.changes(seen, order.wishes, mark or random.token_hex(6))
-    changes = Changes(found.boot, found.root + payload, found.said)
-    return Plan(system, system.title(seen) or system.name, target, made, changes, parse_token(token).name)
-
-
-def prepare(staged: Path, order: Order, token: str, say: Callable[[str], None]) -> tuple[Image, Plan]:
+def prepare(
+    staged: Path,
+    order: Order,
+    token: str,
+    limit: Limit,
+    say: Callable[[str], None] = lambda text: None,
+    room: Callable[[Growth], None] = lambda growth: None,
+) -> tuple[Image, Plan]:
     """Plan for a staged image and write the changes into it.
 
+    Args:
+        staged: the image.
+        order: what was asked for.
+        token: of the claim of this card's board.
+        limit: most that the image may become.
+        say: told what takes its time.
+        room: asked whether there is room here for what the image becomes.
+
     Raises:
-        EdgequiltError: see `plan` and `Image.change`.
+        EdgequiltError: see `devices.flash.plan.plan`, `Limit.require` and `Image.change`.
     """
     image = open_image(staged)
     found = plan(image.seen, order, token)
+    growth = foreseen(image, found, limit)
+    room(growth)
     return image.change(found.changes, say), found
 
 
+def foreseen(image: Image, found: Plan, limit: Limit) -> Growth:
+    """What an image will be.
+
+    Raises:
+        DoesNotFit: more than it may become.
+        StorageError: its root has too little room and cannot grow.
+    """
+    growth = image.foreseen(found.changes)
+    limit.require(growth.size_bytes, "an image with the agent")
+    return growth
+
+
 def write_card(
-    image: Path, target: Path, watch: Watch, bar: Progress, *, card: bool = False, force: bool = False
+    image: Path, target: Path, watch: Watch, bar: Progress, *, card: Disk | None = None, force: bool = False
 ) -> str:
     """Write an image onto a card or into a file, and read it back; returns the SHA-256 of it.
 
+    Args:
+        image: whole.
+        target: the card or the file.
+        watch: of seconds.
+        bar: of progress.
+        card: which one somebody said was meant; None: a file.
+        force: whether a file may be replaced.
+
     Raises:
         StorageError, IntegrityError: nothing bootable is left on the card, no file is left.
-        UsageError: there is a file of that name.
+        UsageError: there is a file of that name; another card was put in.
     """
-    if card:
-        return _write(image, target, watch, bar)
+    if card is not None:
+        return _write(image, target, watch, bar, card)
     if writing.is_device(target):
         raise UsageError(f"expected a file for --to, found that {target} is a disk by now; nothing was written")
     if target.exists() and not force:
         raise UsageError(f"expected a new file for --to, found {target}; take another name, or --force")
-    part = target.with_name(f"{target.name}.part")
-    part.unlink(missing_ok=True)
-    try:
+    with work_folder(target.resolve().parent) as folder:  # it holds a token, too
+        part = folder / "card"
         found = _write(image, part, watch, bar)
         part.replace(target)
-    finally:
-        part.unlink(missing_ok=True)
+        sync_folder(target.resolve().parent)
     return found
 
 
-def _write(image: Path, target: Path, watch: Watch, bar: Progress) -> str:
-    with writing.opened(target) as descriptor:
+def _write(image: Path, target: Path, watch: Watch, bar: Progress, card: Disk | None = None) -> str:
+    what = f"the card {target}" if card is not None else str(target.name)
+    with writing.opened(target) as descriptor, watched(bar.advance, what) as advance:
+        if card is not None:
+            require_same(descriptor, card)
         with watch("write"):
             bar.say("writing")
-            writing.write(image, descriptor, bar.advance)
+            writing.write(image, descriptor, advance)
         with watch("verify"):
             bar.say("reading back")
-            sha256 = writing.verify(image, target, bar.advance)
+            sha256 = writing.verify(image, target, advance)
             try:
                 writing.finish(image, descriptor)
                 writing.verify_first(image, target)

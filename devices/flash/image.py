@@ -8,10 +8,11 @@ from pathlib import Path
 
 from console.errors import BadData
 from devices.flash.changes import Changes, Seen
-from devices.flash.ext4 import Ext4, room_for
+from devices.flash.ext4 import Ext4
 from devices.flash.fat import Fat
+from devices.flash.needs import needs_of
 from devices.flash.partitions import Part, read_partitions
-from devices.flash.room import grown
+from devices.flash.room import Growth, foreseen, grown
 
 
 @dataclass(frozen=True)
@@ -33,13 +34,21 @@ class Image:
         """To look into."""
         return Seen(Ext4(self.path, self.root), None if self.boot is None else Fat(self.path, self.boot))
 
+    def foreseen(self, changes: Changes) -> Growth:
+        """How large it will be with some changes; nothing is changed.
+
+        Raises:
+            StorageError: the root has too little room and cannot grow.
+        """
+        return foreseen(self.path, self.root, needs_of(changes.root))
+
     def change(self, changes: Changes, say: Callable[[str], None] = lambda text: None) -> Image:
         """Write changes; the root grows if it must.
 
         Raises:
             EdgequiltError: see `devices.flash.ext4.Ext4.inject` and `devices.flash.room.grown`.
         """
-        made = replace(self, root=grown(self.path, self.root, room_for(changes.root), say))
+        made = replace(self, root=grown(self.path, self.root, needs_of(changes.root), say))
         say("placing the agent into the image")
         Ext4(made.path, made.root).inject(changes.root)
         if changes.boot.files or changes.boot.removed:

@@ -70,21 +70,31 @@ def read_partitions(image: Path) -> Partitions:
     """
     with image.open("rb") as file:
         size = file.seek(0, 2)
-        first = _at(file, 0, SECTOR)
-        if len(first) < SECTOR or first[510:] != b"\x55\xaa":
-            raise BadData(f"expected a partition table in {image.name}, found none; give the image of a whole card")
-        entries = [MBR_ENTRY.unpack_from(first, 446 + 16 * i) for i in range(4)]
-        if any(kind == 0xEE for _, kind, _, _ in entries):
-            found = Partitions("gpt", tuple(_gpt(file)))
-        else:
-            plain = [(i, start, count) for i, (_, kind, start, count) in enumerate(entries, 1) if _used(kind, count)]
-            parts = (Part(i, start * SECTOR, count * SECTOR, _holds(file, start * SECTOR)) for i, start, count in plain)
-            found = Partitions("dos", tuple(parts))
-    if not found.parts:
-        raise BadData(f"expected partitions in {image.name}, found an empty table; give the image of a whole card")
+        found = table_in(file, image.name)
     outside = [part.number for part in found.parts if part.end_bytes > size or part.size_bytes <= 0]
     if outside:
         raise BadData(f"expected partitions within {image.name}, found {outside[0]} beyond its end; is it cut short?")
+    return found
+
+
+def table_in(file: BinaryIO, name: str) -> Partitions:
+    """What a partition table says, also where the file ends before the partitions do.
+
+    Raises:
+        BadData: there is none.
+    """
+    first = _at(file, 0, SECTOR)
+    if len(first) < SECTOR or first[510:] != b"\x55\xaa":
+        raise BadData(f"expected a partition table in {name}, found none; give the image of a whole card")
+    entries = [MBR_ENTRY.unpack_from(first, 446 + 16 * i) for i in range(4)]
+    if any(kind == 0xEE for _, kind, _, _ in entries):
+        found = Partitions("gpt", tuple(_gpt(file)))
+    else:
+        plain = [(i, start, count) for i, (_, kind, start, count) in enumerate(entries, 1) if _used(kind, count)]
+        parts = (Part(i, start * SECTOR, count * SECTOR, _holds(file, start * SECTOR)) for i, start, count in plain)
+        found = Partitions("dos", tuple(parts))
+    if not found.parts:
+        raise BadData(f"expected partitions in {name}, found an empty table; give the image of a whole card")
     return found
 
 

@@ -63,6 +63,16 @@ class Report:
         write_atomic(path, json.dumps(asdict(self), indent=1, ensure_ascii=False).encode() + b"\n")
 
 
+def path_of(given: Path | None, number: int, cards: int) -> Path:
+    """Where the report of one of several cards goes: each has a file of its own.
+
+    >>> path_of(None, 0, 1).name, path_of(Path("barn.json"), 1, 3).name
+    ('flash-report.json', 'barn-2.json')
+    """
+    path = given or Path(NAME)
+    return path if cards == 1 else path.with_name(f"{path.stem}-{number + 1}{path.suffix}")
+
+
 def placed(changes: Changes, secrets: tuple[str, ...] = ()) -> dict[str, Any]:
     """What was placed, by partition."""
     return {

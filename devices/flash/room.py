@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
 from console.errors import StorageError
 from console.table import mib
-from devices.flash.ext4 import MARGIN_BYTES, Ext4
+from devices.flash.ext4 import Ext4
+from devices.flash.needs import Needs
 from devices.flash.partitions import Part, read_partitions
 from devices.flash.tools import run
 
@@ -17,35 +19,68 @@ CHUNK_BYTES = 1 << 20
 BACKUP_BYTES = 1 << 20  # of a GPT, behind the last partition
 
 
-def grown(image: Path, part: Part, needed_bytes: int, say: Callable[[str], None] = lambda text: None) -> Part:
+@dataclass(frozen=True)
+class Growth:
+    """What an image will be.
+
+    Attributes:
+        more_bytes: by which its root grows; 0: it has room enough.
+        size_bytes: of the image then.
+    """
+
+    more_bytes: int
+    size_bytes: int
+
+
+def foreseen(image: Path, part: Part, needs: Needs) -> Growth:
+    """How much larger an image must be; nothing is changed.
+
+    Args:
+        image: a raw image.
+        part: its root.
+        needs: of what will be placed.
+
+    Raises:
+        StorageError: the root is not the last partition, so that it cannot grow.
+    """
+    tree, size = Ext4(image, part), image.stat().st_size
+    missing = needs.beyond(tree.free())
+    if not missing.any:
+        return Growth(0, size)
+    table = read_partitions(image)
+    if table.last().number != part.number:
+        raise StorageError(
+            f"expected {mib(needs.bytes)} and {needs.inodes} inodes free in partition {part.number}, found "
+            f"{mib(missing.bytes)} and {missing.inodes} too little, and it is not the last one, so it cannot grow; "
+            "take an image with more room"
+        )
+    wanted = missing.bytes + missing.bytes // 12 + STEP_BYTES  # tables of the file system grow, too
+    # inodes come with groups of blocks, and with whole ones only
+    wanted = max(wanted, tree.bytes_for(missing.inodes))
+    more = -(-wanted // STEP_BYTES) * STEP_BYTES
+    return Growth(more, part.end_bytes + more + (BACKUP_BYTES if table.label == "gpt" else 0))
+
+
+def grown(image: Path, part: Part, needs: Needs, say: Callable[[str], None] = lambda text: None) -> Part:
     """The root partition with enough room; the image is changed only if it has too little.
 
     Args:
         image: a raw image that may be changed.
         part: its root.
-        needed_bytes: of what will be placed.
+        needs: of what will be placed.
         say: told what takes its time.
 
     Raises:
         StorageError: it is not the last partition, or the tools fail.
     """
-    missing = needed_bytes + MARGIN_BYTES - Ext4(image, part).free_bytes()
-    if missing <= 0:
+    growth = foreseen(image, part, needs)
+    if not growth.more_bytes:
         return part
-    table = read_partitions(image)
-    if table.last().number != part.number:
-        raise StorageError(
-            f"expected {mib(needed_bytes)} free in partition {part.number}, found {mib(missing)} too little, and it is "
-            "not the last one, so that it cannot grow; take an image with more room"
-        )
     say("enlarging the root file system")
-    own = missing // 12 + STEP_BYTES  # tables of the file system grow, too
-    more = -(-(missing + own) // STEP_BYTES) * STEP_BYTES
-    tail = BACKUP_BYTES if table.label == "gpt" else 0
-    os.truncate(image, part.end_bytes + more + tail)
-    if table.label == "gpt":
+    os.truncate(image, growth.size_bytes)
+    if read_partitions(image).label == "gpt":
         run("sfdisk", ["-q", "--no-tell-kernel", "--relocate", "gpt-bak-std", image])
-    size = f",{(part.size_bytes + more) // 512}\n"
+    size = f",{(part.size_bytes + growth.more_bytes) // 512}\n"
     run("sfdisk", ["-q", "--no-reread", "--no-tell-kernel", "-N", str(part.number), image], given=size)
     larger = next(p for p in read_partitions(image).parts if p.number == part.number)
     _resize(image, part, larger)

@@ -16,7 +16,8 @@ from pathlib import Path, PurePosixPath
 
 from console.errors import BadData, StorageError, UsageError
 from console.table import mib
-from devices.flash.ext4 import FOLLOWED, MARGIN_BYTES, READ_LIMIT, room_for
+from devices.flash.ext4 import FOLLOWED, READ_LIMIT
+from devices.flash.needs import Needs, needs_of
 from devices.payload.placed import Linked, Payload, Placed
 
 ROOT = (0, 0)  # owner and group of all that is placed
@@ -111,9 +112,14 @@ class Folder:
         problems = list(self._problems(payload))
         if problems:
             raise BadData(f"{problems[0]} ({len(problems)} in all); take an untouched root file system")
-        needed, free = room_for(payload) + MARGIN_BYTES, shutil.disk_usage(self.path).free
-        if needed > free:
-            raise StorageError(f"expected {mib(needed)} free at {self.path}, found {mib(free)}; make room there")
+        needs, told = needs_of(payload), os.statvfs(self.path)
+        # btrfs and others have no end of inodes, and say 0
+        free = Needs(told.f_bavail * told.f_frsize, told.f_favail if told.f_files else needs.inodes)
+        if needs.beyond(free).any:
+            raise StorageError(
+                f"expected {mib(needs.bytes)} and {needs.inodes} inodes free at {self.path}, found {mib(free.bytes)} "
+                f"and {free.inodes}; make room there"
+            )
 
     def _problems(self, payload: Payload) -> Iterator[str]:
         paths = [placed.path for placed in payload.files] + [link.path for link in payload.links]

@@ -7,19 +7,18 @@ import gzip
 import hashlib
 import io
 import lzma
-import shutil
-import struct
 import sys
 import zipfile
 import zlib
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 
-from console.errors import BadData, DoesNotFit, IntegrityError, MissingDependency, StorageError
-from console.table import mib
+from console.errors import BadData, IntegrityError, MissingDependency, StorageError
+from devices.flash.limit import Limit
+from devices.flash.xz import xz_size
 
 CHUNK_BYTES = 1 << 20
 SECTOR = 512
@@ -109,9 +108,7 @@ def format_of(image: Path) -> str:
 
 
 def size_of(image: Path) -> int | None:
-    """Bytes of the image once it is decompressed, where its file says so.
-
-    An .xz file does, in its index (The .xz File Format 1.2.1, sections 2.1.2 and 4).
+    """Bytes of the image once it is decompressed, where its file says so: raw, .zip and .xz do.
 
     Raises:
         StorageError: it cannot be read.
@@ -128,13 +125,27 @@ def size_of(image: Path) -> int | None:
             raise IntegrityError(
                 f"expected a whole archive in {image.name}, found a damaged one; fetch it again"
             ) from error
-    return _xz_size(image) if kind == "xz" else None
+    return xz_size(image) if kind == "xz" else None
+
+
+def head(image: Path, size_bytes: int) -> bytes:
+    """The first bytes of the image once it is decompressed; fewer where there are no more.
+
+    Raises:
+        IntegrityError, BadData, MissingDependency, StorageError: see `stage`.
+    """
+    with _reading(image), image.open("rb") as file, ExitStack() as closing:
+        source = _opened(format_of(image), image, _Hashed(file, lambda size: None), closing)
+        found = b""
+        while len(found) < size_bytes and (more := source.read(size_bytes - len(found))):
+            found += more
+        return found
 
 
 def stage(
     image: Path,
     to: Path,
-    limit_bytes: int,
+    limit: Limit,
     advance: Callable[[int], None] = lambda size: None,
     sha256: str | None = None,
 ) -> Staged:
@@ -143,7 +154,7 @@ def stage(
     Args:
         image: raw, or compressed by xz, gzip, bzip2, zstandard or zip.
         to: the file to make.
-        limit_bytes: most that it may become: a few bytes can become very many.
+        limit: most that it may become: a few bytes can become very many.
         advance: told of bytes that were read of `image`.
         sha256: what the digest of `image` has to be.
 
@@ -154,22 +165,27 @@ def stage(
         StorageError: it cannot be read, or there is no room for it.
     """
     kind = format_of(image)
+    with _reading(image, to), image.open("rb") as file, to.open("xb") as out, ExitStack() as closing:
+        hashed = _Hashed(file, advance)
+        size = _copy(_opened(kind, image, hashed, closing), out, limit)
+        found = _digest(image, advance) if kind == "zip" else hashed.rest()
+    if sha256 is not None and found != sha256.lower():
+        raise IntegrityError(f"expected {image.name} with SHA-256 {sha256}, found {found}; fetch it again")
+    return Staged(to, found, size)
+
+
+@contextmanager
+def _reading(image: Path, to: Path | None = None) -> Iterator[None]:
+    """What decompressors raise, as sentences."""
     try:
-        with image.open("rb") as file, to.open("xb") as out, ExitStack() as closing:
-            hashed = _Hashed(file, advance)
-            size = _copy(_opened(kind, image, hashed, closing), out, limit_bytes)
-            found = _digest(image, advance) if kind == "zip" else hashed.rest()
+        yield
     except _damage() as error:
         raise IntegrityError(
             f"expected a whole image in {image.name}, found a damaged one ({error}); fetch it again"
         ) from error
     except OSError as error:
-        raise StorageError(
-            f"expected to unpack {image.name} to {to.parent}, stopped: {error.strerror or error}"
-        ) from error
-    if sha256 is not None and found != sha256.lower():
-        raise IntegrityError(f"expected {image.name} with SHA-256 {sha256}, found {found}; fetch it again")
-    return Staged(to, found, size)
+        what = f"read {image.name}" if to is None else f"unpack {image.name} to {to.parent}"
+        raise StorageError(f"expected to {what}, stopped: {error.strerror or error}") from error
 
 
 def _opened(kind: str, image: Path, hashed: _Hashed, closing: ExitStack) -> IO[bytes]:
@@ -209,12 +225,11 @@ def _digest(image: Path, advance: Callable[[int], None]) -> str:
     return file_digest(image, advance)
 
 
-def _copy(source: IO[bytes], out: IO[bytes], limit_bytes: int) -> int:
+def _copy(source: IO[bytes], out: IO[bytes], limit: Limit) -> int:
     size = 0
     for chunk in _chunks(source):
         size += len(chunk)
-        if size > limit_bytes:
-            raise DoesNotFit(f"expected an image of at most {mib(limit_bytes)}, found a larger one; take a larger card")
+        limit.require(size, so_far=True)
         if chunk.count(0) == len(chunk):
             out.seek(len(chunk), io.SEEK_CUR)
         else:
@@ -229,49 +244,3 @@ def _copy(source: IO[bytes], out: IO[bytes], limit_bytes: int) -> int:
 def _chunks(source: IO[bytes]) -> Iterator[bytes]:
     while chunk := source.read(CHUNK_BYTES):
         yield chunk
-
-
-def _xz_size(image: Path) -> int | None:
-    """The sum of what the indexes of its streams say; None where they do not add up."""
-    total, end = 0, image.stat().st_size
-    with image.open("rb") as file:
-        while end > 0:
-            if end < 24:  # a header and a footer
-                return None
-            file.seek(end - 12)
-            footer = file.read(12)
-            if len(footer) < 12 or footer[10:] != b"YZ":
-                return None
-            back = (struct.unpack("<I", footer[4:8])[0] + 1) * 4
-            if back > end - 24:
-                return None
-            file.seek(end - 12 - back)
-            sizes = _index(file.read(back))
-            if sizes is None:
-                return None
-            end -= 12 + back + 12 + sum((unpadded + 3) // 4 * 4 for unpadded, _ in sizes)
-            total += sum(size for _, size in sizes)
-    return total
-
-
-def _index(raw: bytes) -> list[tuple[int, int]] | None:
-    """Unpadded and uncompressed sizes of the blocks of a stream."""
-    numbers, at = list[int](), 1
-    while at < len(raw) - 4:
-        value, shift = 0, 0
-        while True:
-            byte = raw[at]
-            at += 1
-            value |= (byte & 0x7F) << shift
-            shift += 7
-            if not byte & 0x80 or shift > 63 or at >= len(raw):
-                break
-        numbers.append(value)
-        if len(numbers) == 1 + 2 * numbers[0]:
-            return list(zip(numbers[1::2], numbers[2::2], strict=True))
-    return None
-
-
-def free_bytes(folder: Path) -> int:
-    """What is free where an image would be unpacked."""
-    return shutil.disk_usage(folder).free

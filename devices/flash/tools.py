@@ -19,9 +19,9 @@ PACKAGES = {
     "mdel": "mtools",
     "mmd": "mtools",
     "mdir": "mtools",
-    "minfo": "mtools",
     "sfdisk": "fdisk",
     "lsblk": "util-linux",
+    "cp": "coreutils",
 }
 SBIN = "/usr/sbin:/sbin"
 ENVIRONMENT = {"LC_ALL": "C", "MTOOLS_SKIP_CHECK": "1", "DEBUGFS_PAGER": "cat", "PAGER": "cat"}
@@ -33,10 +33,25 @@ def tool(name: str) -> str:
     Raises:
         MissingDependency: it is not installed; names Debian's package.
     """
-    found = shutil.which(name, path=f"{os.environ.get('PATH', '')}:{SBIN}")
+    found = _found(name)
     if found is None:
         raise MissingDependency(f"expected the program {name}, found none; on Debian: apt-get install {PACKAGES[name]}")
     return found
+
+
+def require(names: Sequence[str]) -> None:
+    """All of them, before minutes of work that need the last one.
+
+    Raises:
+        MissingDependency: some are not installed; names all of them, and Debian's packages.
+    """
+    absent = [name for name in names if _found(name) is None]
+    if absent:
+        packages = " ".join(dict.fromkeys(PACKAGES[name] for name in absent))
+        raise MissingDependency(
+            f"expected the programs {', '.join(names)}, found no {', '.join(absent)}; on Debian: apt-get install "
+            f"{packages}"
+        )
 
 
 def run(name: str, arguments: Sequence[str | Path], ok: Sequence[int] = (0,), given: str = "") -> bytes:
@@ -68,3 +83,7 @@ def attempt(name: str, arguments: Sequence[str | Path], given: str = "") -> subp
         check=False,
         env={**os.environ, **ENVIRONMENT},
     )
+
+
+def _found(name: str) -> str | None:
+    return shutil.which(name, path=f"{os.environ.get('PATH', '')}:{SBIN}")

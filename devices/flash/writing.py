@@ -8,6 +8,7 @@ import hashlib
 import mmap
 import os
 import stat
+import sys
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager, suppress
@@ -23,6 +24,7 @@ SYNC_BYTES = 64 << 20  # so that progress is what is on the card, not in memory
 ALIGNED = 4096  # of memory and length, for O_DIRECT
 HINTS = {errno.EBUSY: "unmount what is on it", errno.EACCES: "run it as root (sudo)"}
 BLKRRPART = 0x125F
+BLKGETDISKSEQ = 0x80081280
 
 Advance = Callable[[int], None]
 
@@ -48,6 +50,21 @@ def opened(target: Path) -> Iterator[int]:
         os.close(descriptor)
 
 
+def size_of(descriptor: int) -> int:
+    """Bytes of an open card or file."""
+    return os.lseek(descriptor, 0, os.SEEK_END)
+
+
+def sequence_of(descriptor: int) -> int | None:
+    """The kernel's number of the medium in an open card; None where it knows none (before Linux 5.15, or a file)."""
+    found = bytearray(8)
+    try:
+        fcntl.ioctl(descriptor, BLKGETDISKSEQ, found)
+    except OSError:
+        return None
+    return int.from_bytes(found, sys.byteorder)
+
+
 def is_device(path: Path) -> bool:
     """Whether it is a block device."""
     try:
@@ -59,8 +76,9 @@ def is_device(path: Path) -> bool:
 def write(image: Path, descriptor: int, advance: Advance = lambda size: None) -> None:
     """Write all but the first MiB, which is zero until `finish`.
 
-    Past the cache, where the target lets us: what `advance` hears of is on its way to the medium, and the image stays
-    in memory, where reading back finds it.
+    The zeros come first, and are on the medium before anything else is: a target that is cut off has no partition
+    table. Then past the cache, where the target lets us: what `advance` hears of is on its way to the medium, and the
+    image stays in memory, where reading back finds it.
 
     Args:
         image: what to write.
@@ -73,6 +91,9 @@ def write(image: Path, descriptor: int, advance: Advance = lambda size: None) ->
     since, size, offset = 0, image.stat().st_size, 0
     block = memoryview(mmap.mmap(-1, BLOCK_BYTES))  # pages: aligned, as O_DIRECT wants it
     try:
+        _direct(descriptor, wanted=False)
+        _all(descriptor, memoryview(bytes(min(HELD_BACK, size))), 0)
+        os.fsync(descriptor)
         direct = _direct(descriptor, wanted=True)
         with image.open("rb", buffering=0) as file:
             while offset < size:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import re
 import subprocess
@@ -16,6 +17,7 @@ from console.errors import DoesNotFit, EdgequiltError, MissingDependency, Transp
 from devices.payload.needs import Node, named
 from devices.payload.target import Target
 
+NO_PIP = f"choosing wheels needs pip in {sys.executable}: python -m ensurepip"
 OFFLINE = ("Connection", "Temporary failure", "Name or service", "ProxyError", "timed out")
 
 
@@ -94,10 +96,20 @@ def _chosen(entry: dict[str, Any]) -> Chosen:
     return Chosen(node, info["url"].partition("#")[0], _sha256(info["archive_info"]))
 
 
+def require_pip() -> None:
+    """Look for it before other work is done.
+
+    Raises:
+        MissingDependency: there is none.
+    """
+    if importlib.util.find_spec("pip") is None:
+        raise MissingDependency(NO_PIP)
+
+
 def _why(stderr: str, target: Target, wheelhouse: Path | None) -> EdgequiltError:
     """pip's complaint as one sentence."""
     if "No module named pip" in stderr:
-        return MissingDependency(f"choosing wheels needs pip in {sys.executable}: python -m ensurepip")
+        return MissingDependency(NO_PIP)
     absent = re.search(r"No matching distribution found for (.+)", stderr)
     if any(word in stderr for word in OFFLINE) and wheelhouse is None:
         return TransportError(

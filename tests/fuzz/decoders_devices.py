@@ -15,9 +15,11 @@ from pathlib import Path
 from typing import Any
 
 from devices.flash.disks import parse_disks
+from devices.flash.foretold import foretell
+from devices.flash.limit import Limit
 from devices.flash.partitions import read_partitions
 from devices.flash.ssh_keys import ssh_key_problem
-from devices.flash.staging import size_of, stage
+from devices.flash.staging import stage
 from devices.install.plan import identity_in
 from devices.install.root import _answer
 from devices.payload.unpacked import unpack
@@ -34,7 +36,7 @@ SSH_KEYS = (
     b"ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIBEKsAmuHWYvFxZ1PTMRyGm5lcJ1WCBYdVYyb0ZsW8Zd me",
     b"ecdsa-sha2-nistp256 AAAAE2VjZHNhLXNoYTItbmlzdHAyNTYAAAAIbmlzdHAyNTYAAABBBA== me",
 )
-IMAGE_LIMIT = 4 << 20
+IMAGE_LIMIT = Limit(4 << 20)
 DISKS = {
     "blockdevices": [
         {"name": "sda", "path": "/dev/sda", "type": "disk", "size": 1 << 30, "ro": False, "rm": "1", "tran": "usb",
@@ -73,13 +75,13 @@ def _images() -> tuple[bytes, ...]:
 
 
 def _image(folder: Path) -> Case:
-    """Unpacked as it is before it is looked into."""
+    """Looked into before it is unpacked, unpacked, and looked into again."""
 
     def read(data: bytes) -> Any:
         image, out = folder / "image", folder / "staged"
         image.write_bytes(data)
         out.unlink(missing_ok=True)
-        size_of(image)
+        foretell(image, IMAGE_LIMIT)
         return read_partitions(stage(image, out, IMAGE_LIMIT).path).parts
 
     return Case(_images(), read)

@@ -55,10 +55,51 @@ def test_versions_of_lsblk_say_the_same() -> None:
     assert parse_disks(told(old)) == parse_disks(told(CARD))
 
 
-def test_a_reader_that_is_built_in_has_cards() -> None:
-    """mmcblk0 has neither a port nor a vendor in many versions."""
-    (card,) = parse_disks(told({"name": "mmcblk0", "type": "disk", "size": 16 * GIB, "rm": False, "tran": None}))
-    assert (card.path, card.port, card.card, card.name) == ("/dev/mmcblk0", "mmc", True, "")
+CHIP = {"name": "mmcblk0", "type": "disk", "size": 16 * GIB, "rm": False, "tran": None}
+
+
+@pytest.mark.parametrize("port", [None, "mmc"])
+@pytest.mark.parametrize(
+    ("kind", "named", "sentence"),
+    [
+        ("SD", "sd", ""),
+        ("MMC", "emmc", "it is built in, an eMMC chip of this machine and no card; --fixed"),
+        ("", "mmc", "it is built in, as far as the kernel tells"),
+    ],
+)
+def test_a_chip_is_no_card(port: str | None, kind: str, named: str, sentence: str, tmp_path: Path) -> None:
+    """A reader that is built in has cards, an eMMC is soldered: lsblk shows them alike, the kernel knows."""
+    if kind:
+        (tmp_path / "mmcblk0" / "device").mkdir(parents=True)
+        (tmp_path / "mmcblk0" / "device" / "type").write_text(f"{kind}\n")
+    (disk,) = parse_disks(told({**CHIP, "tran": port}), tmp_path)
+    assert (disk.path, disk.port, disk.card, disk.name) == ("/dev/mmcblk0", named, not sentence, "")
+    assert [found[: len(sentence)] for found in problems(disk, GIB, 256 * GIB)] == ([sentence] if sentence else [])
+    assert problems(disk, GIB, 256 * GIB, fixed=True) == []
+
+
+def test_the_chip_that_this_system_runs_from(tmp_path: Path) -> None:
+    """A card, too: its mounts say it, and --fixed takes nothing of that away."""
+    (tmp_path / "mmcblk0" / "device").mkdir(parents=True)
+    (tmp_path / "mmcblk0" / "device" / "type").write_text("SD\n")
+    root = {"name": "mmcblk0p2", "type": "part", "mountpoints": ["/"]}
+    (disk,) = parse_disks(told({**CHIP, "children": [root]}), tmp_path)
+    assert problems(disk, GIB, 256 * GIB, fixed=True) == ["it holds this system (/)"]
+
+
+@pytest.mark.parametrize("name", ["mmcblk0boot0", "mmcblk1rpmb", "mmcblk0gp1"])
+def test_boot_areas_of_chips_are_no_disks(name: str, tmp_path: Path) -> None:
+    """lsblk lists them as disks of their own; a board whose boot area is gone starts no more."""
+    (disk,) = parse_disks(told({**CHIP, "name": name}), tmp_path)
+    assert problems(disk, GIB, 256 * GIB, fixed=True) == ["it is a boot area of a chip, no disk"]
+
+
+def test_the_kernel_counts_media(tmp_path: Path) -> None:
+    """Its number is kept where it says one."""
+    (tmp_path / "sdb").mkdir()
+    assert parse_disks(told(CARD), tmp_path)[0].sequence is None
+    (tmp_path / "sdb" / "diskseq").write_text("17\n")
+    assert parse_disks(told(CARD), tmp_path)[0].sequence == 17
 
 
 @pytest.mark.parametrize(

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import functools
+import gzip
 import hashlib
 import io
 import json
 import lzma
 import os
 import stat
+import struct
 import subprocess
 from collections.abc import Callable
 from contextlib import redirect_stderr, redirect_stdout
@@ -20,7 +22,8 @@ import pytest
 
 pytest.importorskip("packaging")
 
-from console.errors import BadData, DoesNotFit, IntegrityError, StorageError, UsageError
+from console.errors import BadData, DoesNotFit, IntegrityError, MissingDependency, StorageError, UsageError
+from devices.flash import staging, tools
 from devices.flash.cli import flash
 from devices.flash.ext4 import Ext4
 from devices.flash.fat import Fat
@@ -352,13 +355,64 @@ def test_a_damaged_image_is_refused(desk: Desk) -> None:
     assert not (desk.folder / "out.img").exists()
 
 
-def test_a_bomb_is_not_unpacked(desk: Desk) -> None:
-    """A few kilobytes that become more than --max-size are stopped there."""
-    image = desk.folder / "bomb.img.xz"
-    image.write_bytes(lzma.compress(bytes(64 << 20), preset=0))
-    with pytest.raises(DoesNotFit, match="an image of at most 8.0 MiB"):
+@pytest.mark.parametrize("packed", [lzma.compress, gzip.compress])
+def test_a_bomb_is_not_unpacked(packed: Callable[[bytes], bytes], desk: Desk) -> None:
+    """A few kilobytes that become more than --max-size: refused where the file says it, else stopped there."""
+    image, head = desk.folder / "bomb.img", bytearray(64 << 20)
+    struct.pack_into("<B3xB3xII", head, 446, 0, 0x83, 1, 8)  # a table that promises little
+    head[510:512] = b"\x55\xaa"
+    image.write_bytes(packed(bytes(head)))
+    with pytest.raises(DoesNotFit, match=r"an image of at most 8.0 MiB \(--max-size\), found one of (64|9).0 MiB"):
         desk.call(image, "--max-size", "8MiB")
     assert not list(desk.folder.glob(".edgequilt-flash-*"))
+
+
+def test_the_partition_table_tells_the_size(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where the packing does not: nothing of it is unpacked."""
+    raw = make_image(desk.folder / "raw.img", CARDS["debian"].root, CARDS["debian"].boot)
+    image = desk.folder / "system.img.gz"
+    image.write_bytes(gzip.compress(raw.read_bytes(), 1))
+    monkeypatch.setattr(staging, "stage", None)
+    with pytest.raises(DoesNotFit, match=r"at most 64.0 MiB \(--max-size\), found one of 89.0 MiB; take"):
+        desk.call(image, "--max-size", "64MiB")
+
+
+def test_the_agent_must_fit_too(desk: Desk) -> None:
+    """An image that fits by itself and not with what is placed into it is refused before it is changed."""
+    size = desk.folder / "raw.img"
+    image, data = desk.image("debian"), desk.folder / "samples"
+    data.mkdir()
+    (data / "rows.bin").write_bytes(os.urandom(60 << 20))
+    with pytest.raises(DoesNotFit, match=r"expected an image with the agent of at most 100.0 MiB .*found one of 1\d\d"):
+        desk.call(image, "--max-size", "100MiB", "--data", str(data))
+    assert not size.exists()
+
+
+@pytest.mark.parametrize("missing", [("mcopy", "mdir"), ("e2fsck",), ("debugfs", "sfdisk")])
+def test_missing_programs_are_found_at_once(missing: tuple[str, ...], desk: Desk, tmp_path: Path) -> None:
+    """All of them in one sentence, with the packages to install, and before anything is unpacked."""
+    image, bin_ = desk.image("debian"), tmp_path / "bin"
+    bin_.mkdir()
+    for name in {*tools.PACKAGES} - {*missing}:
+        (bin_ / name).symlink_to(tools.tool(name))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PATH", str(bin_))
+        patch.setattr(tools, "SBIN", str(bin_))
+        patch.setattr(staging, "stage", None)
+        packages = " ".join(dict.fromkeys(tools.PACKAGES[name] for name in missing))
+        with pytest.raises(MissingDependency, match=f"install {packages}$") as refusal:
+            desk.call(image)
+    assert all(f"{name}" in str(refusal.value).partition("found no")[2] for name in missing)
+
+
+def test_folders_and_tokens_are_looked_at_first(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A bundle that is none, a token that is none: said before the image is unpacked."""
+    image = desk.image("debian")
+    monkeypatch.setattr(staging, "stage", None)
+    with pytest.raises(StorageError, match=r"expected a folder with manifest.json"):
+        desk.call(image, "--bundle", str(desk.folder))
+    with pytest.raises(UsageError, match="token"):
+        desk.call(image, "--claim-file", str(desk.folder / "key.pub"), "--count", "3")
 
 
 def test_a_file_is_not_overwritten(desk: Desk) -> None:

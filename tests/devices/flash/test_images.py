@@ -13,11 +13,12 @@ from typing import Any
 import pytest
 
 from console.errors import BadData, IntegrityError, StorageError
-from devices.flash.ext4 import Ext4, room_for
+from devices.flash.ext4 import Ext4
 from devices.flash.fat import Fat
+from devices.flash.needs import Needs, needs_of
 from devices.flash.partitions import read_partitions
-from devices.flash.room import grown
-from devices.flash.tools import run
+from devices.flash.room import foreseen, grown
+from devices.flash.tools import run, tool
 from devices.payload.placed import Linked, Payload, Placed
 from tests.devices.flash.images import make_image
 
@@ -180,7 +181,7 @@ def test_the_last_partition_grows(tmp_path: Path, label: str) -> None:
     payload = Payload((Placed("/large", source),))
     with pytest.raises(StorageError, match="free in partition"):
         Ext4(image, root).inject(payload)
-    larger = grown(image, root, room_for(payload))
+    larger = grown(image, root, needs_of(payload))
     assert (larger.number, larger.start_bytes, larger.name) == (root.number, root.start_bytes, root.name)
     assert larger.size_bytes > root.size_bytes
     run("sfdisk", ["--verify", image])
@@ -188,7 +189,32 @@ def test_the_last_partition_grows(tmp_path: Path, label: str) -> None:
     with independent(image, root.number) as fs:
         assert fs.get("/large").open().read() == source.read_bytes()
         assert fs.get("/etc/os-release").open().read() == ROOT["/etc/os-release"]
-    assert grown(image, larger, 1) == larger
+    assert grown(image, larger, Needs(1, 1)) == larger
+
+
+def test_a_root_without_inodes_grows(tmp_path: Path) -> None:
+    """Room for bytes is none for files: thousands of small ones need inodes, and the root grows for them alone."""
+    image = make_image(tmp_path / "card.img", ROOT, BOOT)
+    root = read_partitions(image).parts[1]
+    files = tuple(Placed(f"/many/{number % 7}/{number}", b"x") for number in range(900))
+    payload = Payload(files, (Linked("/way", "there"),))
+    tree = Ext4(image, root)
+    spare = tree.free().inodes - 800
+    full = Payload(tuple(Placed(f"/full/{number}", b"") for number in range(spare - 300)))
+    tree.inject(full)
+    free, needs = tree.free(), needs_of(payload)
+    assert needs.bytes < free.bytes
+    assert free.inodes < needs.inodes == 900 + 1 + 8 + 256
+    with pytest.raises(StorageError, match=f"{needs.inodes} inodes free in partition 2, found .* and {free.inodes}"):
+        tree.inject(payload)
+    before = image.stat().st_size
+    growth = foreseen(image, root, needs)
+    assert image.stat().st_size == before
+    larger = grown(image, root, needs)
+    assert (larger.size_bytes - root.size_bytes, image.stat().st_size) == (growth.more_bytes, growth.size_bytes)
+    Ext4(image, larger).inject(payload)
+    with independent(image, 2) as fs:
+        assert len(list(fs.get("/many/3").listdir())) == 2 + len(files) // 7 + 1
 
 
 def test_a_partition_in_the_middle_cannot_grow(tmp_path: Path) -> None:
@@ -199,7 +225,7 @@ def test_a_partition_in_the_middle_cannot_grow(tmp_path: Path) -> None:
     run("sfdisk", ["-q", "--no-reread", "--append", image], given=f"{before // 512},65536,83\n")
     content = image.read_bytes()
     with pytest.raises(StorageError, match="it is not the last one"):
-        grown(image, read_partitions(image).parts[0], 100 << 20)
+        grown(image, read_partitions(image).parts[0], Needs(100 << 20))
     assert image.read_bytes() == content
 
 
@@ -227,3 +253,27 @@ def test_a_path_of_two_lines_is_refused(image: Path) -> None:
     with pytest.raises(BadData, match="a path of one line"):
         Ext4(image, part).inject(Payload((Placed("/a\nrm /etc/os-release", b""),)))
     assert Ext4(image, part).read("/etc/os-release") == ROOT["/etc/os-release"]
+
+
+@pytest.mark.parametrize(
+    ("spoilt", "path"),
+    [
+        ("/own.secret. mode/d", "/var/lib/own/secret"),
+        ("/own.secret. uid/s/0$/1000/", "/var/lib/own/secret"),
+        ("/own. mode/d", "/var/lib/own"),
+    ],
+)
+def test_modes_and_owners_are_read_back(
+    spoilt: str, path: str, image: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A debugfs that leaves one of them out, and says nothing, as it does of all that fails, is found out."""
+    program = tmp_path / "bin" / "debugfs"
+    program.parent.mkdir()
+    real, script = tool("debugfs"), tmp_path / "script"
+    writes = f'sed \'{spoilt}\' "$3" > {script}\n  exec {real} -w -f {script} "$4"'
+    program.write_text(f'#!/bin/sh\nif [ "$1" = -w ]; then\n  {writes}\nfi\nexec {real} "$@"\n')
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{program.parent}:{os.environ['PATH']}")
+    payload = Payload((Placed("/var/lib/own/secret", b"x", 0o640),), folders=(("/var/lib/own", 0o700),))
+    with pytest.raises(IntegrityError, match=f"expected {path} in the image as written, found something else \\(1 in"):
+        Ext4(image, read_partitions(image).parts[1]).inject(payload)

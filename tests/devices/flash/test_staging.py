@@ -16,9 +16,10 @@ from pathlib import Path
 import pytest
 
 from console.errors import BadData, IntegrityError
+from devices.flash.limit import Limit
 from devices.flash.staging import size_of, stage
 
-LIMIT = 64 << 20
+LIMIT = Limit(64 << 20)
 RAW = os.urandom(3 << 20) + bytes(6 << 20) + os.urandom(1 << 20)
 
 
