@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import cast
 
 from console.errors import EdgequiltError, MissingDependency, UsageError
+from console.private import report_nothing
 
 __version__ = "0.1.0"
 
@@ -56,6 +57,7 @@ VERBS = {
 def main(argv: list[str] | None = None) -> int:
     """Run one verb; returns the exit code, see docs/exit-codes.md."""
     arguments = sys.argv[1:] if argv is None else argv
+    report_nothing()
     try:
         code = run(arguments)
         sys.stdout.flush()

@@ -11,6 +11,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Protocol
 
+from console.table import size
+
 LINE_EVERY_S = 10.0
 
 
@@ -37,7 +39,7 @@ class _Lines:
 
     def __init__(self, title: str, total: float | None, unit: str) -> None:
         self.title, self.total, self.unit, self.done = title, total, unit, 0.0
-        self.shown_at = time.monotonic()
+        self.shown_at = self.began_at = time.monotonic()
         print(f"{title} ...", file=sys.stderr, flush=True)
 
     def advance(self, amount: float = 1) -> None:
@@ -45,8 +47,18 @@ class _Lines:
         now = time.monotonic()
         if now - self.shown_at >= LINE_EVERY_S:
             self.shown_at = now
-            of = f" of {self.total:g}" if self.total else ""
-            print(f"{self.title} ... {self.done:g}{of} {self.unit}", file=sys.stderr, flush=True)
+            print(f"{self.title} ... {self._far(now)}", file=sys.stderr, flush=True)
+
+    def _far(self, now: float) -> str:
+        """How much is done, and how long the rest takes if it goes on like that."""
+        done, of = (self._amount(amount) for amount in (self.done, self.total or 0.0))
+        if not self.total or not self.done:
+            return done
+        left_s = (now - self.began_at) * max(0.0, self.total - self.done) / self.done
+        return f"{done} of {of}, {left_s:.0f} s left"
+
+    def _amount(self, amount: float) -> str:
+        return size(amount) if self.unit == "bytes" else f"{amount:g} {self.unit}"
 
     def say(self, text: str) -> None:
         self.title = text

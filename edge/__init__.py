@@ -13,6 +13,9 @@ if TYPE_CHECKING:
 
 def load(folder: str | Path, trust: Trust | str | Path | None = None, threads: int = 1) -> Model:
     """Check a bundle and make it ready, see `edge.model.load`; imported when called, the core never needs it."""
+    from console.private import report_nothing
+
+    report_nothing()
     from edge.model import load as load_model
 
     return load_model(folder, trust, threads)

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, Protocol, cast
 
 from console.errors import BadData
+from console.private import SILENT
 from console.table import mib
 from devices.malloc import MALLOC
 from edge.memory import memory
@@ -293,4 +294,4 @@ def environment(threads: int) -> dict[str, str]:
         **MALLOC,
         "TOKENIZERS_PARALLELISM": "false",
     }
-    return {**without(os.environ), **wanted}
+    return {**SILENT, **without(os.environ), **wanted}

@@ -14,8 +14,10 @@ from typing import Any
 import numpy as np
 import pytest
 
+from console.private import report_nothing
 from tests.chaos.books import BOOKS, told
 
+report_nothing()  # before any test loads onnxruntime
 ROOT = Path(__file__).resolve().parent.parent
 REPORTED = ("numpy", "onnxruntime", "torch", "onnx", "onnx-ir", "transformers", "paho-mqtt", "amqtt")
 SEED = 20_261_120

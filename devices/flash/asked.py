@@ -63,6 +63,7 @@ def wishes(options: argparse.Namespace) -> Wishes:
         options.wifi_country,
         options.timezone,
         not options.no_sudo,
+        options.watchdog_s,
     )
 
 

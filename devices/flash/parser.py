@@ -6,6 +6,7 @@ from pathlib import Path
 
 from console.arguments import Arguments
 from devices.flash.report import NAME
+from devices.flash.wishes import WATCHDOG_S
 
 LARGEST = "256GiB"
 
@@ -40,6 +41,13 @@ def parser() -> Arguments:
     p.add_argument("--wifi-password-file", type=Path, metavar="FILE", help="- for standard input")
     p.add_argument("--wifi-country", default="", metavar="DE", help="whose rules for radio hold")
     p.add_argument("--timezone", default="", metavar="Europe/Berlin")
+    p.add_argument(
+        "--watchdog-s",
+        type=int,
+        default=WATCHDOG_S,
+        metavar="N",
+        help=f"a board that hangs so long starts again; 0: it does not (default: {WATCHDOG_S})",
+    )
     p.add_argument("--bundle", type=Path, metavar="DIR", help="a bundle that travels along")
     p.add_argument("--data", type=Path, metavar="DIR", help="samples to learn from that travel along")
     p.add_argument("--settings", type=Path, metavar="FILE", help="TOML with more entries for agent.toml")

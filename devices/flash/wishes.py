@@ -16,6 +16,8 @@ USER = r"[a-z_][a-z0-9_-]{0,30}"
 COUNTRY = r"[A-Z]{2}"
 PSK = r"[0-9a-f]{64}"
 SSID_BYTES = 32
+WATCHDOG_S = 14  # the Raspberry Pi's counts to 15
+WATCHDOG_LEAST_S, WATCHDOG_MOST_S = 5, 3600
 
 
 @dataclass(frozen=True)
@@ -32,6 +34,7 @@ class Wishes:
         wifi_country: two letters, whose rules for radio hold.
         timezone: `Europe/Berlin`.
         sudo: whether `user` may do everything: he has a key and no password, so sudo asks him for none.
+        watchdog_s: so long may the whole board hang until its hardware starts it again; 0: it may.
     """
 
     hostname: str = ""
@@ -42,6 +45,7 @@ class Wishes:
     wifi_country: str = ""
     timezone: str = ""
     sudo: bool = True
+    watchdog_s: int = WATCHDOG_S
 
     def __post_init__(self) -> None:
         """Check all of it.
@@ -104,6 +108,9 @@ def _problems(wishes: Wishes) -> Iterator[str]:
             break
     if wishes.timezone and wishes.timezone not in zoneinfo.available_timezones():
         yield f"expected a --timezone such as Europe/Berlin, found {wishes.timezone!r}"
+    if wishes.watchdog_s and not WATCHDOG_LEAST_S <= wishes.watchdog_s <= WATCHDOG_MOST_S:
+        limits = f"{WATCHDOG_LEAST_S} to {WATCHDOG_MOST_S}"
+        yield f"expected --watchdog-s of {limits} seconds, or 0 for none, found {wishes.watchdog_s}"
     yield from _wifi_problems(wishes)
 
 

@@ -8,14 +8,15 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from console.errors import StorageError, VerificationError
-from console.progress import progress
+from console.progress import Progress
 from console.table import shown
 from devices.install.fitness import check, check_space, profile_for, remarks
-from devices.install.health import SHOWN, Beat, Verdict, beat, verdict
+from devices.install.health import SHOWN, Beat, Verdict, beat, steady, verdict
 from devices.install.look import Look
 from devices.install.plan import IDENTITY, Found, Plan, Wanted, asked_of, identity_in, partial, plan
 from devices.install.root import Root, look_at, root_of, tarred
 from devices.install.ssh import Host, connected
+from devices.install.stages import CHOOSE, LOOK, SEND, SWITCH, WAIT, Stages
 from devices.install.wishes import Wishes, wanted_by
 from devices.payload.placed import Placed
 from devices.payload.places import (
@@ -61,12 +62,15 @@ async def install(host: Host, token: str | None, wishes: Wishes, *, dry_run: boo
     Raises:
         EdgequiltError: the board is not reached, is not fit, is another device, or its agent does not come up.
     """
+    stage = Stages(host.name, wishes.quiet)
     async with connected(host) as shell:
-        look = await look_at(shell, wishes.prefix)
-        target = check(look, wishes.profile, wishes.prefix == "/")
-        root = root_of(shell, look, wishes.sudo_password, wishes.prefix)
+        with stage(LOOK):
+            look = await look_at(shell, wishes.prefix)
+            target = check(look, wishes.profile, wishes.prefix == "/")
+            root = root_of(shell, look, wishes.sudo_password, wishes.prefix)
         profile = wishes.profile or profile_for(look)
-        wanted = await asyncio.to_thread(wanted_by, target, token, wishes, profile, look.python)
+        with stage(CHOOSE):
+            wanted = await asyncio.to_thread(wanted_by, target, token, wishes, profile, look.python)
         found = await _found(root, wanted)
         plan_ = plan(wanted, found)
         check_space(look, sum_of(plan_))
@@ -74,7 +78,7 @@ async def install(host: Host, token: str | None, wishes: Wishes, *, dry_run: boo
         about = (host.name, look, profile.id if profile else None, wanted.release.version, plan_, said)
         if dry_run or not plan_.changes:
             return Outcome(*about)
-        return Outcome(*about, await _carry_out(root, wanted, plan_, wishes))
+        return Outcome(*about, await _carry_out(root, wanted, plan_, stage, wishes.steady_s))
 
 
 def sum_of(plan_: Plan) -> int:
@@ -110,21 +114,23 @@ async def _found(root: Root, wanted: Wanted) -> Found:
     )
 
 
-async def _carry_out(root: Root, wanted: Wanted, plan_: Plan, wishes: Wishes) -> str:
+async def _carry_out(root: Root, wanted: Wanted, plan_: Plan, stage: Stages, steady_s: float) -> str:
     """The steps in their order: what runs is touched last, and at one instant."""
-    with progress(f"sending to {root.shell.host.name}", sum_of(plan_), unit="bytes", quiet=wishes.quiet) as shown_:
+    with stage(SEND, sum_of(plan_), unit="bytes") as shown_:
         for name in ("release", "program", "settings", "carried"):
             await _send(root, [f for step in plan_.steps if step.name == name for f in step.files], shown_.advance)
             if name == "release" and not plan_.step("release").done:
                 await _finish(root, wanted.release)
-    await _switch(root, wanted, plan_)
-    for arguments in (("daemon-reload",), ("enable", UNIT), ("restart", "--no-block", UNIT)):
-        status, words = await root.run(SYSTEMCTL, *arguments)
-        if status:
-            raise StorageError(
-                f"expected systemctl {' '.join(arguments)} to work on the board, it says: {shown(words.strip())}"
-            )
-    return await _healthy(root, wanted.release, wishes.steady_s)
+    with stage(SWITCH):
+        await _switch(root, wanted, plan_)
+        for arguments in (("daemon-reload",), ("enable", UNIT), ("restart", "--no-block", UNIT)):
+            status, words = await root.run(SYSTEMCTL, *arguments)
+            if status:
+                raise StorageError(
+                    f"expected systemctl {' '.join(arguments)} to work on the board, it says: {shown(words.strip())}"
+                )
+    with stage(WAIT, steady_s, unit="seconds") as waits:
+        return await _healthy(root, wanted.release, steady_s, waits)
 
 
 async def _send(root: Root, files: list[Placed], advance: Callable[[int], None]) -> None:
@@ -155,7 +161,7 @@ async def _switch(root: Root, wanted: Wanted, plan_: Plan) -> None:
     await root.call("link", told)
 
 
-async def _healthy(root: Root, made: Release, steady_s: float) -> str:
+async def _healthy(root: Root, made: Release, steady_s: float, waits: Progress) -> str:
     """Wait until the service lives, and see that it is the release that was sent; what systemd says of it.
 
     Raises:
@@ -163,10 +169,13 @@ async def _healthy(root: Root, made: Release, steady_s: float) -> str:
     """
     beats: list[Beat] = []
     found: Verdict = "wait"
+    told = 0.0  # seconds without a restart, as far as they were shown
     while found == "wait":
         _, text = await root.run(SYSTEMCTL, "show", f"--property={','.join(SHOWN)}", UNIT)
         beats.append(beat(time.monotonic(), text))
         found = verdict(beats, steady_s)
+        waits.advance(max(0.0, min(steady(beats), steady_s) - told))
+        told = max(told, min(steady(beats), steady_s))
         await asyncio.sleep(min(EVERY_S, steady_s) if found == "wait" else 0)
     last, current = beats[-1], await _current(root)
     if found == "healthy" and current == made.version:

@@ -42,16 +42,25 @@ def beat(at_s: float, text: str) -> Beat:
     )
 
 
+def steady(beats: list[Beat]) -> float:
+    """Seconds for which it has run without a restart by now.
+
+    >>> steady([Beat(0, "active", 0, "", ""), Beat(3, "active", 1, "", ""), Beat(7, "active", 1, "", "")])
+    4
+    """
+    last = since = beats[-1]
+    for one in reversed(beats):
+        if one.active != "active" or one.restarts != last.restarts:
+            break
+        since = one
+    return last.at_s - since.at_s
+
+
 def verdict(beats: list[Beat], steady_s: float = STEADY_S) -> Verdict:
     """Healthy after `steady_s` without a restart; failed at LIMIT_S, or when it starts again and again."""
     last, first = beats[-1], beats[0]
     if last.restarts - first.restarts >= RESTARTS or last.active == "failed":
         return "failed"
-    steady = last
-    for one in reversed(beats):
-        if one.active != "active" or one.restarts != last.restarts:
-            break
-        steady = one
-    if last.active == "active" and last.at_s - steady.at_s >= steady_s:
+    if last.active == "active" and steady(beats) >= steady_s:
         return "healthy"
     return "failed" if last.at_s - first.at_s >= LIMIT_S else "wait"

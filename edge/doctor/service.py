@@ -11,6 +11,7 @@ from edge.doctor.finding import Finding, ok, problem, unknown, warning
 from edge.ended import Ended, read_end
 from edge.hearing import TWINS
 from edge.shelf import Shelf
+from edge.slots.record import Record
 
 OFTEN = 3  # starts that systemd had to make
 SHOWN = ("LoadState", "ActiveState", "SubState", "Result", "NRestarts", "ExecMainStatus")
@@ -111,6 +112,25 @@ def judge_bundle(gave_up: bool, reason: str, status: Mapping[str, Any]) -> Findi
     if status and not status.get("bundle"):
         return warning("there is no bundle yet", "on the hub: edgequilt hub bundle assign DEVICE BUNDLE")
     return ok("the bundle is here") if status else unknown("no agent ran here yet")
+
+
+def release(board: Board) -> Finding:
+    """Whether the release of the agent that the hub named could be taken."""
+    kept = Record(board.state).kept
+    gave_up = kept.seen is not None and kept.seen.sequence == kept.failed_sequence
+    return judge_release(gave_up, kept.failed, kept.state, kept.version)
+
+
+def judge_release(gave_up: bool, reason: str, state: str, version: str) -> Finding:
+    """By the record of releases."""
+    if gave_up:
+        return problem(
+            f"the release of the agent that the hub named was not taken: {reason}",
+            "mend it and name it again: edgequilt hub release assign",
+        )
+    if state:
+        return ok(f"a release of the agent is on its way{f' ({version})' if version else ''}: {state}")
+    return ok("the hub names no other release of the agent")
 
 
 def said(*command: str) -> str | None:

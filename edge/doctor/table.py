@@ -47,6 +47,7 @@ CHECKS = (
     Check("unit", service.unit, EdgequiltError),
     Check("agent", service.agent, EdgequiltError),
     Check("bundle", service.bundle, EdgequiltError),
+    Check("release", service.release, EdgequiltError),
 )
 
 

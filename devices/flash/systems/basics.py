@@ -10,7 +10,6 @@ from devices.payload.placed import Linked, Payload, Placed
 
 EPOCH = "/usr/lib/clock-epoch"
 WATCHDOG = "/etc/systemd/system.conf.d/10-edgequilt-watchdog.conf"
-WATCHDOG_S = 14  # the Raspberry Pi's counts to 15
 
 
 def name_payload(root: Tree, wishes: Wishes) -> Payload:
@@ -39,6 +38,6 @@ def time_payload(wishes: Wishes) -> Payload:
     return Payload(files, links)
 
 
-def watchdog_payload() -> Payload:
-    """A board that hangs as a whole starts again: systemd feeds the hardware's watchdog."""
-    return Payload((Placed(WATCHDOG, f"[Manager]\nRuntimeWatchdogSec={WATCHDOG_S}\n".encode()),))
+def watchdog_payload(wishes: Wishes) -> Payload:
+    """A board that hangs as a whole starts again: systemd feeds the hardware's watchdog (systemd-system.conf(5))."""
+    return Payload((Placed(WATCHDOG, f"[Manager]\nRuntimeWatchdogSec={wishes.watchdog_s or 'off'}\n".encode()),))

@@ -37,7 +37,7 @@ def rooted(seen: Seen, wishes: Wishes, *, grow: bool) -> Changes:
     root = (
         name_payload(seen.root, wishes)
         + time_payload(wishes)
-        + watchdog_payload()
+        + watchdog_payload(wishes)
         + wifi
         + user_payload(seen.root, wishes)
         + first_payload(grow=grow)

@@ -74,7 +74,7 @@ def changes(seen: Seen, wishes: Wishes, mark: str) -> Changes:
         return debian.changes(seen, wishes, mark)
     require_account(seen.root, wishes, renamed=kind != "cloud-init")
     told, wifi, lacks = _told(seen, wishes, kind)
-    root = time_payload(Wishes()) + watchdog_payload() + wifi + _sudo(wishes)
+    root = time_payload(Wishes()) + watchdog_payload(wishes) + wifi + _sudo(wishes)
     make, secrets, after = FORMATS[kind]
     made = make(seen.boot, told, mark, where)
     written = tuple(name for name in secrets if any(placed.path.strip("/") == name for placed in made.boot.files))

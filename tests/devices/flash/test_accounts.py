@@ -12,6 +12,7 @@ import pytest
 from console.errors import BadData, UsageError
 from devices.flash.ssh_keys import ssh_key_problem
 from devices.flash.systems.accounts import SUDOERS
+from devices.flash.systems.basics import WATCHDOG
 from devices.flash.systems.raspios import FIRST_SUDO
 from devices.flash.wishes import Wishes
 from tests.devices.flash.roots import CARDS, GROUP, PASSWD
@@ -131,6 +132,18 @@ def test_a_person_who_is_there_stays_and_gets_the_keys(name: str) -> None:
             flashed(card, replace(WISHES, user="anna"))
     else:
         assert flashed(card, replace(WISHES, user="anna")).root["/etc/passwd"] == PEOPLE
+
+
+@pytest.mark.parametrize("name", CARDS)
+def test_a_hung_board_starts_again_as_it_is_wished(name: str) -> None:
+    """After so many seconds, or never; what no watchdog counts to is refused."""
+    for wished, line in ((14, "14"), (60, "60"), (0, "off")):
+        assert flashed(name, replace(WISHES, watchdog_s=wished)).root[WATCHDOG] == (
+            f"[Manager]\nRuntimeWatchdogSec={line}\n".encode()
+        )
+    for wrong in (-1, 4, 3601):
+        with pytest.raises(UsageError, match="expected --watchdog-s of 5 to 3600 seconds, or 0 for none"):
+            Wishes(watchdog_s=wrong)
 
 
 def test_every_line_of_the_tables_stays_one_of_its_kind() -> None:

@@ -13,6 +13,7 @@ pytest.importorskip("packaging")
 from console.errors import TransportError, UsageError
 from devices.install.cli import main
 from devices.install.ssh import host_named
+from devices.install.stages import STAGES
 from tests.devices.install.server import Board
 from tests.devices.install.test_install import TOKEN, here, wheels
 
@@ -39,12 +40,28 @@ def test_the_whole_verb(
     assert "release   to do  send" in said
     assert said.strip().endswith("nothing was done (--dry-run)")
     assert main(line(here, wheels, *claim, "--json")) == 0
-    first = json.loads(capsys.readouterr().out)
+    told = capsys.readouterr()
+    assert told.err == ""
+    first = json.loads(told.out)
     assert (first["changed"], first["status"]) == (True, "waits for its hub")
     assert main(line(here, wheels, *claim)) == 0
     assert capsys.readouterr().out.strip().endswith(f"nothing to do: release {first['release']} runs")
     assert main(line(here, wheels, "--uninstall")) == 0
     assert "removed /etc/systemd/system/edgequilt-agent.service" in capsys.readouterr().out
+
+
+def test_every_step_is_told_in_its_order(
+    here: Board, wheels: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Which of how many, beside the board's name; where nothing is to be done nothing more is told than that."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    (tmp_path / "token").write_text(TOKEN.text + "\n")
+    words = line(here, wheels, "--claim-file", str(tmp_path / "token"))
+    every = [f"{words[0]}: {number} of 5, {name} ..." for number, name in enumerate(STAGES, 1)]
+    assert main(words) == 0
+    assert [said for said in capsys.readouterr().err.splitlines() if said.endswith(" ...")] == every
+    assert main(words) == 0
+    assert capsys.readouterr().err.splitlines() == every[:2]
 
 
 def test_of_several_boards_one_hinders_no_other(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 import subprocess
 import sys
@@ -14,13 +15,15 @@ pytest.importorskip("packaging")
 from packaging.requirements import Requirement
 from packaging.tags import compatible_tags, cpython_tags
 from packaging.utils import parse_wheel_filename
+from packaging.version import Version
 
 from console.errors import DoesNotFit, IntegrityError, StorageError, UsageError
-from devices.payload.needs import Node, limits, needs, reached
+from devices.payload.needs import TESTED, Node, limits, needs, reached
 from devices.payload.target import Target, target_of
 from devices.payload.unpacked import unpack
 from devices.payload.wheelhouse import Wheel, wheels_for
-from devices.profile import load
+from devices.profile import load, names
+from tests.conftest import ROOT
 from tests.devices.payload.houses import house, tiny
 from wire.files import file_digest
 
@@ -96,16 +99,24 @@ def test_the_newest_wheel_that_runs_there_is_chosen(tmp_path: Path) -> None:
 
 
 def test_a_profile_limits_onnxruntime(tmp_path: Path) -> None:
-    """A board gets no onnxruntime above what its profile knows to run, nor one that it avoids."""
+    """A board gets no onnxruntime above what its profile knows to run, nor one that it avoids; any, none untested."""
     profile = load("raspberry-pi-4-4gb")
     folder = house(tmp_path, BOOKWORM)
-    for version in ("1.21.0", "1.30.0", "1.99.0"):
+    for version in ("1.21.0", "1.22.1", TESTED, "99.0.0"):
         tiny(folder, "onnxruntime", version, "cp311-cp311-manylinux_2_28_aarch64")
 
-    assert versions(BOOKWORM, folder)["onnxruntime"] == "1.99.0"
-    assert versions(BOOKWORM, folder, "raspberry-pi-4-4gb")["onnxruntime"] == "1.30.0"
+    assert versions(BOOKWORM, folder)["onnxruntime"] == TESTED
+    assert versions(BOOKWORM, folder, "raspberry-pi-4-4gb")["onnxruntime"] == profile.onnxruntime_max
+    assert versions(BOOKWORM, folder, "jetson-orin-nano-8gb")["onnxruntime"] == "1.22.1"
     assert "!=1.21.0" in limits(profile)[0]
     assert f"<={profile.onnxruntime_max}" in limits(profile)[0]
+
+
+def test_what_is_tested_is_what_the_tests_run_with() -> None:
+    """The newest onnxruntime of constraints.txt, and no board's profile has a newer one."""
+    pinned = re.findall(r"^onnxruntime==([\d.]+)", (ROOT / "constraints.txt").read_text(), re.MULTILINE)
+    assert max(pinned, key=Version) == TESTED
+    assert all(Version(p.onnxruntime_max or "0") <= Version(TESTED) for p in map(load, names()))
 
 
 def test_what_no_wheel_answers_is_said(tmp_path: Path) -> None:

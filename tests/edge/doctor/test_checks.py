@@ -36,6 +36,7 @@ from edge.health.readings import Health
 from edge.identity.claim import claim
 from edge.identity.configuration import Wishes
 from edge.shelf import Kept
+from edge.slots.record import Record
 from hub import authority
 from hub.store.writes import put_device
 from tests.conftest import ROOT
@@ -44,7 +45,7 @@ from tests.edge.test_agent import write_toml
 from tests.edge.test_surroundings import kernel
 from tests.hub.web.hubs import Hub, running
 from wire.identity import BrokerAt
-from wire.messages import Assignment
+from wire.messages import Assignment, Program
 from wire.record import plain
 from wire.tls import request_for
 
@@ -460,6 +461,8 @@ JUDGED: dict[str, tuple[Callable[[], Finding], str, str]] = {
     "twins": (lambda: service.judge_twins({"device": "barn", "replaced": 3}), "problem", "took our place 3 times"),
     "one": (lambda: service.judge_twins({"device": "barn", "replaced": 0}), "ok", "nobody else"),
     "no bundle": (lambda: service.judge_bundle(False, "", {"bundle": ""}), "warning", "no bundle yet"),
+    "release": (lambda: service.judge_release(False, "", "unpack", "0.2.0+bbbbbbbb"), "ok", "(0.2.0+bbbbbbbb): unpack"),
+    "no release": (lambda: service.judge_release(False, "", "", ""), "ok", "no other release"),
     "coming": (lambda: service.judge_bundle(False, "", {"bundle_coming": {"bytes": 1, "of": 9}}), "ok", "1 of 9 bytes"),
 }
 
@@ -478,3 +481,16 @@ def test_a_bundle_that_could_not_be_taken(tmp_path: Path) -> None:
     (tmp_path / "state").mkdir()
     (tmp_path / "state" / "bundle.json").write_text(json.dumps(plain(kept)))
     says(found(Board(tmp_path / "agent.toml"), "bundle"), "expected a publisher that is trusted")
+
+
+def test_a_release_that_could_not_be_taken(tmp_path: Path) -> None:
+    """The reason that the record of releases holds; without an order, or after one that was followed, nothing."""
+    board, record = Board(tmp_path / "agent.toml"), Record(tmp_path / "state")
+    assert found(board, "release").level == "ok"
+    record.follow(Program("barn-1", 4, "0" * 64))
+    record.note(failed_sequence=4, failed="expected a wheel of numpy, found none")
+    says(found(board, "release"), "expected a wheel of numpy, found none")
+    assert "edgequilt hub release assign" in found(board, "release").mend
+    record.follow(Program("barn-1", 5, "1" * 64))
+    record.note(done=5)
+    assert found(board, "release").level == "ok"
