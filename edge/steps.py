@@ -157,8 +157,15 @@ def ordered(bundles: Sequence[Bundle]) -> list[Bundle]:
     """The stages of one chain in running order; a bundle that is a whole model stands alone.
 
     Raises:
-        BadData: a stage is absent or of another chain.
+        BadData: a stage is absent or of another chain, or a bundle is the front of a split model.
     """
+    for bundle in bundles:
+        split = bundle.manifest.split
+        if split is not None and split.role == "front":
+            raise BadData(
+                f"expected a whole model or the stages of a chain, found the front {bundle.folder.name}, behind which "
+                f"its tail goes on; run the bundle of {split.tail}"
+            )
     chains = [bundle.manifest.chain for bundle in bundles]
     whole = [b.folder.name for b, chain in zip(bundles, chains, strict=True) if chain is None or len(chain.devices) < 2]
     if whole and len(bundles) > 1:

@@ -74,7 +74,7 @@ def _account(bundle: Bundle, before: Manifest | None) -> Account:
     m, where = bundle.manifest, str(bundle.folder / MANIFEST)
     found, segments = findings(m, where), segment_facts(m, before)
     memory = board_memory(m, segments, found, where)
-    tensors = edges(segments, m.chain)
+    tensors = edges(segments, m.chain, m.split)
     return Account(
         bundle, found, segments, tensors, format_facts(found), stayed_facts(found), instead_facts(found), memory
     )

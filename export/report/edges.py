@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from export.report.facts import SegmentFacts, Value
+from wire.borders import Split
 from wire.manifest import Chain
 
 INPUT, OUTPUT, STATE, TABLE = "input", "output", "state", "table"
@@ -26,14 +27,16 @@ class Edge:
         return self.value.origin == "boundary"
 
 
-def edges(segments: Sequence[SegmentFacts], chain: Chain | None = None) -> tuple[Edge, ...]:
+def edges(segments: Sequence[SegmentFacts], chain: Chain | None = None, split: Split | None = None) -> tuple[Edge, ...]:
     """The edges of a bundle in the order in which they are made: what enters from outside first.
 
     Args:
         segments: of the bundle.
         chain: names the boards before and after it.
+        split: of a front names its tail.
     """
     before, after = _neighbours(chain)
+    after = split.tail if split is not None else after
     makers = {value.name: segment.name for segment in reversed(segments) for value in segment.gives}
     values: dict[str, Value] = {}
     for segment in segments:

@@ -11,7 +11,7 @@ from export.report.findings import Findings, Weight
 from wire.manifest import Manifest, Segment, Tensor
 from wire.record import LARGEST
 
-BOUNDARY = re.compile(r"cut\d+\.\d+")
+BOUNDARY = re.compile(r"(?:cut|border)\d+\.\d+")
 ITEM_BYTES = {
     **dict.fromkeys(("float64", "int64", "uint64"), 8),
     **dict.fromkeys(("float32", "int32", "uint32"), 4),

@@ -9,6 +9,7 @@ from export.report.account import Account, absent_stages
 from export.report.facts import shape_words, tensor_bytes
 from export.report.tables import BOARDS, board_rows, few, tables
 from export.report.variant import variant_words
+from wire.borders import Split
 from wire.manifest import Tensor
 
 
@@ -35,8 +36,7 @@ def facts(account: Account) -> Iterator[tuple[str, str]]:
     yield "model", f"{shown(m.model.name)} ({m.model.id}), {shown(m.model.task)}"
     yield "source", f"sha256 {m.model.source_sha256}"
     yield "board", f"{shown(plan.device)}, mode {plan.mode}, rank {plan.rank}, budget {mib(plan.budget_bytes)}"
-    if m.chain is not None:
-        yield "chain", _chain(account)
+    yield from _among_others(account)
     yield "plan", f"{len(m.segments)} segment(s), micro-batch {plan.micro_batch}, {shown(plan.quant)} weights"
     if len(m.buckets) > 1:
         yield "buckets", few([bucket.name for bucket in m.buckets], 12)
@@ -92,12 +92,27 @@ def distance_words(distance: Mapping[str, float | str]) -> str:
     return ", ".join(told) or "not verified"
 
 
+def _among_others(account: Account) -> Iterator[tuple[str, str]]:
+    """Which part of a model that several boards hold."""
+    if account.manifest.chain is not None:
+        yield "chain", _chain(account)
+    if account.manifest.split is not None:
+        yield "split", _split(account.manifest.split)
+
+
 def _chain(account: Account) -> str:
     chain = account.manifest.chain
     if chain is None:
         return ""
     stage = f"stage {chain.position + 1} of {len(chain.devices)} of {chain.id}"
     return f"{stage} ({' -> '.join(map(shown, chain.devices))}), objective {shown(chain.objective)}"
+
+
+def _split(split: Split) -> str:
+    ends = ", ".join(f"unit {b.unit} ({few([shown(name) for name in b.devices])})" for b in split.borders)
+    if split.role == "tail":
+        return f"tail of {split.id}, behind {ends}"
+    return f"front of {split.id}, up to {ends}; its tail is {shown(split.tail)}"
 
 
 def _head(account: Account) -> str:

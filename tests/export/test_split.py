@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -14,7 +15,10 @@ import torch
 from onnx import numpy_helper
 from torch.nn import functional
 
+from console.errors import BadData
+from edge.steps import ordered
 from export.chain import Chain, links_of
+from export.cli_inspect import inspect
 from tests.export.split_case import DEEP, LABELS, LAYERS, MICRO_BATCH, SHALLOW, TAIL, WIDTH, SplitBundles, split_bundles
 from wire.bundle import Bundle
 from wire.manifest import parse_manifest, to_bytes
@@ -149,6 +153,23 @@ def test_the_axis_of_the_features_is_known(bundles: SplitBundles) -> None:
         assert made[border.features][border.features_axis] == WIDTH
 
 
+def test_a_front_alone_is_not_run(bundles: SplitBundles) -> None:
+    """Its values would be those of a border; the tail's bundle is the whole model, and is run as such."""
+    with pytest.raises(BadData, match="found the front gate, .* run the bundle of hall"):
+        ordered([bundles.shallow])
+    assert ordered([bundles.tail]) == [bundles.tail]
+
+
+def test_a_front_is_told_in_words(bundles: SplitBundles, capsys: pytest.CaptureFixture[str]) -> None:
+    """`inspect` says where a front ends and who goes on, and of the tail behind whom."""
+    assert inspect([str(bundles.deep.folder)]) == 0
+    told = capsys.readouterr().out
+    assert re.search(r"front of split-\w+, up to unit 12 \(barn\); its tail is hall", told)
+    assert re.search(r"border12\.0 .* front0 +hall", told)
+    assert inspect([str(bundles.tail.folder)]) == 0
+    assert re.search(r"tail of split-\w+, behind unit 6 \(gate\), unit 12 \(barn\)", capsys.readouterr().out)
+
+
 @pytest.mark.parametrize(
     ("change", "words"),
     [
@@ -160,8 +181,6 @@ def test_the_axis_of_the_features_is_known(bundles: SplitBundles) -> None:
 )
 def test_a_border_that_is_not_there_is_refused(change: dict[str, Any], words: str, bundles: SplitBundles) -> None:
     """A manifest whose border no segment has contradicts itself, in a front and in a tail."""
-    from console.errors import BadData
-
     for bundle in (bundles.shallow, bundles.tail):
         split = bundle.manifest.split
         assert split is not None
