@@ -12,11 +12,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from console.errors import BadData
 from edge.chain import Chain, Gradients
 from edge.data import Row
 from edge.feeds import by_bucket, forward_bucket, smaller_buckets, training_bucket
 from edge.preprocess import Part, Prepared, preprocessor
+from edge.training.learned import head_of
 from wire.adapter import Adapter
 from wire.bundle import Bundle
 from wire.inputs import changes_layers, inputs_of
@@ -105,9 +105,7 @@ class Runner:
         Raises:
             BadData: the model was exported without one.
         """
-        if self.manifest.head is None:
-            raise BadData("expected a bundle with a head, found none; export with --labels or --data")
-        return self.manifest.head
+        return head_of(self.manifest)
 
     def ready(
         self,

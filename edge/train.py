@@ -17,7 +17,7 @@ from console.errors import BadData, join
 from edge.data.row import Row
 from edge.runner import Runner
 from edge.trainers.backprop import Backprop
-from edge.trainers.interface import Scalars, Trainer
+from edge.trainers.interface import Arrays, Scalars, Trainer
 from edge.trainers.pruning import SelfPruning, Tail, kept, pruned
 from edge.trainers.qzo import Qzo
 from edge.trainers.spry import Spry
@@ -31,6 +31,7 @@ from wire.adamw import Hyperparameters
 from wire.adapter import Adapter
 from wire.forward_gradients import job_board, job_key, unit
 from wire.kinds.pairs import Directions, Told
+from wire.manifest import Manifest
 from wire.optimizers import Adam32
 from wire.record import at_least
 from wire.thin.table import NONE
@@ -100,6 +101,7 @@ def train(
     settings: TrainSettings,
     advance: Callable[[int, float], None] = lambda done, loss: None,
     job: str = "",
+    wrap: Callable[[Trainer], Trainer] = lambda trainer: trainer,
 ) -> Trained:
     """Train what the settings say of an adapter; all else of it stays.
 
@@ -110,11 +112,13 @@ def train(
         settings: how.
         advance: told the steps done and the last mean loss.
         job: its name, which makes spry's directions its own.
+        wrap: makes another trainer of the one that the settings name.
 
     Raises:
         BadData: no rows, no factors to train, or no step with a finite loss.
     """
     task, trainer = _MAKERS[settings.trainer](runner, adapter, rows, settings, job)
+    trainer = wrap(trainer)
     plan = Settings(settings.steps, settings.batch, settings.seed, patience=0, stop_loss=settings.stop_loss)
 
     def tell(session: Session) -> None:
@@ -136,7 +140,7 @@ def _backprop(
 ) -> tuple[Task, Trainer]:
     """Gradients of the bundle's backward graphs."""
     task = Classes(runner, _with_biases(runner, adapter, settings), rows, head=settings.head)
-    trainer = Backprop(learning(runner, task, settings), _optimizer(settings))
+    trainer = Backprop(learning(runner.manifest, task.start(), settings), optimizer_of(settings))
     if settings.prune_gamma == 1:
         return task, trainer
     slots = [(runner.manifest.slot(name), w.rank) for name, w in adapter.lora.items() if w.rank]
@@ -165,25 +169,25 @@ def _spry(
         raise BadData(f"expected inputs whose names sort A before B, found others in {join(turned)}; export again")
     units = {unit(s.name): [s.a, s.b] for s in slots if s.name in adapter.lora}
     key, board = job_key(adapter.model, adapter.version), job_board(settings.shared or job)
-    trainer = Spry(key, units, board, settings.directions, optimizer=_optimizer(settings), publish="scalars")
+    trainer = Spry(key, units, board, settings.directions, optimizer=optimizer_of(settings), publish="scalars")
     return task, trainer
 
 
 _MAKERS = {"backprop": _backprop, "spry": _spry, "qzo": _qzo}
 
 
-def _optimizer(settings: TrainSettings) -> Adam32:
+def optimizer_of(settings: TrainSettings) -> Adam32:
+    """AdamW with the settings' rates."""
     rates = settings.learning_rate, settings.beta1, settings.beta2
     return Adam32(Hyperparameters(*rates, weight_decay=settings.weight_decay))
 
 
-def learning(runner: Runner, task: Classes, settings: TrainSettings) -> tuple[str, ...]:
-    """The arrays that learn, by graph input.
+def learning(manifest: Manifest, arrays: Arrays, settings: TrainSettings) -> tuple[str, ...]:
+    """Those of some arrays that learn, by graph input.
 
     Raises:
         BadData: none of the kinds that were asked for has a place here.
     """
-    manifest, arrays = runner.manifest, task.start()
     names = {n for s in manifest.slots if s.kind in settings.kinds for n in (s.a, s.b, s.bias)}
     names -= resting(manifest, settings.factors)
     names |= {manifest.head.weight, manifest.head.bias} if settings.head and manifest.head is not None else set()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,11 +11,10 @@ from console.errors import BadData
 from edge.data import Row
 from edge.runner import Ready, Runner
 from edge.trainers.interface import Array, Arrays, Gradients, Rows
-from edge.training.learned import learned, relearned
+from edge.training.learned import learned, reheaded, relearned, with_head
 from edge.training.losses import cross_entropy, score_of
 from edge.training.task import Score
 from wire.adapter import Adapter
-from wire.kinds.head import Head
 
 
 class Classes:
@@ -62,10 +60,7 @@ class Classes:
     def start(self) -> dict[str, Array]:
         """The arrays of the adapter that learn: copies."""
         arrays = learned(self.runner.manifest, self._adapter)
-        if self._head:
-            record, head = self.runner.head, self._own_head()
-            arrays[record.weight], arrays[record.bias] = head.weight.copy(), head.bias.copy()
-        return arrays
+        return {**arrays, **with_head(self.runner.manifest, self._adapter)} if self._head else arrays
 
     def rows(self, chosen: Sequence[int]) -> Rows:
         """Losses, gradients and features of some rows."""
@@ -110,13 +105,4 @@ class Classes:
     def adapter(self, arrays: Arrays) -> Adapter:
         """The adapter with these arrays."""
         made = relearned(self.runner.manifest, self._adapter, arrays)
-        if not self._head:
-            return made
-        record = self.runner.head
-        return replace(made, heads={made.rank: Head(arrays[record.weight], arrays[record.bias])})
-
-    def _own_head(self) -> Head:
-        if self._adapter.head is not None:
-            return self._adapter.head
-        features, classes = self.runner.head.features, len(self.runner.manifest.labels)
-        return Head(np.zeros((features, classes), np.float32), np.zeros(classes, np.float32))
+        return reheaded(self.runner.manifest, made, arrays) if self._head else made

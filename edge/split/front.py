@@ -1,0 +1,67 @@
+"""The front of a model, on the board: forward to the border, and back from the gradient that the tail returns.
+
+A front is a chain as any other to whoever trains (`edge.training`): what it returns for some micro-batches are the
+loss and the gradients of its own inputs. That the rest happens elsewhere only shows in how long it takes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from numpy.typing import NDArray
+
+from edge.chain import GRAD, LABELS, Chain, Gradients
+from edge.split.talk import Talk
+from wire.bundle import Bundle
+from wire.manifest import Graph, Manifest, Tensor
+
+Array = NDArray[Any]
+
+
+class Front(Chain):
+    """Runs the segments of a front; `talk` must be open before gradients are asked for."""
+
+    def __init__(self, bundle: Bundle, talk: Talk, threads: int = 1, providers: tuple[str, ...] = ()) -> None:
+        super().__init__(bundle, threads, providers, room_of(bundle.manifest))
+        self.talk = talk
+
+    def gradients(self, batches: Sequence[Mapping[str, Array]], bucket: str, shared: Mapping[str, Array]) -> Gradients:
+        """Loss and gradients, summed over the rows of all micro-batches.
+
+        A micro-batch is sent as soon as it is at the border, so the tail works on it while the next one is on its way.
+
+        Raises:
+            PeerGone: the tail is not heard.
+        """
+        count, talk = len(self.manifest.segments), self.talk
+        values, sent, sums = [dict(batch) for batch in batches], list[int](), Gradients()
+        together = [[value] for value in values] if count == 1 else [values]
+        for some in together:
+            self.up(some, bucket, shared, range(count), {*talk.wanted, *LABELS})
+            sent += [talk.forth(value, bucket) for value in some]
+        expected, cotangents = self._gradients_of(bucket), list[dict[str, Array]]()
+        for micro in sent:
+            loss, found = talk.back(micro, expected)
+            sums.loss += loss
+            cotangents.append({GRAD + name: gradient for name, gradient in found.items()})
+        self.down(values, bucket, shared, cotangents, sums, range(count))
+        self.settle()
+        return sums
+
+    def _gradients_of(self, bucket: str) -> list[Tensor]:
+        """What comes back of a micro-batch, as the last segment takes it."""
+        graph = self.manifest.graph(self.manifest.segments[-1], "backward", bucket)
+        return border_gradients(graph)
+
+
+def border_gradients(graph: Graph) -> list[Tensor]:
+    """The gradients that a backward graph takes from above, under the names of what they are gradients of."""
+    found = [t for t in graph.inputs if t.name.startswith(GRAD)]
+    return sorted((Tensor(t.name.removeprefix(GRAD), t.dtype, t.shape) for t in found), key=lambda t: t.name)
+
+
+def room_of(manifest: Manifest) -> int:
+    """What the sessions of a bundle may take together: its budget without the runtime's own."""
+    base = max((g.memory.base_bytes or 0 for s in manifest.segments for g in s.graphs), default=0)
+    return max(0, manifest.plan.budget_bytes - base)

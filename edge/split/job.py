@@ -1,0 +1,120 @@
+"""The two halves of a train job: what the board does with its rows, and what makes a tail's session."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+
+from edge.chain import Chain
+from edge.data.row import Row
+from edge.runner import Runner
+from edge.split.channel import Channel
+from edge.split.front import Front
+from edge.split.parts import part_of
+from edge.split.tail import Session, border_of
+from edge.split.talk import SILENCE_S, Talk
+from edge.split.together import Together
+from edge.split.wish import Wish, wish_of
+from edge.train import Trained, TrainSettings, learning, optimizer_of, train
+from edge.trainers.backprop import Backprop
+from edge.training.learned import learned, with_head
+from wire.activations import Coding
+from wire.adapter import Adapter
+from wire.record import NAME, matching
+
+
+@dataclass(frozen=True)
+class SplitSettings:
+    """What the hub says of a split job besides how to train.
+
+    Attributes:
+        tail: of the board's job: who has the tail. Empty in the tail's.
+        board: of the tail's job: whose tail it is. Empty in the board's.
+        key: the other one's public key.
+        coding: of what gradients flow through.
+        labels: whether they go along, or stay on the board with the last layer.
+        mode: steps: gradients come back in every step; local: the halves meet once a round.
+        address: HOST:PORT of the tail, where the board may reach it without the broker.
+    """
+
+    key: str = ""
+    tail: str = field(default="", metadata=matching(f"|{NAME}"))
+    board: str = field(default="", metadata=matching(f"|{NAME}"))
+    coding: Coding = "int8"
+    labels: str = field(default="along", metadata=matching("along|stay"))
+    mode: str = field(default="steps", metadata=matching("steps|local"))
+    address: str = ""
+
+
+def train_front(
+    runner: Runner,
+    adapter: Adapter,
+    rows: Sequence[Row],
+    settings: TrainSettings,
+    channel: Channel,
+    split: SplitSettings,
+    base: str = "",
+    advance: Callable[[int, float], None] = lambda done, loss: None,
+    job: str = "",
+    silence_s: float = SILENCE_S,
+) -> tuple[Trained, Talk]:
+    """Train the front with a tail that `channel` leads to.
+
+    Args:
+        runner: of the front's bundle.
+        adapter: of the whole model, where to start.
+        rows: what to learn from.
+        settings: how; the head is the tail's.
+        channel: to the tail.
+        split: how the halves meet.
+        base: digest of the version that `adapter` is of.
+        advance: told the steps done and the last mean loss.
+        job: its name.
+        silence_s: how long the tail may be silent.
+
+    Raises:
+        PeerGone: the tail is not heard, or does not take part.
+        BadData: see `edge.train.train`.
+    """
+    talk, own = Talk(channel, silence_s), part_of(runner.manifest, adapter)
+    talk.open(wish_of(runner.manifest, base, split.coding))
+    with_talk = Front(runner.bundle, talk, runner.chain.threads, runner.chain.providers)
+    runner.chain.close()
+    runner.chain, before = with_talk, runner.chain
+    try:
+        done = train(
+            runner, own, rows, replace(settings, head=False), advance, job, lambda trainer: Together(trainer, talk)
+        )
+    finally:
+        with_talk.close()
+        runner.chain = before
+    talk.end()
+    return done, talk
+
+
+def session_of(chain: Chain, adapter: Adapter, settings: TrainSettings, wish: Wish) -> Session:
+    """What a board's job is at its tail.
+
+    Args:
+        chain: of the tail's bundle, the whole model.
+        adapter: of the whole model, where to start.
+        settings: as the board's.
+        wish: of the board.
+
+    Raises:
+        BadData: the tail has no cut where the front ends, or nothing that learns.
+    """
+    manifest = chain.manifest
+    border = border_of(manifest, wish)
+    own = part_of(manifest, adapter, [s.name for s in manifest.segments[border.first :]])
+    if "bias" in settings.kinds:
+        names = {s.name for s in manifest.segments[border.first :]}
+        fresh = {s.name: np.zeros(s.features_out, np.float32) for s in manifest.slots_of("bias") if s.segment in names}
+        own = replace(own, bias={**fresh, **own.bias})
+    arrays = learned(manifest, own)
+    if settings.head:
+        arrays |= with_head(manifest, own)
+    trainer = Backprop(learning(manifest, arrays, settings), optimizer_of(settings))
+    return Session(chain, own, trainer, wish, arrays, border, headed=settings.head)

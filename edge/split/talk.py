@@ -1,0 +1,111 @@
+"""What the board says to the tail during a job, and what it takes from it: one place for the order of it all.
+
+SplitFed (Thapa et al., "SplitFed: when federated learning meets split learning", arXiv 2004.12088, version 1): every
+board has a tail of its own adapters, and both halves step once per batch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from numpy.typing import NDArray
+
+from edge.split.channel import Channel, Note, PeerGone, expect
+from edge.split.wish import Wish
+from wire.activations import Coding, pack_tensors, unpack_tensors
+from wire.manifest import Tensor
+
+Array = NDArray[Any]
+SILENCE_S = 120.0  # of the other half, between two notes that are due
+
+
+@dataclass
+class Talk:
+    """The board's side. `wanted` are the tensors that the tail reads, `shapes` those of gradients, once it is open.
+
+    Attributes:
+        channel: to the tail.
+        timeout_s: how long a silence may last.
+        coding: of what gradients flow through, as asked for at the opening.
+        sent_bytes: numbers that went up.
+        taken_bytes: numbers that came down.
+    """
+
+    channel: Channel
+    timeout_s: float = SILENCE_S
+    coding: Coding = "int8"
+    wanted: tuple[str, ...] = ()
+    smooth: frozenset[str] = frozenset()
+    step: int = 0
+    sent_bytes: int = 0
+    taken_bytes: int = 0
+    _micro: int = 0
+
+    def open(self, wish: Wish) -> None:
+        """Ask whether the tail takes part.
+
+        Raises:
+            PeerGone: it does not, or says nothing.
+        """
+        self.coding = wish.coding
+        self.channel.send(Note("open", fields=wish.fields()))
+        opened = expect(self.channel, ("opened",), self.timeout_s)
+        wanted, smooth = opened.fields.get("wanted"), opened.fields.get("smooth")
+        if not _names(wanted) or not _names(smooth):
+            raise PeerGone("expected the names of what the tail reads, found none; update its agent")
+        self.wanted, self.smooth = tuple(wanted or ()), frozenset(smooth or ())
+
+    def forth(self, values: Mapping[str, Array], bucket: str) -> int:
+        """Send a micro-batch; its number in this step."""
+        data = pack_tensors({name: values[name] for name in self.wanted}, dict.fromkeys(self.smooth, self.coding))
+        self.channel.send(Note("forth", self.step, self._micro, {"bucket": bucket}, data))
+        self.sent_bytes += len(data)
+        self._micro += 1
+        return self._micro - 1
+
+    def back(self, micro: int, expected: Sequence[Tensor]) -> tuple[float, dict[str, Array]]:
+        """The summed loss of a micro-batch, and the gradients of the border.
+
+        Raises:
+            PeerGone: the tail says something else, or nothing.
+            BadData: the numbers are not those of the border.
+        """
+        note = expect(self.channel, ("back",), self.timeout_s)
+        if (note.step, note.micro) != (self.step, micro):
+            raise PeerGone(
+                f"expected the gradient of step {self.step}, micro-batch {micro}, found {note.step}, {note.micro}; "
+                "the other half belongs to another turn"
+            )
+        loss = note.fields.get("loss")
+        if not isinstance(loss, (int, float)):
+            raise PeerGone(f"expected the loss of step {self.step}, found none; update the agent of the tail")
+        self.taken_bytes += len(note.data)
+        return float(loss), unpack_tensors(note.data, expected) if note.data else {}
+
+    def stepped(self, rows: int, share: float) -> None:
+        """The step was done here: the tail does it, too, with the mean over so many rows at a share of its rate."""
+        self.channel.send(Note("step", self.step, fields={"rows": rows, "share": share}))
+        self._next()
+
+    def undone(self) -> None:
+        """The step was not done, and the one before is taken back."""
+        self.channel.send(Note("undo", self.step))
+        self._next()
+
+    def end(self) -> None:
+        """All steps were done; the tail makes its update.
+
+        Raises:
+            PeerGone: it does not.
+        """
+        self.channel.send(Note("end", self.step))
+        expect(self.channel, ("ended",), self.timeout_s)
+
+    def _next(self) -> None:
+        self.step, self._micro = self.step + 1, 0
+
+
+def _names(found: Any) -> bool:
+    return isinstance(found, (list, tuple)) and all(isinstance(name, str) for name in found)

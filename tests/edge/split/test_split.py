@@ -1,0 +1,160 @@
+"""A front with a tail elsewhere learns what the whole model would have learned in one place."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from console.errors import BadData
+from edge.data.row import Row
+from edge.runner import Runner
+from edge.split.channel import Channel, Ends, Note, PeerGone
+from edge.split.job import SplitSettings, train_front
+from edge.train import TrainSettings, train
+from tests.edge.split.halves import SILENCE_S, beside, front_of, whole
+from tests.edge.test_gradients import random_adapter, rows
+from wire.activations import Coding
+
+SETTINGS = TrainSettings(steps=5, batch=4, learning_rate=0.02, head=True)
+
+
+def _rows(kind: str) -> list[Row]:
+    words = ("red sun", "blue sea", "green leaf", "red leaf", "sea", "sun sun blue", "leaf")
+    return rows(7) if kind == "image" else [Row(text, i % 3) for i, text in enumerate(words)]
+
+
+@pytest.mark.parametrize("kind", ["image", "text"])
+@pytest.mark.parametrize(("segments", "depth"), [((1, 1, 1), 1), ((1, 1, 1), 2), ((2, 1), 1)])
+def test_both_halves_together_are_the_whole(tmp_path: Path, segments: tuple[int, ...], depth: int, kind: str) -> None:
+    """Factors of the front and of the tail, the head and all losses are those of a board that holds everything."""
+    bundle = whole(tmp_path, segments, kind=kind)
+    start, given = random_adapter(bundle.manifest), _rows(kind)
+    alone = train(Runner(bundle), start, given, SETTINGS)
+
+    exact = SplitSettings(coding="float32")
+    (done, talk), tail = beside(
+        bundle,
+        start,
+        SETTINGS,
+        lambda channel: train_front(
+            Runner(front_of(bundle, depth)), start, given, SETTINGS, channel, exact, silence_s=SILENCE_S
+        ),
+    )
+
+    assert tail.problems == []
+    made = tail.made[0].made()
+    assert set(done.adapter.lora) | set(made.lora) == set(alone.adapter.lora)
+    assert not set(done.adapter.lora) & set(made.lora)
+    for name, lora in {**done.adapter.lora, **made.lora}.items():
+        assert np.allclose(lora.a, alone.adapter.lora[name].a, atol=1e-5)
+        assert np.allclose(lora.b, alone.adapter.lora[name].b, atol=1e-5)
+    assert made.head is not None
+    assert alone.adapter.head is not None
+    assert np.allclose(made.head.weight, alone.adapter.head.weight, atol=1e-5)
+    assert done.losses == pytest.approx(alone.losses, rel=1e-5)
+    assert tail.made[0].steps == SETTINGS.steps == talk.step
+
+
+@pytest.mark.parametrize(("coding", "share"), [("float16", 0.02), ("int8", 0.2)])
+def test_coded_activations_are_near(tmp_path: Path, coding: Coding, share: float) -> None:
+    """What is learned with fewer bits differs by a small share of what is learned, and crosses in fewer bytes."""
+    bundle = whole(tmp_path)
+    start, given = random_adapter(bundle.manifest), rows(8)
+    alone = train(Runner(bundle), start, given, SETTINGS)
+
+    (done, _), tail = beside(
+        bundle,
+        start,
+        SETTINGS,
+        lambda channel: train_front(
+            Runner(front_of(bundle, 1)), start, given, SETTINGS, channel, SplitSettings(coding=coding)
+        ),
+    )
+
+    assert tail.problems == []
+    for name, lora in {**done.adapter.lora, **tail.made[0].made().lora}.items():
+        moved = np.linalg.norm(alone.adapter.lora[name].a - start.lora[name].a)
+        assert 0 < np.linalg.norm(lora.a - alone.adapter.lora[name].a) < share * moved
+
+
+def test_a_step_without_a_finite_loss_is_undone_on_both_sides(tmp_path: Path) -> None:
+    """Both halves go back, halve the rate and go on: they have done the same steps in the end."""
+    bundle = whole(tmp_path)
+    start, given = random_adapter(bundle.manifest), rows(8)
+    for lora in start.lora.values():
+        lora.b[:] *= 1e3
+    wild = TrainSettings(steps=12, batch=4, learning_rate=1e38, head=True)
+
+    (done, talk), tail = beside(
+        bundle,
+        start,
+        wild,
+        lambda channel: train_front(
+            Runner(front_of(bundle, 1)), start, given, wild, channel, SplitSettings(coding="float32")
+        ),
+    )
+
+    assert tail.problems == []
+    assert done.session.undone
+    assert talk.step == done.session.at
+    assert all(np.isfinite(lora.a).all() for lora in tail.made[0].made().lora.values())
+
+
+def test_a_tail_that_is_silent_is_a_sentence(tmp_path: Path) -> None:
+    """The board does not wait for ever."""
+    bundle = whole(tmp_path)
+    start = random_adapter(bundle.manifest)
+    with pytest.raises(PeerGone, match="expected opened of the other half within 0 s, found nothing"):
+        train_front(
+            Runner(front_of(bundle, 1)),
+            start,
+            rows(4),
+            SETTINGS,
+            Ends().board,
+            SplitSettings(),
+            silence_s=0.05,
+        )
+
+
+def test_another_cut_is_refused(tmp_path: Path) -> None:
+    """A tail that has no cut where the front ends says which ones it has, and the board passes it on."""
+    bundle, other = whole(tmp_path / "a", (1, 1, 1)), whole(tmp_path / "b", (1, 2))
+    start = random_adapter(bundle.manifest)
+
+    def act(channel: Channel) -> None:
+        with pytest.raises(PeerGone, match=r"expected a cut where cut1.0 cross, found cuts at cut0.0; export"):
+            train_front(Runner(front_of(bundle, 2)), start, rows(4), SETTINGS, channel, SplitSettings())
+
+    _, tail = beside(other, start, SETTINGS, act)
+    assert len(tail.problems) == 1
+
+
+@pytest.mark.parametrize(
+    ("note", "words"),
+    [
+        (Note("forth", 3, 0, {"bucket": "train"}, b""), "expected step 0 of the board, found 3"),
+        (Note("forth", 0, 0, {"bucket": "no"}, b""), "expected micro-batches that the tail has graphs for"),
+        (Note("forth", 0, 0, {"bucket": "train"}, b"xx"), "cut short"),
+        (Note("opened"), "expected a micro-batch or the end of a step"),
+    ],
+)
+def test_what_does_not_belong_to_a_session_is_refused(tmp_path: Path, note: Note, words: str) -> None:
+    """Another step, another bucket, bytes that are no tensors: one sentence to the board, and the end."""
+    bundle = whole(tmp_path)
+    start = random_adapter(bundle.manifest)
+
+    def act(channel: Channel) -> Note | None:
+        from edge.split.wish import wish_of
+
+        channel.send(Note("open", fields=wish_of(front_of(bundle, 1).manifest, "", "int8").fields()))
+        assert channel.receive(20) is not None
+        channel.send(note)
+        return channel.receive(20)
+
+    answer, tail = beside(bundle, start, SETTINGS, act)
+    assert answer.what == "refused"
+    assert words in answer.fields["reason"]
+    with pytest.raises(BadData, match=words):
+        raise BadData(tail.problems[0])
