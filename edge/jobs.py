@@ -20,7 +20,10 @@ from edge.features import enough, statistics
 from edge.prove import prove
 from edge.request import PROVE, Place, Request, Result, needed_rank, ranks
 from edge.runner import Runner
+from edge.split import work as split_work
 from edge.split.channel import Channel
+from edge.split.told import SETTING as SPLIT
+from edge.split.told import TAIL
 from edge.thin import sent_thin
 from edge.train import TrainSettings, train
 from edge.trunk import keep, trunk_of
@@ -95,10 +98,17 @@ def perform(desk: Desk, request: Request, advance: Advance = lambda done, of: No
     runner = desk.at(request.place)
     if request.kind == PROVE:
         return _prove(runner, request)
-    data = rows_at(request.place, runner)
     if not request.versions:
         raise BadData(f"expected job {request.id} to name a version, found none")
-    payload, result = _JOBS[request.kind](runner, request, data, advance)
+    if request.kind == TAIL:
+        start = adapter_of(request, 0, runner.manifest.plan.rank)
+        return split_work.tail(runner, request, start, settings_of(request.settings), desk.channel, advance)
+    data = rows_at(request.place, runner)
+    if request.settings.get(SPLIT):
+        start, settings = adapter_of(request, 0, runner.manifest.plan.rank), settings_of(request.settings)
+        payload, result = split_work.front(runner, request, start, settings, data, desk.channel, advance)
+    else:
+        payload, result = _JOBS[request.kind](runner, request, data, advance)
     write_atomic(Path(request.out), payload, mode=0o600)
     return result
 

@@ -128,7 +128,7 @@ def ranks(kind: str, settings: dict[str, Any], own: int) -> list[int]:
     """The ranks that a job works at; a board never trains above its own, forward passes may take a longer prefix."""
     if kind in ("evaluate", "statistics") and isinstance(settings.get("ranks"), (list, tuple)) and settings["ranks"]:
         return [r for r in settings["ranks"] if isinstance(r, int) and r >= 0] or [own]
-    if kind == "train" and isinstance(settings.get("rank"), int):
+    if kind in ("train", "tail") and isinstance(settings.get("rank"), int):
         return [max(0, min(own, settings["rank"]))]
     return [own]
 

@@ -24,6 +24,7 @@ from wire.keys import read_private_key, read_public_key
 from wire.topics import NO_MODEL
 
 CORRECTIONS = "feedback"  # folder in the state folder
+FRONT, TAIL = "front", "tail"  # of them: halves of split jobs
 SECURE = "secure"  # of the jobs in a hello: sums under masks
 
 
@@ -159,6 +160,9 @@ def broker_of(config: Config) -> Broker:
 def jobs_of(bundle: Bundle) -> tuple[str, ...]:
     """What the bundle can be asked to do."""
     manifest = bundle.manifest
+    split = manifest.split
+    if split is not None and split.role == "front":
+        return (FRONT,)  # it learns with a tail alone
     kinds = [{g.kind for g in s.graphs} for s in manifest.segments]
     runs = all("forward" in k for k in kinds) and manifest.head is not None
     learns = "backward" in kinds[-1] and all("forward" in k for k in kinds[:-1])
@@ -166,6 +170,7 @@ def jobs_of(bundle: Bundle) -> tuple[str, ...]:
     scales = runs and bool(manifest.scales)
     kinds_of_job = {"train": learns, "spry": steps, "qzo": scales, "statistics": runs, "evaluate": runs}
     found = tuple(kind for kind, able in kinds_of_job.items() if able)
+    found += (TAIL,) if learns and split is not None else ()
     return (*found, SECURE) if found else found
 
 

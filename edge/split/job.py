@@ -79,7 +79,7 @@ def train_front(
         BadData: see `edge.train.train`.
     """
     talk, own = Talk(channel, silence_s), part_of(runner.manifest, adapter)
-    talk.open(wish_of(runner.manifest, base, split.coding))
+    talk.open(wish_of(runner.manifest, base, split.coding, [row.label for row in rows]))
     with_talk = Front(runner.bundle, talk, runner.chain.threads, runner.chain.providers)
     runner.chain.close()
     runner.chain, before = with_talk, runner.chain
@@ -94,7 +94,13 @@ def train_front(
     return done, talk
 
 
-def session_of(chain: Chain, adapter: Adapter, settings: TrainSettings, wish: Wish) -> Session:
+def session_of(
+    chain: Chain,
+    adapter: Adapter,
+    settings: TrainSettings,
+    wish: Wish,
+    advance: Callable[[int], None] = lambda done: None,
+) -> Session:
     """What a board's job is at its tail.
 
     Args:
@@ -102,6 +108,7 @@ def session_of(chain: Chain, adapter: Adapter, settings: TrainSettings, wish: Wi
         adapter: of the whole model, where to start.
         settings: as the board's.
         wish: of the board.
+        advance: told the steps done.
 
     Raises:
         BadData: the tail has no cut where the front ends, or nothing that learns.
@@ -117,4 +124,4 @@ def session_of(chain: Chain, adapter: Adapter, settings: TrainSettings, wish: Wi
     if settings.head:
         arrays |= with_head(manifest, own)
     trainer = Backprop(learning(manifest, arrays, settings), optimizer_of(settings))
-    return Session(chain, own, trainer, wish, arrays, border, headed=settings.head)
+    return Session(chain, own, trainer, wish, arrays, border, settings.head, advance)

@@ -8,6 +8,7 @@ so that both halves do the same number of them with the same rows.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -44,7 +45,9 @@ def border_of(manifest: Manifest, wish: Wish) -> Border:
     Raises:
         BadData: this bundle has no cut there.
     """
-    made = set(wish.border)
+    made, own = set(wish.border), "" if manifest.split is None else manifest.split.id
+    if wish.split != own and wish.split:
+        raise BadData(f"expected a front of export {own or 'unknown'}, found one of {wish.split}; export both together")
     for first, segment in enumerate(manifest.segments[1:], 1):
         crossing = {n for s in manifest.segments[:first] for n in s.outputs} & _read_by(manifest.segments[first:])
         if crossing and crossing <= made and set(segment.differentiable) <= made:
@@ -70,6 +73,7 @@ class Session:
         arrays: that learn, by graph input.
         border: where the tail begins.
         headed: whether the head learns, too.
+        advance: told the steps done.
         steps: that were done.
         losses: mean loss of the first of them and of the last.
     """
@@ -81,6 +85,7 @@ class Session:
     arrays: Arrays
     border: Border
     headed: bool = False
+    advance: Callable[[int], None] = lambda done: None
     state: State = field(default_factory=dict)
     steps: int = 0
     losses: tuple[float, float] = (math.nan, math.nan)
@@ -149,6 +154,7 @@ class Session:
         self._step, self.steps = self._step + 1, self.steps + 1
         loss = math.nan if done.loss is None else done.loss
         self.losses = (loss if self.steps == 1 else self.losses[0], loss)
+        self.advance(self.steps)
 
     def _undone(self) -> None:
         self._sums = Gradients()

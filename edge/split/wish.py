@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -27,6 +29,8 @@ class Wish:
         base: digest of the version that both start from.
         border: names of the tensors that the front makes.
         buckets: of those that the front trains with, by name.
+        split: what the export of both halves was called; empty: nobody knows.
+        rows: of the board, by class where there are classes: what its update counts for.
         coding: of numbers that gradients flow through.
         back: whether gradients come back.
     """
@@ -35,6 +39,9 @@ class Wish:
     base: str
     border: tuple[str, ...]
     buckets: dict[str, Shape]
+    split: str = ""
+    rows: int = field(default=0, metadata=at_least(0))
+    classes: tuple[int, ...] = ()
     coding: Coding = "int8"
     back: bool = True
     extra: dict[str, Any] = field(default_factory=dict)
@@ -44,13 +51,17 @@ class Wish:
         return dict(plain(self))
 
 
-def wish_of(manifest: Manifest, base: str, coding: Coding, *, back: bool = True) -> Wish:
-    """What a front asks for."""
+def wish_of(manifest: Manifest, base: str, coding: Coding, labels: Sequence[int] = (), *, back: bool = True) -> Wish:
+    """What a front asks for, whose board has rows with these labels."""
+    classes = tuple(Counter(labels)[at] for at in range(len(manifest.labels)))
     return Wish(
         manifest.model.id,
         base,
-        manifest.segments[-1].outputs,
+        manifest.segments[-1].outputs if manifest.split is None else manifest.split.borders[0].tensors,
         {bucket.name: shape_of(bucket) for bucket in manifest.buckets},
+        "" if manifest.split is None else manifest.split.id,
+        len(labels),
+        classes,
         coding,
         back,
     )

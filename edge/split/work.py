@@ -1,0 +1,137 @@
+"""Split jobs as a worker does them: a board's half, and a tail's."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+from console.errors import BadData
+from edge.data import Data
+from edge.request import Request, Result
+from edge.runner import Runner
+from edge.split.channel import Channel
+from edge.split.desk import serve
+from edge.split.front import room_of
+from edge.split.job import SplitSettings, session_of, train_front
+from edge.split.tail import Session
+from edge.split.told import SETTING
+from edge.split.wish import Wish
+from edge.train import TrainSettings
+from wire.adapter import Adapter, to_bytes
+from wire.files import write_atomic
+from wire.kinds.head import ROWS, rows_text
+from wire.record import read_record
+
+Advance = Callable[[float, float], None]  # done, of
+
+
+def split_settings(request: Request) -> SplitSettings:
+    """What the hub says of the halves.
+
+    Raises:
+        BadData: naming every setting that is wrong.
+    """
+    known = {k: v for k, v in dict(request.settings[SETTING]).items() if k in SplitSettings.__dataclass_fields__}
+    return read_record(SplitSettings, known, f"what job {request.id} says of its halves")
+
+
+def front(
+    runner: Runner,
+    request: Request,
+    start: Adapter,
+    settings: TrainSettings,
+    data: Data,
+    channel: Channel | None,
+    advance: Advance,
+) -> tuple[bytes, Result]:
+    """Train the front with a tail; its update.
+
+    Raises:
+        PeerGone: the tail is not heard, or does not take part.
+        BadData: see `edge.train.train`.
+    """
+    channel = _needed(channel, request)
+    done, talk = train_front(
+        runner,
+        start,
+        data.train,
+        settings,
+        channel,
+        split_settings(request),
+        request.digests[0],
+        lambda step, loss: advance(step, settings.steps),
+        request.id,
+    )
+    made = done.adapter
+    biases = made.bias if "bias" in settings.kinds else {}
+    update = Adapter(start.model, start.version, made.lora, biases, metadata=_tag(request))
+    metrics = {
+        "steps": done.session.at,
+        "seconds_per_step": done.seconds_per_step,
+        "loss_first": done.losses[0],
+        "loss_last": done.losses[-1],
+        "rank": made.rank,
+        "undone": len(done.session.undone),
+        "crossed_up_bytes": talk.sent_bytes,
+        "crossed_down_bytes": talk.taken_bytes,
+    }
+    return to_bytes(update), Result(request.id, len(data.train), metrics)
+
+
+def tail(
+    runner: Runner,
+    request: Request,
+    start: Adapter,
+    settings: TrainSettings,
+    channel: Channel | None,
+    advance: Advance,
+) -> Result:
+    """Serve a board; its tail's update lies in the request's place before the board hears that it is made.
+
+    Raises:
+        PeerGone: the board is not heard any more.
+        BadData: what it asks does not fit.
+    """
+    channel, chain = _needed(channel, request), runner.chain
+    made: list[Session] = []
+
+    def keep(session: Session) -> None:
+        write_atomic(Path(request.out), to_bytes(_of_tail(session, request)), mode=0o600)
+        made.append(session)
+
+    def begin(wish: Wish) -> Session:
+        if wish.base != request.digests[0]:
+            raise BadData(f"expected version {request.digests[0][:12]} on both sides, found {wish.base[:12]} there")
+        return session_of(chain, start, settings, wish, lambda done: advance(done, settings.steps))
+
+    chain.room_bytes = room_of(chain.manifest)
+    try:
+        serve(channel, begin, keep)
+    finally:
+        chain.close()
+        chain.room_bytes = 0
+    session = made[0]
+    metrics = {
+        "steps": session.steps,
+        "loss_first": session.losses[0],
+        "loss_last": session.losses[1],
+        "rank": start.rank,
+    }
+    return Result(request.id, session.wish.rows, metrics)
+
+
+def _of_tail(session: Session, request: Request) -> Adapter:
+    done, classes = session.made(), session.wish.classes
+    rows = {ROWS: rows_text(list(classes))} if session.headed and classes else {}
+    heads = done.heads if session.headed else {}
+    return Adapter(done.model, done.version, done.lora, done.bias, heads, metadata={**_tag(request), **rows})
+
+
+def _tag(request: Request) -> dict[str, str]:
+    return {"job": request.id, "round": str(request.round)}
+
+
+def _needed(channel: Channel | None, request: Request) -> Channel:
+    if channel is None:
+        raise BadData(f"expected a way to the other half of {request.id}, found none; restart the agent")
+    return channel
