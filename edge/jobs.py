@@ -30,8 +30,9 @@ from edge.trunk import keep, trunk_of
 from wire.adapter import Adapter, to_bytes
 from wire.bundle import MANIFEST, Bundle, open_bundle
 from wire.files import digest, read_bytes, write_atomic
+from wire.inputs import places_of
 from wire.kinds.head import ROWS, rows_text
-from wire.manifest import LIMIT_BYTES
+from wire.manifest import LIMIT_BYTES, Manifest
 from wire.masks.told import told_of
 from wire.messages import Version
 from wire.record import plain, read_record
@@ -123,10 +124,11 @@ def rows_at(place: Place, runner: Runner) -> Data:
     return board_data(Path(place.data), runner.manifest, place.holdout, corrections)
 
 
-def adapter_of(request: Request, index: int, own: int) -> Adapter:
-    """The adapter of a version of the request, at the highest rank that the job needs."""
-    rank = needed_rank(request.kind, request.settings, own)
-    return read_version(Path(request.place.blobs), request.digests[index], request.versions[index], rank)
+def adapter_of(request: Request, index: int, manifest: Manifest) -> Adapter:
+    """The adapter of a version of the request, at the highest rank that the job needs; of the slots of the bundle."""
+    rank = needed_rank(request.kind, request.settings, manifest.plan.rank)
+    whole = read_version(Path(request.place.blobs), request.digests[index], request.versions[index], rank)
+    return places_of(manifest, whole)
 
 
 def _prove(runner: Runner, request: Request) -> Result:
@@ -140,7 +142,7 @@ def _prove(runner: Runner, request: Request) -> Result:
 def _train(runner: Runner, request: Request, data: Data, advance: Advance) -> tuple[bytes, Result]:
     _same_labels(runner, request.versions[0])
     settings = settings_of(request.settings)
-    start = adapter_of(request, 0, runner.manifest.plan.rank)
+    start = adapter_of(request, 0, runner.manifest)
     done = train(runner, start, data.train, settings, lambda step, loss: advance(step, settings.steps), request.id)
     metrics = {
         "steps": done.session.at,
@@ -179,7 +181,7 @@ def _train(runner: Runner, request: Request, data: Data, advance: Advance) -> tu
 def _statistics(runner: Runner, request: Request, data: Data, advance: Advance) -> tuple[bytes, Result]:
     _same_labels(runner, request.versions[0])
     own = runner.manifest.plan.rank
-    adapter, wanted = adapter_of(request, 0, own), ranks(request.kind, request.settings, own)
+    adapter, wanted = adapter_of(request, 0, runner.manifest), ranks(request.kind, request.settings, own)
     minimum, seen = request.settings.get("minimum_per_class"), [0]
     rows = enough(data.train, minimum if isinstance(minimum, int) else 0)
     ready = runner.ready([r.sample for r in rows])
@@ -206,7 +208,7 @@ def _evaluate(runner: Runner, request: Request, data: Data, advance: Advance) ->
     ready = runner.ready([r.sample for r in rows])
     for index, version in enumerate(request.versions):
         _same_labels(runner, version)
-        adapter = adapter_of(request, index, runner.manifest.plan.rank)
+        adapter = adapter_of(request, index, runner.manifest)
         for rank in wanted:
             right = right_rows(runner, prefix(adapter, rank), rows, ready=ready)
             paired = first.setdefault(rank, right)

@@ -19,7 +19,7 @@ from edge.store import Store
 from wire.adapter import Adapter
 from wire.bundle import open_bundle
 from wire.envelope import Trust
-from wire.inputs import check_adapter
+from wire.inputs import check_adapter, places_of
 from wire.keys import read_public_key
 
 
@@ -106,7 +106,8 @@ def serving(config: Config) -> Model:
     served = store.served_of(bundle.manifest.model.id)
     version = None if served is None else store.version(served.digest)
     if served is not None and version is not None:
-        model.apply(read_version(store.blobs, served.digest, version, model.runner.manifest.plan.rank))
+        manifest = model.runner.manifest
+        model.apply(places_of(manifest, read_version(store.blobs, served.digest, version, manifest.plan.rank)))
     return model
 
 

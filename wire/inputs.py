@@ -42,6 +42,21 @@ def inputs_of(manifest: Manifest, adapter: Adapter | None) -> dict[str, Array]:
     return feeds
 
 
+def places_of(manifest: Manifest, adapter: Adapter) -> Adapter:
+    """What of a version's adapter a bundle has places for: a board that holds some slots of a model leaves the others.
+
+    Shapes are not looked at: `check_adapter` says what is wrong with them.
+    """
+    lora, biases = ({slot.name for slot in manifest.slots_of(kind)} for kind in ("lora", "bias"))
+    if lora >= adapter.lora.keys() and biases >= adapter.bias.keys():
+        return adapter
+    return replace(
+        adapter,
+        lora={name: factors for name, factors in adapter.lora.items() if name in lora},
+        bias={name: delta for name, delta in adapter.bias.items() if name in biases},
+    )
+
+
 def joined(manifests: Sequence[Manifest]) -> Manifest:
     """The stages of a chain as an adapter sees them: one model with the segments, slots and head of all.
 

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from edge.model import Model
     from edge.runner import Runner
     from edge.steps import Steps
+    from wire.manifest import Manifest
 
 PIECE_LIMIT_BYTES = 16 << 20
 
@@ -80,7 +81,7 @@ class Answerer:
         if self._model is None:
             model = Model(_runner(question.place))
             if question.version is not None:
-                model.apply(_adapter(question, model.runner.manifest.plan.rank))
+                model.apply(_adapter(question, model.runner.manifest))
             self._model = model
         with tempfile.TemporaryDirectory() as folder:
             kinds = [piece.kind for piece in question.pieces]
@@ -98,7 +99,7 @@ class Answerer:
 
         if self._steps is None:
             bundle = checked_bundle(question.place)
-            adapter = None if question.version is None else _adapter(question, bundle.manifest.plan.rank)
+            adapter = None if question.version is None else _adapter(question, bundle.manifest)
             self._steps = Steps([bundle], question.place.threads, adapter=adapter)
         bundle = self._steps.bundles[0]
         files = [name for name in bundle.manifest.preprocess.files if name.endswith("tokenizer.json")]
@@ -147,12 +148,14 @@ def _runner(place: Place) -> Runner:
     return Runner(checked_bundle(place), place.threads, providers=place.providers)
 
 
-def _adapter(question: Question, rank: int) -> Any:
+def _adapter(question: Question, manifest: Manifest) -> Any:
     from edge.assemble import read_version
+    from wire.inputs import places_of
 
     if question.version is None:
         return None
-    return read_version(Path(question.place.blobs), question.digest, question.version, rank)
+    rank = manifest.plan.rank
+    return places_of(manifest, read_version(Path(question.place.blobs), question.digest, question.version, rank))
 
 
 def _best(scores: dict[str, float], top: int) -> dict[str, Any]:

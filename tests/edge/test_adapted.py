@@ -19,7 +19,7 @@ from tests.edge.oracle import Oracle, pixels
 from tests.edge.test_gradients import pictures, random_adapter
 from wire.adapter import Adapter, to_bytes
 from wire.bundle import Bundle, open_bundle
-from wire.inputs import inputs_of, joined
+from wire.inputs import inputs_of, joined, places_of
 from wire.manifest import Chain
 
 
@@ -86,6 +86,22 @@ def test_one_stage_is_not_the_model(tmp_path: Path) -> None:
     other = replace(second, model=replace(second.model, id="other"))
     with pytest.raises(BadData, match="found models tiny and other"):
         joined([first, other])
+
+
+def test_a_bundle_with_some_slots_takes_its_own_of_a_version(tmp_path: Path) -> None:
+    """Of the adapter of a version, which has all slots, a part of the model is fed those that it has, unchanged."""
+    first, second = (bundle.manifest for bundle in stages(whole(tmp_path)))
+    both = joined([first, second])
+    adapter = random_adapter(both)
+
+    feeds = [inputs_of(part, places_of(part, adapter)) for part in (first, second)]
+
+    together, heads = {**feeds[0], **feeds[1]}, {both.head.weight, both.head.bias} if both.head else set()
+    assert together.keys() == inputs_of(both, adapter).keys()
+    assert feeds[0].keys() & feeds[1].keys() <= heads
+    wanted = inputs_of(both, adapter)
+    assert all(np.array_equal(value, wanted[name]) for name, value in together.items())
+    assert places_of(both, adapter) is adapter
 
 
 def test_the_command_takes_an_adapter(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

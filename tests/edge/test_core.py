@@ -540,7 +540,7 @@ def test_training_moves_what_the_hub_gets(board: Board) -> None:
     request = Request(job.job, "train", 1, (version,), (body,), core.setup.place, "", job.settings)
     rows = read_data(board.config.data, ("a", "b", "c"), "text", board.config.holdout).train
     run = load(board.bundle).runner
-    expected = train(run, adapter_of(request, 0, 2), rows, TrainSettings(2, 4, 0.01, seed=3)).adapter
+    expected = train(run, adapter_of(request, 0, run.manifest), rows, TrainSettings(2, 4, 0.01, seed=3)).adapter
 
     for name, factors in read_adapter(data, "it").lora.items():
         np.testing.assert_array_equal(factors.b, expected.lora[name].b)
