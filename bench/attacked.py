@@ -111,7 +111,7 @@ def aggregate(rule: str, version: Lora, boards: list[Lora], rank: int, key: int)
     if rule in BY_NUMBERS:
         reduce = BY_NUMBERS[rule].reduce
         some = [lambda parts, read=read: read() for read in readers]
-        made = dict(reduced(some, {"slot": (SIDE, SIDE)}, lambda s: reduce(s, equal.values, bounds)))
+        made = dict(reduced(some, {"slot": (SIDE, SIDE)}, lambda part, s: reduce(s, equal.values, bounds)))
         whole = version.product() + made["slot"]
         kept = decompose(whole, rank)
         return Emitted(*emit(kept, rank, 1.0, key), kept.tail, float(np.linalg.norm(whole)))

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from hub.requests.answer import answer
-from hub.rounds.refusal import job_id
+from hub.rounds.names import job_id
 from hub.serving.service import Service
 from hub.store import registry
 from hub.store import schema as t

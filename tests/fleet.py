@@ -73,6 +73,8 @@ class Device:
     labels: int
     train: Train
     jobs: tuple[str, ...] = ("train", "spry", "qzo", "statistics", "evaluate", "secure")
+    bundle: str = "0" * 64
+    holds: frozenset[str] | None = None  # slots of its bundle; None: all of the model's
     boot: str = "boot-1"
     profile: str = "raspberry-pi-5-8gb"
     chunk_bytes: int = 1024
@@ -118,7 +120,7 @@ class Device:
     def hello(self) -> None:
         number, serves = (-1, "") if self.release is None else (self.release.version, self.release.digest)
         rows, serves = len(self.classes), serves if self.knows_trials else ""
-        told = (self.profile, "0" * 64, self.rank, self.jobs, rows, number)
+        told = (self.profile, self.bundle, self.rank, self.jobs, rows, number)
         self.say(m.Hello(self.sender(), "numpy", *told, serves=serves))
 
     def sender(self) -> m.Sender:
@@ -237,7 +239,8 @@ class Device:
             if rung.low < self.rank:
                 for slot, piece in read_adapter(self.blobs[rung.blob], "a rung").lora.items():
                     parts.setdefault(slot, []).append(piece)
-        return {slot: concatenate(pieces).prefix(min(self.rank, rank or self.rank)) for slot, pieces in parts.items()}
+        mine = parts.keys() if self.holds is None else parts.keys() & self.holds
+        return {slot: concatenate(parts[slot]).prefix(min(self.rank, rank or self.rank)) for slot in sorted(mine)}
 
     def head(self, version: m.Version) -> Head | None:
         return pick(read_adapter(self.blobs[version.head], "heads").heads, self.rank) if version.head else None
@@ -247,7 +250,7 @@ class Device:
         if self.corrupt:
             return b"\x08 this is no adapter at all"
         base = self.versions[job.versions[0]]
-        if job.kind == "train":
+        if job.kind in ("train", "tail"):
             return to_bytes(self.trained(job, base))
         if job.kind == "statistics":
             found = dict.fromkeys(job.settings["ranks"], self.statistics())
@@ -325,16 +328,16 @@ class Device:
 
     def publish(self, job: m.Job, masked: bytes = b"") -> None:
         data = masked or self.payload(job)
-        kinds: dict[str, m.UpdateKind] = {"train": "adapter", "statistics": "statistics", "evaluate": "scores"}
+        kinds: dict[str, m.UpdateKind] = {"train": "adapter", "evaluate": "scores"}
         begin = m.Begin(
             self.sender(),
             digest(data),
-            "masked" if masked else kinds[job.kind],
+            "masked" if masked else kinds.get(job.kind, job.kind),  # type: ignore[arg-type]  # statistics and tail alike
             job.job,
             job.round,
             job.versions[0],
             len(data),
-            len(self.classes),
+            self.rows(job),
             chunk_bytes=self.chunk_bytes,
             metrics=self.metrics,
         )
@@ -344,6 +347,10 @@ class Device:
             self.say(m.Commit(self.sender(), begin.update))
         else:
             self.send(begin.update, ())
+
+    def rows(self, job: m.Job) -> int:
+        """What an update counts for."""
+        return len(self.classes)
 
     def send(self, update: str, indexes: tuple[int, ...]) -> None:
         """Begin, chunks (all or some), commit."""

@@ -125,6 +125,7 @@ class Failed:
     sender: Sender
     job: str
     reason: str
+    peer: str = ""  # who has the other half of a split job, where that one could not; the hub then finds another
     extra: dict[str, Any] = field(default_factory=dict)
 
 

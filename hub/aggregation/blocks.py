@@ -51,7 +51,7 @@ def passes(shapes: Mapping[str, tuple[int, int]], count: int, budget_bytes: int 
 def reduced(
     readers: Sequence[ReadSome],
     shapes: Mapping[str, tuple[int, int]],
-    reduce: Callable[[Array], Array],
+    reduce: Callable[[str, Array], Array],
     budget_bytes: int = BUDGET_BYTES,
 ) -> Iterator[tuple[str, Array]]:
     """Each part in order, as a whole matrix [rows, columns]; one part is whole in memory at a time.
@@ -59,7 +59,7 @@ def reduced(
     Args:
         readers: one per update, each gives its changes of some parts; a part that one lacks is zero.
         shapes: rows and columns of every part.
-        reduce: makes a row [columns] out of that of all updates [n, columns].
+        reduce: makes a row [columns] of a part out of that of all updates [n, columns].
         budget_bytes: of the numbers of all updates together.
     """
     whole: dict[str, Array] = {}
@@ -75,6 +75,6 @@ def reduced(
         for block, stack in zip(blocks, stacks, strict=True):
             made = whole.setdefault(block.part, np.zeros(shapes[block.part]))
             for row in range(block.low, block.high):  # one by one: what a rule needs beside the numbers stays small
-                made[row] = reduce(stack[:, row - block.low])
+                made[row] = reduce(block.part, stack[:, row - block.low])
             if block.high == shapes[block.part][0]:
                 yield block.part, whole.pop(block.part)

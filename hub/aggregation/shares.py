@@ -24,6 +24,24 @@ class Shares:
     trust: Array | None = None
     passed: Array | None = None
 
+    def among(self, holds: Sequence[bool]) -> Array:
+        """The shares of those that hold a slot, in their relations and together what all of them would be; 0 of others.
+
+        What a rule or staleness let through of a change stays let through: it is no share that others could fill.
+
+        >>> Shares(np.array([0.5, 0.3, 0.2])).among([True, False, True]).round(6).tolist()
+        [0.714286, 0.0, 0.285714]
+        >>> shortened(Shares(np.array([0.5, 0.5])), np.array([1.0, 0.5])).among([False, True]).tolist()
+        [0.0, 0.5]
+        """
+        if all(holds):
+            return self.values
+        with np.errstate(divide="ignore", invalid="ignore"):
+            plain = self.values if self.passed is None else np.nan_to_num(self.values / self.passed, posinf=0.0)
+        own = np.where(holds, self.values, 0.0)
+        held = float(plain[np.asarray(holds, bool)].sum())
+        return own * (float(plain.sum()) / held) if held > 0 else own
+
     def head_factors(self, index: int) -> tuple[float, float]:
         """Of one update: by how much its rows count, and what is let through of its change."""
         trust = 1.0 if self.trust is None else float(self.trust[index])

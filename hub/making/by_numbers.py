@@ -40,6 +40,8 @@ def combine(
 ) -> versions.Trained:
     """Slots at a rank, and changes of biases; what was sent, and on each number the middle of all changes.
 
+    Of a slot those vote that hold it; where these are fewer than the rule needs it stays as it was sent.
+
     Raises:
         StorageError: blobs cannot be read.
     """
@@ -48,11 +50,16 @@ def combine(
     total = float(shares.values.sum())
     ladder, began = versions.read_ladder(started, blobs), versions.read_biases(started, blobs)
     readers = [partial(_some, one, read, ladder) for one, read in zip(found, whole, strict=True)]
+    votes = {name: [one.has(name) for one in found] for name in learned if not name.startswith(BIAS)}
+    few = {name for name, has in votes.items() if sum(has) < rule.least(recipe.bounds)}
     lora: dict[str, Emitted] = {}
     biases: dict[str, NDArray[np.float32]] = dict(began)
-    for name, moved in reduced(
-        readers, _shapes(model, learned), lambda s: rule.reduce(s, shares.values, recipe.bounds)
-    ):
+
+    def reduce(part: str, numbers: Array) -> Array:
+        has = votes.get(part, [True] * len(found))
+        return rule.reduce(numbers[has], shares.values[has], recipe.bounds)
+
+    for name, moved in reduced(readers, _shapes(model, learned - few), reduce):
         if name.startswith(BIAS):
             bias = name.removeprefix(BIAS)
             biases[bias] = np.asarray(began.get(bias, 0.0) + total * moved[0], np.float32)

@@ -14,7 +14,7 @@ from hub.aggregation.methods import method_of
 from hub.aggregation.robust.rules import BY_NUMBERS
 from hub.aggregation.shares import Shares, faded
 from hub.making import by_numbers, contributions, versions
-from hub.making.contributions import Contribution, took_part
+from hub.making.contributions import Contribution, parts_of, took_part
 from hub.making.model import Model
 from hub.making.optimising import optimise, width
 from hub.making.portions import portions
@@ -49,7 +49,7 @@ def make(home: Home, model: Model, rank: int, state: Round) -> versions.Made:
         if state.private is not None:
             release = private(home, model, parent, found, state, state.private, number)
             version = versions.from_training(parent, number, state.number, model, release, home.blobs, home.key)
-            return replace(version, notes=(said(state.private),), participants=took_part(rows))
+            return replace(version, notes=(said(state.private),), participants=parts_of(found))
         older = {c.base: made_of(home, c.base).version for c in found if c.staleness}
         plain = weigh(found, state.recipe, parent.version, home.blobs, older)
         shares = faded(plain, [c.staleness for c in found])
@@ -58,7 +58,7 @@ def make(home: Home, model: Model, rank: int, state: Round) -> versions.Made:
         made = replace(made, parents=tuple(sorted(set(older) - {parent.digest})))
         version = versions.from_training(parent, number, state.number, model, made, home.blobs, home.key)
         notes = (*version.notes, *shares.notes)
-        return replace(version, notes=notes, participants=took_part(rows, shares.values.tolist()))
+        return replace(version, notes=notes, participants=parts_of(found, shares.values.tolist()))
     sums = contributions.sums(home, model, state)
     version = versions.from_statistics(parent, number, state.number, sums, state.recipe, home.blobs, home.key)
     total = sum(row["samples"] for row in rows)
@@ -74,7 +74,10 @@ def combine(
     recipe: Recipe,
     number: int,
 ) -> versions.Trained:
-    """One adapter out of many; one update is in memory at a time, and the sums of a portion of the slots."""
+    """One adapter out of many; one update is in memory at a time, and the sums of a portion of the slots.
+
+    A slot that some boards do not hold is of those who do: their shares together are what all shares would be.
+    """
     method, old = method_of(recipe.method), parent.version
     rank = width(recipe, old.rank)
     if recipe.robust in BY_NUMBERS:
@@ -82,18 +85,20 @@ def combine(
     sent, sent_heads = versions.read_ladder(old, home.blobs), versions.read_heads(old, home.blobs)
     offsets, rows, lora = dict[str, biases.Mean](), None, dict[str, Emitted]()
     moved: scales.Means = {}
+    own = {name: shares.among([one.has(name) for one in found]) for name in sent}
     for place, names in enumerate(portions(sent)):
         states, learned = {name: method.init(sent.pop(name)) for name in names}, set[str]()
         for index, (one, share) in enumerate(zip(found, shares.values.tolist(), strict=True)):
             if not share > 0:
                 continue
             adapter = Adapter(model.id, lora=one.slots(names)) if place else one.read()
-            own = {name: factors for name, factors in adapter.lora.items() if name in states}
-            states, learned = _add_lora(home, method, states, one, own, share), learned | own.keys()
+            lora_of = {name: factors for name, factors in adapter.lora.items() if name in states}
+            counts = {name: float(own[name][index]) for name in lora_of}
+            states, learned = _add_lora(home, method, states, one, lora_of, counts), learned | lora_of.keys()
             offsets = biases.apply(offsets, adapter.bias, share)
             moved = scales.apply(moved, adapter.scales, share)
             rows = _add_head(rows, adapter, sent_heads, model, shares.head_factors(index))
-            del adapter, own  # or the next one would be read beside it
+            del adapter, lora_of  # or the next one would be read beside it
         for name in sorted(learned):
             key = slot_key(model.id, name, number)
             lora[name] = method.finish(states.pop(name), rank, old.scale, key, 1.0)
@@ -122,16 +127,21 @@ def _optimised(
 
 
 def _add_lora(
-    home: Home, method: Method, states: dict[str, Any], one: Contribution, lora: dict[str, Lora], share: float
+    home: Home,
+    method: Method,
+    states: dict[str, Any],
+    one: Contribution,
+    lora: dict[str, Lora],
+    shares: dict[str, float],
 ) -> dict[str, Any]:
     """The sums of slots with one more update, by its change if it started from an older version."""
     if not one.staleness:
-        return {**states, **{name: method.apply(states[name], w, share) for name, w in lora.items()}}
+        return {**states, **{name: method.apply(states[name], w, shares[name]) for name, w in lora.items()}}
     if method.apply_stale is None:
         raise HubError(f"expected a method that can add an update of an older version, found {method.name}")
     bases = versions.read_ladder(made_of(home, one.base).version, home.blobs)
     add = method.apply_stale
-    added = {n: add(states[n], bases[n].prefix(w.rank), w, share) for n, w in lora.items()}
+    added = {n: add(states[n], bases[n].prefix(w.rank), w, shares[n]) for n, w in lora.items()}
     return {**states, **added}
 
 

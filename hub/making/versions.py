@@ -85,7 +85,7 @@ def from_training(
     blobs: Blobs,
     key: PrivateKey,
 ) -> Made:
-    """The version after a round of training, from what was made of its updates.
+    """The version after a round of training, from what was made of its updates; slots that nobody held stay.
 
     Raises:
         HubError: the result does not fit float32.
@@ -99,7 +99,9 @@ def from_training(
     cut = {name: [e.tail, e.norm] for name, e in made.lora.items()}
     changed: dict[str, Any] = {"optimiser": made.optimiser if ladder else old.optimiser, "parents": made.parents}
     if ladder:
-        changed["rungs"] = _put_rungs(model, ladder, old.rank, blobs)
+        kept_slots = read_ladder(old, blobs) if any(slot.name not in ladder for slot in model.slots) else {}
+        cut |= {name: [0.0, 0.0] for name in kept_slots if name not in ladder}
+        changed["rungs"] = _put_rungs(model, {**kept_slots, **ladder}, old.rank, blobs)
     if made.bias or made.scales is not None:
         kept = _read_others(old, blobs)
         others = Adapter(model.id, bias=dict(made.bias) or kept.bias, scales=made.scales or kept.scales)

@@ -8,7 +8,8 @@ from typing import Any
 from console.errors import BadData
 from hub.masking.making import said
 from hub.masking.secure import Secure
-from hub.rounds.refusal import is_asked, job_id, seat_of
+from hub.rounds.names import job_id
+from hub.rounds.refusal import is_asked, seat_of
 from hub.rounds.state import Arrived, Ask, Round
 from hub.store.ledger import Row
 from hub.store.registry import Home

@@ -45,6 +45,12 @@ def secure_round(home: Home, state: Round, threshold: int | None) -> Round:
             f"docs/privacy.md"
         )
     _able(home, [s.device for s in state.seats])
+    parts = [s.device for s in state.seats if s.bundle]
+    if parts and state.kind == "train":
+        raise HubError(
+            f"expected boards with all slots for a sum under masks, found that {join(parts)} hold some of them: which "
+            f"numbers are theirs would show; name others with --devices"
+        )
     told = _told(home, state, home.config.secure, threshold or home.config.secure.threshold)
     quorum = max(state.quorum, told.threshold)
     settings = {**state.settings, SETTING: plain(told)}

@@ -19,7 +19,7 @@ from hub.aggregation import biases, factors, ffa, stacking
 from hub.aggregation.factors import Sums
 from hub.aggregation.method import Array, Emitted
 from hub.aggregation.stacking import Stack
-from hub.making.contributions import Contribution
+from hub.making.contributions import KINDS, Contribution
 from hub.making.model import Model
 from hub.making.versions import Made, Trained, read_biases, read_ladder
 from hub.privacy.clipping import clipped, length, of_b, of_product
@@ -115,4 +115,5 @@ def _noise(home: Home, state: Round, private: Private) -> Noise:
     secret = home.ledger.get(secret_key(state.number))
     if not secret:
         raise HubError(f"expected the secret of round {state.number} in the ledger, found none; open another round")
-    return noise_of(secret, [row["digest"] for row in home.ledger.updates(state.number, "adapter")], private.deviation)
+    rows = [row for row in home.ledger.updates(state.number) if row["kind"] in KINDS]
+    return noise_of(secret, [row["digest"] for row in rows], private.deviation)

@@ -15,6 +15,7 @@ from hub.masking.opening import secure_round
 from hub.privacy.noise import new_secret
 from hub.privacy.opening import private_round
 from hub.privacy.promise import put_secret
+from hub.requests.splitting import half_for, seats_of
 from hub.requests.versions import with_head
 from hub.rounds.boards import boards_of
 from hub.rounds.following import due, served_ranks
@@ -91,9 +92,13 @@ def _open(desk: Desk, request: Row) -> Row:
         _scales(desk, ledger.tip(conductor.model.id), settings, recipe.robust)
     selection, over = selection_of(request), float(request.get("over") or 0.0)
     secure = bool(request.get("secure")) or (desk.home.config.secure.required and kind != "evaluate")
-    devices, wanted = _devices(desk, ability(kind, settings), selection, number, over)
+    half = half_for(kind, settings, request, secure)
+    devices, wanted = _devices(desk, ability(kind, settings), selection, number, over, half)
+    seats = tuple(Seat(name) for name in devices)
     if kind == "train":
         of_one_rank(method, settings, [row for row in ledger.devices() if row["name"] in devices])
+        seats, settings = seats_of(desk, devices, settings, request, half)
+    asked = sum(seat.state == "waiting" for seat in seats)
     state = Round(
         number=number,
         kind=kind,
@@ -102,13 +107,13 @@ def _open(desk: Desk, request: Row) -> Row:
         deadline_s=deadline_s,
         deadline_at_s=desk.clock() + deadline_s,
         candidate=GATED[kind] and not secure if candidate is None else bool(candidate),
-        seats=tuple(Seat(name) for name in devices),
+        seats=seats,
         recipe=recipe,
         model=conductor.model.id,
         then=_then(desk, kind, "none" if secure and not request.get("then") else request.get("then")),
         selection=selection,
         over=over,
-        **mode_of(request, kind, told.quorum, len(devices), wanted, settings, recipe),
+        **mode_of(request, kind, told.quorum, asked, min(wanted, asked), settings, recipe),
     )
     if secure:
         state = secure_round(desk.home, state, request.get("threshold"))
@@ -141,7 +146,7 @@ def _then(desk: Desk, kind: str, wanted: str | None) -> Literal["", "statistics"
     return "statistics" if wanted or refresh else ""
 
 
-def _devices(desk: Desk, job: str, told: Selection, number: int, over: float) -> tuple[list[str], int]:
+def _devices(desk: Desk, job: str, told: Selection, number: int, over: float, half: str) -> tuple[list[str], int]:
     """Those that the selection chooses, and how many answers are wanted."""
     boards = boards_of(desk.home, desk.model.id)
     known = {board.name for board in boards}
@@ -151,7 +156,7 @@ def _devices(desk: Desk, job: str, told: Selection, number: int, over: float) ->
             f"expected enrolled devices of model {desk.model.id}, found {', '.join(unknown)}; enroll them with "
             f"`edgequilt hub enroll`"
         )
-    return choose(boards, told, job, f"{number}", over)
+    return choose(boards, told, job, f"{number}", over, half)
 
 
 def _versions(desk: Desk, kind: str, wanted: list[str] | None) -> tuple[str, ...]:

@@ -7,7 +7,9 @@ from dataclasses import replace
 from sqlalchemy import Connection
 
 from console.errors import HubError
+from hub.rounds.jobs import SPLIT
 from hub.rounds.laps import going_on
+from hub.rounds.seating import FRONT
 from hub.rounds.selection import Board, choose
 from hub.rounds.state import Round
 from hub.store.ledger import Row
@@ -59,7 +61,12 @@ def next_devices(home: Home, state: Round, counted: list[Row], version: int) -> 
     free = [b for b in boards if b.name not in busy]
     try:
         found, _ = choose(
-            free, told, ability(state.kind, state.settings), f"{state.number}.{state.lap + 1}", state.over
+            free,
+            told,
+            ability(state.kind, {k: v for k, v in state.settings.items() if k != SPLIT}),
+            f"{state.number}.{state.lap + 1}",
+            state.over,
+            FRONT if SPLIT in state.settings and state.kind == "train" else "",
         )
     except HubError:
         found = []

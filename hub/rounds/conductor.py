@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 from sqlalchemy import Connection, select
@@ -23,7 +24,9 @@ from hub.rounds import state as r
 from hub.rounds import table as rounds
 from hub.rounds.boards import next_devices, put_markers
 from hub.rounds.following import following
+from hub.rounds.seating import reached, seats_for, tails_of
 from hub.rounds.state import Round
+from hub.rounds.tails import Watched
 from hub.serving.clock import after_start
 from hub.serving.post import Post
 from hub.store import schema as t
@@ -46,6 +49,7 @@ class Conductor:
         self.open = {number: _after_start(state, clock()) for number, state in self.open.items()}
         self.rank = versions.read_made(home.ledger.versions(model.id)[0]).version.rank
         self._asked_at_s = clock()
+        self._tails = Watched()
 
     def recall(self) -> None:
         """Read the open rounds from the ledger: after a failure nobody knows whether what was written is there."""
@@ -109,6 +113,13 @@ class Conductor:
             for after in [s for s in self.open.values() if s.follows == number]:
                 self.perform(after.number, rounds.resume(after))
 
+    def lose_tail(self, tail: str, reason: str, number: int = 0, device: str = "") -> None:
+        """A device has no tails any more: its boards go on with others; or one board of one round does."""
+        for state in list(self.open.values()):
+            if state.phase == "collecting" and number in (0, state.number) and any(s.tail == tail for s in state.seats):
+                others = tails_of(self.home, self.model.id, self.open.values(), "" if device else tail)
+                self.tell(state.number, r.Lost(tail, reason, others, self.clock(), device))
+
     def greet(self) -> None:
         """Say what everybody must know and go on with every open round, after a start or a lost connection."""
         self.announce_tip()
@@ -120,6 +131,8 @@ class Conductor:
     def tick(self) -> None:
         """Let time pass: deadlines, and jobs that got lost."""
         now_s = self.clock()
+        for tail, reason in self._tails.gone(self.home, self.open.values(), now_s):
+            self.lose_tail(tail, reason)
         for number in list(self.open):
             self.tell(number, r.Tick(now_s))
         if now_s - self._asked_at_s >= RESEND_S:
@@ -173,7 +186,7 @@ class Conductor:
     def _keep(self, tx: Connection, state: Round, action: r.Action) -> None:
         """What of an action must be committed together with the state."""
         if isinstance(action, r.Ask):
-            put_job(tx, jobs.row_of(state, action))
+            put_job(tx, jobs.row_of(state, action, partial(reached, self.home)))
         elif isinstance(action, r.Release):
             put_release(tx, action.version, f"round {state.number}", self.clock())
         elif isinstance(action, r.Retreat):
@@ -194,6 +207,7 @@ class Conductor:
             return
         release = self.home.ledger.release(self.model.id)
         counted = self.home.ledger.updates(state.number, state.update_kind, state.lap)
+        following_ones = None if state.last else next_devices(self.home, state, counted, made.version.version)
         event = r.Made(
             made.digest,
             release["digest"] if release else "",
@@ -201,7 +215,8 @@ class Conductor:
             self.clock(),
             bool(made.version.head),
             made.notes,
-            None if state.last else next_devices(self.home, state, counted, made.version.version),
+            following_ones,
+            () if state.last else self._seats(state, following_ones),
         )
         actions = self.record(
             state.number,
@@ -212,6 +227,12 @@ class Conductor:
         )
         self.announce_tip()
         self.perform(state.number, actions)
+
+    def _seats(self, state: Round, devices: tuple[str, ...] | None) -> tuple[r.Seat, ...]:
+        """What the bundles of those that are asked next hold, and who has their tails."""
+        names = tuple(s.device for s in state.seats) if devices is None else devices
+        others = [one for one in self.open.values() if one.number != state.number]
+        return seats_for(self.home, self.model, names, tails_of(self.home, self.model.id, others))
 
     def _judges(self, state: Round) -> tuple[str, ...]:
         """The devices whose update is in the version and that can evaluate."""

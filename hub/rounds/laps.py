@@ -9,17 +9,22 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from hub.rounds.halves import alone, asks, withdraws
 from hub.rounds.refusal import seated
-from hub.rounds.state import Action, Ask, Made, Round, Seat, SeatState, Withdraw
+from hub.rounds.state import Action, Made, Round, Seat, SeatState
 
 
 def dismissed(state: Round, what: SeatState, reason: str) -> tuple[Round, tuple[Action, ...]]:
     """Nobody waits any more for those that have not answered."""
     gate = state.phase in ("gating", "judging")
     told = ("waiting",) if state.secure is None else ("waiting", "arrived")  # these keep what opens a sum
-    waiting = tuple(Withdraw(s.device, gate, s.turn) for s in seated(state) if s.state in told)
-    seats = tuple(replace(s, state=what, reason=reason) if s.state == "waiting" else s for s in seated(state))
+    waiting = tuple(w for s in seated(state) if s.state in told for w in withdraws(s, gate))
+    seats = tuple(_dismissed(s, what, reason) if s.state == "waiting" else s for s in seated(state))
     return (replace(state, judges=seats) if gate else replace(state, seats=seats)), waiting
+
+
+def _dismissed(seat: Seat, what: SeatState, reason: str) -> Seat:
+    return alone(seat, reason) if "front" in seat.halves else replace(seat, state=what, reason=reason)
 
 
 def next_lap(state: Round, event: Made) -> tuple[Round, tuple[Action, ...]]:
@@ -28,11 +33,17 @@ def next_lap(state: Round, event: Made) -> tuple[Round, tuple[Action, ...]]:
     kept = going_on(state)
     busy = {s.device for s in kept}
     wanted = tuple(s.device for s in state.seats) if event.devices is None else event.devices
-    fresh = [Seat(d, turn=turn, lap=lap, base=state.version) for d in wanted if d not in busy]
+    known = {s.device: s for s in event.seats}
+    fresh = [
+        replace(known.get(d, Seat(d)), turn=turn, lap=lap, base=state.version, halves=(), tried=())
+        for d in wanted
+        if d not in busy
+    ]
     seats = tuple(sorted((*kept, *fresh), key=lambda s: s.device))
-    stale = tuple(Withdraw(s.device, False, s.turn) for s in state.seats if s.state == "waiting" and s not in kept)
+    stale = tuple(w for s in state.seats if s.state == "waiting" and s not in kept for w in withdraws(s))
     on = replace(state, phase="collecting", lap=lap, turn=turn, seats=seats)
-    return replace(on, deadline_at_s=event.now_s + state.deadline_s), (*stale, *(ask(s) for s in fresh))
+    asked = (a for s in fresh if s.state == "waiting" for a in asks(s))
+    return replace(on, deadline_at_s=event.now_s + state.deadline_s), (*stale, *asked)
 
 
 def going_on(state: Round) -> tuple[Seat, ...]:
@@ -44,14 +55,16 @@ def going_on(state: Round) -> tuple[Seat, ...]:
 def asked_again(state: Round, now_s: float) -> tuple[Round, tuple[Action, ...]]:
     """The same lap until a later deadline: boards that failed get another job, the others go on with theirs."""
     turn = state.turn + 1
-    again = tuple(
-        Seat(s.device, turn=turn, lap=state.lap, base=state.start) if s.state == "failed" else s for s in state.seats
-    )
-    fresh = tuple(ask(s) for s in again if s.turn == turn)
+    again = tuple(_again(s, turn, state) if _may_again(s) else s for s in state.seats)
+    fresh = tuple(a for s in again if s.turn == turn for a in asks(s))
     on = replace(state, seats=again, turn=turn if fresh else state.turn, deadline_at_s=now_s + state.deadline_s)
     return on, fresh
 
 
-def ask(seat: Seat, gate: bool = False) -> Ask:
-    """Send a seat its job."""
-    return Ask(seat.device, gate, seat.turn)
+def _may_again(seat: Seat) -> bool:
+    """Of a board of which a half counts another job could not; a front without a tail has nobody to go on."""
+    return seat.state == "failed" and not seat.halves and (bool(seat.tail) or not seat.front)
+
+
+def _again(seat: Seat, turn: int, state: Round) -> Seat:
+    return replace(seat, state="waiting", reason="", turn=turn, lap=state.lap, base=state.start)

@@ -1,4 +1,4 @@
-"""Names of jobs, and what an update must be to count: asked before a byte of it is taken, without I/O.
+"""What an update must be to count: asked before a byte of it is taken, without I/O.
 
     an update of          synchronous                           buffered
     --------------------  ------------------------------------  ------------------------------------------
@@ -16,17 +16,10 @@ What has its answer already (a double) has the same answer again, whatever the r
 
 from __future__ import annotations
 
+from hub.rounds.halves import half_of, seat_of_tail, tail_job
+from hub.rounds.names import job_id
 from hub.rounds.state import UPDATE_OF, Round, Seat
 from wire.messages import UpdateKind
-
-
-def job_id(number: int, what: str, device: str, turn: int = 1) -> str:
-    """The name of a job: of a round, of its how many-th asking, and what a device shall do.
-
-    >>> job_id(3, "train", "barn-1"), job_id(3, "train", "barn-1", 2)
-    ('r3-train-barn-1', 'r3.2-train-barn-1')
-    """
-    return f"r{number}{f'.{turn}' if turn > 1 else ''}-{what}-{device}"
 
 
 def seated(state: Round) -> tuple[Seat, ...]:
@@ -61,6 +54,8 @@ def refusal(state: Round | None, job: str, device: str, kind: UpdateKind, base: 
     """Why an update cannot count, as a sentence; empty if it can."""
     if state is None:
         return f"expected an update of a round of this hub, found job {job}; drop it"
+    if kind == "tail":
+        return _of_tail(state, job, device, base)
     number, gate = state.number, job_id(state.number, "gate", device)
     judging = job == gate
     wanted = UPDATE_OF["evaluate"] if judging else state.update_kind
@@ -71,7 +66,7 @@ def refusal(state: Round | None, job: str, device: str, kind: UpdateKind, base: 
     over = state.phase != ("gating" if judging else "collecting") and not puts_off(state)
     over = over or (state.secure is not None and state.secure.stage != "masked")
     spare = seat is not None and seat.state == "spare" and not judging
-    waited = seat is not None and seat.state in ("waiting", "failed")
+    waited = seat is not None and seat.state in ("waiting", "failed") and "front" not in seat.halves
     problems = {
         f"round {number} moved on without {job}: {_moved(state, seat)}": missed,
         f"expected the job that round {number} gave {device}, found {job}": job not in (own, gate),
@@ -82,6 +77,46 @@ def refusal(state: Round | None, job: str, device: str, kind: UpdateKind, base: 
         f"round {number} does not wait for {device}": not waited,
     }
     return next((f"{sentence}; drop it" for sentence, holds in problems.items() if holds), "")
+
+
+def _of_tail(state: Round, job: str, device: str, base: str) -> str:
+    """The same of a tail's half of what a board learned."""
+    number, seat = state.number, seat_of_tail(state, job, device)
+    if seat is None:
+        before = next((s for s in state.seats if _is_before(state, s, job)), None)
+        if before is None:
+            return f"expected the job of a tail that round {number} gave {device}, found {job}; drop it"
+        return f"round {number} moved on without {job}: {before.device} was asked again; drop it"
+    bases = _bases(state, seat)
+    problems = {
+        f"expected an update that started from version {bases[0][:12]}, found one from {base[:12]}": base not in bases,
+        f"round {number} no longer waits for {job}": state.phase != "collecting",
+        f"round {number} no longer waits for {job}, since {seat.device} takes part no more": (
+            seat.state not in ("waiting", "arrived")
+        ),
+        f"round {number} has the half that {job} brings": "tail" in seat.halves,
+    }
+    return next((f"{sentence}; drop it" for sentence, holds in problems.items() if holds), "")
+
+
+def _is_before(state: Round, seat: Seat, job: str) -> bool:
+    """Whether a job is that of the tail of a board at an earlier asking."""
+    return any(job == tail_job(state.number, state.kind, seat.device, turn) for turn in range(1, seat.turn))
+
+
+def is_spoiled(state: Round, job: str, device: str, kind: UpdateKind, base: str) -> bool:
+    """Whether what a device sends for the job that it has can never count, so that nobody need wait for it.
+
+    It is of another kind, or started from another version than the job says: its device will not do it again.
+    """
+    if state.phase != "collecting" or state.secure is not None:
+        return False
+    tail = kind == "tail"
+    seat = seat_of_tail(state, job, device) if tail else seat_of(state.seats, device)
+    if seat is None or seat.state != "waiting" or half_of(seat, kind) in seat.halves:
+        return False
+    own = tail or job == job_id(state.number, state.kind, device, seat.turn)
+    return own and (base not in _bases(state, seat) or (not tail and kind != state.update_kind))
 
 
 def counted(versions: int) -> str:

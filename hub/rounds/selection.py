@@ -93,7 +93,9 @@ def selection_of(told: dict[str, Any]) -> Selection:
     )
 
 
-def choose(boards: Iterable[Board], told: Selection, job: str, seed: str, over: float = 0.0) -> tuple[list[str], int]:
+def choose(
+    boards: Iterable[Board], told: Selection, job: str, seed: str, over: float = 0.0, half: str = ""
+) -> tuple[list[str], int]:
     """The devices to ask, by name, and how many answers are wanted.
 
     Args:
@@ -102,12 +104,13 @@ def choose(boards: Iterable[Board], told: Selection, job: str, seed: str, over: 
         job: what they must be able to do (`wire.messages.ability`).
         seed: of the lot; the same one draws the same devices.
         over: the share by which more are asked than are wanted.
+        half: what those can do that do the job together with another device; empty: nobody does.
 
     Raises:
         HubError: nobody is able, and why not.
     """
     everyone = list(boards)
-    able, lacks = able_ones(everyone, told, job)
+    able, lacks = able_ones(everyone, told, {job, half} - {""})
     if not able:
         why = join([f"{n} {WORDS[what]}" for what, n in lacks.items()]) or "none is enrolled"
         raise HubError(
@@ -122,14 +125,14 @@ def choose(boards: Iterable[Board], told: Selection, job: str, seed: str, over: 
     return asked, min(told.count, len(asked))
 
 
-def able_ones(boards: list[Board], told: Selection, job: str) -> tuple[list[Board], dict[str, int]]:
-    """Those that meet every condition, and how many failed which one first."""
+def able_ones(boards: list[Board], told: Selection, jobs: set[str]) -> tuple[list[Board], dict[str, int]]:
+    """Those that can do one of some jobs and meet every condition, and how many failed which one first."""
     checks: dict[str, Callable[[Board], bool]] = {
         "group": lambda b: not told.group or told.group in b.groups,
         "tag": lambda b: not told.tag or told.tag in b.tags,
         "quarantine": lambda b: not b.quarantine or b.name in told.devices,
         "online": lambda b: b.online or b.name in told.devices,
-        "kind": lambda b: job in b.jobs or b.name in told.devices,
+        "kind": lambda b: bool(jobs.intersection(b.jobs)) or b.name in told.devices,
         "power": lambda b: _powered(b, told.power),
         "network": lambda b: _connected(b, told.network),
         "memory": lambda b: not told.memory_bytes or (b.memory_bytes or 0) >= told.memory_bytes,

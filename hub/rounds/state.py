@@ -16,11 +16,16 @@ OPEN: tuple[Phase, ...] = ("collecting", "making", "gating", "judging")
 UPDATE_OF: dict[str, UpdateKind] = {"train": "adapter", "statistics": "statistics", "evaluate": "scores"}
 Mode = Literal["synchronous", "buffered"]
 SeatState = Literal["waiting", "arrived", "failed", "late", "spare"]
+Half = Literal["", "front", "tail"]
 
 
 @dataclass(frozen=True)
 class Seat:
-    """A device in a round, and what became of its job; `spare`: enough others had answered."""
+    """A device in a round, and what became of its job; `spare`: enough others had answered.
+
+    A board that has the front of a model alone does its job together with a tail; it has arrived when both halves of
+    its update have, or when the half that is missing will not come (hub.rounds.halves).
+    """
 
     device: str
     state: SeatState = "waiting"
@@ -28,6 +33,11 @@ class Seat:
     turn: int = 1  # the asking that its job belongs to
     lap: int = 0  # of its job: the versions that the round had made then
     base: str = ""  # digest of that version; empty: the one that the round started from
+    bundle: str = ""  # digest of its bundle, where that holds a part of the model's slots; empty: it holds all of them
+    front: bool = False  # its bundle ends in the middle of the model
+    tail: str = ""  # the device that goes on from there; empty: none
+    halves: tuple[str, ...] = ()  # front, tail: those that arrived of what both bring
+    tried: tuple[str, ...] = ()  # the tails that it lost, once for each time
     extra: dict[str, Any] = field(default_factory=dict)
 
 
@@ -109,13 +119,15 @@ class Opened:
 class Arrived:
     """An update was journalled; `gate` says whether it answers the gate's job.
 
-    In a sum under masks `stage` is what came, and `now_s` when: the next stage has a deadline of its own.
+    In a sum under masks `stage` is what came, and `now_s` when: the next stage has a deadline of its own. Of a split
+    job `half` is what came; `device` is the board, whoever sent it.
     """
 
     device: str
     gate: bool = False
     stage: str = ""
     now_s: float | None = None
+    half: Half = ""
 
 
 @dataclass(frozen=True)
@@ -125,6 +137,20 @@ class Gone:
     device: str
     reason: str
     gate: bool = False
+
+
+@dataclass(frozen=True)
+class Lost:
+    """A tail is gone, or a board cannot go on with it (`device`; empty: all that it has are meant).
+
+    `others` are the tails that can take boards, and how many each has.
+    """
+
+    tail: str
+    reason: str
+    others: dict[str, int]
+    now_s: float
+    device: str = ""
 
 
 @dataclass(frozen=True)
@@ -138,7 +164,8 @@ class Tick:
 class Made:
     """The version was made; `judges` will compare it with `against` (empty: nothing is in use).
 
-    `devices` are asked if there is another lap, besides those that go on; None: the same ones.
+    `devices` are asked if there is another lap, besides those that go on; None: the same ones. `seats` say of some
+    devices what their bundles hold and who has their tails; those that are not among them have the whole model.
     """
 
     version: str
@@ -148,6 +175,7 @@ class Made:
     has_head: bool = True
     notes: tuple[str, ...] = ()
     devices: tuple[str, ...] | None = None
+    seats: tuple[Seat, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -177,20 +205,22 @@ class Stopped:
 
 @dataclass(frozen=True)
 class Ask:
-    """Send the device its job (its gate's job when the round is gating)."""
+    """Send the device its job (its gate's job when the round is gating); `board`: that of the tail of this board."""
 
     device: str
     gate: bool
     turn: int = 1
+    board: str = ""
 
 
 @dataclass(frozen=True)
 class Withdraw:
-    """Tell the device that nobody waits any more."""
+    """Tell the device that nobody waits any more, for its job or for that of the tail of a board."""
 
     device: str
     gate: bool
     turn: int = 1
+    board: str = ""
 
 
 @dataclass(frozen=True)

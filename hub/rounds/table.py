@@ -3,7 +3,8 @@
     phase       event                                   next phase   actions
     ----------  --------------------------------------  -----------  --------------------------------------
     collecting  Opened                                  collecting   Ask every device
-    collecting  Arrived, Gone: some still wait          collecting   -
+    collecting  Arrived, Gone: some still wait          collecting   - (of a board with a tail: Withdraw that)
+    collecting  Lost: a tail                            collecting   Ask its boards again, with another tail
     collecting  enough (the goal, or the last of them,
                   or Tick at the deadline) and
                   quorum reached, train or statistics   making       Withdraw those that wait (*), Make
@@ -42,15 +43,18 @@ from dataclasses import replace
 from typing import Any, Literal
 
 from hub.masking import stages
-from hub.rounds.laps import ask, asked_again, dismissed, next_lap
+from hub.rounds.halves import asks, handed_over, has_answered, lacking, with_half, withdraws
+from hub.rounds.laps import asked_again, dismissed, next_lap
 from hub.rounds.refusal import counted, seated
 from hub.rounds.state import (
     OPEN,
     Action,
     Arrived,
+    Ask,
     Gone,
     Judge,
     Judged,
+    Lost,
     Made,
     Make,
     Opened,
@@ -79,7 +83,7 @@ def resume(state: Round) -> tuple[Action, ...]:
     """What is outstanding, for a hub that was killed: doing it twice does no harm."""
     gate = state.phase == "gating"
     if state.phase in ("collecting", "gating"):
-        return tuple(ask(s, gate) for s in seated(state) if s.state == "waiting")
+        return tuple(a for s in seated(state) if s.state == "waiting" for a in asks(s, gate))
     return OUTSTANDING.get(state.phase, ())
 
 
@@ -90,13 +94,28 @@ def _opened(state: Round, event: Opened) -> Step:
 def _arrived(state: Round, event: Arrived) -> Step:
     if event.gate != (state.phase == "gating") or event.stage != stages.stage_of(state):
         return state, ()
+    if event.half:
+        seats = tuple(with_half(s, event.half) if s.device == event.device else s for s in state.seats)
+        return _settle(replace(state, seats=seats), event.now_s)
     return _settle(_mark(state, event.device, "arrived", ""), event.now_s)
 
 
 def _gone(state: Round, event: Gone) -> Step:
     if event.gate != (state.phase == "gating"):
         return state, ()
-    return _settle(_mark(state, event.device, "failed", event.reason))
+    gone = () if event.gate else tuple(s for s in state.seats if s.device == event.device and s.state == "waiting")
+    tail = tuple(w for s in gone if "front" not in s.halves for w in withdraws(s) if w.board)
+    state, actions = _settle(_mark(state, event.device, "failed", event.reason))
+    return state, (*tail, *actions)
+
+
+def _lost(state: Round, event: Lost) -> Step:
+    """Boards that were moved have as much time as at first."""
+    state, moved = handed_over(state, event.tail, event.reason, event.others, event.device)
+    if any(isinstance(action, Ask) for action in moved):
+        state = replace(state, deadline_at_s=max(state.deadline_at_s, event.now_s + state.deadline_s))
+    state, actions = _settle(state)
+    return state, (*moved, *actions)
 
 
 def _passes(state: Round, event: Tick) -> Step:
@@ -117,6 +136,7 @@ def _settle(state: Round, now_s: float | None = None) -> Step:
     if gate:
         state, withdrawn = dismissed(state, "late", "the deadline passed")
         return replace(state, phase="judging"), (*withdrawn, Judge())
+    arrived = sum(has_answered(s) for s in seats)
     if arrived < state.quorum and state.laps != 1:
         return asked_again(state, now_s) if late and now_s is not None else (state, ())
     return _close(state, arrived, enough)
@@ -128,6 +148,7 @@ def _close(state: Round, arrived: int, enough: bool) -> Step:
     if state.mode == "synchronous" or state.last:
         what: Literal["spare", "late"] = "spare" if enough else "late"
         state, withdrawn = dismissed(state, what, "enough others answered" if enough else "the deadline passed")
+    answers = "; ".join(filter(None, (answers, lacking(state.seats))))
     if arrived < state.quorum:
         why = "; ".join(f"{s.device}: {s.reason}" for s in state.seats if s.reason)
         found = f"{answers}, {state.quorum} are needed{f' ({why})' if why else ''}"
@@ -139,11 +160,13 @@ def _close(state: Round, arrived: int, enough: bool) -> Step:
 
 def _mark(state: Round, device: str, what: Literal["arrived", "failed"], reason: str) -> Round:
     """Change one seat; a seat that has arrived stays so."""
-    seats = tuple(
-        replace(s, state=what, reason=reason) if s.device == device and s.state != "arrived" else s
-        for s in seated(state)
-    )
+    seats = tuple(_marked(s, what, reason) if s.device == device and s.state != "arrived" else s for s in seated(state))
     return replace(state, judges=seats) if state.phase == "gating" else replace(state, seats=seats)
+
+
+def _marked(seat: Seat, what: Literal["arrived", "failed"], reason: str) -> Seat:
+    """A board whose front's half counts already cannot fail any more; its tail may."""
+    return seat if what == "failed" and "front" in seat.halves else replace(seat, state=what, reason=reason)
 
 
 def _made(state: Round, event: Made) -> Step:
@@ -210,6 +233,7 @@ TABLE: dict[tuple[str, type], Handler] = {
     ("collecting", Opened): _opened,
     ("collecting", Arrived): _arrived,
     ("collecting", Gone): _gone,
+    ("collecting", Lost): _lost,
     ("collecting", Tick): _passes,
     ("making", Made): _made,
     ("making", Unmade): _unmade,

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from hub.aggregation.method import Trains
-from hub.rounds.state import Round
+from hub.making.model import Model
+from hub.rounds.state import Half, Round
 from wire.adamw import Hyperparameters
 from wire.adapter import Adapter
 from wire.optimizers import Adam32
@@ -30,6 +31,7 @@ class Asked:
         start: from the digest of a version and a rank, what a board of that rank began with: factors, biases, heads.
         thin: how a train job may send what it brings, beside whole.
         replay: how pairs along directions become factors, where a train job brings those.
+        slots: of lora that an update holds, all of them; None: every one of the model's.
     """
 
     rank: int
@@ -41,6 +43,18 @@ class Asked:
     start: Start = lambda digest, rank: Adapter("")
     thin: str = NONE
     replay: Replay | None = None
+    slots: frozenset[str] | None = None
+
+    def slots_of(self, model: Model) -> frozenset[str]:
+        """Of a model, those that an update holds."""
+        return frozenset(slot.name for slot in model.slots) if self.slots is None else self.slots
+
+    def began(self, digest: str, rank: int) -> Adapter:
+        """What a board of a rank began with, of the slots that it holds."""
+        whole = self.start(digest, rank)
+        if self.slots is None:
+            return whole
+        return replace(whole, lora={name: factors for name, factors in whole.lora.items() if name in self.slots})
 
 
 @dataclass(frozen=True)
@@ -58,8 +72,8 @@ class Replay:
     optimizer: Adam32
 
 
-def asked_of(state: Round, rank: int, start: Start) -> Asked:
-    """What a round asks for in its present phase; `start` as in `Asked`."""
+def asked_of(state: Round, rank: int, start: Start, slots: frozenset[str] | None = None, half: Half = "") -> Asked:
+    """What a round asks for in its present phase; `start` and `slots` as in `Asked`, `half` of a split job."""
     versions = (state.version, state.against) if state.phase == "gating" else state.versions
     told = state.settings
     return Asked(
@@ -67,12 +81,19 @@ def asked_of(state: Round, rank: int, start: Start) -> Asked:
         versions,
         state.statistics_ranks,
         tuple(told.get("kinds", ("lora",))),
-        bool(told.get("head")),
+        bool(told.get("head")) and half in ("", _side_of_head(told)),
         told.get("factors", "both"),
         start,
         str(told.get("thin", NONE)),
         _replay(told),
+        slots,
     )
+
+
+def _side_of_head(told: Mapping[str, Any]) -> Half:
+    """Which half of a split job trains the head: the one that has the labels."""
+    split = told.get("split")
+    return "front" if isinstance(split, dict) and split.get("labels") == "stay" else "tail"
 
 
 def _replay(told: Mapping[str, Any]) -> Replay | None:

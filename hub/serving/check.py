@@ -59,7 +59,7 @@ def _whole(adapter: Adapter, told: Told, model: Model, asked: Asked, base: str) 
         return adapter, [f"it has rank {told.rank}, the hub keeps 1 to {asked.rank}"]
     if adapter.lora or adapter.bias or adapter.heads:
         return adapter, ["it is thin and whole at once"]
-    sent = asked.start(base, told.rank)  # not the version that the file names: nobody has to know that one
+    sent = asked.began(base, told.rank)  # not the version that the file names: nobody has to know that one
     zeros = {name: np.zeros(size, np.float32) for name, size in model.biases}
     try:
         return restored(adapter, replace(sent, bias={**zeros, **sent.bias})), []
@@ -84,7 +84,7 @@ def _rebuilt(adapter: Adapter, begin: Begin, model: Model, asked: Asked, replay:
         problems.append(f"it has rank {told.rank}, the hub keeps 1 to {asked.rank}")
     if problems:
         return adapter, problems
-    began = asked.start(begin.base, told.rank).lora
+    began = asked.began(begin.base, told.rank).lora
     key, board = job_key(model.id, begin.base), job_board(begin.job)
     made = rebuilt(began, adapter.directions.steps(), key, board, replay.optimizer)
     wild = [n for n, w in made.items() if not (np.isfinite(w.a).all() and np.isfinite(w.b).all())]
@@ -94,8 +94,9 @@ def _rebuilt(adapter: Adapter, begin: Begin, model: Model, asked: Asked, replay:
 def _lora_problems(adapter: Adapter, model: Model, asked: Asked) -> list[str]:
     if "lora" not in asked.kinds:
         return [f"slot {name} was not asked for" for name in adapter.lora]
-    shapes = {s.name: (s.features_in, s.features_out) for s in model.slots}
-    problems = [f"slot {name} is not one of the model's" for name in adapter.lora if name not in shapes]
+    shapes = {s.name: (s.features_in, s.features_out) for s in model.slots if s.name in asked.slots_of(model)}
+    whose = "the model's" if asked.slots is None else "those that were asked of it"
+    problems = [f"slot {name} is not one of {whose}" for name in adapter.lora if name not in shapes]
     for name, (rows, columns) in shapes.items():
         factors = adapter.lora.get(name)
         if factors is None:
@@ -227,7 +228,7 @@ def check(data: bytes, begin: Begin, model: Model, asked: Asked) -> None:
     Raises:
         BadData: saying everything that is wrong.
     """
-    if begin.kind == "adapter":
+    if begin.kind in ("adapter", "tail"):
         adapter_of(data, begin, model, asked)
     elif begin.kind == "statistics":
         statistics_of(data, begin, model, asked.ranks)

@@ -9,8 +9,9 @@ from typing import Any, Protocol
 
 from hub.masking.stages import stage_of
 from hub.rounds.conductor import Conductor, Write
-from hub.rounds.refusal import missed, puts_off, refusal
-from hub.rounds.state import Arrived, Gone, Round
+from hub.rounds.halves import half_of, seat_of_tail
+from hub.rounds.refusal import is_spoiled, missed, puts_off, refusal, seat_of
+from hub.rounds.state import Arrived, Gone, Round, Seat
 from hub.serving.post import Post
 from hub.store import schema as t
 from hub.store.ledger import Row
@@ -37,6 +38,9 @@ class Counts(Protocol):
     def refuse(self, begin: m.Begin, why: str) -> None:
         """It does not, and never will."""
 
+    def spoil(self, begin: m.Begin, why: str) -> None:
+        """The same, and its device has nothing else to send for the job that it has: nobody waits for it."""
+
     def reject(self, begin: m.Begin, why: str, gate: bool) -> None:
         """The same for what came for a job that is out: its device will not do it again, so nobody waits for it."""
 
@@ -62,12 +66,14 @@ class Counting:
 
     def accept(self, begin: m.Begin, state: Round, *writes: Write) -> None:
         """It counts; `writes` are committed with it."""
-        device = begin.sender.device
-        event = Arrived(device, state.phase == "gating", stage_of(state), self.clock())
+        seat = seat_for(state, begin)
+        device = begin.sender.device if seat is None else seat.device
+        half = half_of(seat, begin.kind)
+        event = Arrived(device, state.phase == "gating", stage_of(state), self.clock(), half)
         actions = self.conductor.record(
             begin.round,
             event,
-            lambda tx: put_row(tx, t.updates, _update_row(begin, state, self.clock())),
+            lambda tx: put_row(tx, t.updates, _update_row(begin, device, state, self.clock())),
             lambda tx: put_receipt(tx, _receipt_row(begin, "accepted", "", self.clock())),
             *writes,
         )
@@ -83,12 +89,21 @@ class Counting:
                 write(tx)
         say(self.post, begin, "refused", why)
 
+    def spoil(self, begin: m.Begin, why: str, *writes: Write) -> None:
+        """The same, and its device has nothing else to send for the job that it has: nobody waits for it."""
+        self.reject(begin, why, False, *writes)
+
     def reject(self, begin: m.Begin, why: str, gate: bool, *writes: Write) -> None:
         """Refuse what came for a job that is out: its device will not do it again, so nobody waits for it."""
         device = begin.sender.device
         log.info("update %s of %s refused: %s", begin.update[:12], device, why)
+        seat = seat_for(self.conductor.open[begin.round], begin)
         gone = Gone(device, f"its update was refused: {why}"[:500], gate)
         row = _receipt_row(begin, "refused", why, self.clock())
+        if begin.kind == "tail" and seat is not None:
+            self.refuse(begin, why, *writes)
+            self.conductor.lose_tail(device, f"its half was refused: {why}"[:500], begin.round, seat.device)
+            return
         actions = self.conductor.record(begin.round, gone, lambda tx: put_receipt(tx, row), *writes)
         say(self.post, begin, "refused", why)
         self.conductor.perform(begin.round, actions)
@@ -99,7 +114,8 @@ class Counting:
         if self.answered(begin):
             self._drop(done)
         elif why := self.refusal(begin):
-            self.refuse(begin, why, done)
+            answer = self.spoil if spoils(self.conductor.open.get(begin.round), begin) else self.refuse
+            answer(begin, why, done)
         elif puts_off(state := self.conductor.open[begin.round]):
             return
         elif not row["whole"]:  # the worker was behind: to the hub there is a place for it
@@ -121,9 +137,23 @@ def refusal_of(home: Home, model: str, state: Round | None, begin: m.Begin) -> s
         return f"{begin.sender.device} is in quarantine: {device['quarantine']}; drop this one"
     if state is not None and state.model != model:
         state = None  # a device on another model's topic
-    if state is not None and home.ledger.update_for(begin.job, begin.sender.device):
-        return f"round {begin.round} already counts another update of {begin.sender.device}; drop this one"
+    seat = None if state is None else seat_for(state, begin)
+    board = begin.sender.device if seat is None else seat.device
+    if state is not None and home.ledger.update_for(begin.job, board):
+        return f"round {begin.round} already counts another update of {board}; drop this one"
     return refusal(state, begin.job, begin.sender.device, begin.kind, begin.base)
+
+
+def seat_for(state: Round, begin: m.Begin) -> Seat | None:
+    """The seat of the board that an update is of, whoever sends it; None of a judge, or of nobody."""
+    if begin.kind == "tail":
+        return seat_of_tail(state, begin.job, begin.sender.device)
+    return None if state.phase == "gating" else seat_of(state.seats, begin.sender.device)
+
+
+def spoils(state: Round | None, begin: m.Begin) -> bool:
+    """Whether what a device sends can never count for the job that it has, so that nobody need wait for it."""
+    return state is not None and is_spoiled(state, begin.job, begin.sender.device, begin.kind, begin.base)
 
 
 def say_again(post: Post, begin: m.Begin, known: Row) -> None:
@@ -148,12 +178,13 @@ def _receipt_row(begin: m.Begin, status: str, reason: str, now_s: float) -> Row:
     }
 
 
-def _update_row(begin: m.Begin, state: Round, now_s: float) -> Row:
+def _update_row(begin: m.Begin, device: str, state: Round, now_s: float) -> Row:
+    """A row of the journal; `device` is the board that it is of."""
     return {
         "round": begin.round,
         "lap": state.lap,
-        "staleness": missed(state, begin.sender.device),
-        "device": begin.sender.device,
+        "staleness": missed(state, device),
+        "device": device,
         "kind": begin.kind,
         "digest": begin.update,
         "base": begin.base,

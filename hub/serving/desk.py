@@ -11,7 +11,9 @@ from hub.making import versions
 from hub.making.model import Model
 from hub.masking import desk as masking
 from hub.rounds.conductor import Conductor
-from hub.rounds.refusal import is_asked, job_id
+from hub.rounds.halves import seat_of_tail
+from hub.rounds.names import job_id
+from hub.rounds.refusal import is_asked, seat_of
 from hub.rounds.state import Gone
 from hub.serving.counting import Counting
 from hub.serving.inbox import Inbox
@@ -94,6 +96,19 @@ class Desk:
         if row is None or row["device"] != device["name"]:
             return
         state = self.conductor.open.get(row["round"])
-        if state is not None and is_asked(state, message.job, device["name"]):
+        if state is None:
+            return
+        seat = seat_of_tail(state, message.job, device["name"])
+        if seat is not None:
+            self._lose(state.number, device["name"], message, seat.device)
+            return
+        own = seat_of(state.seats, device["name"])
+        if message.peer and own is not None and own.tail == message.peer and is_asked(state, message.job, own.device):
+            self._lose(state.number, own.tail, message, own.device)
+        elif is_asked(state, message.job, device["name"]):
             gate = message.job == job_id(row["round"], "gate", device["name"])
             self.conductor.tell(row["round"], Gone(device["name"], message.reason[:500], gate))
+
+    def _lose(self, number: int, tail: str, message: m.Failed, board: str) -> None:
+        """A board cannot go on with its tail, as one of the two says."""
+        self.conductor.lose_tail(tail, f"{message.sender.device} says: {message.reason}"[:500], number, board)

@@ -15,6 +15,7 @@ from hub.store.partials import Key, Partial, Partials
 from wire.messages import Begin, Chunk
 
 PER_DEVICE = 3
+OF_TAILS = 32  # one for each board whose tail a device has
 LIMIT_BYTES = 256 << 20
 AGE_S = 7 * 86400.0
 FULL_S = 10.0  # after a full disk: so long nothing is asked for again
@@ -105,7 +106,8 @@ class Inbox:
 
     def _make_room(self, begin: Begin) -> None:
         own = [key for key in self.kept if key[0] == begin.sender.device]
-        for key in own[: max(0, len(own) - self.per_device + 1)]:
+        most = OF_TAILS if begin.kind == "tail" else self.per_device
+        for key in own[: max(0, len(own) - most + 1)]:
             self.drop(*key)
         while self.kept and self.bytes + begin.bytes > self.limit_bytes:
             self.drop(*next(iter(self.kept)))

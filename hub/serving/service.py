@@ -173,6 +173,7 @@ class Service:
             for number, state in list(desk.conductor.open.items()):
                 if any(seat.device == name and seat.state == "waiting" for seat in seated(state)):
                     desk.conductor.tell(number, Gone(name, why, state.phase == "gating"))
+            desk.conductor.lose_tail(name, why)
 
     def handle(self, topic: str, payload: bytes) -> None:
         """Take a message; what does not hold is noted and changes nothing.

@@ -9,11 +9,13 @@ from console.errors import BadData
 from hub.making.contributions import starts
 from hub.making.model import Model
 from hub.masking.making import layout_of_round
+from hub.rounds.halves import half_of
 from hub.rounds.refusal import puts_off
+from hub.rounds.seating import held_by
 from hub.rounds.state import Round
-from hub.serving.asked import asked_of
+from hub.serving.asked import Asked, asked_of
 from hub.serving.check import check
-from hub.serving.counting import Counts
+from hub.serving.counting import Counts, seat_for, spoils
 from hub.serving.inbox import Inbox
 from hub.serving.post import Post
 from hub.serving.turns import Turns
@@ -144,7 +146,10 @@ class Updates:
             self.inbox.drop(device, begin.update)
 
     def _refuse(self, begin: m.Begin, why: str) -> None:
-        self.counts.refuse(begin, why)
+        if spoils(self.rounds.open.get(begin.round), begin):
+            self.counts.spoil(begin, why)
+        else:
+            self.counts.refuse(begin, why)
         self.inbox.drop(begin.sender.device, begin.update)
 
     def _fault(self, data: bytes, begin: m.Begin, state: Round) -> str:
@@ -153,7 +158,13 @@ class Updates:
             wanted = layout_of_round(self.rounds.model, state, state.secure).bytes
             return "" if len(data) == wanted else f"expected {wanted} bytes under masks, found {len(data)}"
         try:
-            check(data, begin, self.rounds.model, asked_of(state, self.rounds.rank, starts(self.home)))
+            check(data, begin, self.rounds.model, self._asked(begin, state))
         except BadData as error:
             return str(error)
         return ""
+
+    def _asked(self, begin: m.Begin, state: Round) -> Asked:
+        """What a device was asked for: of a split job one half, of a board with few slots those."""
+        seat = seat_for(state, begin)
+        slots = None if seat is None else held_by(self.home, self.rounds.model, state, seat.device, begin.kind)
+        return asked_of(state, self.rounds.rank, starts(self.home), slots, half_of(seat, begin.kind))

@@ -8,7 +8,8 @@ from console.errors import HubError, join
 from console.table import percent, table
 from hub.making import recipe, versions
 from hub.masking.stages import waits_for
-from hub.rounds.refusal import job_id, missed
+from hub.rounds.names import job_id
+from hub.rounds.refusal import missed
 from hub.rounds.state import Round, Seat
 from hub.store.ledger import Row
 from hub.store.registry import Home
@@ -17,7 +18,7 @@ from wire.scores import Score, read_scores
 
 TAIL_LIMIT = 0.05  # of a slot's norm; where more was cut off, people are told
 UPDATES_SAID = 20
-LISTED = ("lap", "device", "job", "staleness", "samples", "digest")  # of an update
+LISTED = ("lap", "device", "kind", "job", "staleness", "samples", "digest")  # of an update
 
 
 def round_line(state: Round) -> Row:
@@ -51,8 +52,8 @@ def round_view(home: Home, number: int) -> Row:
             f"expected a round of 1 to {home.ledger.last_round()}, found {number}; see `edgequilt hub round list`"
         )
     made = home.ledger.version(state.version) if state.version else None
-    counted = home.ledger.updates(number, state.update_kind)
-    rows = {r["device"]: r for r in counted if r["lap"] == state.latest}
+    counted = [u for u in home.ledger.updates(number) if u["kind"] in (state.update_kind, "tail")]
+    rows = {r["device"]: r for r in counted if r["lap"] == state.latest and r["kind"] != "tail"}
     return {
         **round_line(state),
         "settings": state.settings,
@@ -103,6 +104,8 @@ def _seat(state: Round, seat: Seat, rows: dict[str, Row]) -> Row:
     found: Row = {"state": seat.state, "reason": seat.reason}
     if state.laps != 1:
         found.update(job=job_id(state.number, state.kind, seat.device, seat.turn), staleness=missed(state, seat.device))
+    if seat.front:
+        found |= {"tail": seat.tail, "halves": list(seat.halves), "moved": len(seat.tried)}
     row = rows.get(seat.device)
     if row is not None:
         found.update({k: row[k] for k in ("bytes", "samples", "metrics")}, update=row["digest"])
@@ -173,7 +176,7 @@ def round_text(found: Row) -> str:
             or_dash(s.get("samples")),
             or_dash(s.get("bytes")),
             or_dash(s.get("staleness")),
-            s["reason"] or "-",
+            s["reason"] or (f"tail: {s['tail']}" if s.get("tail") else "-"),
         ]
         for name, s in found["per_device"].items()
     ]

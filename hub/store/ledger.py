@@ -185,7 +185,7 @@ class Ledger:
         return self._row(select(t.updates).where(c.round == number, c.device == device, c.kind == kind, c.lap == lap))
 
     def update_for(self, job: str, device: str) -> Row | None:
-        """What a device gave for a job."""
+        """What counts for a job as a device's."""
         return self._row(select(t.updates).where(t.updates.c.job == job, t.updates.c.device == device))
 
     def masks(self, number: int, stage: str) -> list[Row]:

@@ -20,7 +20,7 @@ from hub.config import FILE, TEMPLATE, BrokerConfig, Config, listen_address, pub
 from hub.hardware import Hardware
 from hub.keys import make_key, read_key
 from hub.making import versions
-from hub.making.model import Model, agree, model_of
+from hub.making.model import Model, agree, model_of, read_model, whole_of
 from hub.store import schema as t
 from hub.store.blobs import Blobs
 from hub.store.database import Database, file, server
@@ -29,7 +29,6 @@ from hub.store.writes import put_device, put_row, put_tip
 from wire.bundle import MANIFEST, SIGNATURE, open_bundle
 from wire.files import read_bytes, write_atomic
 from wire.keys import PrivateKey, parse_public_key, read_public_key
-from wire.manifest import parse_manifest
 from wire.record import NAME
 from wire.topics import NO_MODEL
 
@@ -268,9 +267,11 @@ def put_version(tx: Connection, made: versions.Made, round_number: int, created_
 
 
 def models(home: Home) -> dict[str, Model]:
-    """The models that have bundles, by name."""
-    rows = {row["model"]: row for row in reversed(home.ledger.bundles())}
-    return {name: model_of(parse_manifest(rows[name]["manifest"], "a bundle in the ledger")) for name in sorted(rows)}
+    """The models that have bundles, by name; what one is, the bundle says that holds all of it."""
+    found: dict[str, list[Model]] = {}
+    for row in home.ledger.bundles():
+        found.setdefault(row["model"], []).append(read_model(bytes(row["manifest"])))
+    return {name: whole_of(found[name]) for name in sorted(found)}
 
 
 def model(home: Home, wanted: str = "") -> Model:

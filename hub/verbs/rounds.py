@@ -6,6 +6,7 @@ import argparse
 from typing import Any
 
 from console.errors import HubError
+from hub.rounds.halves import WORDS
 from hub.show import rounds as show_rounds
 from hub.verbs import recipe, selection
 from hub.verbs.common import Row, add_verb, ask, names, numbers, say
@@ -34,6 +35,9 @@ def parse(verbs: Any) -> None:
     opened.add_argument(
         "--train-head", action="store_true", default=None, dest="head_learns", help="train: the head learns too"
     )
+    opened.add_argument("--coding", choices=WORDS["coding"], help="fronts: how numbers cross to the tail and back")
+    opened.add_argument("--labels", choices=WORDS["labels"], help="fronts: whether labels go along to the tail")
+    opened.add_argument("--split-mode", choices=WORDS["mode"], help="fronts: meet the tail in every step, or once")
     opened.add_argument("--split", choices=("holdout", "all"), help="evaluate: on which rows")
     opened.add_argument("--minimum-per-class", type=int, help="statistics: leave out classes with fewer rows")
     opened.add_argument("--versions", type=names, help="evaluate: numbers, tip or released, with commas")
@@ -92,6 +96,8 @@ def _round_open(options: argparse.Namespace) -> int:
         "secure": options.secure,
         "threshold": options.threshold,
     }
+    halves = {"coding": options.coding, "labels": options.labels, "mode": options.split_mode}
+    request["split"] = {name: word for name, word in halves.items() if word is not None}
     found = ask(options, request)
     if options.wait:
         found = _wait(options, found)

@@ -68,6 +68,10 @@ class Handing:
         """The hub shall refuse it."""
         self._hand_on(begin, whole=False)
 
+    def spoil(self, begin: m.Begin, why: str) -> None:
+        """The hub shall refuse it, and see by itself that nobody need wait for it."""
+        self.refuse(begin, why)
+
     def reject(self, begin: m.Begin, why: str, gate: bool) -> None:
         """The hub shall refuse it for its content."""
         self._hand_on(begin, whole=True, fault=why)

@@ -29,6 +29,7 @@ SAMPLES: tuple[Any, ...] = (
     m.Commit(SENDER, D),
     m.Fetch(SENDER, D, (0, 2)),
     m.Failed(SENDER, "r1-train-barn-1", "no room"),
+    m.Failed(SENDER, "r1-train-barn-1", "nothing came for 120 s", "coop"),
     m.MaskKeys(SENDER, "r1-train-barn-1", 1, b"\x01" * 32, b"\x02" * 32, b"\x03" * 32),
     m.MaskShares(SENDER, "r1-train-barn-1", {"coop": b"\x00\xff"}),
     m.MaskAgreed(SENDER, "r1-train-barn-1", {"coop": b"\x04" * 32}),

@@ -69,7 +69,7 @@ def test_blocks_make_the_whole(budget_bytes: int) -> None:
     boards = honest(g, start, [2, 4, 8, 8, 12])
     readers = [partial(some, start, one) for one in boards]
 
-    found = list(reduced(readers, SHAPES, lambda stack: np.median(stack, axis=0), budget_bytes))
+    found = list(reduced(readers, SHAPES, lambda part, stack: np.median(stack, axis=0), budget_bytes))
 
     assert [name for name, _ in found] == sorted(SHAPES)
     for name, made in found:
@@ -97,7 +97,9 @@ def test_a_part_that_a_board_lacks_is_no_change() -> None:
 
     found = dict(
         reduced(
-            [lambda parts: one, lambda parts: {}, lambda parts: {}], {"bias b": (1, 2)}, lambda s: np.median(s, axis=0)
+            [lambda parts: one, lambda parts: {}, lambda parts: {}],
+            {"bias b": (1, 2)},
+            lambda part, s: np.median(s, axis=0),
         )
     )
 
@@ -115,9 +117,9 @@ def test_bad_boards_do_not_move_the_middle(kind: str) -> None:
     wanted = {name: np.mean([products(start, one)[name] for one in good[:5]], axis=0) for name in SHAPES}
 
     for rule in (median, trimmed_mean):
-        for name, made in reduced(readers, SHAPES, lambda s, r=rule: r(s, np.ones(8), Bounds(bad=3))):  # type: ignore[misc]  # a default binds the loop's variable
+        for name, made in reduced(readers, SHAPES, lambda part, s, r=rule: r(s, np.ones(8), Bounds(bad=3))):  # type: ignore[misc]  # a default binds the loop's variable
             assert np.linalg.norm(made - wanted[name]) < 0.3 * np.linalg.norm(wanted[name])
-    for name, made in reduced(readers, SHAPES, lambda s: s.mean(axis=0)):
+    for name, made in reduced(readers, SHAPES, lambda part, s: s.mean(axis=0)):
         assert np.linalg.norm(made - wanted[name]) > np.linalg.norm(wanted[name])
 
 

@@ -15,7 +15,8 @@ from hub.making.recipe import Recipe
 from hub.rounds import state as r
 from hub.rounds import table as rounds
 from hub.rounds.modes import mode_of
-from hub.rounds.refusal import job_id, missed, puts_off, refusal
+from hub.rounds.names import job_id
+from hub.rounds.refusal import missed, puts_off, refusal
 from hub.rounds.state import Round, Seat
 from tests.hub.rounds.test_table import BASE, DEVICES, MADE, USED, after, opened
 from wire.record import plain, read_record

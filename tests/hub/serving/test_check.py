@@ -203,3 +203,14 @@ def test_all_faults_are_said_at_once() -> None:
 
     for words in ("belongs to model", "rank 9", "layer.1.value is missing", "trained on no sample"):
         assert words in str(caught.value)
+
+
+def test_a_half_holds_its_own_slots() -> None:
+    """A front or a tail brings all slots that were asked of it, and no other."""
+    one, other = SLOTS
+    half = {one: factors()[one]}
+    attempt("tail", adapter(lora=half), slots=frozenset({one}))
+    with pytest.raises(BadData, match=f"slot {other} is not one of those that were asked of it"):
+        attempt("tail", adapter(lora=factors()), slots=frozenset({one}))
+    with pytest.raises(BadData, match=f"slot {other} is missing"):
+        attempt("adapter", adapter(lora=half))

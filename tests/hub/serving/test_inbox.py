@@ -15,13 +15,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from console.errors import StorageError
-from hub.serving.inbox import AGE_S, FULL_S, LIMIT_BYTES, Inbox
+from hub.serving.inbox import AGE_S, FULL_S, LIMIT_BYTES, OF_TAILS, PER_DEVICE, Inbox
 from hub.store.partial_files import FilePartials
 from hub.store.partials import SmallApart
 from tests.fuse import Fuse, Killed
 from wire.chunks import cut, indexes_of
 from wire.files import digest
-from wire.messages import Begin, Chunk, Sender
+from wire.messages import Begin, Chunk, Sender, UpdateKind
 
 DATA = random.Random(0).randbytes(5000)
 NAME = digest(DATA)
@@ -341,3 +341,13 @@ def test_nothing_that_comes_does_harm(steps: list[object]) -> None:
         if begun and len(kept) == 5:
             data = b"".join(kept[i] for i in range(5))
             assert inbox.store.join("barn", NAME) == (DATA if data == DATA else None)
+
+
+def test_a_device_that_has_tails_sends_for_all_its_boards(tmp_path: Path) -> None:
+    """A device has few updates on their way, one with tails as many as it has boards, within a bound of its own."""
+    told: list[tuple[UpdateKind, int]] = [("adapter", PER_DEVICE), ("tail", OF_TAILS)]
+    for kind, kept in told:
+        inbox = open_inbox(tmp_path / kind)
+        for index in range(OF_TAILS + 2):
+            inbox.begin(replace(begin(b"%d" % index * 600), kind=kind))
+        assert len(inbox.kept) == kept

@@ -134,3 +134,18 @@ def test_a_codec_is_known_before_a_round_is_opened() -> None:
     """A codec that does not exist is refused with those that do."""
     with pytest.raises(UsageError, match=r"expected none, fp16, int8, int4, top:FRACTION .* found 'zip'"):
         chosen(Recipe(), {"thin": "zip"})
+
+
+def test_a_board_with_some_slots_is_read_against_those() -> None:
+    """A thin update of a front holds the front's slots; read against all of the model's it would not be right."""
+    one = next(iter(SLOTS))
+    start = started()
+    own = replace(start, lora={one: start.lora[one]})
+    learned = replace(own, lora={one: Lora(own.lora[one].a + 1, own.lora[one].b, 2.0)})
+    thin, _ = thinned(learned, own, codec_of("fp16"), "both", Adapter("tiny"))
+
+    found = taken(thin, thin="fp16", slots=frozenset({one}))
+    assert set(found.lora) == {one}
+    np.testing.assert_array_equal(found.lora[one].a, rebuilt(thin, own).lora[one].a)
+    with pytest.raises(BadData):
+        taken(thin, thin="fp16")

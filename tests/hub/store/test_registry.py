@@ -11,7 +11,7 @@ import pytest
 from console.errors import HubError, IntegrityError, SignatureError, UsageError
 from hub.store import registry
 from hub.store.registry import Home
-from tests.hub.bundles import manifest, write_bundle
+from tests.hub.bundles import SLOTS, manifest, write_bundle
 from wire.keys import PrivateKey, new_key, write_key
 
 
@@ -47,7 +47,13 @@ def test_the_first_bundle_makes_version_0(home: Home, publisher: PrivateKey, tmp
 OTHERS: dict[str, tuple[dict[str, Any], str]] = {
     "labels": ({"labels": ("apple", "pear", "fig")}, "expected a bundle with the labels of the model tiny"),
     "head": ({"features": 6}, "expected a bundle with the features of the head of the model tiny"),
-    "slots": ({"slots": {"layer.0.query": (8, 6)}}, "expected a bundle with the slots of the model tiny"),
+    "slots": ({"slots": {"layer.0.query": (8, 7)}}, "expected a bundle with the slots of the model tiny"),
+    "none": ({"slots": {}}, "expected a bundle with the slots of the model tiny"),
+    "more": (
+        {"slots": {**SLOTS, "layer.2.key": (2, 2)}},
+        "found layer.2.key besides in .* the first bundle of a model",
+    ),
+    "biases": ({"biases": {"layer.0.query": 6}}, "expected a bundle with the biases of the model tiny"),
 }
 
 
@@ -55,12 +61,22 @@ OTHERS: dict[str, tuple[dict[str, Any], str]] = {
 def test_a_bundle_that_promises_other_shapes_is_refused(
     home: Home, publisher: PrivateKey, tmp_path: Path, changed: dict[str, Any], words: str
 ) -> None:
-    """All bundles of a model promise the same; what differs is named."""
+    """All bundles of a model promise what the first one does, or a part of it; what differs is named."""
     registry.add_bundle(home, write_bundle(tmp_path / "one", publisher, *manifest()))
 
     with pytest.raises(HubError, match=words):
         registry.add_bundle(home, write_bundle(tmp_path / "two", publisher, *manifest(**changed)))
     assert len(home.ledger.bundles()) == 1
+
+
+def test_a_model_is_what_its_whole_bundle_says(home: Home, publisher: PrivateKey, tmp_path: Path) -> None:
+    """A bundle with some of the slots is taken in, and the model keeps all of them, wherever the bundle is listed."""
+    registry.add_bundle(home, write_bundle(tmp_path / "one", publisher, *manifest()))
+    part = manifest({"layer.0.query": (8, 6)}, device="a-board-before-the-others")
+    registry.add_bundle(home, write_bundle(tmp_path / "two", publisher, *part))
+
+    assert home.ledger.bundles()[0]["device"] == "a-board-before-the-others"
+    assert {slot.name for slot in registry.model(home).slots} == set(SLOTS)
 
 
 def test_a_bundle_must_be_signed_and_whole(home: Home, publisher: PrivateKey, tmp_path: Path) -> None:
