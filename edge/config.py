@@ -11,7 +11,7 @@ from console.toml import read_toml
 from edge.data.row import KEPT_BACK
 from edge.idle.settings import Idle, wrong_hours
 from edge.local.table import Local, LocalTable, listening
-from edge.split.table import Door, SplitTable, door
+from edge.split.table import SEATS, Door, SplitTable, door
 from wire.broker import Protocol
 from wire.files import is_file, is_folder
 from wire.record import NAME, at_least, matching, read_record
@@ -108,6 +108,7 @@ class Config:
     idle: Idle | None = None  # what training waits for; None: it was not told
     local: Local = field(default_factory=Local)  # where programs on the board may ask
     providers: tuple[str, ...] = ()  # of onnxruntime, beside the CPU
+    seats: int = SEATS  # tails that are served at a time
     split: Door | None = None  # where boards connect to this tail; None: they speak to it through the broker
 
 
@@ -162,6 +163,7 @@ def read_config(path: Path) -> Config:
         found.idle,
         listening(found.local, root, root / agent.state, problems),
         agent.providers,
+        SEATS if found.split is None else found.split.seats,
         door(found.split, (files["ca"], files["certificate"], files["key"]), problems),
     )
     wrong = wrong_hours(found.idle) if found.idle is not None else ""

@@ -30,6 +30,8 @@ from edge.renewing import Renewing
 from edge.rows import Rows
 from edge.setup import Setup
 from edge.split.crossings import Crossings
+from edge.split.seats import Seats
+from edge.split.table import SEATS
 from edge.status import Status
 from edge.store import Store
 from wire.messages import Hello
@@ -78,10 +80,17 @@ class Core:
         self.barrier.settled = lambda: self.data.settled
         self.barrier.free = lambda: not self._renewing.proving
         self.crossings = Crossings(self)
+        self.seats = Seats(
+            link.another,
+            self.crossings.begins,
+            lambda *said: self._inbox.put(("seat", *said)),
+            SEATS if setup.config is None else setup.config.seats,
+        )
         self.barrier.begins, self.barrier.stops = self.crossings.begins, self.crossings.put_back
         self._plain: dict[str, Callable[..., None]] = {
             "connection": self._connection,
             "worker": self._deeds.answer,
+            "seat": self._deeds.seat_says,
             "bundle": self._renewing.take,
             "call": lambda what: what(),
             "fate": self._fate,
@@ -184,6 +193,7 @@ class Core:
             self.data.look(now),
             update_s,
             self.crossings.look(),
+            self.seats.look(),
             STATUS_EVERY_S if self.status.dirty else None,
         ]
         return max(0.0, min([IDLE_WAIT_S, *(w for w in wishes if w is not None)]))
@@ -194,6 +204,7 @@ class Core:
         if self.updates is not None:
             self.updates.close()
         self.crossings.close()
+        self.seats.close()
         self.link.close()
         self._deeds.goodbye()
         self.transport.close()
@@ -225,8 +236,8 @@ class Core:
             self._fetching_since = self.now()
         for action in actions:
             self._do(action)
-        self._intake.keep(self.life.lacking | self.life.release_lacking)
-        if not (self.life.lacking or self.life.release_lacking):
+        self._intake.keep(self.life.all_lacking)
+        if not self.life.all_lacking:
             self.alarms.drop(FETCH)
 
     def _do(self, action: object) -> None:
@@ -335,6 +346,6 @@ class Core:
             return
         self.happen(ev.Due("" if name == FETCH else name))
         armed = name in self.alarms.at
-        needed = bool(self.life.lacking or self.life.release_lacking) if name == FETCH else name in self.life.waiting
+        needed = bool(self.life.all_lacking) if name == FETCH else name in self.life.waiting
         if needed and not armed:  # offline: nothing was sent, look again later
             self.alarms.arm(name, self.now())

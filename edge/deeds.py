@@ -17,7 +17,7 @@ from edge.outbox import RECEIPTS
 from edge.request import Request, needed_blobs, needed_rank
 from edge.residuals import SUFFIX as SUFFIX_LOST
 from edge.residuals import Residuals
-from edge.split.told import other_of
+from edge.split.told import TAIL, other_of
 from edge.store import sweep
 from edge.surroundings import surroundings
 from wire import messages as m
@@ -32,6 +32,7 @@ FETCH = "fetch"
 LONGEST_REASON = 500  # of a receipt, in characters
 TELL_EVERY_S = 30.0  # the hub is told at most so often what has changed of this board
 AGENT = f"edgequilt-agent/{m.SCHEMA}"
+NOT_WAITED = "the hub waits for the job no longer"
 NO_PART = "this board takes part in no round (agent.take_part is false)"
 ONLY_SECURE = (
     "this board adds what it learns to sums under masks only (agent.only_secure); open the round with --secure"
@@ -57,6 +58,7 @@ class Deeds:
             ev.Ask: self._ask,
             ev.Compute: self._compute,
             ev.StopWorker: self._stop,
+            ev.Unseat: self._unseat,
             ev.Send: self._send,
             ev.SayKeys: self._masking.say_keys,
             ev.MaskAnswer: self._masking.answer,
@@ -91,6 +93,24 @@ class Deeds:
             core.happen(ev.Crashed(name, str(fields.get("reason"))))
         if core.life.phase == p.IDLE:
             self.collect()
+
+    def seat_says(self, kind: str, fields: dict[str, Any]) -> None:
+        """What the worker of a tail says."""
+        core, name = self._core, str(fields.get("id"))
+        job = core.life.seated.get(name)
+        if job is None:
+            return
+        if kind == "progress":
+            core.status.job(name, done=fields.get("done"), of=fields.get("of"))
+        elif kind in ("note", "taken"):
+            core.crossings.worker(kind, name, fields)
+        else:
+            core.crossings.worker("end", name, fields)
+            core.seats.over(name)
+            if kind == "result":
+                self._keep(job, int(fields["samples"]), dict(fields.get("metrics", {})))
+            else:
+                core.happen(ev.Crashed(name, str(fields.get("reason"))))
 
     def goodbye(self) -> None:
         """Say that we are going, as far as the connection lets us."""
@@ -221,6 +241,9 @@ class Deeds:
             dict(job.settings),
             self._lost.next() if job.kind == "train" else "",
         )
+        if job.kind == TAIL:
+            self._core.seats.begin(request)
+            return
         self._core.barrier.want(request)
         self.look()
 
@@ -241,9 +264,15 @@ class Deeds:
 
     def _stop(self, action: ev.StopWorker) -> None:
         log.info("the hub no longer waits for the job; the worker is ended")
-        self._core.crossings.end_all("the hub waits for the job no longer")
+        running = self._core.barrier.running
+        self._core.crossings.end("" if running is None else running.id, NOT_WAITED)
         self._core.barrier.drop()
         self._core.link.stop()
+
+    def _unseat(self, action: ev.Unseat) -> None:
+        log.info("the hub no longer waits for %s", action.job)
+        self._core.crossings.end(action.job, NOT_WAITED)
+        self._core.seats.stop(action.job)
 
     def _keep(self, job: m.Job, samples: int, metrics: dict[str, Any]) -> None:
         """Put the worker's payload into the outbox: from here on the job is done, whatever happens to us."""
@@ -318,7 +347,7 @@ class Deeds:
         """Delete versions that are neither served, nor worked on, nor new."""
         life, released = self._core.life, self._core.store.released
         keep = {r.digest for r in (released.seen, released.served) if r is not None}
-        jobs = (*life.queue, *((life.job,) if life.job is not None else ()))
+        jobs = (*life.queue, *life.seated.values(), *((life.job,) if life.job is not None else ()))
         self._core.store.collect(keep | {name for job in jobs for name in job.versions})
 
     def _say(self, kind: Any, /, **fields: Any) -> bool:

@@ -180,6 +180,13 @@ class Compute:
 
 
 @dataclass(frozen=True)
+class Unseat:
+    """Serve that tail no longer."""
+
+    job: str
+
+
+@dataclass(frozen=True)
 class StopWorker:
     """Take it away from the worker."""
 

@@ -67,6 +67,9 @@ class Link(Protocol):
     def close(self) -> None:
         """End the worker."""
 
+    def another(self) -> Link:
+        """One of the same kind, with a worker of its own."""
+
 
 class WorkerLink:
     """One worker process at a time."""
@@ -96,6 +99,10 @@ class WorkerLink:
     def start(self, emit: Emit) -> None:
         """Say where answers go."""
         self._emit = emit
+
+    def another(self) -> WorkerLink:
+        """One like this, with a worker process of its own."""
+        return WorkerLink(self.budget_bytes, self.idle_s, self.threads, self._command, self._clock, self.nice)
 
     @property
     def busy(self) -> bool:

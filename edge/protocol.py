@@ -12,6 +12,7 @@ from typing import Any
 
 from edge import events as ev
 from edge.masks import SUFFIX
+from edge.split.told import TAIL
 from wire.messages import Job, MaskSealed, Release
 
 IDLE, FETCHING, COMPUTING = "idle", "fetching", "computing"
@@ -35,6 +36,13 @@ class Life:
     masking: frozenset[str] = NONE  # jobs that are done, for a sum under masks
     release: Release | None = None  # the one to serve as soon as it is here
     release_lacking: frozenset[str] = NONE
+    seated: Mapping[str, Job] = field(default_factory=dict)  # tails of boards, which run beside the job
+    tails_lacking: Mapping[str, frozenset[str]] = field(default_factory=dict)  # by job, of those that have not begun
+
+    @property
+    def all_lacking(self) -> frozenset[str]:
+        """What anything lacks."""
+        return self.lacking.union(self.release_lacking, *self.tails_lacking.values())
 
 
 Actions = tuple[Any, ...]
@@ -62,14 +70,18 @@ def _job_came(life: Life, event: ev.JobCame) -> Step:
         return life, (ev.SayFailed(job.job, life.failed[job.job]),)
     if job.job in life.masking:
         return life, (ev.SayKeys(job.job),)
-    if job.job in life.finished or _is_under_way(life, job.job):
+    crowded = len(life.queue) + len(life.seated) >= MOST_QUEUED
+    if crowded or job.job in life.finished or _is_under_way(life, job.job):
         return life, ()
-    if len(life.queue) >= MOST_QUEUED:
-        return life, ()
+    if job.kind == TAIL:
+        seated = {**life.seated, job.job: job}
+        return replace(life, seated=seated, tails_lacking={**life.tails_lacking, job.job: NONE}), (ev.Look(job),)
     return _next(replace(life, queue=(*life.queue, job)))
 
 
 def _cancelled(life: Life, event: ev.Cancelled) -> Step:
+    if event.job in life.seated:
+        return _unseated(life, event.job), (ev.Unseat(event.job),)
     names = {event.job, event.job + SUFFIX}
     forget = (ev.ForgetMasks(event.job),) if event.job in life.masking else ()
     life = replace(life, masking=life.masking - names, queue=tuple(q for q in life.queue if q.job not in names))
@@ -82,10 +94,20 @@ def _cancelled(life: Life, event: ev.Cancelled) -> Step:
 
 def _looked(life: Life, event: ev.Looked) -> Step:
     if life.job is None or life.job.job != event.job:
-        return life, ()
+        return _tail_looked(life, event)
     if event.lacking:
-        return replace(life, lacking=event.lacking), (ev.Ask(event.lacking - life.lacking - life.release_lacking),)
+        return replace(life, lacking=event.lacking), (ev.Ask(event.lacking - life.all_lacking),)
     return replace(life, phase=COMPUTING, lacking=NONE), (ev.Compute(life.job),)
+
+
+def _tail_looked(life: Life, event: ev.Looked) -> Step:
+    if event.job not in life.tails_lacking:
+        return life, ()
+    others = {job: lacking for job, lacking in life.tails_lacking.items() if job != event.job}
+    if event.lacking:
+        more = event.lacking - life.all_lacking
+        return replace(life, tails_lacking={**others, event.job: event.lacking}), (ev.Ask(more),)
+    return replace(life, tails_lacking=others), (ev.Compute(life.seated[event.job]),)
 
 
 def _release_came(life: Life, event: ev.ReleaseCame) -> Step:
@@ -96,9 +118,7 @@ def _release_looked(life: Life, event: ev.ReleaseLooked) -> Step:
     if life.release is None or life.release.digest != event.digest:
         return life, ()
     if event.lacking:
-        return replace(life, release_lacking=event.lacking), (
-            ev.Ask(event.lacking - life.release_lacking - life.lacking),
-        )
+        return replace(life, release_lacking=event.lacking), (ev.Ask(event.lacking - life.all_lacking),)
     return replace(life, release=None, release_lacking=NONE), (ev.Serve(life.release), ev.SayHello())
 
 
@@ -109,12 +129,15 @@ def _stored(life: Life, event: ev.Stored) -> Step:
         actions.append(ev.Look(life.job))
     if life.release is not None and event.digest in life.release_lacking:
         actions.append(ev.LookRelease(life.release))
+    actions += [ev.Look(life.seated[job]) for job, lacking in life.tails_lacking.items() if event.digest in lacking]
     return life, tuple(actions)
 
 
 def _computed(life: Life, event: ev.Computed) -> Step:
     known = replace(life, waiting={**life.waiting, event.update: event.of or event.job})
     send = (ev.Send(event.update, indexes=None),)
+    if event.job in life.seated:
+        return _unseated(known, event.job), send
     if life.job is None or life.job.job != event.job:
         return known, send
     after, actions = _next(_without_job(known))
@@ -141,12 +164,19 @@ def _mask_came(life: Life, event: ev.MaskCame) -> Step:
     return life, (ev.MaskAnswer(event.message),)
 
 
+def _tail_crashed(life: Life, event: ev.Crashed) -> Step:
+    if event.job not in life.seated:
+        return life, ()
+    failed = replace(_unseated(life, event.job), failed=_reasons(life, event.job, event.reason))
+    return failed, (ev.SayFailed(event.job, event.reason),)
+
+
 def _crashed(life: Life, event: ev.Crashed) -> Step:
     if life.job is None or life.job.job != event.job:
-        return life, ()
+        return _tail_crashed(life, event)
     name = event.job.removesuffix(SUFFIX)  # what could not be masked is out of its sum
     forget = (ev.ForgetMasks(name),) if name in life.masking else ()
-    reasons = {**dict(list(life.failed.items())[-MOST_FAILED + 1 :]), name: event.reason}
+    reasons = _reasons(life, name, event.reason)
     failed = replace(life, failed=reasons, masking=life.masking - {name})
     after, actions = _next(_without_job(failed))
     return after, (ev.SayFailed(name, event.reason), *forget, *actions)
@@ -181,7 +211,18 @@ def _due(life: Life, event: ev.Due) -> Step:
     return life, (ev.Send(event.update),) if event.update in life.waiting else ()
 
 
+def _reasons(life: Life, job: str, reason: str) -> dict[str, str]:
+    return {**dict(list(life.failed.items())[-MOST_FAILED + 1 :]), job: reason}
+
+
+def _unseated(life: Life, job: str) -> Life:
+    lacking = {name: some for name, some in life.tails_lacking.items() if name != job}
+    return replace(life, seated={n: one for n, one in life.seated.items() if n != job}, tails_lacking=lacking)
+
+
 def _is_under_way(life: Life, job: str) -> bool:
+    if job in life.seated:
+        return True
     return (life.job is not None and life.job.job == job) or any(q.job == job for q in life.queue)
 
 
@@ -201,8 +242,7 @@ def _without_job(life: Life) -> Life:
 
 
 def _asking(life: Life) -> Actions:
-    lacking = life.lacking | life.release_lacking
-    return (ev.Ask(lacking),) if lacking else ()
+    return (ev.Ask(life.all_lacking),) if life.all_lacking else ()
 
 
 ALWAYS: dict[type, Handler] = {
@@ -223,9 +263,9 @@ ALWAYS: dict[type, Handler] = {
     ev.Due: _due,
 }
 TABLE: dict[str, dict[type, Handler]] = {
-    IDLE: {**ALWAYS, ev.Looked: _nothing, ev.Computed: _computed, ev.Crashed: _nothing},
+    IDLE: {**ALWAYS, ev.Looked: _tail_looked, ev.Computed: _computed, ev.Crashed: _tail_crashed},
     FETCHING: {**ALWAYS, ev.Looked: _looked, ev.Computed: _computed, ev.Crashed: _crashed},
-    COMPUTING: {**ALWAYS, ev.Looked: _nothing, ev.Computed: _computed, ev.Crashed: _crashed},
+    COMPUTING: {**ALWAYS, ev.Looked: _tail_looked, ev.Computed: _computed, ev.Crashed: _crashed},
 }
 
 

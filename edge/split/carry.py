@@ -73,7 +73,8 @@ class Carry:
         if other is None:
             return
         same = [half for half in self.halves if half.other.job == other.job]
-        self._forget([*same, *self.halves[:-LINGERING]], listen=True)
+        over = [half for half in self.halves if half.over_at is not None]
+        self._forget(list(dict.fromkeys([*same, *over[:-LINGERING]])), listen=True)
         self.core.transport.subscribe(self._pattern())
         self.halves.append(Half(request.id, other, Trust([other.key]), Stream(self.core.now())))
         log.info("%s is split: the other half is %s", request.id, other.name)
@@ -200,7 +201,7 @@ class Carry:
 
     def _settle(self, half: Half) -> None:
         """Do what the stream wants done."""
-        stream, link = half.stream, self.core.link
+        stream = half.stream
         while stream.out:
             kind, fields = stream.out.pop(0)
             self._say(half, kind, fields)
@@ -208,15 +209,20 @@ class Carry:
             stream.parts.clear()
             return
         while stream.parts:
-            link.tell("note", stream.parts.pop(0))
+            self._tell(half, "note", stream.parts.pop(0))
         if half.until != stream.answered + WINDOW:
             half.until = stream.answered + WINDOW
-            link.tell("credit", {"until": half.until})
+            self._tell(half, "credit", {"until": half.until})
         if stream.gone and not half.told_gone:
             half.told_gone = True
             log.warning("%s: %s", half.id, stream.gone)
             gone = {"what": "gone", "step": 0, "micro": 0, "part": 0, "parts": 1, "fields": {"reason": stream.gone}}
-            link.tell("note", {**gone, "data": b""})
+            self._tell(half, "note", {**gone, "data": b""})
+
+    def _tell(self, half: Half, kind: str, fields: dict[str, Any]) -> None:
+        """Say something to the worker that has the half."""
+        if not self.core.seats.tell(half.id, kind, fields):
+            self.core.link.tell(kind, fields)
 
     def _say(self, half: Half, kind: type[Crossing | Peer], fields: dict[str, Any]) -> None:
         core, entry = self.core, entry_of("peer", kind.TYPE)

@@ -45,12 +45,13 @@ class Crossings:
 
     def put_back(self) -> None:
         """The job that the worker had begins again later."""
-        self.end_all("its board has other work")
+        running = self._core.barrier.running
+        self.end("" if running is None else running.id, "its board has other work")
 
-    def end_all(self, reason: str) -> None:
-        """No worker has a split job any more."""
+    def end(self, job: str, reason: str) -> None:
+        """Nobody waits for a job any more."""
         if self._carry is not None:
-            self._carry.end_all(reason)
+            self._carry.end(job, reason)
 
     def worker(self, kind: str, job: str, fields: dict[str, Any]) -> None:
         """The worker of a split job says something to the other half, has taken something of it, or has ended."""

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import ipaddress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from console.errors import UsageError
+from wire.record import at_least
+
+SEATS = 4
 
 
 @dataclass(frozen=True)
@@ -16,10 +19,12 @@ class SplitTable:
     Attributes:
         listen: HOST:PORT of this machine; empty: boards speak through the broker.
         address: HOST:PORT as boards reach it, where that is another.
+        seats: boards that are served at a time, each by a worker process.
     """
 
     listen: str = ""
     address: str = ""
+    seats: int = field(default=SEATS, metadata=at_least(1, 256))
 
 
 @dataclass(frozen=True)

@@ -83,6 +83,9 @@ class HereLink:
     def close(self) -> None:
         self.desk.close()
 
+    def another(self) -> HereLink:
+        return type(self)()
+
 
 @dataclass
 class Board:

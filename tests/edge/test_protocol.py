@@ -111,6 +111,41 @@ def test_answers(events: tuple[object, ...], expected: list[object]) -> None:
     assert after(*events)[1] == expected
 
 
+def test_tails_are_served_beside_a_job_and_each_other() -> None:
+    """They take no turn: looked up, fetched, begun and ended one by one, whatever the job does in the meantime."""
+    first, second = job("one.tail", "tail"), job("two.tail", "tail")
+    life, actions = after(*COMPUTING, ev.JobCame(first))
+    assert actions == [ev.Look(first)]
+    life, actions = after(ev.Looked(first.job, frozenset({BLOB})), life=life)
+    assert actions == [ev.Ask(frozenset({BLOB}))]
+    life, actions = after(ev.JobCame(second), ev.JobCame(first), life=life)
+    assert actions == []
+    life, actions = after(ev.Looked(second.job, frozenset()), life=life)
+    assert actions == [ev.Compute(second)]
+    life, actions = after(ev.Stored(BLOB), life=life)
+    assert actions == [ev.Look(first)]
+    life, actions = after(ev.Looked(first.job, frozenset()), life=life)
+    assert actions == [ev.Compute(first)]
+    life, actions = after(ev.Computed(second.job, "u"), life=life)
+    assert (life.phase, actions) == (p.COMPUTING, [ev.Send("u", indexes=None)])
+    life, actions = after(ev.Crashed(first.job, "why"), life=life)
+    assert actions == [ev.SayFailed(first.job, "why")]
+    assert after(ev.JobCame(first), life=life)[1] == [ev.SayFailed(first.job, "why")]
+    life, actions = after(ev.Receipted("u", "accepted", ""), ev.JobCame(second), life=life)
+    assert actions == []
+    assert not life.seated
+    assert not life.all_lacking
+
+
+def test_a_tail_that_nobody_waits_for_ends() -> None:
+    """Cancelled while it is fetched or served: its seat is free, and it may come again."""
+    tail = job("one.tail", "tail")
+    life, actions = after(ev.JobCame(tail), ev.Looked(tail.job, frozenset({BLOB})), ev.Cancelled(tail.job))
+    assert actions == [ev.Unseat(tail.job)]
+    assert life == p.Life(connected=True)
+    assert after(ev.JobCame(tail), life=life)[1] == [ev.Look(tail)]
+
+
 def test_a_release_is_served_when_all_of_it_is_here() -> None:
     """A release is looked up, fetched and served beside a job; a later release takes its place."""
     first, second = (Release("tiny", n, n, str(n) * 64) for n in (1, 2))
