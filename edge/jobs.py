@@ -102,11 +102,11 @@ def perform(desk: Desk, request: Request, advance: Advance = lambda done, of: No
     if not request.versions:
         raise BadData(f"expected job {request.id} to name a version, found none")
     if request.kind == TAIL:
-        start = adapter_of(request, 0, runner.manifest.plan.rank)
+        start = adapter_of(request, 0, runner.manifest)
         return split_work.tail(runner, request, start, settings_of(request.settings), desk.channel, advance)
     data = rows_at(request.place, runner)
     if request.settings.get(SPLIT):
-        start, settings = adapter_of(request, 0, runner.manifest.plan.rank), settings_of(request.settings)
+        start, settings = adapter_of(request, 0, runner.manifest), settings_of(request.settings)
         payload, result = split_work.front(runner, request, start, settings, data, desk.channel, advance)
     else:
         payload, result = _JOBS[request.kind](runner, request, data, advance)
