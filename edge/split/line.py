@@ -14,10 +14,11 @@ import ssl
 import struct
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
+from console.errors import BadData
 from wire.files import digest
 from wire.messages import PART_LIMIT_BYTES, Crossing, Peer
 
@@ -55,26 +56,24 @@ class Frames:
         """How many it will have, head included; 0: not known yet."""
         return _LENGTH.size + _LENGTH.unpack_from(self._held)[0] if len(self._held) >= _LENGTH.size else 0
 
-    def add(self, data: bytes) -> list[tuple[type[Crossing | Peer], bytes]]:
+    def add(self, data: bytes) -> Iterator[tuple[type[Crossing | Peer], bytes]]:
         """The frames that are whole now.
 
         Raises:
-            ValueError: one is too long, too short, or of no kind.
+            BadData: one is too long, too short, or of no kind; those before it have come.
         """
         self._held += data
-        found = []
         while self.wanted:
             length = self.wanted - _LENGTH.size
             if not 1 < length <= FRAME_LIMIT_BYTES:
-                raise ValueError(f"a frame of {length} bytes")
+                raise BadData(f"expected a frame of 2 to {FRAME_LIMIT_BYTES} bytes, found {length}; it was ignored")
             if len(self._held) < self.wanted:
-                break
+                return
             letter, body = bytes(self._held[4:5]), bytes(self._held[5 : self.wanted])
             if letter not in LETTERS:
-                raise ValueError(f"a frame of kind {letter!r}")
+                raise BadData(f"expected a frame of a crossing or a peer, found {letter!r}; it was ignored")
             del self._held[: self.wanted]
-            found.append((LETTERS[letter], body))
-        return found
+            yield LETTERS[letter], body
 
 
 def frame(kind: type[Crossing | Peer], message: bytes) -> bytes:
@@ -177,7 +176,7 @@ class Line:
                     raise TimeoutError("too slow" if slow else "silent")
                 wants_write = self._write()
                 self._select(0.5, wants_write)
-        except (OSError, ValueError) as error:
+        except (OSError, BadData) as error:
             self.why = str(error) or type(error).__name__
         finally:
             self.end()

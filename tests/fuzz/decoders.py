@@ -9,7 +9,8 @@ from tests.fuzz.decoders_identity import IDENTITY
 from tests.fuzz.decoders_importance import IMPORTANCE
 from tests.fuzz.decoders_local import LOCAL
 from tests.fuzz.decoders_slots import SLOTS
+from tests.fuzz.decoders_split import SPLIT
 from tests.fuzz.decoders_wire import WIRE
 
-DECODERS = (*WIRE, *EDGE, *HUB, *IDENTITY, *LOCAL, *DEVICES, *SLOTS, *IMPORTANCE)
+DECODERS = (*WIRE, *EDGE, *HUB, *IDENTITY, *LOCAL, *DEVICES, *SLOTS, *SPLIT, *IMPORTANCE)
 BY_NAME = {decoder.name: decoder for decoder in DECODERS}
