@@ -56,7 +56,7 @@ def _serve(desk: Desk, fields: dict[str, Any], answers: IO[bytes], requests: Req
             write_frame(answers, "progress", {"id": fields.get("id"), "done": done, "of": of})
 
     try:
-        if dict(fields.get("settings") or {}).get("split"):
+        if fields.get("kind") in ("train", "tail") and dict(fields.get("settings") or {}).get("split"):
             from edge.split.pipe import PipeChannel
 
             desk.channel = PipeChannel(requests, answers, str(fields.get("id")))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from edge.split.told import SETTING
+from edge.split.told import KINDS, SETTING
 from wire.topics import parse_topic
 
 if TYPE_CHECKING:
@@ -40,7 +40,7 @@ class Crossings:
 
     def begins(self, request: Request) -> None:
         """The worker is about to get a job."""
-        if request.settings.get(SETTING):
+        if request.kind in KINDS and request.settings.get(SETTING):
             self._loaded().begin(request)
 
     def put_back(self) -> None:

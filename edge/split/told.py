@@ -11,6 +11,7 @@ from wire.keys import PublicKey, parse_public_key
 from wire.record import NAME, matching, read_record
 
 SETTING, TAIL = "split", "tail"
+KINDS = ("train", TAIL)  # of an evaluation, `split` says which rows
 SUFFIX = ".tail"  # of a tail's job: the board's has the name before it
 
 
@@ -54,6 +55,8 @@ def other_of(job: str, kind: str, settings: Mapping[str, Any]) -> Other | None:
     Raises:
         BadData: the hub names none, or not as it should.
     """
+    if kind not in KINDS:
+        return None
     found = settings.get(SETTING)
     if not found:
         if kind == TAIL:

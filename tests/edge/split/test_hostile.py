@@ -220,6 +220,7 @@ def test_a_job_without_another_half_is_as_it_was() -> None:
     """Nothing of this is in a job that is not split; a split one speaks under the name of the board's."""
     line = new_key("device", "barn").public.line
     assert other_of("j", "train", {}) is None
+    assert other_of("j", "evaluate", {"split": "holdout"}) is None
     tail = other_of("r1-train-barn.tail", "tail", {"split": {"board": "barn", "key": line, "labels": "along"}})
     assert tail is not None
     assert (tail.name, tail.job, tail.tail, tail.key.line) == ("barn", "r1-train-barn", False, line)
