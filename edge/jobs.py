@@ -105,7 +105,7 @@ def perform(desk: Desk, request: Request, advance: Advance = lambda done, of: No
         start = adapter_of(request, 0, runner.manifest)
         return split_work.tail(runner, request, start, settings_of(request.settings), desk.channel, advance)
     data = rows_at(request.place, runner)
-    if request.settings.get(SPLIT):
+    if request.kind == "train" and request.settings.get(SPLIT):  # of an evaluation it says which rows
         start, settings = adapter_of(request, 0, runner.manifest), settings_of(request.settings)
         payload, result = split_work.front(runner, request, start, settings, data, desk.channel, advance)
     else:
