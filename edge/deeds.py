@@ -37,7 +37,14 @@ NO_PART = "this board takes part in no round (agent.take_part is false)"
 ONLY_SECURE = (
     "this board adds what it learns to sums under masks only (agent.only_secure); open the round with --secure"
 )
-_UPDATES = {"train": "adapter", "statistics": "statistics", "evaluate": "scores", "tail": "tail", MASK: "masked"}
+_UPDATES = {
+    "train": "adapter",
+    "statistics": "statistics",
+    "evaluate": "scores",
+    "tail": "tail",
+    "fix": "edit",
+    MASK: "masked",
+}
 
 
 class Deeds:

@@ -17,6 +17,7 @@ from edge.assemble import prefix, read_version
 from edge.data import Data, board_data
 from edge.evaluate import right_rows, score_of
 from edge.features import enough, statistics
+from edge.fix import fix
 from edge.prove import prove
 from edge.request import PROVE, Place, Request, Result, needed_rank, ranks
 from edge.runner import Runner
@@ -220,10 +221,21 @@ def _evaluate(runner: Runner, request: Request, data: Data, advance: Advance) ->
     return payload, Result(request.id, len(rows), {"accuracy": [s.accuracy for s in scores]})
 
 
+def _fix(runner: Runner, request: Request, data: Data, advance: Advance) -> tuple[bytes, Result]:
+    _same_labels(runner, request.versions[0])
+    adapter = adapter_of(request, 0, runner.manifest)
+    wanted = ranks(request.kind, request.settings, runner.manifest.plan.rank)
+    payload, report = fix(runner, adapter, data, request.settings, wanted, request.id, advance)
+    lost, rows = max(one.lost for one in report.at), report.rows
+    metrics = {"rows": rows, "lost": lost, "right": sum(one.right for one in report.at), "ranks": len(report.at)}
+    return payload, Result(request.id, rows, metrics)
+
+
 _JOBS: dict[str, Callable[[Runner, Request, Data, Advance], tuple[bytes, Result]]] = {
     "train": _train,
     "statistics": _statistics,
     "evaluate": _evaluate,
+    "fix": _fix,
 }
 
 

@@ -43,7 +43,7 @@ class Request:
 
     id: str
     # mask: what another job made, for a sum; prove: see that a bundle runs
-    kind: Literal["train", "statistics", "evaluate", "tail", "mask", "prove"]
+    kind: Literal["train", "statistics", "evaluate", "tail", "fix", "mask", "prove"]
     round: int
     digests: tuple[str, ...]
     versions: tuple[Version, ...]
@@ -126,15 +126,17 @@ def needed_rank(kind: str, settings: dict[str, Any], own: int) -> int:
 
 def ranks(kind: str, settings: dict[str, Any], own: int) -> list[int]:
     """The ranks that a job works at; a board never trains above its own, forward passes may take a longer prefix."""
-    if kind in ("evaluate", "statistics") and isinstance(settings.get("ranks"), (list, tuple)) and settings["ranks"]:
-        return [r for r in settings["ranks"] if isinstance(r, int) and r >= 0] or [own]
+    told = settings.get("ranks")
+    if kind in ("evaluate", "statistics", "fix") and isinstance(told, (list, tuple)) and told:
+        return [r for r in told if isinstance(r, int) and r >= 0] or [own]
     if kind in ("train", "tail") and isinstance(settings.get("rank"), int):
         return [max(0, min(own, settings["rank"]))]
     return [own]
 
 
 def needed_blobs(version: Version, rank: int) -> list[tuple[str, int]]:
-    """Digest and size of the blobs of a version for a rank: rungs that begin below it, the head, and other kinds."""
+    """Digest and size of the blobs of a version for a rank: rungs that begin below it, head, other kinds, and edits."""
     blobs = [(r.blob, r.bytes) for r in version.rungs if r.low < rank]
     blobs += [(version.head, version.head_bytes)] if version.head else []
-    return blobs + ([(version.others, version.others_bytes)] if version.others else [])
+    blobs += [(version.others, version.others_bytes)] if version.others else []
+    return blobs + [(edit.blob, edit.bytes) for edit in version.edits]

@@ -26,6 +26,7 @@ from wire.topics import NO_MODEL
 CORRECTIONS = "feedback"  # folder in the state folder
 FRONT, TAIL = "front", "tail"  # of them: halves of split jobs
 SECURE = "secure"  # of the jobs in a hello: sums under masks
+SERVER = "server"  # the profile of agents that compute what a hub needs computed
 
 
 @dataclass(frozen=True)
@@ -168,7 +169,15 @@ def jobs_of(bundle: Bundle) -> tuple[str, ...]:
     learns = "backward" in kinds[-1] and all("forward" in k for k in kinds[:-1])
     steps = runs and bool(manifest.slots_of("lora"))
     scales = runs and bool(manifest.scales)
-    kinds_of_job = {"train": learns, "spry": steps, "qzo": scales, "statistics": runs, "evaluate": runs}
+    fixes = runs and manifest.plan.device == SERVER  # a board is not told other people's inputs
+    kinds_of_job = {
+        "train": learns,
+        "spry": steps,
+        "qzo": scales,
+        "statistics": runs,
+        "evaluate": runs,
+        "fix": fixes,
+    }
     found = tuple(kind for kind, able in kinds_of_job.items() if able)
     found += (TAIL,) if learns and split is not None else ()
     return (*found, SECURE) if found else found

@@ -130,7 +130,10 @@ class Store:
         for path in bodies:
             if path.stem in kept:
                 version = self.version(path.stem)
-                needed |= set() if version is None else {version.head, version.others, *(r.blob for r in version.rungs)}
+                if version is None:
+                    continue
+                needed |= {version.head, version.others, *(r.blob for r in version.rungs)}
+                needed |= {edit.blob for edit in version.edits}
             else:
                 path.unlink(missing_ok=True)
                 path.with_suffix(".envelope").unlink(missing_ok=True)

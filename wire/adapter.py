@@ -1,7 +1,7 @@
 """The adapter file: what learned things travel in (docs/adapter.md). safetensors with our metadata; never pickle.
 
 One door in each direction: `to_bytes` and `read_adapter`. A file may hold LoRA factors, biases, factors of scales, a
-head, head statistics, pairs along directions, and a thin update, in any combination.
+head, edits of a head, head statistics, pairs along directions, and a thin update, in any combination.
 """
 
 from __future__ import annotations
@@ -20,7 +20,8 @@ from numpy.typing import NDArray
 
 from console.errors import BadData, StorageError, join
 from wire.json_text import parse_json
-from wire.kinds import bias, head, lora, pairs, scale_file, thin_file
+from wire.kinds import bias, edit, head, lora, pairs, scale_file, thin_file
+from wire.kinds.edit import HeadEdit
 from wire.kinds.head import Head, Statistics
 from wire.kinds.lora import Lora
 from wire.kinds.pairs import Directions
@@ -46,6 +47,7 @@ class Adapter:
     scales: ScaleFactors | None = None
     directions: Directions | None = None
     thin: Thin | None = None
+    edits: dict[int, HeadEdit] = field(default_factory=dict)  # of heads, by rank
 
     @property
     def rank(self) -> int:
@@ -74,6 +76,7 @@ def to_bytes(adapter: Adapter) -> bytes:
         count, total, gram = head.names("statistics", rank)
         tensors[count], tensors[total] = np.ascontiguousarray(s.count), np.ascontiguousarray(s.sum)
         tensors[gram] = np.ascontiguousarray(head.triangle(s.gram))
+    tensors |= edit.tensors_of(adapter.edits)
     metadata = {**adapter.metadata, "format": FORMAT, "schema": SCHEMA, "model": adapter.model}
     metadata["version"] = adapter.version
     if adapter.scales is not None:
@@ -108,6 +111,7 @@ def read_adapter(data: bytes, where: str) -> Adapter:
     factors = _read_lora(tensors, known, problems)
     biases = _read_bias(tensors, known, problems)
     heads, statistics = _read_heads(tensors, known, problems), _read_statistics(tensors, known, problems)
+    edits = edit.read(tensors, known, problems)
     moved = scale_file.read(tensors, metadata.get(scale_file.KEY), known, problems)
     steps = pairs.read(tensors, metadata.get(pairs.KEY), known, problems)
     thin = thin_file.read(tensors, metadata.get(thin_file.KEY), known, problems)
@@ -116,9 +120,8 @@ def read_adapter(data: bytes, where: str) -> Adapter:
         raise BadData(f"{where} is not an adapter of schema {SCHEMA}: {join(problems)}")
     ours = ("format", "schema", "model", "version", scale_file.KEY, pairs.KEY, thin_file.KEY)
     own = {k: v for k, v in metadata.items() if k not in ours}
-    return Adapter(
-        metadata["model"], metadata.get("version", ""), factors, biases, heads, statistics, own, moved, steps, thin
-    )
+    whose = (metadata["model"], metadata.get("version", ""))
+    return Adapter(*whose, factors, biases, heads, statistics, own, moved, steps, thin, edits)
 
 
 def read_slots(path: Path, slots: Collection[str]) -> dict[str, Lora]:

@@ -21,8 +21,8 @@ UPDATE_LIMIT_BYTES = 64 << 20
 PART_LIMIT_BYTES = 512 << 10  # of a crossing: two of them on the way stay below every broker's limits
 STREAM = r"[0-9a-f]{16}"
 
-UpdateKind = Literal["adapter", "statistics", "scores", "masked", "tail"]
-JobKind = Literal["train", "statistics", "evaluate", "tail"]
+UpdateKind = Literal["adapter", "statistics", "scores", "masked", "tail", "edit"]
+JobKind = Literal["train", "statistics", "evaluate", "tail", "fix"]
 
 
 @dataclass(frozen=True)
@@ -285,6 +285,16 @@ class Rung:
     extra: dict[str, Any] = field(default_factory=dict)
 
 
+@dataclass(frozen=True)
+class Edit:
+    """A fix of wrong answers: factors on top of the heads, as an adapter file; a version without it is as before."""
+
+    fix: int = field(metadata=at_least(1))  # the number of the round that found it
+    blob: str = field(metadata=matching(DIGEST))
+    bytes: int = field(metadata=at_least(1))
+    extra: dict[str, Any] = field(default_factory=dict)
+
+
 def ability(kind: str, settings: Mapping[str, Any]) -> str:
     """What of `Hello.jobs` a job needs: its kind, the trainer of forward passes (spry, qzo), or `front` of split ones.
 
@@ -316,6 +326,7 @@ class Version:
     others_bytes: int = 0
     parents: tuple[str, ...] = ()  # digests of others that updates in it started from, besides `parent`
     optimiser: str = ""  # blob of what the hub's optimiser remembers, of no use to devices; empty without any
+    edits: tuple[Edit, ...] = ()  # fixes that are on top of its heads, in the order in which they came
     extra: dict[str, Any] = field(default_factory=dict)
 
 

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 log = logging.getLogger("edgequilt.agent")
 EVERY_S, LONG_AGO_S = 5.0, 20.0
 HELD = "the board is busy"  # why the worker is paused
-HEAVY = ("train", "statistics", "evaluate")  # jobs that put all rows through the model
+HEAVY = ("train", "statistics", "evaluate", "fix")  # jobs that put all rows through the model
 
 Sense = Callable[[list[int]], Readings]
 

@@ -13,6 +13,7 @@ from hub.aggregation.method import Emitted, Method
 from hub.aggregation.methods import method_of
 from hub.aggregation.robust.rules import BY_NUMBERS
 from hub.aggregation.shares import Shares, faded
+from hub.fixes import making as fixes
 from hub.making import by_numbers, contributions, versions
 from hub.making.contributions import Contribution, parts_of, took_part
 from hub.making.model import Model
@@ -41,6 +42,8 @@ def make(home: Home, model: Model, rank: int, state: Round) -> versions.Made:
     """
     parent = made_of(home, state.start)
     number = home.ledger.versions(model.id)[-1]["number"] + 1
+    if state.kind == "fix":
+        return fixes.make(home, parent, number, state)
     if state.secure is not None:
         return masking.make(home, model, state, state.secure, parent, number)
     rows = home.ledger.updates(state.number, state.update_kind, state.latest)

@@ -1,7 +1,8 @@
 """Versions: how the state of an adapter is cut into blobs, signed, and read back.
 
 Version 0 is made when the first bundle is added: all directions are spare, nothing is known. A round of training
-makes new rungs and keeps the head; a round of statistics keeps the rungs and makes a new head.
+makes new rungs and keeps the head; a round of statistics keeps the rungs and makes a new head. Edits, which fixes made,
+stay on top of whatever head there is until they are undone.
 """
 
 from __future__ import annotations
@@ -23,11 +24,12 @@ from wire.adapter import Adapter, read_adapter, to_bytes
 from wire.envelope import seal
 from wire.files import digest
 from wire.keys import PrivateKey
+from wire.kinds import edit
 from wire.kinds.head import Head, Statistics
 from wire.kinds.lora import Lora, concatenate
 from wire.kinds.scales import ScaleFactors
 from wire.ladder import rungs, slot_key, spare_columns
-from wire.messages import Rung, Version, decode, encode
+from wire.messages import Edit, Rung, Version, decode, encode
 
 
 @dataclass(frozen=True)
@@ -107,7 +109,8 @@ def from_training(
         others = Adapter(model.id, bias=dict(made.bias) or kept.bias, scales=made.scales or kept.scales)
         changed["others"], changed["others_bytes"] = _put(blobs, others)
     if made.heads:
-        changed["head"], changed["head_bytes"] = _put(blobs, Adapter(model.id, heads=dict(made.heads)))
+        bare = edit.apply(made.heads, read_edits(old, blobs), -1.0)  # the edits stay on top, to be undone one by one
+        changed["head"], changed["head_bytes"] = _put(blobs, Adapter(model.id, heads=bare))
     return _sign(_child(parent, number, round_number, **changed), key, cut)
 
 
@@ -133,7 +136,13 @@ def from_statistics(
     }
     head, size = _put(blobs, Adapter(parent.version.model, heads=solved))
     child = _child(parent, number, round_number, head=head, head_bytes=size)
-    return replace(_sign(child, key, {}), notes=(f"head by {join(sorted(set(ways.values())))}",))
+    kept = [f"on top of it still: {join([f'fix {one.fix}' for one in child.edits])}"] if child.edits else []
+    return replace(_sign(child, key, {}), notes=(f"head by {join(sorted(set(ways.values())))}", *kept))
+
+
+def with_edits(parent: Made, number: int, round_number: int, edits: tuple[Edit, ...], key: PrivateKey) -> Made:
+    """A version like its parent but for the edits on top of its heads: all else is the same, blob by blob."""
+    return _sign(_child(parent, number, round_number, edits=edits), key, {})
 
 
 def read_ladder(version: Version, blobs: Blobs, rank: int | None = None) -> dict[str, Lora]:
@@ -153,8 +162,14 @@ def read_start(digest: str, version: Version, blobs: Blobs, rank: int) -> Adapte
 
 
 def read_heads(version: Version, blobs: Blobs) -> dict[int, Head]:
-    """The heads of a version by rank; empty while no class is known."""
-    return read_adapter(blobs.get(version.head), f"heads {version.head[:12]}").heads if version.head else {}
+    """The heads of a version by rank, with its edits on top; empty while no class is known."""
+    heads = read_adapter(blobs.get(version.head), f"heads {version.head[:12]}").heads if version.head else {}
+    return edit.apply(heads, read_edits(version, blobs))
+
+
+def read_edits(version: Version, blobs: Blobs) -> list[edit.Edits]:
+    """The edits of a version, in their order."""
+    return [read_adapter(blobs.get(one.blob), f"edit {one.blob[:12]}").edits for one in version.edits]
 
 
 def read_biases(version: Version, blobs: Blobs) -> dict[str, NDArray[np.float32]]:
@@ -180,7 +195,8 @@ def read_made(row: Mapping[str, Any]) -> Made:
 
 def blob_names(version: Version) -> set[str]:
     """What devices may fetch of a version."""
-    return {r.blob for r in version.rungs} | ({version.head, version.others} - {""})
+    pieces = {rung.blob for rung in version.rungs} | {one.blob for one in version.edits}
+    return pieces | ({version.head, version.others} - {""})
 
 
 def _put(blobs: Blobs, adapter: Adapter) -> tuple[str, int]:

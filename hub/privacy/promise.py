@@ -16,6 +16,7 @@ from hub.store.registry import Home
 from hub.store.writes import put
 
 RELATIONS = ("poisson", "fixed")
+NO_BOARD = ("evaluate", "fix")  # rounds whose versions hold nothing that a board learned
 LAST = "noise"  # where the ledger keeps the number of the last private round
 
 
@@ -75,7 +76,7 @@ def summary(home: Home) -> Row | None:
     if not told.noise and not home.ledger.get(LAST):
         return None
     rounds = held(home)
-    open_rounds = [r for r in home.ledger.rounds() if r.version and r.private is None and r.kind != "evaluate"]
+    open_rounds = [r for r in home.ledger.rounds() if r.version and r.private is None and r.kind not in NO_BOARD]
     return {
         "epsilon": max((one.spent for one in rounds), default=0.0),
         "delta": told.delta,

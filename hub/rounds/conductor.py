@@ -15,6 +15,9 @@ from typing import Any
 from sqlalchemy import Connection, select
 
 from console.errors import EdgequiltError, StorageError
+from hub.fixes import asking
+from hub.fixes.keeping import forget_inputs
+from hub.fixes.making import carried
 from hub.making import versions
 from hub.making.making import made_of, make, scores_of_round
 from hub.making.model import Model
@@ -74,6 +77,8 @@ class Conductor:
         before = self.open[number]
         state, actions = rounds.step(before, event)
         ended = before.is_open and not state.is_open
+        if ended and state.kind == "fix":
+            state = asking.forgotten(state)
         after = following(self.home, state, self.clock()) if ended else None
         if state != before or writes or force:
             with self.home.ledger.transaction() as tx:
@@ -82,6 +87,8 @@ class Conductor:
                 self._put(tx, state, actions)
                 if ended and state.secure is not None:
                     drop_masks(tx, number)
+                if ended and state.kind == "fix":
+                    forget_inputs(tx, number)
                 if ended or (state.version != before.version and state.phase == "collecting"):
                     put_row(tx, t.events, self._event(state))
                 if after is not None:
@@ -188,7 +195,7 @@ class Conductor:
         if isinstance(action, r.Ask):
             put_job(tx, jobs.row_of(state, action, partial(reached, self.home)))
         elif isinstance(action, r.Release):
-            put_release(tx, action.version, f"round {state.number}", self.clock())
+            put_release(tx, action.version, f"{'fix' if state.kind == 'fix' else 'round'} {state.number}", self.clock())
         elif isinstance(action, r.Retreat):
             put_tip(tx, self.model.id, action.version)
 
@@ -206,8 +213,9 @@ class Conductor:
             self.tell(state.number, r.Unmade(f"the version could not be made: {error!r}"))
             return
         release = self.home.ledger.release(self.model.id)
-        counted = self.home.ledger.updates(state.number, state.update_kind, state.lap)
+        counted = self.home.ledger.updates(state.number, state.update_kind, state.lap) if state.kind != "fix" else []
         following_ones = None if state.last else next_devices(self.home, state, counted, made.version.version)
+        tips = self._tips(state, made)
         event = r.Made(
             made.digest,
             release["digest"] if release else "",
@@ -222,7 +230,7 @@ class Conductor:
             state.number,
             event,
             lambda tx: put_version(tx, made, state.number, self.clock()),
-            lambda tx: put_tip(tx, self.model.id, made.digest),
+            *tips,
             lambda tx: put_markers(tx, counted, made.version.version),
         )
         self.announce_tip()
@@ -233,6 +241,17 @@ class Conductor:
         names = tuple(s.device for s in state.seats) if devices is None else devices
         others = [one for one in self.open.values() if one.number != state.number]
         return seats_for(self.home, self.model, names, tails_of(self.home, self.model.id, others))
+
+    def _tips(self, state: Round, made: versions.Made) -> list[Write]:
+        """Work goes on from what was made; where it was ahead of what a fix is on top of, from that with the fix."""
+        tip = self.home.ledger.tip(self.model.id)
+        if state.kind != "fix" or tip == state.start:
+            return [lambda tx: put_tip(tx, self.model.id, made.digest)]
+        ahead = carried(self.home, made, self.made(tip))
+        return [
+            lambda tx: put_version(tx, ahead, state.number, self.clock()),
+            lambda tx: put_tip(tx, self.model.id, ahead.digest),
+        ]
 
     def _judges(self, state: Round) -> tuple[str, ...]:
         """The devices whose update is in the version and that can evaluate."""

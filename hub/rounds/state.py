@@ -13,7 +13,7 @@ from wire.messages import JobKind, UpdateKind
 
 Phase = Literal["collecting", "making", "gating", "judging", "complete", "failed"]
 OPEN: tuple[Phase, ...] = ("collecting", "making", "gating", "judging")
-UPDATE_OF: dict[str, UpdateKind] = {"train": "adapter", "statistics": "statistics", "evaluate": "scores"}
+UPDATE_OF: dict[str, UpdateKind] = {"train": "adapter", "statistics": "statistics", "evaluate": "scores", "fix": "edit"}
 Mode = Literal["synchronous", "buffered"]
 SeatState = Literal["waiting", "arrived", "failed", "late", "spare"]
 Half = Literal["", "front", "tail"]

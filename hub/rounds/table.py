@@ -8,11 +8,13 @@
     collecting  enough (the goal, or the last of them,
                   or Tick at the deadline) and
                   quorum reached, train or statistics   making       Withdraw those that wait (*), Make
-                  quorum reached, evaluate              complete     Withdraw those that wait
+                  quorum reached, evaluate, or a fix
+                    that is only tried                  complete     Withdraw those that wait
                   no quorum, one version                failed       Withdraw those that wait
                   no quorum, continuous, Tick           collecting   Ask those that failed; a later deadline
     making      Made, another lap                       collecting   Ask for the next lap; Withdraw the stale
     making      Made, not a candidate                   complete     Withdraw those that wait
+    making      Made, a fix: its gate is in the making  complete     Release
     making      Made, nothing released before           as above     Release, and as above
     making      Made, to be judged                      gating       Ask every judge
     making      Unmade                                  failed       Withdraw those that wait
@@ -153,7 +155,7 @@ def _close(state: Round, arrived: int, enough: bool) -> Step:
         why = "; ".join(f"{s.device}: {s.reason}" for s in state.seats if s.reason)
         found = f"{answers}, {state.quorum} are needed{f' ({why})' if why else ''}"
         return replace(state, phase="failed", sentence=found), withdrawn
-    if state.kind == "evaluate":
+    if state.kind == "evaluate" or state.settings.get("dry_run"):
         return replace(state, phase="complete", sentence=answers), withdrawn
     return replace(state, phase="making", sentence=answers), (*withdrawn, Make())
 
@@ -172,6 +174,9 @@ def _marked(seat: Seat, what: Literal["arrived", "failed"], reason: str) -> Seat
 def _made(state: Round, event: Made) -> Step:
     said = "; ".join((state.sentence, *event.notes))
     made = replace(state, version=event.version, against=event.against, sentence=said)
+    if state.kind == "fix":  # its gate was the making
+        done = replace(made, phase="complete", lap=state.lap + 1, released=True, sentence="; ".join(event.notes))
+        return done, (Release(event.version),)
     first = event.has_head and not event.against
     serve: tuple[Action, ...] = (Release(event.version),) if first else ()
     if not state.last:

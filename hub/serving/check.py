@@ -12,6 +12,7 @@ from hub.making.model import Model
 from hub.rounds.resting import moved
 from hub.serving.asked import Asked, Replay
 from wire.adapter import Adapter, read_adapter
+from wire.fixes import KEY, Report, read_report
 from wire.forward_gradients import job_board, job_key, rebuilt
 from wire.kinds.head import ROWS, Statistics, read_rows
 from wire.kinds.scales import ScaleFactors, problems_of
@@ -200,6 +201,30 @@ def statistics_of(data: bytes, begin: Begin, model: Model, ranks: tuple[int, ...
     return found
 
 
+def edit_of(data: bytes, begin: Begin, model: Model, ranks: tuple[int, ...]) -> Report:
+    """The report of an update of kind `edit`: an edit of the heads at every rank of the job, and nothing else.
+
+    Raises:
+        BadData: saying everything that is wrong.
+    """
+    adapter, problems = _open(data, begin, model)
+    if adapter.lora or adapter.bias or adapter.heads or adapter.scales or adapter.statistics:
+        problems.append("expected an edit only, found another kind")
+    report = read_report(adapter.metadata.get(KEY), f"the edit of {begin.sender.device}")
+    found = {"edits": set(adapter.edits), "what it reports": {one.rank for one in report.at}}
+    problems += [
+        f"{what} are of ranks {sorted(of)}, not {sorted(ranks)}" for what, of in found.items() if of != set(ranks)
+    ]
+    for rank, edit in adapter.edits.items():
+        shape, wanted = (edit.a.shape[0], edit.b.shape[1]), (model.features, len(model.labels))
+        if shape != wanted:
+            problems.append(f"the edit of rank {rank} is {list(shape)} instead of {list(wanted)}")
+        if max(_largest(edit.a), _largest(edit.b)) > ENTRY_LIMIT:
+            problems.append(f"the edit of rank {rank} has entries above {ENTRY_LIMIT:g}")
+    _raise(adapter, problems, begin)
+    return report
+
+
 def scores_of(data: bytes, begin: Begin, model: Model, versions: tuple[str, ...]) -> list[Score]:
     """The scores of an update of kind `scores`: every version of the job, and no other.
 
@@ -232,6 +257,8 @@ def check(data: bytes, begin: Begin, model: Model, asked: Asked) -> None:
         adapter_of(data, begin, model, asked)
     elif begin.kind == "statistics":
         statistics_of(data, begin, model, asked.ranks)
+    elif begin.kind == "edit":
+        edit_of(data, begin, model, asked.ranks)
     else:
         scores_of(data, begin, model, asked.versions)
 

@@ -157,6 +157,11 @@ class Ledger:
         row = self._row(select(t.rounds).where(t.rounds.c.number == number))
         return None if row is None else _round(row)
 
+    def opened_at_s(self, number: int) -> float | None:
+        """When a round was opened."""
+        row = self._row(select(t.rounds.c.opened_at_s).where(t.rounds.c.number == number))
+        return None if row is None else float(row["opened_at_s"])
+
     def last_round(self) -> int:
         """The highest number given to a round, or that a ledger which is lost may have given; 0 before the first."""
         return max(self._scalar(select(func.max(t.rounds.c.number))) or 0, int(self.get("round_floor") or 0))

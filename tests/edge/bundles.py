@@ -97,6 +97,7 @@ def make_bundle(
     frozen: Sequence[int] = (),
     serve: bool = False,
     biases: bool = False,
+    device: str = "tester",
 ) -> PrivateKey:
     """Write a signed bundle; returns the publisher's key.
 
@@ -115,6 +116,7 @@ def make_bundle(
         frozen: layers without a slot.
         serve: with graphs without slots.
         biases: with bias slots beside the others.
+        device: the profile that it was made for.
     """
     key = key or new_key("publisher", "tester")
     weights = weights or make_weights(sum(segments))
@@ -131,7 +133,7 @@ def make_bundle(
         files.append(_tokenizer(folder / "tokenizer.json"))
     golden = folder / "golden.safetensors"
     golden.write_bytes(b"not looked at here")
-    plan = mf.Plan("tester", "train", "fp32", rank, micro_batch, (), budget_bytes, 0)
+    plan = mf.Plan(device, "train", "fp32", rank, micro_batch, (), budget_bytes, 0)
     manifest = mf.Manifest(
         mf.SCHEMA,
         "0",

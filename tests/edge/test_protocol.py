@@ -39,7 +39,7 @@ def test_the_table_is_complete() -> None:
     """Every event has a row in every phase, and no row is for anything else."""
     for phase in (p.IDLE, p.FETCHING, p.COMPUTING):
         assert set(p.TABLE[phase]) == set(EVENTS)
-    assert set(get_args(JobKind)) == {"train", "statistics", "evaluate", "tail"}
+    assert set(get_args(JobKind)) == {"train", "statistics", "evaluate", "tail", "fix"}
 
 
 def test_a_job_goes_its_way() -> None:

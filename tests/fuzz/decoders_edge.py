@@ -22,6 +22,7 @@ from edge.data.replay import INDEX, Replay
 from edge.data.row import Row
 from edge.data.texts import read_passages
 from edge.data.wanted import Wanted
+from edge.fix import asked_of
 from edge.intake import Intake
 from edge.jobs import settings_of
 from edge.outbox import Outbox, read_lines
@@ -280,9 +281,15 @@ def _settings(data: bytes) -> Any:
     return settings_of(found if isinstance(found, dict) else {})
 
 
+def _to_fix(data: bytes) -> Any:
+    found = unpack(data, "settings")
+    return asked_of(found if isinstance(found, dict) else {})
+
+
 _texts = partial(read_data, labels=LABELS, kind="text", holdout=0.5)
 _session = partial(checkpoint.read, fingerprint="f")
 JOB = pack({"steps": 3, "learning_rate": 0.1, "batch": 4})
+FIX = pack({"expect": "a", "input": {"text": "x"}, "paraphrases": [{"data": "aGk="}], "drawdown": 0.1, "ranks": [0]})
 EDGE: tuple[Decoder, ...] = (
     of_file("rows as JSON lines", mutate.bent_lines, "x.jsonl", _texts, lambda f: (JSONL,)),
     of_file("rows as CSV", mutate.bent_text, "x.csv", _texts, lambda f: (CSV,)),
@@ -293,6 +300,7 @@ EDGE: tuple[Decoder, ...] = (
     of_file("arrays as JSON", mutate.bent_json, "x.json", read_arrays, _json_arrays),
     of_file("WAV", mutate.bent_bytes, "x.wav", partial(read_sound, rate=8000, length=800), sounds),
     of_bytes("frame of a worker", mutate.bent_bytes, lambda data: read_frame(io.BytesIO(data)), _frame),
+    of_bytes("settings of a fix", mutate.bent_msgpack, _to_fix, lambda: (FIX,)),
     of_bytes("settings of a job", mutate.bent_msgpack, _settings, lambda: (JOB,)),
     of_file("agent.toml", mutate.bent_toml, "agent.toml", read_config, _agent),
     Decoder("release of an agent", mutate.bent_json, _released),

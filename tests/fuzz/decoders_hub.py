@@ -14,6 +14,8 @@ import numpy as np
 from console.errors import HubError
 from hub import authority
 from hub.config import read_config
+from hub.fixes.asking import settings_of
+from hub.making.model import Model
 from hub.serving.asked import Asked
 from hub.serving.check import check
 from hub.serving.control import ControlServer
@@ -33,7 +35,10 @@ from wire.adapter import Adapter, to_bytes
 from wire.chunks import cut
 from wire.envelope import seal
 from wire.files import digest
+from wire.fixes import KEY, AtRank, Report, text_of
+from wire.json_text import parse_json
 from wire.keys import new_key, write_key
+from wire.kinds.edit import HeadEdit
 from wire.kinds.head import ROWS, Head, gather, rows_text
 from wire.kinds.lora import Lora
 from wire.scores import Score
@@ -113,15 +118,22 @@ def _update(folder: Path) -> Case:
         "adapter": to_bytes(Adapter("tiny", base, lora, heads={2: made}, metadata={ROWS: rows_text([3, 2, 2])})),
         "statistics": to_bytes(Adapter("tiny", base, statistics={2: sums})),
         "scores": scores_to_bytes([Score(base, 2, (3, 2, 1), (1, 2, 0))]),
+        "edit": to_bytes(_edit(base, _normal(g, known.features, 1), _normal(g, 1, 3))),
     }
     kinds = list(files)
     asked = Asked(4, (base,), (2,), head=True)
 
     def read(data: bytes) -> Any:
         kind = kinds[(data[0] if data else 0) % len(kinds)]
-        check(data[1:], replace(begin, kind=kind), known, asked)  # type: ignore[arg-type]  # one of the three
+        check(data[1:], replace(begin, kind=kind), known, asked)  # type: ignore[arg-type]  # one of them
 
     return Case(tuple(bytes([i]) + files[kind] for i, kind in enumerate(kinds)), read)
+
+
+def _edit(base: str, a: Any, b: Any) -> Adapter:
+    """What a server agent answers with."""
+    report = Report(1, "r1-fix-barn", 9, 1, False, (AtRank(2, "a", True, 0.5, 1, 7, 0, 1),))
+    return Adapter("tiny", base, edits={2: HeadEdit(a, b)}, metadata={KEY: text_of(report)})
 
 
 def _thin(folder: Path) -> Case:
@@ -242,6 +254,20 @@ def _request(data: bytes) -> Any:
         raise HubError(str(refusal)) from refusal
 
 
+TEXT_TO_FIX = b'{"input": {"text": "red sun"}, "expect": "a", "paraphrases": [{"text": "sun"}], "drawdown": 0.1}'
+FILE_TO_FIX = b'{"input": {"data": "aGVsbG8="}, "expect": "b", "rank": 1, "dry_run": true, "by": "ann"}'
+
+
+def _asked_to_fix(data: bytes) -> Any:
+    """As the local socket hands it on, to a model of texts and to one of pictures."""
+    try:
+        request = parse_json(data)
+    except ValueError as error:
+        raise HubError(str(error)) from error
+    found = request if isinstance(request, dict) else {}
+    return settings_of(found, Model("tiny", (), ("a", "b"), 4), "image" if b'"data"' in data else "text")
+
+
 ON_ITS_WAY = bytes(range(256)) * 10
 
 
@@ -275,6 +301,7 @@ HUB: tuple[Decoder, ...] = (
     Decoder("backup", mutate.bent_tar, _backup, weight=0.1),
     of_file("update on its way", mutate.bent_bytes, f"barn/{digest(ON_ITS_WAY)}.part", _on_its_way, _parts, weight=0.5),
     of_file("hub.toml", mutate.bent_toml, "hub.toml", lambda path: read_config(path.parent), _hub_toml),
+    of_bytes("input of a fix", mutate.bent_json, _asked_to_fix, lambda: (TEXT_TO_FIX, FILE_TO_FIX)),
     of_bytes("request over HTTPS", mutate.bent_json, _request, lambda: (b'{"a": [1, {"b": null}]}',)),
     Decoder("line of the local socket", mutate.bent_json, _control, weight=0.5),
 )

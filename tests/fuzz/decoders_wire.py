@@ -28,6 +28,7 @@ from wire.bundle import MANIFEST, SIGNATURE, open_bundle
 from wire.envelope import Trust, check_detached, detached, seal, unseal
 from wire.keys import PrivateKey, new_key, parse_public_key, read_private_key, write_key
 from wire.kinds import head, pairs
+from wire.kinds.edit import HeadEdit
 from wire.kinds.head import Head
 from wire.kinds.lora import Lora
 from wire.kinds.scales import Belongs, Replay, ScaleFactors, replayed
@@ -60,6 +61,7 @@ def adapters() -> tuple[bytes, ...]:
         Adapter("toy-1", scales=ScaleFactors(BELONGS, None, replay)),
         Adapter("toy-1", scales=ScaleFactors(BELONGS, replayed(BELONGS, replay))),
         Adapter("toy-1", directions=pairs.Directions(pairs.Told(4, 2), PAIRS)),
+        Adapter("toy-1", edits={0: HeadEdit(lora.a, lora.b), 8: HeadEdit(lora.a[:, :1], lora.b[:1])}),
     )
     return tuple(map(to_bytes, found))
 
