@@ -35,6 +35,7 @@ class Verb:
 VERBS = {
     "demo": Verb("sim.cli:main", "demo", "export, train on three boards, aggregate, compare: the whole way"),
     "export": Verb("export.cli:export", "export", "turn a model into one signed bundle per board"),
+    "plan": Verb("export.cli_plan:plan", "export", "decide who of a fleet holds what of a model, and say why"),
     "inspect": Verb("export.cli_inspect:inspect", "export", "say what a bundle holds"),
     "verify": Verb("export.cli:verify", "export", "check a bundle: signature, digests, what it computes and takes"),
     "adapter": Verb("export.cli_adapter:main", "export", "convert an adapter for onnxruntime, PEFT or boards"),

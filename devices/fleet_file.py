@@ -74,6 +74,33 @@ def read_fleet(path: Path, settings: Settings) -> Fleet:
         BadData: it is not TOML.
         StorageError: it cannot be read.
     """
+    file, stations = _read(path, settings)
+    chains = tuple(_chain(entry, stations) for entry in file.chain)
+    splits = tuple(split_of(entry, stations) for entry in file.split)
+    elsewhere = {name for entry in file.chain for name in entry.devices}
+    elsewhere |= {name for entry in file.split for name in (*entry.devices, entry.tail)}
+    return Fleet(tuple(s.board for name, s in stations.items() if name not in elsewhere), chains, splits)
+
+
+def read_stations(path: Path, settings: Settings) -> dict[str, Station]:
+    """The devices of a fleet that nothing has put together yet, with their speed, by name.
+
+    Raises:
+        UsageError: as `read_fleet`; also where chains or splits say already who runs what of a model.
+        BadData, StorageError: as `read_fleet`.
+    """
+    file, stations = _read(path, settings)
+    together = [f"chain {c.name}" for c in file.chain] + [f"split of tail {s.tail}" for s in file.split]
+    if together:
+        raise UsageError(
+            f"expected devices alone in {path}, found {join(together)}; a plan of a fleet decides who holds what: "
+            "leave them out, or use edgequilt export --fleet"
+        )
+    return stations
+
+
+def _read(path: Path, settings: Settings) -> tuple[FleetFile, dict[str, Station]]:
+    """The file without problems, and the boards of its devices."""
     tables = read_toml(path)
     try:
         file = read_record(FleetFile, tables, str(path))
@@ -90,11 +117,7 @@ def read_fleet(path: Path, settings: Settings) -> Fleet:
     problems += _contradictions(file, stations)
     if problems:
         raise UsageError(f"{path} cannot be used: {join(problems)}")
-    chains = tuple(_chain(entry, stations) for entry in file.chain)
-    splits = tuple(split_of(entry, stations) for entry in file.split)
-    elsewhere = {name for entry in file.chain for name in entry.devices}
-    elsewhere |= {name for entry in file.split for name in (*entry.devices, entry.tail)}
-    return Fleet(tuple(s.board for name, s in stations.items() if name not in elsewhere), chains, splits)
+    return file, stations
 
 
 def _station(entry: DeviceEntry, settings: Settings) -> Station:

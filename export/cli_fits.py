@@ -84,34 +84,15 @@ def _of_bundle(options: argparse.Namespace) -> list[Fit]:
 
 def _of_model(options: argparse.Namespace) -> list[Fit]:
     labels = read_labels(options.labels, options.data) if options.labels or options.data else ()
-    stations, dimensions, carried = _stations(options, labels=bool(labels)), sizes(options), states(options)
+    stations = _stations(options, labels=bool(labels))
+    for check in (sizes, states, keeping, grid):
+        check(options)
     # everything above is checked before torch is loaded
-    from export.activations.given import read_calibration
-    from export.prepare import Wanted, prepare
+    from export.prepare import prepare
     from export.stoppable import stoppable
+    from export.wanted import wanted
 
-    wanted = Wanted(
-        options.model,
-        options.task or "",
-        len(labels),
-        options.sequence[0],
-        options.adapter_targets,
-        tuple(kind.strip() for kind in options.adapter_kinds.split(",")),
-        options.serve_graph,
-        options.scale_inputs,
-        dimensions,
-        carried,
-        {},
-        keeping(options),
-        grid(options),
-        options.tables == "out",
-        read_calibration(options.calibration, options.calibration_method),
-        options.features,
-        options.features_axis,
-        options.train_activations,
-        options.micro_batches,
-        options.sequence[1:],
-    )
+    asked = wanted(options, labels)
     formats = tuple(dict.fromkeys(each.board.quant for each in stations))
     known = known_boards(options.profiles)
     if not stations:
@@ -122,7 +103,7 @@ def _of_model(options: argparse.Namespace) -> list[Fit]:
         progress("planning", len(stations), quiet=options.json) as bar,
     ):
         bar.say("capturing the model")
-        prepared = prepare(wanted, formats, tuple(each.board.mode for each in stations), Path(work))
+        prepared = prepare(asked, formats, tuple(each.board.mode for each in stations), Path(work))
         rows = []
         for each in stations:
             bar.say(f"planning for {each.board.name}")

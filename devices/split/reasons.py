@@ -55,9 +55,11 @@ def reasons(made: Made, terms: Terms, importance: Importance) -> Iterator[Reason
 def seconds(time_ns: int) -> str:
     """A time that was predicted: three digits are more than it is worth.
 
-    >>> seconds(1_234_000_000), seconds(45_600_000), seconds(0)
-    ('1.23 s', '45.6 ms', '0 ms')
+    >>> seconds(1_234_000_000), seconds(45_600_000), seconds(0), seconds(12_345 * 10**9)
+    ('1.23 s', '45.6 ms', '0 ms', '12345 s')
     """
+    if time_ns >= 1000 * 10**9:
+        return f"{time_ns / 1e9:.0f} s"
     return f"{time_ns / 1e9:.3g} s" if time_ns >= 10**9 else f"{time_ns / 1e6:.3g} ms"
 
 
@@ -72,7 +74,9 @@ def _trainer(made: Made) -> str:
     if offer.trainer == "local":
         forced = "split" not in member.trainers
         return "as asked for" if forced else f"{_link(made)}; --trainer split takes it all the same"
-    return "forward passes fit, backward ones do not" if member.board.mode == "train" else "as asked for"
+    if member.board.mode != "train" or "backprop" not in member.trainers:
+        return "as asked for"
+    return "forward passes fit, backward ones do not; a tail (--tail NAME) would let it learn a front by gradients"
 
 
 def _link(made: Made) -> str:

@@ -161,7 +161,7 @@ class Search:
 
     def told(self, found: Round, captured: Captured) -> FleetPlan:
         """A round as a plan, with reasons."""
-        units = next(units for (micro, _), units in self.model.units.items() if micro == found.micro_batch)
+        units = self.model.units_at(found.micro_batch)
         return FleetPlan(
             VERSION,
             captured,

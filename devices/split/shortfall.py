@@ -97,9 +97,11 @@ def _tail(search: Search, micro: int, known: Sequence[KnownBoard] | None) -> str
     board = None if known is None or budget is None else _smallest(known, budget)
     would = f" ({board} would do)" if board else ""
     need = "more" if budget is None else mib(budget)
+    count = len(search.members)
+    copies = "a board" if count == 1 else f"{count} boards"
     return (
-        f"expected {tail.board.name} to hold what lies behind the fronts, with adapters for {len(search.members)} "
-        f"boards, within {mib(tail.board.budget_bytes)}, but that needs about {need}{would}; give it more, or a "
+        f"expected {tail.board.name} to hold what lies behind the fronts, with adapters for {copies}, "
+        f"within {mib(tail.board.budget_bytes)}, but that needs about {need}{would}; give it more, or a "
         "smaller --rank"
     )
 

@@ -58,6 +58,10 @@ class ModelWork:
         """Those that there are numbers of, the largest first."""
         return tuple(sorted({micro for micro, _ in self.units}, reverse=True))
 
+    def units_at(self, micro_batch: int) -> Units:
+        """Those of a micro-batch, as they train where that can be."""
+        return self.units[micro_batch, "train" if (micro_batch, "train") in self.units else "train-forward"]
+
 
 @dataclass(frozen=True)
 class Member:
@@ -114,14 +118,16 @@ def shares(slots: Sequence[SlotWork], importance: Mapping[str, float] | None = N
 
     Args:
         slots: of the model.
-        importance: by name, none negative, one at least above 0; None for uniform per value of the weight.
+        importance: by name, none negative; all are equal where all are 0; None for uniform per value of the weight.
 
     >>> shares([SlotWork("a", 0, 8, weight_values=100), SlotWork("b", 1, 8, weight_values=300)])
     {'a': 250000000, 'b': 750000000}
     """
     raw = {slot.name: float(slot.weight_values) for slot in slots} if importance is None else importance
     total = sum(raw.get(slot.name, 0.0) for slot in slots)
-    return {slot.name: round(WHOLE * raw.get(slot.name, 0.0) / total) for slot in slots} if total else {}
+    if not total:  # nothing matters, so nothing matters more
+        return {slot.name: WHOLE // len(slots) for slot in slots}
+    return {slot.name: int(WHOLE * raw.get(slot.name, 0.0) / total) for slot in slots}
 
 
 @dataclass(frozen=True)
