@@ -17,7 +17,7 @@ from edge.outbox import RECEIPTS
 from edge.request import Request, needed_blobs, needed_rank
 from edge.residuals import SUFFIX as SUFFIX_LOST
 from edge.residuals import Residuals
-from edge.split.told import TAIL, other_of
+from edge.split.told import TAIL, name_of_other, other_of
 from edge.store import sweep
 from edge.surroundings import surroundings
 from wire import messages as m
@@ -97,7 +97,7 @@ class Deeds:
             core.crossings.worker("end", name, fields)
             core.barrier.drop()
             core.store.recheck()
-            core.happen(ev.Crashed(name, str(fields.get("reason"))))
+            core.happen(_crashed(job, fields))
         if core.life.phase == p.IDLE:
             self.collect()
 
@@ -117,7 +117,7 @@ class Deeds:
             if kind == "result":
                 self._keep(job, int(fields["samples"]), dict(fields.get("metrics", {})))
             else:
-                core.happen(ev.Crashed(name, str(fields.get("reason"))))
+                core.happen(_crashed(job, fields))
 
     def goodbye(self) -> None:
         """Say that we are going, as far as the connection lets us."""
@@ -326,7 +326,7 @@ class Deeds:
     def _say_failed(self, action: ev.SayFailed) -> None:
         log.warning("%s failed: %s", action.job, action.reason)
         self._core.status.job(action.job, state="failed", reason=action.reason)
-        self._say(m.Failed, job=action.job, reason=action.reason)
+        self._say(m.Failed, job=action.job, reason=action.reason, peer=action.peer)
 
     def _forget(self, action: ev.Forget) -> None:
         core = self._core
@@ -372,3 +372,9 @@ class Deeds:
 
     def _payload(self, job: str) -> Path:
         return self._work / f"{digest(job.encode())[:16]}.payload"
+
+
+def _crashed(job: m.Job, fields: dict[str, Any]) -> ev.Crashed:
+    """What a worker says of a job that it could not do."""
+    peer = name_of_other(job.settings) if fields.get("peer") else ""
+    return ev.Crashed(job.job, str(fields.get("reason")), peer)

@@ -104,10 +104,11 @@ class MaskCame:
 
 @dataclass(frozen=True)
 class Crashed:
-    """The job cannot be done."""
+    """The job cannot be done; `peer`: since the device that has its other half could not."""
 
     job: str
     reason: str
+    peer: str = ""
 
 
 @dataclass(frozen=True)
@@ -223,10 +224,11 @@ class ForgetMasks:
 
 @dataclass(frozen=True)
 class SayFailed:
-    """Tell the hub why there will be no update."""
+    """Tell the hub why there will be no update, and whether it was for the other half of the job."""
 
     job: str
     reason: str
+    peer: str = ""
 
 
 @dataclass(frozen=True)

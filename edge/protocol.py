@@ -168,7 +168,7 @@ def _tail_crashed(life: Life, event: ev.Crashed) -> Step:
     if event.job not in life.seated:
         return life, ()
     failed = replace(_unseated(life, event.job), failed=_reasons(life, event.job, event.reason))
-    return failed, (ev.SayFailed(event.job, event.reason),)
+    return failed, (ev.SayFailed(event.job, event.reason, event.peer),)
 
 
 def _crashed(life: Life, event: ev.Crashed) -> Step:
@@ -179,7 +179,7 @@ def _crashed(life: Life, event: ev.Crashed) -> Step:
     reasons = _reasons(life, name, event.reason)
     failed = replace(life, failed=reasons, masking=life.masking - {name})
     after, actions = _next(_without_job(failed))
-    return after, (ev.SayFailed(name, event.reason), *forget, *actions)
+    return after, (ev.SayFailed(name, event.reason, event.peer), *forget, *actions)
 
 
 def _wanted(life: Life, event: ev.Wanted) -> Step:

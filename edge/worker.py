@@ -19,6 +19,7 @@ from typing import IO, TYPE_CHECKING, Any
 from console.errors import EdgequiltError
 from edge.memory import AnonymousPeak, forget_peak, memory
 from edge.request import Request, Requests, read_frame, write_frame
+from edge.split.channel import PeerGone
 from wire.record import read_record
 
 if TYPE_CHECKING:
@@ -67,7 +68,7 @@ def _serve(desk: Desk, fields: dict[str, Any], answers: IO[bytes], requests: Req
     except Exception as error:  # noqa: BLE001  # whatever a job does, the worker answers and stays
         known = isinstance(error, EdgequiltError)
         reason = str(error) if known else f"{type(error).__name__}: {str(error)[:300]}"
-        write_frame(answers, "error", {"id": fields.get("id"), "reason": reason})
+        write_frame(answers, "error", {"id": fields.get("id"), "reason": reason, "peer": isinstance(error, PeerGone)})
         if isinstance(error, MemoryError):
             sys.exit(1)
     finally:

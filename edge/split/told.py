@@ -49,6 +49,16 @@ class Other:
     tail: bool = False
 
 
+def name_of_other(settings: Mapping[str, Any]) -> str:
+    """The device that has the other half; empty where the job is whole.
+
+    >>> name_of_other({"split": {"tail": "coop"}}), name_of_other({"split": "holdout"})
+    ('coop', '')
+    """
+    found = settings.get(SETTING)
+    return str(found.get(TAIL) or found.get("board") or "") if isinstance(found, Mapping) else ""
+
+
 def other_of(job: str, kind: str, settings: Mapping[str, Any]) -> Other | None:
     """The other half of a job; None of a job that is not split.
 

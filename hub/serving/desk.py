@@ -100,8 +100,9 @@ class Desk:
             return
         seat = seat_of_tail(state, message.job, device["name"])
         if seat is not None:
-            self._lose(state.number, device["name"], message, seat.device)
-            return
+            if message.peer != seat.device:
+                self._lose(state.number, device["name"], message, seat.device)
+            return  # a board at fault says so itself; else the tail's job goes out again, and it says what it knows
         own = seat_of(state.seats, device["name"])
         if message.peer and own is not None and own.tail == message.peer and is_asked(state, message.job, own.device):
             self._lose(state.number, own.tail, message, own.device)

@@ -244,3 +244,9 @@ def test_a_sum_that_nobody_waits_for_is_forgotten() -> None:
     (failed,) = after(ev.MaskCame(SEALED), life=life)[1]
     assert isinstance(failed, ev.SayFailed)
     assert "found nothing of it" in failed.reason
+
+
+def test_who_is_at_fault_is_said() -> None:
+    """Where the other half of a split job could not, the hub is told which device that is."""
+    _, actions = after(*COMPUTING, ev.Crashed(job().job, "it hung up", "coop"))
+    assert ev.SayFailed(job().job, "it hung up", "coop") in actions

@@ -35,7 +35,7 @@ def cluster() -> Iterator[Cluster]:
 
 # those whose subject is the ledger, rounds and recovery run over every kind of database
 OVER_BOTH = (
-    *("ledger", "migrations", "service", "recovery", "following", "models", "rollout", "modes", "laps"),
+    *("ledger", "migrations", "service", "recovery", "following", "models", "rollout", "modes", "laps", "split"),
     *("sums", "collecting", "forgetting"),
 )
 

@@ -204,6 +204,25 @@ def test_a_tail_that_fails_for_one_board_keeps_the_others(world: World) -> None:
     assert world.show(1)["per_device"]["barn"]["tail"] == "tail-2"
 
 
+def test_a_tail_that_blames_its_board_is_heard_after_it(world: World) -> None:
+    """The board's own reason counts; where it says nothing, what the tail says when it is asked again does."""
+    put_tail(world, "tail-2")
+    held(world)
+    world.ask("open", kind="train", devices=["barn", "coop"])
+    world.network.pump()
+    barn, one, two = (world.devices[n] for n in ("barn", "tail-1", "tail-2"))
+    one.say(Failed(one.sender(), "r1-train-barn.tail", "barn hung up", "barn"))
+    two.say(Failed(two.sender(), "r1-train-coop.tail", "coop hung up", "coop"))
+    world.network.pump()
+    barn.say(Failed(barn.sender(), "r1-train-barn", "no memory"))
+    two.say(Failed(two.sender(), "r1-train-coop.tail", "coop hung up"))
+    world.network.pump()
+
+    seats = world.show(1)["per_device"]
+    assert (seats["barn"]["state"], seats["barn"]["reason"]) == ("failed", "no memory")
+    assert (seats["coop"]["state"], seats["coop"]["tail"]) == ("waiting", "tail-1")
+
+
 def test_a_half_from_a_stale_version_is_refused_and_waited_for_no_more(world: World) -> None:
     """A board that started from another version is refused with words, and the round goes on without it at once."""
     world.run("train")
