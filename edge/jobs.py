@@ -27,6 +27,7 @@ from edge.split.told import SETTING as SPLIT
 from edge.split.told import TAIL
 from edge.thin import sent_thin
 from edge.train import TrainSettings, train
+from edge.training.felt import tag_of
 from edge.trunk import keep, trunk_of
 from wire.adapter import Adapter, to_bytes
 from wire.bundle import MANIFEST, Bundle, open_bundle
@@ -163,6 +164,7 @@ def _train(runner: Runner, request: Request, data: Data, advance: Advance) -> tu
     if settings.head:
         labels = [row.label for row in data.train]
         tag[ROWS] = rows_text(np.bincount(labels, minlength=len(runner.manifest.labels)).tolist())
+    tag |= tag_of(done.importance)
     brings_factors = "lora" in settings.kinds and settings.trainer == "backprop"
     update = Adapter(
         start.model,

@@ -7,7 +7,7 @@ round is worth is judged by its gate.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Literal
 
@@ -22,6 +22,7 @@ from edge.trainers.pruning import SelfPruning, Tail, kept, pruned
 from edge.trainers.qzo import Qzo
 from edge.trainers.spry import Spry
 from edge.training.classes import Classes
+from edge.training.felt import Felt
 from edge.training.history import Session
 from edge.training.learned import Factors, resting
 from edge.training.loop import Settings, begin, run
@@ -54,6 +55,7 @@ class TrainSettings:
         directions: of spry and qzo, for each step.
         thin: how the update is sent (`wire.thin.table`).
         shared: of spry: directions are those of this name, for all boards that are told the same; empty: of the job.
+        importance: of backprop: what the last steps say of each slot goes with the update (edge.training.felt).
     """
 
     steps: int = field(default=8, metadata=at_least(1, 100_000))
@@ -73,15 +75,20 @@ class TrainSettings:
     prune_gamma: float = field(default=1.0, metadata=at_least(0, 1))
     prune_lambda: float = field(default=0.0, metadata=at_least(0))
     thin: str = NONE
+    importance: bool = False
 
 
 @dataclass(frozen=True)
 class Trained:
-    """The adapter with its new factors, the session in which they came about, and spry's pairs that make them again."""
+    """The adapter with its new factors, the session in which they came about, and spry's pairs that make them again.
+
+    `importance` is what its steps say of slots; empty where nobody asked.
+    """
 
     adapter: Adapter
     session: Session
     directions: Directions | None = None
+    importance: Mapping[str, float] = field(default_factory=dict)
 
     @property
     def losses(self) -> tuple[float, ...]:
@@ -119,6 +126,8 @@ def train(
     """
     task, trainer = _MAKERS[settings.trainer](runner, adapter, rows, settings, job)
     trainer = wrap(trainer)
+    felt = Felt(task, runner.manifest)
+    task = felt if settings.importance else task
     plan = Settings(settings.steps, settings.batch, settings.seed, patience=0, stop_loss=settings.stop_loss)
 
     def tell(session: Session) -> None:
@@ -129,7 +138,8 @@ def train(
     made, sent = task.adapter(session.arrays), trainer.update(session.arrays, session.state)
     if not isinstance(sent, Scalars):
         prunes = settings.prune_gamma < 1 and "lora" in settings.kinds
-        return Trained(pruned(adapter.lora, made, settings.prune_gamma) if prunes else made, session)
+        made = pruned(adapter.lora, made, settings.prune_gamma) if prunes else made
+        return Trained(made, session, importance=felt.told)
     if settings.trainer == "qzo":  # pairs make factors of ones only: of a version's own, they go as they are
         return Trained(small(made, sent, job_board(job)) if adapter.scales is None else made, session)
     return Trained(made, session, Directions(Told(made.rank, sent.per_step), sent.pairs))

@@ -15,6 +15,7 @@ from hub.privacy.settings import PrivacyConfig
 from hub.rounds.gate import NOISE
 from wire.broker import Broker, Protocol, parse_broker
 from wire.envelope import Trust
+from wire.importance.moved import THRESHOLD
 from wire.keys import PublicKey, read_public_key
 from wire.record import NAME, at_least, matching, read_record
 
@@ -79,6 +80,10 @@ gate_tolerance = 0.0
 gate_noise = 1.645
 # After so many rounds of training one of statistics follows by itself and makes a new head; 0: only when asked for.
 refresh_head = 0
+# Whether boards that train tell how much each slot matters to their loss (docs/importance.md); never in private or
+# secure rounds. Where that moved by more than a share of all since a plan was made, the hub says so.
+# importance = true
+# importance_moved = 0.1
 
 [aggregation]
 # How many adapters become one; `edgequilt hub round open` may choose otherwise for its round.
@@ -213,6 +218,8 @@ class RoundsConfig:
     gate_tolerance: float = field(default=0.0, metadata=at_least(0.0, 1.0))
     gate_noise: float = field(default=NOISE, metadata=at_least(0.0, 100.0))
     refresh_head: int = field(default=0, metadata=at_least(0))
+    importance: bool = True
+    importance_moved: float = field(default=THRESHOLD, metadata=at_least(0.0, 1.0))
     extra: dict[str, Any] = field(default_factory=dict)
 
 

@@ -21,6 +21,7 @@ from wire.adapter import Adapter, read_adapter, to_bytes
 from wire.chunks import Assembly, cut
 from wire.envelope import Trust, seal, unseal
 from wire.files import digest
+from wire.importance.told import KEY as IMPORTANCE
 from wire.keys import PrivateKey, PublicKey
 from wire.kinds.head import ROWS, Head, Statistics, gather, pick, rows_text
 from wire.kinds.lora import Lora, concatenate
@@ -103,6 +104,7 @@ class Device:
     rests: bool = True  # it knows jobs in which one factor rests
     head_move: float = 0.0  # what its training adds to every number of the head
     metrics: dict[str, Any] = field(default_factory=lambda: {"loss": 0.5})
+    importance: str = ""  # what it tells of its slots where a job asks; see wire.importance.told
     masked: Masked = field(default_factory=Masked)
 
     def start(self) -> None:
@@ -269,12 +271,13 @@ class Device:
         lora = {slot: self.stepped(slot, start, learns) for slot, start in began.items()}
         old = self.biases(base)
         bias = {n: old.get(n, 0) + moved for n, moved in self.bias_moves.items()} if "bias" in kinds else {}
-        heads, metadata = {}, {}
+        heads, metadata = {}, dict[str, str]()
         if job.settings.get("head"):
             shape = self.features.shape[1], self.labels
             start = self.head(base) or Head(np.zeros(shape, np.float32), np.zeros(self.labels, np.float32))
             heads = {self.rank: Head(start.weight + self.head_move, start.bias + self.head_move)}
             metadata = {ROWS: rows_text(np.bincount(self.classes, minlength=self.labels).tolist())}
+        metadata |= {IMPORTANCE: self.importance} if job.settings.get("importance") else {}
         return Adapter(self.model, job.versions[0], lora, bias, heads, metadata=metadata)
 
     def steps(self, job: m.Job) -> Directions:

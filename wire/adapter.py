@@ -142,6 +142,21 @@ def read_slots(path: Path, slots: Collection[str]) -> dict[str, Lora]:
     return {slot: Lora(_f32(a), _f32(b), float(scale)) for slot, (a, b, scale) in parts.items()}
 
 
+def read_told(path: Path) -> dict[str, str]:
+    """The metadata of a file without the rest of it: of a file that is known to be right.
+
+    Raises:
+        StorageError: it cannot be read.
+    """
+    try:
+        with safetensors.safe_open(path, framework="numpy") as file:
+            return dict(file.metadata() or {})
+    except (OSError, safetensors.SafetensorError) as error:
+        raise StorageError(
+            f"expected an adapter file at {path}, found none that can be read ({error}); restore it"
+        ) from error
+
+
 def _f32(value: NDArray[Any]) -> NDArray[np.float32]:
     return np.ascontiguousarray(value, dtype=np.float32)
 

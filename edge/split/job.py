@@ -19,6 +19,7 @@ from edge.split.together import Together
 from edge.split.wish import Wish, wish_of
 from edge.train import Trained, TrainSettings, learning, optimizer_of, train
 from edge.trainers.backprop import Backprop
+from edge.training.felt import Remembered
 from edge.training.learned import learned, with_head
 from wire.activations import Coding
 from wire.adapter import Adapter
@@ -124,4 +125,5 @@ def session_of(
     if settings.head:
         arrays |= with_head(manifest, own)
     trainer = Backprop(learning(manifest, arrays, settings), optimizer_of(settings))
-    return Session(chain, own, trainer, wish, arrays, border, settings.head, advance)
+    felt = Remembered(manifest) if settings.importance else None
+    return Session(chain, own, trainer, wish, arrays, border, settings.head, advance, felt)

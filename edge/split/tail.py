@@ -19,8 +19,10 @@ from edge.chain import GRAD, LABELS, Chain, Gradients
 from edge.split.channel import Note
 from edge.split.wish import Wish, shape_of
 from edge.trainers.backprop import Backprop
+from edge.trainers.ghost import mean_of
 from edge.trainers.interface import Arrays, NotFinite, Rows, State
 from edge.trainers.interface import Gradients as Sums
+from edge.training.felt import Remembered
 from edge.training.learned import reheaded, relearned
 from wire.activations import pack_tensors, unpack_tensors
 from wire.adapter import Adapter
@@ -74,6 +76,7 @@ class Session:
         border: where the tail begins.
         headed: whether the head learns, too.
         advance: told the steps done.
+        felt: remembers what the last steps say of slots; None where nobody asked.
         steps: that were done.
         losses: mean loss of the first of them and of the last.
     """
@@ -86,6 +89,7 @@ class Session:
     border: Border
     headed: bool = False
     advance: Callable[[int], None] = lambda done: None
+    felt: Remembered | None = None
     state: State = field(default_factory=dict)
     steps: int = 0
     losses: tuple[float, float] = (math.nan, math.nan)
@@ -146,6 +150,8 @@ class Session:
         part = Sums(sums.loss, {n: g for n, g in sums.by_input.items() if n in self.arrays}, rows)
         before = self.arrays, self.state
         try:
+            if self.felt is not None and rows:
+                self.felt.note(self.arrays, mean_of([part])[1])
             done = trainer.step(self.arrays, self.state, Rows(gradients=lambda arrays: [part]))
         except NotFinite:
             self._step += 1

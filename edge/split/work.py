@@ -17,6 +17,7 @@ from edge.split.tail import Session
 from edge.split.told import SETTING
 from edge.split.wish import Wish
 from edge.train import TrainSettings
+from edge.training.felt import tag_of
 from wire.adapter import Adapter, to_bytes
 from wire.files import write_atomic
 from wire.kinds.head import ROWS, rows_text
@@ -64,7 +65,8 @@ def front(
     )
     made = done.adapter
     biases = made.bias if "bias" in settings.kinds else {}
-    update = Adapter(start.model, start.version, made.lora, biases, metadata=_tag(request))
+    tag = {**_tag(request), **tag_of(done.importance)}
+    update = Adapter(start.model, start.version, made.lora, biases, metadata=tag)
     metrics = {
         "steps": done.session.at,
         "seconds_per_step": done.seconds_per_step,
@@ -124,7 +126,9 @@ def _of_tail(session: Session, request: Request) -> Adapter:
     done, classes = session.made(), session.wish.classes
     rows = {ROWS: rows_text(list(classes))} if session.headed and classes else {}
     heads = done.heads if session.headed else {}
-    return Adapter(done.model, done.version, done.lora, done.bias, heads, metadata={**_tag(request), **rows})
+    told = {} if session.felt is None else session.felt.told
+    tag = {**_tag(request), **rows, **tag_of(told)}
+    return Adapter(done.model, done.version, done.lora, done.bias, heads, metadata=tag)
 
 
 def _tag(request: Request) -> dict[str, str]:

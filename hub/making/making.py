@@ -14,7 +14,7 @@ from hub.aggregation.methods import method_of
 from hub.aggregation.robust.rules import BY_NUMBERS
 from hub.aggregation.shares import Shares, faded
 from hub.fixes import making as fixes
-from hub.making import by_numbers, contributions, versions
+from hub.making import by_numbers, contributions, importance, versions
 from hub.making.contributions import Contribution, parts_of, took_part
 from hub.making.model import Model
 from hub.making.optimising import optimise, width
@@ -60,8 +60,9 @@ def make(home: Home, model: Model, rank: int, state: Round) -> versions.Made:
         made = _optimised(home, model, parent, mean, shares, state.recipe, number)
         made = replace(made, parents=tuple(sorted(set(older) - {parent.digest})))
         version = versions.from_training(parent, number, state.number, model, made, home.blobs, home.key)
-        notes = (*version.notes, *shares.notes)
-        return replace(version, notes=notes, participants=parts_of(found, shares.values.tolist()))
+        metrics, moved = importance.learned(home, model, state, parent.digest, number)
+        notes = (*version.notes, *shares.notes, *moved)
+        return replace(version, notes=notes, participants=parts_of(found, shares.values.tolist()), metrics=metrics)
     sums = contributions.sums(home, model, state)
     version = versions.from_statistics(parent, number, state.number, sums, state.recipe, home.blobs, home.key)
     total = sum(row["samples"] for row in rows)

@@ -42,6 +42,7 @@ class Made:
     cut: dict[str, list[float]] = field(default_factory=dict)  # slot: [cut off, norm of the whole]
     notes: tuple[str, ...] = ()  # what was decided when it was made, for people
     participants: tuple[dict[str, Any], ...] = ()  # device, samples, share of those whose updates are in it
+    metrics: dict[str, Any] = field(default_factory=dict)  # what else was found when it was made
 
     @property
     def digest(self) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from console.errors import UsageError
-from hub.requests import bundles, fixes, fleet, groups, keeping, programs, rounds, shutting, versions
+from hub.requests import bundles, fixes, fleet, groups, importance, keeping, programs, rounds, shutting, versions
 from hub.serving.desk import Desk
 from hub.serving.service import Service
 from hub.store.ledger import Row
@@ -19,7 +19,12 @@ OF_THE_HUB: dict[str, Callable[[Service, Row], Row]] = {
     **shutting.TABLE,
     **rounds.READING,
 }
-OF_A_MODEL: dict[str, Callable[[Desk, Row], Row]] = {**rounds.TABLE, **versions.TABLE, **fixes.TABLE}
+OF_A_MODEL: dict[str, Callable[[Desk, Row], Row]] = {
+    **rounds.TABLE,
+    **versions.TABLE,
+    **fixes.TABLE,
+    **importance.TABLE,
+}
 
 
 def answer(service: Service, request: Row) -> Row:

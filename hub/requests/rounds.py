@@ -92,6 +92,7 @@ def _open(desk: Desk, request: Row) -> Row:
         _scales(desk, ledger.tip(conductor.model.id), settings, recipe.robust)
     selection, over = selection_of(request), float(request.get("over") or 0.0)
     secure = bool(request.get("secure")) or (desk.home.config.secure.required and kind != "evaluate")
+    settings |= {"importance": True} if kind == "train" and not secure and _told(desk, settings) else {}
     half = half_for(kind, settings, request, secure)
     devices, wanted = _devices(desk, ability(kind, settings), selection, number, over, half)
     seats = tuple(Seat(name) for name in devices)
@@ -206,6 +207,13 @@ def _learnt(model: Model, settings: dict[str, Any]) -> dict[str, Any]:
     if settings.get("head") and not model.features:
         raise HubError(f"expected a model with a head, found that {model.id} has none; train without --train-head")
     return settings
+
+
+def _told(desk: Desk, settings: dict[str, Any]) -> bool:
+    """Whether boards are asked how much their slots matter: where nothing is promised, and gradients are made."""
+    config = desk.home.config
+    learns = settings.get("trainer", "backprop") == "backprop" and "lora" in settings.get("kinds", ["lora"])
+    return config.rounds.importance and not config.privacy.noise and learns
 
 
 def _scales(desk: Desk, version: str, settings: dict[str, Any], robust: str) -> None:

@@ -257,7 +257,7 @@ def put_version(tx: Connection, made: versions.Made, round_number: int, created_
             "parents": [digest for digest in (v.parent, *v.parents) if digest],
             "round": round_number,
             "participants": list(made.participants),
-            "metrics": {"notes": list(made.notes)},
+            "metrics": {**made.metrics, "notes": list(made.notes)},
             "created_at_s": created_at_s,
             "body": made.body,
             "envelope": made.envelope,

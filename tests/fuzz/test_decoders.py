@@ -95,6 +95,7 @@ EXEMPT = {
     "hub/making/remembering.py:_index": "blobs of the hub's own, whose bytes have the SHA-256 that they are named by",
     "hub/making/remembering.py:read_slot": "the same",
     "wire/adapter.py:read_slots": "blobs of the hub's own, which entered by read_adapter",
+    "wire/adapter.py:read_told": "the same",
     "edge/prove.py:golden_of": "golden values of a signed bundle, whose errors are caught",
     "edge/doctor/board.py:tables": "agent.toml, and what is wrong with it is what a doctor is for: it is caught",
     "edge/doctor/board.py:status": "status.json of the agent on this board, whose errors are caught",

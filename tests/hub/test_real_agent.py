@@ -106,6 +106,22 @@ def test_all_kinds_go_round(farm: Farm) -> None:
     assert answer(farm.hub, {"request": "show", "round": found["round"] + 1})["follows"] == found["round"]
 
 
+def test_a_real_board_tells_how_much_its_slots_matter(farm: Farm) -> None:
+    """After a round of training every slot has a score, which came with the update; a private round adds nothing."""
+    farm.run("statistics", recipe={"head": "ridge"})
+    farm.run("train", settings={"steps": 3, "batch": 6, "learning_rate": 0.05})
+    found = answer(farm.hub, {"request": "importance"})
+    slots = found["importance"]["slots"]
+    assert slots.keys() == {s.name for s in farm.board.manifest.slots_of("lora")}
+    assert all(slot["hsplitlora"] > 0 and slot["count"] == 1 for slot in slots.values())
+
+    config = farm.hub.home.config
+    told, recipe = replace(config.privacy, noise=2.0), replace(config.aggregation, weights="uniform")
+    farm.hub.home.config = replace(config, privacy=told, aggregation=recipe)
+    farm.run("train", settings={"steps": 1, "batch": 4})
+    assert answer(farm.hub, {"request": "importance"}) == found
+
+
 def test_a_real_board_takes_part_in_a_private_round(farm: Farm) -> None:
     """Its change is clipped and noised, what is spent is said, and the board goes on from the version."""
     config = farm.hub.home.config

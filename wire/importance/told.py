@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import numpy as np
@@ -75,11 +75,15 @@ def _sound(value: object) -> bool:
     return isinstance(value, (int, float)) and not isinstance(value, bool) and 0 <= value <= LARGEST
 
 
-def mean_over_steps(steps: Sequence[Mapping[str, float]]) -> dict[str, float]:
-    """The mean of each slot over the steps that measured it.
+def mean_over_steps(steps: Iterable[Mapping[str, float]]) -> dict[str, float]:
+    """The mean of each slot over the steps that measured it with a finite result.
 
-    >>> mean_over_steps([{"a": 1.0}, {"a": 3.0, "b": 2.0}])
+    >>> mean_over_steps([{"a": 1.0}, {"a": 3.0, "b": 2.0}, {"a": float("nan")}])
     {'a': 2.0, 'b': 2.0}
     """
-    names = dict.fromkeys(name for step in steps for name in step)
-    return {name: float(np.mean([step[name] for step in steps if name in step])) for name in names}
+    found: dict[str, list[float]] = {}
+    for step in steps:
+        for name, value in step.items():
+            if math.isfinite(value):
+                found.setdefault(name, []).append(value)
+    return {name: sum(values) / len(values) for name, values in found.items()}

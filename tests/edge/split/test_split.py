@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -55,6 +56,26 @@ def test_both_halves_together_are_the_whole(tmp_path: Path, segments: tuple[int,
     assert np.allclose(made.head.weight, alone.adapter.head.weight, atol=1e-5)
     assert done.losses == pytest.approx(alone.losses, rel=1e-5)
     assert tail.made[0].steps == SETTINGS.steps == talk.step
+
+
+def test_both_halves_tell_what_the_whole_would(tmp_path: Path) -> None:
+    """How much every slot matters is told by the half that holds it, as a board that holds everything tells it."""
+    bundle, settings = whole(tmp_path), replace(SETTINGS, importance=True)
+    start, given = random_adapter(bundle.manifest), rows(8)
+    alone = train(Runner(bundle), start, given, settings)
+
+    (done, _), tail = beside(
+        bundle,
+        start,
+        settings,
+        lambda channel: train_front(
+            Runner(front_of(bundle, 1)), start, given, settings, channel, SplitSettings(coding="float32")
+        ),
+    )
+
+    assert tail.made[0].felt is not None
+    assert {**done.importance, **tail.made[0].felt.told} == pytest.approx(dict(alone.importance), rel=1e-4)
+    assert len(done.importance) == 1
 
 
 @pytest.mark.parametrize(("coding", "share"), [("float16", 0.02), ("int8", 0.2)])
