@@ -41,6 +41,8 @@ class Model:
     features: int  # 0: it has no head
     biases: tuple[tuple[str, int], ...] = ()  # places for a change of a bias: name, features_out
     scales: tuple[Scales, ...] = ()  # of quantized weights, that can be moved; boards of other formats have others
+    split: str = ""  # of a front, and of a tail's whole model: which export's halves meet; empty: of neither
+    front: bool = False
 
 
 def model_of(manifest: Manifest) -> Model:
@@ -50,7 +52,8 @@ def model_of(manifest: Manifest) -> Model:
     features = 0 if manifest.head is None else manifest.head.features
     biases = tuple(sorted((s.name, s.features_out) for s in manifest.slots_of("bias")))
     scales = tuple(sorted(((s.weight, s.format, s.digest, s.shape) for s in manifest.scales), key=lambda s: s[0]))
-    return Model(manifest.model.id, slots, manifest.labels, features, biases, scales)
+    split, front = ("", False) if manifest.split is None else (manifest.split.id, manifest.split.role == "front")
+    return Model(manifest.model.id, slots, manifest.labels, features, biases, scales, split, front)
 
 
 @lru_cache(maxsize=256)
@@ -61,7 +64,7 @@ def read_model(manifest: bytes) -> Model:
 
 def whole_of(bundles: Iterable[Model]) -> Model:
     """Of the bundles of a model the one that holds all of it; the first one where several do."""
-    return max(bundles, key=lambda m: (len(m.slots), m.features > 0, len(m.biases)))
+    return max(bundles, key=lambda m: (not m.front, len(m.slots), m.features > 0, len(m.biases)))
 
 
 def agree(known: Model, found: Model, where: str) -> None:

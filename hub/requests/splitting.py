@@ -34,8 +34,8 @@ def seats_of(desk: Desk, devices: list[str], settings: Row, request: Row, half: 
         HubError: there is nobody for the tails.
         UsageError: something is asked of halves that does not exist, or where there are none.
     """
-    told, load = _told(request.get(SPLIT) or {}), tails_of(desk.home, desk.model.id, desk.conductor.open.values())
-    seats = seats_for(desk.home, desk.model, devices, load)
+    told, tails = _told(request.get(SPLIT) or {}), tails_of(desk.home, desk.model.id, desk.conductor.open.values())
+    seats = seats_for(desk.home, desk.model, devices, tails)
     fronts = [seat.device for seat in seats if seat.front]
     if not fronts:
         if request.get(SPLIT):

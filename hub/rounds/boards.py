@@ -9,13 +9,15 @@ from sqlalchemy import Connection
 from console.errors import HubError
 from hub.rounds.jobs import SPLIT
 from hub.rounds.laps import going_on
-from hub.rounds.seating import FRONT
+from hub.rounds.seating import FRONT, TAIL
 from hub.rounds.selection import Board, choose
 from hub.rounds.state import Round
 from hub.store.ledger import Row
 from hub.store.registry import Home
 from hub.store.writes import put_device
 from wire.messages import ability
+
+OF_ROWS = ("train", "spry", "qzo", "statistics")  # jobs that learn from a device's own rows
 
 
 def boards_of(home: Home, model: str) -> list[Board]:
@@ -30,7 +32,7 @@ def board_of(row: Row) -> Board:
     return Board(
         name=row["name"],
         online=bool(row["online"]),
-        jobs=tuple(hello.get("jobs", ())),
+        jobs=_jobs(hello),
         samples=hello.get("samples") or 0,
         power=hello.get("power") or "",
         battery_percent=hello.get("battery_percent"),
@@ -42,6 +44,17 @@ def board_of(row: Row) -> Board:
         counted_samples=marker.get("samples", 0),
         counted_version=marker.get("version", -1),
     )
+
+
+def _jobs(hello: Row) -> tuple[str, ...]:
+    """What a device is asked to do; who has tails and no rows of its own is not asked to learn from those.
+
+    >>> _jobs({"jobs": ["train", "evaluate", "tail"], "samples": 0}), _jobs({"jobs": ["train"], "samples": 0})
+    (('evaluate', 'tail'), ('train',))
+    """
+    jobs = tuple(hello.get("jobs", ()))
+    serves = TAIL in jobs and not hello.get("samples")
+    return tuple(job for job in jobs if job not in OF_ROWS) if serves else jobs
 
 
 def next_devices(home: Home, state: Round, counted: list[Row], version: int) -> tuple[str, ...] | None:

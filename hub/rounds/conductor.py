@@ -27,7 +27,7 @@ from hub.rounds import state as r
 from hub.rounds import table as rounds
 from hub.rounds.boards import next_devices, put_markers
 from hub.rounds.following import following
-from hub.rounds.seating import reached, seats_for, tails_of
+from hub.rounds.seating import others_for, reached, seats_for, tails_of
 from hub.rounds.state import Round
 from hub.rounds.tails import Watched
 from hub.serving.clock import after_start
@@ -124,7 +124,7 @@ class Conductor:
         """A device has no tails any more: its boards go on with others; or one board of one round does."""
         for state in list(self.open.values()):
             if state.phase == "collecting" and number in (0, state.number) and any(s.tail == tail for s in state.seats):
-                others = tails_of(self.home, self.model.id, self.open.values(), "" if device else tail)
+                others = others_for(self.home, self.model.id, self.open.values(), tail, itself=bool(device))
                 self.tell(state.number, r.Lost(tail, reason, others, self.clock(), device))
 
     def greet(self) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 from hub.making.model import Model, read_model
 from hub.rounds.jobs import Reached
@@ -13,23 +13,31 @@ from hub.store.registry import Home
 
 FRONT, TAIL = "front", "tail"  # of `Hello.jobs`
 NO_TAIL = "no device that has tails is online; start an agent of profile server with the whole model's bundle"
-
+OTHER_EXPORT = "the tails that are online are of another export than its front; give both bundles of one export"
 STRANGE = "this hub does not know the front that it runs; take its bundle in with `edgequilt hub add`"
 
 
-def seats_for(home: Home, model: Model, devices: Iterable[str], load: Mapping[str, int]) -> tuple[Seat, ...]:
+@dataclass(frozen=True)
+class Tail:
+    """A device that can take boards: how many of open rounds it has, and which export's fronts it goes on from."""
+
+    boards: int = 0
+    split: str = ""
+
+
+def seats_for(home: Home, model: Model, devices: Iterable[str], tails: Mapping[str, Tail]) -> tuple[Seat, ...]:
     """A seat for each device, with a tail for those that need one, the least loaded one for each in turn.
 
     Args:
         home: the hub's folder, opened.
         model: the whole of it.
         devices: their names.
-        load: how many boards each tail has that can take some (`tails_of`).
+        tails: those that can take some (`tails_of`).
 
     Returns:
         Seats in the order of `devices`; a front without a tail has failed, with the reason.
     """
-    rows, left, seats = {row["name"]: row for row in home.ledger.devices()}, dict(load), list[Seat]()
+    rows, left, seats = {row["name"]: row for row in home.ledger.devices()}, dict(tails), list[Seat]()
     for name in devices:
         hello = (rows[name]["hello"] if name in rows else None) or {}
         front = FRONT in hello.get("jobs", ())
@@ -37,29 +45,46 @@ def seats_for(home: Home, model: Model, devices: Iterable[str], load: Mapping[st
         if front and not seat.bundle:
             seat = replace(seat, state="failed", reason=STRANGE)
         elif front:
-            tail = min(left, key=lambda one: (left[one], one), default="")
-            seat = replace(seat, tail=tail) if tail else replace(seat, state="failed", reason=NO_TAIL)
-            left |= {tail: left[tail] + 1} if tail else {}
+            split = split_of(home, seat.bundle)
+            fitting = {one: tail.boards for one, tail in left.items() if tail.split == split}
+            best = min(fitting, key=lambda one: (fitting[one], one), default="")
+            reason = NO_TAIL if not left else OTHER_EXPORT
+            seat = replace(seat, tail=best) if best else replace(seat, state="failed", reason=reason)
+            left |= {best: replace(left[best], boards=fitting[best] + 1)} if best else {}
         seats.append(seat)
     return tuple(seats)
 
 
-def tails_of(home: Home, model: str, rounds: Iterable[Round], without: str = "") -> dict[str, int]:
-    """The tails that can take boards of a model, and how many of open rounds each has."""
-    found = {
-        row["name"]: 0
+def tails_of(home: Home, model: str, rounds: Iterable[Round]) -> dict[str, Tail]:
+    """The devices that can take boards of a model, by name."""
+    able = [
+        row
         for row in home.ledger.devices()
         if row["model"] in ("", model)
         and row["online"]
         and not row["revoked"]
         and not row["quarantine"]
-        and row["name"] != without
         and TAIL in (row["hello"] or {}).get("jobs", ())
+    ]
+    waiting = [s.tail for state in rounds if state.phase == "collecting" for s in state.seats if s.state == "waiting"]
+    return {
+        row["name"]: Tail(waiting.count(row["name"]), split_of(home, str(row["hello"].get("bundle") or "")))
+        for row in able
     }
-    for seat in (seat for state in rounds for seat in state.seats if state.phase == "collecting"):
-        if seat.state == "waiting" and seat.tail in found:
-            found[seat.tail] += 1
-    return found
+
+
+def others_for(home: Home, model: str, rounds: Iterable[Round], tail: str, *, itself: bool) -> dict[str, int]:
+    """The tails that can take the boards of one, and how many each has; `itself`: that one may be tried again."""
+    found = tails_of(home, model, rounds)
+    known = home.ledger.device(tail)
+    split = split_of(home, str(((known or {}).get("hello") or {}).get("bundle") or ""))
+    return {name: one.boards for name, one in found.items() if one.split == split and (itself or name != tail)}
+
+
+def split_of(home: Home, bundle: str) -> str:
+    """Which export's halves a bundle belongs to; empty where it is none of any, or this hub does not know it."""
+    row = home.ledger.bundle(bundle)
+    return "" if row is None else read_model(bytes(row["manifest"])).split
 
 
 def reached(home: Home, name: str) -> Reached:

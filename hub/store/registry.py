@@ -220,6 +220,11 @@ def add_bundle(home: Home, folder: Path, *, copy: bool = True) -> dict[str, Any]
     known = models(home).get(found.id)
     if known is not None:
         agree(known, found, str(folder))
+    elif found.front:
+        raise HubError(
+            f"expected the whole of {found.id} as its first bundle, found a front in {folder}; add the bundle of the "
+            f"tail before it"
+        )
     plan = bundle.manifest.plan
     row = {"model": found.id, "device": plan.device, "rank": plan.rank, "mode": plan.mode}
     if copy:

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Literal
 
 from tests.fleet import Device
 from tests.hub.bundles import SLOTS, manifest, write_bundle
 from tests.hub.world import World
 from wire import messages as m
 from wire.adapter import Adapter
+from wire.borders import Border, Split
 from wire.keys import new_key
+from wire.manifest import Manifest
 from wire.memory import MemoryTransport
 
 FRONT = frozenset({"layer.0.query"})
@@ -38,11 +41,24 @@ class Tail(Device):
         return Adapter(self.model, job.versions[0], {n: board.train(n, w) for n, w in rest.items()})
 
 
-def put_front(world: World, folder: Path, names: tuple[str, ...], holds: frozenset[str] = FRONT) -> None:
-    """Let some devices run a front from now on."""
+def front_of(holds: frozenset[str] = FRONT, export: str = "") -> tuple[Manifest, dict[str, bytes]]:
+    """The bundle of a front; `export` says whose halves meet."""
     slots = {name: shape for name, shape in SLOTS.items() if name in holds}
-    made = manifest(slots, device="front")
-    sha = world.ask("add", folder=str(write_bundle(folder, world.publisher, *made)))["bundle"]
+    made, files = manifest(slots, device="front")
+    return replace(made, head=None, split=split("front", export) if export else None), files
+
+
+def split(role: Literal["front", "tail"], export: str) -> Split:
+    """What a bundle of an export says of its halves."""
+    crosses = "logits" if role == "front" else "x"  # what the segment makes, and what it takes; nobody here runs it
+    return Split(export, role, "server", (Border(1, (crosses,), (), (), "segment-0", ("front",)),))
+
+
+def put_front(
+    world: World, folder: Path, names: tuple[str, ...], holds: frozenset[str] = FRONT, export: str = ""
+) -> None:
+    """Let some devices run a front from now on."""
+    sha = world.ask("add", folder=str(write_bundle(folder, world.publisher, *front_of(holds, export))))["bundle"]
     for name in names:
         device = world.devices[name]
         device.holds, device.bundle, device.jobs = holds, sha, ("front",)
@@ -50,13 +66,13 @@ def put_front(world: World, folder: Path, names: tuple[str, ...], holds: frozens
     world.network.pump()
 
 
-def put_tail(world: World, name: str) -> Tail:
+def put_tail(world: World, name: str, bundle: str = "0" * 64) -> Tail:
     """Enroll and start a device that has tails."""
     key = new_key("device", name)
     world.ask("enroll", name=name, line=key.public.line)
     made = world.make_device(name, key, 16, 0)
     fields = {n: getattr(made, n) for n in Device.__dataclass_fields__}
-    tail = Tail(**{**fields, "jobs": ("tail",), "profile": "server"}, boards=dict(world.devices))
+    tail = Tail(**{**fields, "jobs": ("tail",), "bundle": bundle, "profile": "server"}, boards=dict(world.devices))
     world.devices[name] = tail
     tail.start()
     world.network.pump()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,8 @@ import pytest
 from console.errors import HubError, UsageError
 from hub.making import versions
 from hub.rounds.tails import GRACE_S
-from tests.hub.split import leave, put_front, put_tail
+from tests.hub.bundles import manifest, write_bundle
+from tests.hub.split import front_of, leave, put_front, put_tail, split
 from tests.hub.world import RANKS, World
 from wire.messages import Failed
 
@@ -325,3 +327,40 @@ def test_tails_may_be_shut_out(world: World, unsplit: dict[str, Any]) -> None:
     assert found["state"] == "complete"
     assert {found["per_device"][n]["tail"] for n in ("barn", "coop")} == {"tail-2"}
     assert same(ladder(world), unsplit)
+
+
+def test_fronts_get_tails_of_their_own_export(world: World, tmp_path: Path) -> None:
+    """Halves of two exports do not meet: a front gets a tail of its own, or none, and the reason says so."""
+    made, files = manifest(device="server")
+    told = replace(made, split=split("tail", "second"))
+    sha = world.ask("add", folder=str(write_bundle(tmp_path / "whole", world.publisher, told, files)))["bundle"]
+    put_front(world, tmp_path / "other", ("coop",), export="second")
+    put_front(world, tmp_path / "third", ("mill",), export="third")
+    put_tail(world, "tail-9", sha)
+
+    found = world.run("train")["per_device"]
+
+    assert {name: found[name].get("tail") for name in RANKS} == {"barn": "tail-1", "coop": "tail-9", "mill": ""}
+    assert "the tails that are online are of another export" in found["mill"]["reason"]
+    assert (found["barn"]["state"], found["coop"]["state"]) == ("arrived", "arrived")
+
+
+def test_the_whole_model_comes_first(world: World, tmp_path: Path) -> None:
+    """A hub that knows nothing of a model does not begin it with a front of it."""
+    made, files = front_of(export="first")
+    other = replace(made, model=replace(made.model, id="other"))
+    with pytest.raises(HubError, match="expected the whole of other as its first bundle, found a front"):
+        world.ask("add", folder=str(write_bundle(tmp_path / "alone", world.publisher, other, files)))
+
+
+def test_a_tail_without_rows_is_not_asked_to_learn(world: World) -> None:
+    """An agent with the whole model and no data has tails, and is not one of the boards; with rows it is both."""
+    tail = world.devices["tail-1"]
+    tail.jobs, tail.classes = ("train", "statistics", "evaluate", "tail"), tail.classes[:0]
+    tail.hello()
+    world.network.pump()
+    assert set(world.run("train")["per_device"]) == set(RANKS)
+    tail.classes = world.devices["barn"].classes
+    tail.hello()
+    world.network.pump()
+    assert set(world.ask("open", kind="train")["per_device"]) == {*RANKS, "tail-1"}
