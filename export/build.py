@@ -19,7 +19,7 @@ from export.formats.registry import STORED
 from export.formats.report import WeightReport
 from export.formats.rewrite import Formats, quantize_weights
 from export.formats.stock import Stock
-from export.gradient.backward import LossSpec, build_backward
+from export.gradient.backward import LossSpec, build_backward, gradient_name
 from export.gradient.present import present
 from export.order import order_just_in_time
 from export.scales import with_factors
@@ -27,6 +27,8 @@ from export.strip import has_slots, strip_slots
 from wire.manifest import Scales
 
 FRONT = "front"  # of the names of segments of a front
+RETURNED = "returned"  # of the graph that begins with the gradient of features
+BACKWARD = ("backward", RETURNED)
 
 
 @dataclass(frozen=True)
@@ -56,6 +58,7 @@ def build(
     half: bool = False,
     called: Mapping[int, str] | None = None,
     front: int = 0,
+    features: str = "",
 ) -> list[Piece]:
     """Cut a frozen model and finish every graph of every segment.
 
@@ -71,6 +74,7 @@ def build(
         half: backward graphs round the activations of their forward half (`export.activations.half`).
         called: names of boundaries by position, see `export.cut.cut`.
         front: how many segments are finished, if not all.
+        features: of a head; the last segment gets a backward graph that begins with their gradient as well.
 
     Raises:
         BadData: calibration runs do not fit.
@@ -81,9 +85,10 @@ def build(
     pieces = []
     for segment, own in zip(segments[: front or None], formats[: front or None], strict=True):
         exact = _exact(segment, segment is segments[-1], mode, serve)
+        exact |= _from_features(segment, features) if segment is segments[-1] else {}
         piece = _piece(exact, segment, own, stock, activations)
         piece = _rounded(piece) if half else piece
-        for model in (piece.shipped.get("backward"), piece.unrounded):
+        for model in (*(piece.shipped.get(kind) for kind in BACKWARD), piece.unrounded):
             if model is not None:
                 fold_bias(model)
         pieces.append(_with_scales(piece, stock.grid) if scales else piece)
@@ -102,15 +107,23 @@ def _exact(segment: Segment, last: bool, mode: str, serve: bool) -> dict[str, ir
     return exact
 
 
+def _from_features(segment: Segment, features: str) -> dict[str, ir.Model]:
+    """The way back for who has labels and head elsewhere: the gradient of the features comes in."""
+    wanted = (*segment.adapters, *segment.differentiable)
+    if not features or not wanted:
+        return {}
+    return {RETURNED: build_backward(segment.model, wanted=wanted, seeds={features: gradient_name(features)})}
+
+
 def _piece(
     exact: dict[str, ir.Model], segment: Segment, quant: Formats, stock: Stock, activations: Activations | None
 ) -> Piece:
     shipped, reports = {}, {}
     for kind, original in exact.items():
         model, own = original.clone(), list[WeightReport]()
-        if activations is not None and kind != "backward":
+        if activations is not None and kind not in BACKWARD:
             model, own = activations.rewrite(model, quant)
-        reports[kind] = merged(own, quantize_weights(model, quant, stock, backward=kind == "backward"))
+        reports[kind] = merged(own, quantize_weights(model, quant, stock, backward=kind in BACKWARD))
         order_just_in_time(model)
         shipped[kind] = model
     if "serve" in reports:

@@ -38,7 +38,10 @@ PLAIN = Options(
 
 @dataclass(frozen=True)
 class Link:
-    """One segment as files: its forward graph, the others that it has (backward, slot-free, scales); their options."""
+    """One segment as files: its forward graph, the others that it has, and their options.
+
+    Those are backward, slot-free, with scales, and backward from the gradient of a head's features (`returned`).
+    """
 
     name: str
     forward: Path
@@ -49,6 +52,8 @@ class Link:
     serve_options: Options = PLAIN
     scales: Path | None = None
     scales_options: Options = PLAIN
+    returned: Path | None = None
+    returned_options: Options = PLAIN
 
     def graphs(self) -> list[tuple[str, Path, Options]]:
         """Kind, file and options of its graphs."""
@@ -56,7 +61,8 @@ class Link:
         if self.backward is not None:
             out.append(("backward", self.backward, self.backward_options))
         out += [] if self.serve is None else [("serve", self.serve, self.serve_options)]
-        return out + ([] if self.scales is None else [("scales", self.scales, self.scales_options)])
+        out += [] if self.scales is None else [("scales", self.scales, self.scales_options)]
+        return out + ([] if self.returned is None else [("returned", self.returned, self.returned_options)])
 
     def served(self) -> Link:
         """The link as it is run while no adapter is deployed."""

@@ -15,7 +15,7 @@ import onnx_ir as ir
 
 from devices.plan import Board, Decision
 from export.activations.golden import tolerance
-from export.build import reports_of
+from export.build import RETURNED, reports_of
 from export.formats.registry import INT8
 from export.formats.report import WeightReport
 from export.gradient.dims import dtype_of, shape_of
@@ -75,6 +75,7 @@ def describe(
         scales=tuple(scales for piece in stage.pieces for scales in piece.scales),
         loss=prepared.captured.loss if _is_last(chain) else None,
         split=split,
+        from_features=_from_features(stage),
         extra={"verified": _verified(stage), "tied": _tied(stage), **_tables_in(prepared, stage)},
     )
 
@@ -188,9 +189,18 @@ def _segment(stage: Stage, number: int) -> m.Segment:
         _graph(one, one.pieces[number].shipped[kind], kind, path, options)
         for one in (stage, *stage.beside)
         for kind, path, options in one.links[number].graphs()
+        if kind != RETURNED
     )
     weights = (f"{segment.name}.weights.bin",)
     return m.Segment(segment.name, tuple(inputs), segment.leaving, segment.differentiable, slots, graphs, weights)
+
+
+def _from_features(stage: Stage) -> m.Graph | None:
+    """Of a tail; kind `backward`, though no segment lists it."""
+    piece, link = stage.pieces[-1], stage.links[-1]
+    if link.returned is None:
+        return None
+    return _graph(stage, piece.shipped[RETURNED], "backward", link.returned, link.returned_options)
 
 
 def _graph(stage: Stage, model: ir.Model, kind: str, path: Path, options: m.Options) -> m.Graph:

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from export.gradient.backward import gradient_name
 from export.head import HeadSite
 from export.preprocess import Preprocessing
 from export.slots import SlotSite
@@ -117,6 +118,12 @@ def head(site: HeadSite, classes: int, seed: int) -> Values:
     rng = np.random.default_rng(seed)
     weight = rng.standard_normal((site.features, classes)) / np.sqrt(site.features)
     return {site.weight: weight.astype(np.float32), site.bias: rng.standard_normal(classes).astype(np.float32)}
+
+
+def gradient(site: HeadSite, batch: int, seed: int) -> Values:
+    """The gradient of a head's features, as it comes from who has the head: float32 [batch, features]."""
+    drawn = np.random.default_rng(seed).standard_normal((batch, site.features))
+    return {gradient_name(site.features_output): drawn.astype(np.float32)}
 
 
 def next_tokens(ids: NDArray[np.int64], mask: NDArray[np.int64], seed: int) -> Values:

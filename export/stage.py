@@ -13,7 +13,7 @@ import onnx_ir as ir
 from export.activations.given import activations_for, refuse_none
 from export.apart import apart
 from export.buckets import Size, bucket, same_cuts
-from export.build import Piece, build
+from export.build import RETURNED, Piece, build
 from export.chain import Chain, Link
 from export.formats.rewrite import Formats
 from export.half_checks import refuse_whole
@@ -183,6 +183,7 @@ def _built(prepared: Prepared, key: Key, folder: Path) -> Stage:
         key.half,
         dict(key.borders),
         key.front,
+        prepared.head.features_output if key.borders and not key.front and prepared.head is not None else "",
     )
     if prepared.scale_inputs:
         refuse_no_scales(pieces)
@@ -255,7 +256,8 @@ def _link(piece: Piece, models: Mapping[str, ir.Model], suffix: str, folder: Pat
     paths = {kind: folder / f"{name}.{kind}{suffix}.onnx" for kind in models}
     first: dict[str, Any] = {f"{kind}_options": candidates_for(path)[0] for kind, path in paths.items()}
     link = Link(name, paths["forward"], paths.get("backward"))
-    return replace(link, serve=paths.get("serve"), scales=paths.get("scales"), **first)
+    first |= {kind: paths.get(kind) for kind in ("serve", "scales", RETURNED)}
+    return replace(link, **first)
 
 
 def measure_stage(prepared: Prepared, stage: Stage, measurer: Measurer, rank: int) -> None:
@@ -281,6 +283,7 @@ def _as(link: Link, best: Link) -> Link:
         backward_options=best.backward_options,
         serve_options=best.serve_options,
         scales_options=best.scales_options,
+        returned_options=best.returned_options,
     )
 
 
@@ -318,5 +321,6 @@ def _with_options(link: Link, peaks: dict[str, Peak]) -> Link:
     backward = forward if link.backward is None else peaks[link.backward.name].options
     serve = forward if link.serve is None else peaks[link.serve.name].options
     scales = forward if link.scales is None else peaks[link.scales.name].options
-    others = replace(link, serve_options=serve, scales_options=scales)
+    returned = forward if link.returned is None else peaks[link.returned.name].options
+    others = replace(link, serve_options=serve, scales_options=scales, returned_options=returned)
     return replace(others, forward_options=forward, backward_options=backward)

@@ -17,6 +17,7 @@ from export.half_checks import check_half, unrounded
 from export.measure import candidates_for, kernels
 from export.oracle.check import check_nodes
 from export.prepare import Prepared
+from export.returned_checks import check_returned
 from export.scale_checks import check_scales
 from export.stage import Stage, write_pieces
 from export.stage_feeds import SEED, checking_values
@@ -125,6 +126,8 @@ def _check_graphs(prepared: Prepared, stage: Stage, chain: Chain, exact: Chain |
     if stage.key.mode == "train":
         values = checking_values(prepared, batch, CHECK_RANK)
         checks["gradient_error"] = check_gradients(chain, values, learning(stage.pieces))
+        if prepared.head is not None:
+            checks |= check_returned(chain, values, prepared.head, formats_of(stage))
     return checks
 
 

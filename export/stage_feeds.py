@@ -23,6 +23,7 @@ def checking_values(prepared: Prepared, batch: int, rank: int) -> dict[str, NDAr
     if prepared.head is not None:
         values |= feeds.head(prepared.head, prepared.classes, SEED + 2)
         values |= feeds.targets(batch, prepared.classes, SEED + 3)
+        values |= feeds.gradient(prepared.head, batch, SEED + 5)
     if prepared.captured.loss is not None:
         values |= feeds.next_tokens(values["input_ids"], values["attention_mask"], SEED + 3)
     return values

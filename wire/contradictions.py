@@ -33,6 +33,8 @@ def _names(m: Manifest) -> list[str]:
     used = [(g.file, f"{s.name}.{g.kind}") for s in m.segments for g in s.graphs]
     used += [(w, f"{s.name}.weights") for s in m.segments for w in s.weights]
     used += [(f, "preprocess") for f in m.preprocess.files] + [(m.golden.file, "golden")]
+    if m.from_features is not None:
+        used.append((m.from_features.file, "from_features"))
     problems = [f"{where} names file {name!r}, which is not listed" for name, where in used if name not in files]
     problems += [
         f"{s.name} has a graph for unknown bucket {g.bucket!r}"

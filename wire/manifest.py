@@ -290,6 +290,7 @@ class Manifest:
     scales: tuple[Scales, ...] = ()
     loss: Loss | None = None  # of a model that is trained without a head; a head's own is cross entropy
     split: Split | None = None
+    from_features: Graph | None = None  # of a tail: its last way back, from the gradient of the head's features
     extra: dict[str, Any] = field(default_factory=dict)
 
     def slot(self, name: str, kind: str = "lora") -> Slot:

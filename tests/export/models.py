@@ -31,16 +31,18 @@ WORDS = (
 SPECIAL = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
 
 
-def tiny_bert(folder: Path, *, layers: int = 4, seed: int = 1, vocabulary: int = 96) -> Path:
-    """A BERT of hidden size 32, inner size 64, with a WordPiece `tokenizer.json`; returns the folder."""
+def tiny_bert(
+    folder: Path, *, layers: int = 4, seed: int = 1, vocabulary: int = 96, hidden: int = 32, inner: int = 64
+) -> Path:
+    """A BERT of four heads, with a WordPiece `tokenizer.json`; returns the folder."""
     from transformers import BertConfig, BertModel
 
     config = BertConfig(
         vocab_size=vocabulary,
-        hidden_size=32,
+        hidden_size=hidden,
         num_hidden_layers=layers,
         num_attention_heads=4,
-        intermediate_size=64,
+        intermediate_size=inner,
         max_position_embeddings=48,
         type_vocab_size=2,
     )

@@ -17,7 +17,7 @@ from torch.nn import functional
 
 from console.errors import BadData
 from edge.steps import ordered
-from export.chain import Chain, links_of
+from export.chain import Chain, Graph, links_of
 from export.cli_inspect import inspect
 from tests.export.split_case import DEEP, LABELS, LAYERS, MICRO_BATCH, SHALLOW, TAIL, WIDTH, SplitBundles, split_bundles
 from wire.bundle import Bundle
@@ -105,6 +105,35 @@ def test_a_front_before_its_tail_computes_what_torch_computes(which: str, bundle
     for name in wanted:
         scale = steepest if name.startswith("grad.") else max(1.0, np.abs(expected[name]).max())
         assert np.abs(got[name] - expected[name]).max() <= BAR * scale, name
+
+
+def test_the_gradient_of_features_is_enough(bundles: SplitBundles) -> None:
+    """Who keeps labels and head gets the features, and gives their gradient: the tail's own gradients are the same."""
+    manifest, values = bundles.tail.manifest, drawn(bundles.tail)
+    returned, head = manifest.from_features, manifest.head
+    assert returned is not None
+    assert head is not None
+    names = [tensor.name for tensor in returned.inputs]
+    assert f"grad.{head.features_output}" in names
+    assert not {"labels", "weights"} & set(names)
+    chain = Chain(links_of(bundles.tail))
+    made = chain.forward({**values, "head.weight": values["head.weight"] * 0})
+    features = torch.from_numpy(made[head.features_output].astype(np.float64)).requires_grad_()
+    weight, bias = (torch.from_numpy(values[name]).double() for name in ("head.weight", "head.bias"))
+    each = functional.cross_entropy(features @ weight + bias, torch.from_numpy(values["labels"]), reduction="none")
+    (each * torch.from_numpy(values["weights"]).double()).sum().backward()
+    assert features.grad is not None
+    given = {**made, f"grad.{head.features_output}": features.grad.numpy().astype(np.float32)}
+    found = Graph(bundles.tail.path(returned.file), returned.options)(given)
+    expected = in_torch(bundles.tail.folder.parent / "mlp.onnx", values)
+    last = manifest.segments[-1]
+    assert {name for name in found if name.startswith("grad.slot.")} == {
+        f"grad.{name}" for slot in manifest.slots if slot.segment == last.name for name in (slot.a, slot.b)
+    }
+    assert {f"grad.{name}" for name in last.differentiable} <= found.keys()
+    for name in (name for name in found if name in expected):
+        assert np.abs(found[name] - expected[name]).max() <= BAR * max(np.abs(v).max() for v in expected.values()), name
+    assert all(bundle.manifest.from_features is None for bundle in bundles.fronts)
 
 
 def test_each_bundle_says_what_it_is(bundles: SplitBundles) -> None:
