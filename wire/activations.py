@@ -2,7 +2,9 @@
 
 What gradients flow through may be coded: a row (the last axis) is divided by its own scale, so that neither large
 activations nor tiny gradients are lost. float16: the power of two above its largest number; int8: its largest number
-over 127, rounded to nearest, with an error of at most 1/254 of that number. All else (masks, ids) goes as it is.
+over 127, rounded to nearest, with an error of at most 1/254 of that number. Scores that a mask has taken out of a
+softmax (-1e30 and below) have a code of their own and come back as float32's lowest number. All else (masks, ids)
+goes as it is.
 
 Bytes: length of the header (4, big-endian), the header (MessagePack: name and coding of each tensor, in order), then
 tensor by tensor the scales (float32, little-endian) and the numbers. Types and shapes are not said: both sides have
@@ -30,13 +32,15 @@ MOST_HEADER = 1 << 16
 _LENGTH = struct.Struct(">I")
 _CODED: dict[str, np.dtype[Any]] = {"float16": np.dtype("<f2"), "int8": np.dtype("i1")}
 _LARGEST = {"float16": 1.0, "int8": 127.0}
+MASKED, LOWEST = -1e30, np.finfo(np.float32).min
+_CODE = {"float16": -np.inf, "int8": -128}  # of what is masked
 
 
 def pack_tensors(tensors: Mapping[str, Array], codings: Mapping[str, Coding] | None = None) -> bytes:
     """Arrays of any shape to bytes; those named in `codings` are float32 and are coded so.
 
     Raises:
-        BadData: a number that is to be coded is infinite or no number.
+        BadData: a number that is to be coded is infinite (and not masked) or no number.
 
     >>> made = {"x": np.array([[0.5, -2.0], [0.0, 0.0]], np.float32)}
     >>> data = pack_tensors(made, {"x": "int8"})
@@ -75,7 +79,8 @@ def unpack_tensors(data: bytes, expected: Sequence[Tensor]) -> dict[str, Array]:
 
 def _coded(array: Array, coding: Coding, name: str) -> tuple[Array, Array]:
     rows = array.reshape(-1, array.shape[-1] if array.ndim else 1)
-    most = np.abs(rows).max(axis=1, initial=0)
+    masked = rows <= MASKED
+    most = np.abs(np.where(masked, 0, rows)).max(axis=1, initial=0)
     if not np.isfinite(most).all():
         raise BadData(f"expected finite numbers in {name}, found others; lower the learning rate")
     if coding == "float16":
@@ -83,8 +88,10 @@ def _coded(array: Array, coding: Coding, name: str) -> tuple[Array, Array]:
     else:
         scales = (most / np.float32(_LARGEST[coding])).astype(np.float32)
     safe = np.where(scales > 0, scales, 1)[:, None]
-    numbers = rows / safe
-    return scales.astype("<f4"), (np.rint(numbers) if coding == "int8" else numbers).astype(_CODED[coding])
+    numbers = np.where(masked, 0, rows) / safe
+    made = (np.rint(numbers) if coding == "int8" else numbers).astype(_CODED[coding])
+    made[masked] = _CODE[coding]
+    return scales.astype("<f4"), made
 
 
 def _header(data: bytes) -> tuple[list[tuple[str, str]], int]:
@@ -113,7 +120,10 @@ def _decoded(data: bytes, at: int, tensor: Tensor, coding: str) -> tuple[Array, 
     rows = int(np.prod(shape, dtype=np.int64)) // max(1, width)
     scales, at = _taken(data, at, np.dtype("<f4"), rows)
     numbers, at = _taken(data, at, _CODED[coding], rows * width)
-    made = numbers.reshape(rows, width).astype(np.float32) * scales.astype(np.float32)[:, None]
+    codes = numbers.reshape(rows, width)
+    masked = codes == _CODE[coding]
+    made = np.where(masked, 0, codes).astype(np.float32) * scales.astype(np.float32)[:, None]
+    made[masked] = LOWEST
     if not np.isfinite(made).all():
         raise BadData(f"expected finite numbers in {tensor.name}, found others; they were ignored")
     return made.reshape(shape), at
