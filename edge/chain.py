@@ -177,6 +177,7 @@ class Chain:
         cotangents: Sequence[dict[str, Array]],
         sums: Gradients,
         which: range,
+        last: Graph | None = None,
     ) -> None:
         """Back through some segments from the last one down, until one has no backward graph: nothing below learns.
 
@@ -187,11 +188,14 @@ class Chain:
             cotangents: gradients of boundaries, of each micro-batch; those that segments make are added.
             sums: gets losses and gradients.
             which: numbers of segments.
+            last: a graph in place of the last segment's own; its seeds are among the cotangents.
         """
         for at in reversed(which):
-            if not has_backward(self.manifest.segments[at], bucket):
+            segment = self.manifest.segments[at]
+            if not has_backward(segment, bucket):
                 break
-            self._backward(self.manifest.segments[at], bucket, values, shared, cotangents, sums)
+            graph, last = last or self.manifest.graph(segment, "backward", bucket), None
+            self._backward(segment, graph, values, shared, cotangents, sums)
 
     def _enter(
         self, values: list[dict[str, Array]], bucket: str, shared: Mapping[str, Array], wanted: Sequence[str] = ()
@@ -239,13 +243,12 @@ class Chain:
     def _backward(
         self,
         segment: Segment,
-        bucket: str,
+        graph: Graph,
         values: Sequence[Mapping[str, Array]],
         shared: Mapping[str, Array],
         cotangents: Sequence[dict[str, Array]],
         sums: Gradients,
     ) -> None:
-        graph = self.manifest.graph(segment, "backward", bucket)
         session = self._session(graph)
         boundary = {GRAD + name for name in segment.differentiable}
         wanted = tuple(n for n in session.outputs if n.startswith(GRAD) or n == LOSS)

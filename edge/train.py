@@ -78,6 +78,9 @@ class TrainSettings:
     importance: bool = False
 
 
+Maker = Callable[[Runner, Adapter, Sequence[Row], TrainSettings, str], tuple[Task, Trainer]]
+
+
 @dataclass(frozen=True)
 class Trained:
     """The adapter with its new factors, the session in which they came about, and spry's pairs that make them again.
@@ -108,7 +111,7 @@ def train(
     settings: TrainSettings,
     advance: Callable[[int, float], None] = lambda done, loss: None,
     job: str = "",
-    wrap: Callable[[Trainer], Trainer] = lambda trainer: trainer,
+    make: Maker | None = None,
 ) -> Trained:
     """Train what the settings say of an adapter; all else of it stays.
 
@@ -119,13 +122,12 @@ def train(
         settings: how.
         advance: told the steps done and the last mean loss.
         job: its name, which makes spry's directions its own.
-        wrap: makes another trainer of the one that the settings name.
+        make: the task and the trainer, where these are not those that the settings name.
 
     Raises:
         BadData: no rows, no factors to train, or no step with a finite loss.
     """
-    task, trainer = _MAKERS[settings.trainer](runner, adapter, rows, settings, job)
-    trainer = wrap(trainer)
+    task, trainer = (make or _MAKERS[settings.trainer])(runner, adapter, rows, settings, job)
     felt = Felt(task, runner.manifest)
     task = felt if settings.importance else task
     plan = Settings(settings.steps, settings.batch, settings.seed, patience=0, stop_loss=settings.stop_loss)
@@ -145,7 +147,7 @@ def train(
     return Trained(made, session, Directions(Told(made.rank, sent.per_step), sent.pairs))
 
 
-def _backprop(
+def backprop(
     runner: Runner, adapter: Adapter, rows: Sequence[Row], settings: TrainSettings, job: str
 ) -> tuple[Task, Trainer]:
     """Gradients of the bundle's backward graphs."""
@@ -183,7 +185,7 @@ def _spry(
     return task, trainer
 
 
-_MAKERS = {"backprop": _backprop, "spry": _spry, "qzo": _qzo}
+_MAKERS = {"backprop": backprop, "spry": _spry, "qzo": _qzo}
 
 
 def optimizer_of(settings: TrainSettings) -> Adam32:

@@ -11,7 +11,9 @@ from typing import Any, Literal, Protocol
 
 from console.errors import BadData
 
-What = Literal["open", "opened", "refused", "forth", "back", "step", "undo", "end", "ended", "gone"]
+What = Literal[
+    "open", "opened", "refused", "forth", "features", "turned", "back", "step", "undo", "end", "ended", "gone"
+]
 
 
 @dataclass(frozen=True)
@@ -19,6 +21,7 @@ class Note:
     """One thing that is said.
 
     open, opened, refused: whether the two halves fit. forth, back: numbers at a border, of a micro-batch of a step.
+    features, turned: where labels stay on the board, what its head goes on, and the gradient of that.
     step, undo: the board has done the step, or it was nothing and the one before is taken back; so does the tail.
     end, ended: the last step was done, and the tail has made its update of it. gone: nobody hears us any more; the
     core says this, with the `reason` among the fields.

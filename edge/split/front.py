@@ -9,11 +9,14 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import numpy as np
 from numpy.typing import NDArray
 
 from edge.chain import GRAD, LABELS, Chain, Gradients
+from edge.split.softmax import BIAS, WEIGHT, Turned, turned
 from edge.split.talk import Talk
 from wire.bundle import Bundle
+from wire.kinds.head import Head
 from wire.manifest import Graph, Manifest, Tensor
 
 Array = NDArray[Any]
@@ -25,6 +28,7 @@ class Front(Chain):
     def __init__(self, bundle: Bundle, talk: Talk, threads: int = 1, providers: tuple[str, ...] = ()) -> None:
         super().__init__(bundle, threads, providers, room_of(bundle.manifest))
         self.talk = talk
+        self.head: Head | None = None  # where labels stay here
 
     def gradients(self, batches: Sequence[Mapping[str, Array]], bucket: str, shared: Mapping[str, Array]) -> Gradients:
         """Loss and gradients, summed over the rows of all micro-batches.
@@ -40,6 +44,9 @@ class Front(Chain):
         for some in together:
             self.up(some, bucket, shared, range(count), {*talk.wanted, *LABELS})
             sent += [talk.forth(value, bucket) for value in some]
+        if self.head is not None:
+            for micro, value in zip(sent, values, strict=True):
+                self._turn(micro, value, self.head, sums)
         expected, cotangents = self._gradients_of(bucket), list[dict[str, Array]]()
         for micro in sent:
             loss, found = talk.back(micro, expected)
@@ -48,6 +55,17 @@ class Front(Chain):
         self.down(values, bucket, shared, cotangents, sums, range(count))
         self.settle()
         return sums
+
+    def _turn(self, micro: int, value: Mapping[str, Array], head: Head, sums: Gradients) -> None:
+        """The head's own part of a micro-batch, whose labels are here."""
+        features = self.talk.features(micro)
+        made = turned(features, head, value["labels"], value["weights"])
+        if not (np.isfinite(made.loss) and np.isfinite(made.features).all()):  # the step will be undone
+            made = Turned(np.inf, made.weight, made.bias, np.zeros_like(features))
+        sums.loss += made.loss
+        for name, gradient in ((WEIGHT, made.weight), (BIAS, made.bias)):
+            sums.add(name, gradient)
+        self.talk.turned(micro, made.features, made.loss)
 
     def _gradients_of(self, bucket: str) -> list[Tensor]:
         """What comes back of a micro-batch, as the last segment takes it."""

@@ -12,15 +12,19 @@ from edge.data.row import Row
 from edge.runner import Runner
 from edge.split.channel import Channel
 from edge.split.front import Front
+from edge.split.headed import Headed
 from edge.split.parts import part_of
+from edge.split.softmax import BIAS, WEIGHT, blank
 from edge.split.tail import Session, border_of
 from edge.split.talk import SILENCE_S, Talk
 from edge.split.together import Together
 from edge.split.wish import Wish, wish_of
-from edge.train import Trained, TrainSettings, learning, optimizer_of, train
+from edge.train import Maker, Trained, TrainSettings, backprop, learning, optimizer_of, train
 from edge.trainers.backprop import Backprop
+from edge.trainers.interface import Trainer
 from edge.training.felt import Remembered
 from edge.training.learned import learned, with_head
+from edge.training.task import Task
 from wire.activations import Coding
 from wire.adapter import Adapter
 from wire.record import NAME, matching
@@ -79,20 +83,47 @@ def train_front(
         PeerGone: the tail is not heard, or does not take part.
         BadData: see `edge.train.train`.
     """
-    talk, own = Talk(channel, silence_s), part_of(runner.manifest, adapter)
-    talk.open(wish_of(runner.manifest, base, split.coding, [row.label for row in rows]))
-    with_talk = Front(runner.bundle, talk, runner.chain.threads, runner.chain.providers)
+    talk, along = Talk(channel, silence_s), split.labels == "along"
+    classes = [row.label for row in rows]
+    talk.open(wish_of(runner.manifest, base, split.coding, classes, labels=along))
+    front = Front(runner.bundle, talk, runner.chain.threads, runner.chain.providers)
+    make = _with_labels(talk) if along else _without_labels(front, adapter)
     runner.chain.close()
-    runner.chain, before = with_talk, runner.chain
+    runner.chain, before = front, runner.chain
     try:
-        done = train(
-            runner, own, rows, replace(settings, head=False), advance, job, lambda trainer: Together(trainer, talk)
-        )
+        done = train(runner, part_of(runner.manifest, adapter), rows, settings, advance, job, make)
     finally:
-        with_talk.close()
+        front.close()
         runner.chain = before
     talk.end()
     return done, talk
+
+
+def _with_labels(talk: Talk) -> Maker:
+    """The tail has the head, and all labels go along."""
+
+    def make(
+        runner: Runner, adapter: Adapter, rows: Sequence[Row], settings: TrainSettings, job: str
+    ) -> tuple[Task, Trainer]:
+        task, trainer = backprop(runner, adapter, rows, replace(settings, head=False), job)
+        return task, Together(trainer, talk)
+
+    return make
+
+
+def _without_labels(front: Front, whole: Adapter) -> Maker:
+    """The board has the head (U-shaped: Vepakomma et al., arXiv 1812.00564, section 3.2)."""
+
+    def make(
+        runner: Runner, adapter: Adapter, rows: Sequence[Row], settings: TrainSettings, job: str
+    ) -> tuple[Task, Trainer]:
+        classes = len(runner.manifest.labels)
+        task = Headed(runner, front, adapter, whole.head or blank(front.talk.width, classes), rows)
+        names = learning(runner.manifest, task.start(), replace(settings, head=False))
+        own = (WEIGHT, BIAS) if settings.head else ()
+        return task, Together(Backprop((*names, *own), optimizer_of(settings)), front.talk)
+
+    return make
 
 
 def session_of(

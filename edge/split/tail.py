@@ -17,19 +17,21 @@ from numpy.typing import NDArray
 from console.errors import BadData, EdgequiltError, join
 from edge.chain import GRAD, LABELS, Chain, Gradients
 from edge.split.channel import Note
+from edge.split.talk import FEATURES
 from edge.split.wish import Wish, shape_of
 from edge.trainers.backprop import Backprop
 from edge.trainers.ghost import mean_of
 from edge.trainers.interface import Arrays, NotFinite, Rows, State
 from edge.trainers.interface import Gradients as Sums
 from edge.training.felt import Remembered
-from edge.training.learned import reheaded, relearned
+from edge.training.learned import head_of, reheaded, relearned
 from wire.activations import pack_tensors, unpack_tensors
 from wire.adapter import Adapter
 from wire.inputs import inputs_of
-from wire.manifest import Bucket, Manifest, Segment, Tensor
+from wire.manifest import Bucket, Graph, Manifest, Segment, Tensor
 
 Array = NDArray[Any]
+MOST_OPEN = 4096  # micro-batches whose features went out
 
 
 @dataclass(frozen=True)
@@ -54,7 +56,7 @@ def border_of(manifest: Manifest, wish: Wish) -> Border:
         crossing = {n for s in manifest.segments[:first] for n in s.outputs} & _read_by(manifest.segments[first:])
         if crossing and crossing <= made and set(segment.differentiable) <= made:
             inputs = [t.name for t in manifest.inputs if t.name in _read_by(manifest.segments[first:])]
-            reads = (*sorted(crossing), *inputs, *LABELS)
+            reads = (*sorted(crossing), *inputs, *(LABELS if wish.labels else ()))
             return Border(first, reads, tuple(sorted(segment.differentiable)))
     known = [join(list(segment.inputs)) for segment in manifest.segments[1:]]
     raise BadData(
@@ -93,6 +95,9 @@ class Session:
     state: State = field(default_factory=dict)
     steps: int = 0
     losses: tuple[float, float] = (math.nan, math.nan)
+    _open: dict[int, tuple[Bucket, dict[str, Array]]] = field(
+        default_factory=dict
+    )  # by micro-batch, until it is turned
     _sums: Gradients = field(default_factory=Gradients)
     _before: tuple[Arrays, State] | None = None
     _step: int = 0
@@ -102,7 +107,10 @@ class Session:
 
     def opened(self) -> Note:
         """What the board is told first."""
-        fields = {"wanted": list(self.border.reads), "smooth": list(self.border.smooth)}
+        manifest, width = self.chain.manifest, 0
+        if manifest.from_features is not None and manifest.head is not None:
+            width = manifest.head.features
+        fields = {"wanted": list(self.border.reads), "smooth": list(self.border.smooth), "width": width}
         return Note("opened", fields=fields)
 
     def take(self, note: Note) -> Note | None:
@@ -114,7 +122,9 @@ class Session:
         if note.step != self._step:
             raise BadData(f"expected step {self._step} of the board, found {note.step}; it begins anew")
         if note.what == "forth":
-            return self._forth(note)
+            return self._forth(note) if self.wish.labels else self._features(note)
+        if note.what == "turned" and not self.wish.labels:
+            return self._turned(note)
         if note.what == "step":
             self._stepped(int(note.fields.get("rows") or 0), float(note.fields.get("share") or 0))
         elif note.what == "undo":
@@ -130,19 +140,57 @@ class Session:
         return reheaded(manifest, made, self.arrays) if self.headed else made
 
     def _forth(self, note: Note) -> Note:
+        """To the loss and back."""
         bucket = self._bucket(str(note.fields.get("bucket")))
-        values = [dict(unpack_tensors(note.data, self._expected(bucket)))]
-        shared, chain, first = inputs_of(self.chain.manifest, self.made()), self.chain, self.border.first
-        count, sums, cotangents = len(chain.manifest.segments), Gradients(), [dict[str, Array]()]
-        chain.up(values, bucket.name, shared, range(first, count - 1), LABELS)
-        chain.down(values, bucket.name, shared, cotangents, sums, range(first, count))
+        values = dict(unpack_tensors(note.data, self._expected(bucket)))
+        chain, count = self.chain, len(self.chain.manifest.segments)
+        chain.up([values], bucket.name, self._shared(), range(self.border.first, count - 1), LABELS)
+        return self._back(note, bucket, values, {}, None)
+
+    def _features(self, note: Note) -> Note:
+        """To the features, which go to the board; it has the labels."""
+        head, chain = head_of(self.chain.manifest), self.chain
+        if len(self._open) >= MOST_OPEN:
+            raise BadData(f"expected at most {MOST_OPEN} micro-batches at a time, found more; take a smaller batch")
+        bucket = self._bucket(str(note.fields.get("bucket")))
+        values = dict(unpack_tensors(note.data, self._expected(bucket)))
+        which = range(self.border.first, len(chain.manifest.segments))
+        chain.up([values], bucket.name, self._shared(), which, (head.features_output,))
+        features = values.pop(head.features_output)
+        self._open[note.micro] = bucket, values
+        data = pack_tensors({FEATURES: features}, {FEATURES: self.wish.coding})
+        return Note("features", note.step, note.micro, {"rows": len(features)}, data)
+
+    def _turned(self, note: Note) -> Note:
+        """From the gradient of features back."""
+        if note.micro not in self._open:
+            raise BadData(f"expected a micro-batch whose features went out, found {note.micro}; it begins anew")
+        bucket, values = self._open.pop(note.micro)
+        head = head_of(self.chain.manifest)
+        given = unpack_tensors(note.data, [Tensor(FEATURES, "float32", (bucket.batch, head.features))])[FEATURES]
+        loss = note.fields.get("loss")
+        self._sums.loss += float(loss) if isinstance(loss, (int, float)) else math.inf
+        seeds = {GRAD + head.features_output: given}
+        return self._back(note, bucket, values, seeds, self.chain.manifest.from_features)
+
+    def _back(
+        self, note: Note, bucket: Bucket, values: dict[str, Array], seeds: dict[str, Array], last: Graph | None
+    ) -> Note:
+        """Through the segments of the tail, down to the border."""
+        chain, sums, first = self.chain, Gradients(), self.border.first
+        which = range(first, len(chain.manifest.segments))
+        chain.down([values], bucket.name, self._shared(), [seeds], sums, which, last)
         self._sums.merge(sums)
-        found = {name: cotangents[0][GRAD + name] for name in self.border.smooth}
+        found = {name: seeds[GRAD + name] for name in self.border.smooth}
+        loss = sums.loss if math.isfinite(sums.loss) else math.inf
         try:
             data = pack_tensors(found, dict.fromkeys(found, self.wish.coding)) if self.wish.back else b""
         except BadData:  # no number: the board undoes the step
-            sums.loss, data = math.inf, b""
-        return Note("back", note.step, note.micro, {"loss": sums.loss if math.isfinite(sums.loss) else math.inf}, data)
+            loss, data = math.inf, b""
+        return Note("back", note.step, note.micro, {"loss": loss}, data)
+
+    def _shared(self) -> dict[str, Array]:
+        return inputs_of(self.chain.manifest, self.made())
 
     def _stepped(self, rows: int, share: float) -> None:
         sums, self._sums = self._sums, Gradients()
@@ -163,7 +211,7 @@ class Session:
         self.advance(self.steps)
 
     def _undone(self) -> None:
-        self._sums = Gradients()
+        self._sums, self._open = Gradients(), {}
         self.arrays, self.state = self._before or (self.arrays, self.state)
         self._before, self._step = None, self._step + 1
 

@@ -18,6 +18,8 @@ from wire.activations import Coding, pack_tensors, unpack_tensors
 from wire.manifest import Tensor
 
 Array = NDArray[Any]
+FEATURES = "features"
+MOST_FEATURES = 1 << 20
 SILENCE_S = 120.0  # of the other half, between two notes that are due
 
 
@@ -29,6 +31,7 @@ class Talk:
         channel: to the tail.
         timeout_s: how long a silence may last.
         coding: of what gradients flow through, as asked for at the opening.
+        width: features that a head goes on; 0: none come back.
         sent_bytes: numbers that went up.
         taken_bytes: numbers that came down.
     """
@@ -38,6 +41,7 @@ class Talk:
     coding: Coding = "int8"
     wanted: tuple[str, ...] = ()
     smooth: frozenset[str] = frozenset()
+    width: int = 0
     step: int = 0
     sent_bytes: int = 0
     taken_bytes: int = 0
@@ -56,6 +60,10 @@ class Talk:
         if not _names(wanted) or not _names(smooth):
             raise PeerGone("expected the names of what the tail reads, found none; update its agent")
         self.wanted, self.smooth = tuple(wanted or ()), frozenset(smooth or ())
+        width = opened.fields.get("width")
+        self.width = width if isinstance(width, int) and 0 < width <= MOST_FEATURES else 0
+        if not wish.labels and not self.width:
+            raise PeerGone("expected a tail with a way back from features, found none; let labels go along")
 
     def forth(self, values: Mapping[str, Array], bucket: str) -> int:
         """Send a micro-batch; its number in this step."""
@@ -83,6 +91,26 @@ class Talk:
             raise PeerGone(f"expected the loss of step {self.step}, found none; update the agent of the tail")
         self.taken_bytes += len(note.data)
         return float(loss), unpack_tensors(note.data, expected) if note.data else {}
+
+    def features(self, micro: int) -> Array:
+        """What the head goes on of a micro-batch, float32 [batch, features]; where labels stay here.
+
+        Raises:
+            PeerGone: the tail says something else, or nothing.
+            BadData: the numbers are no features.
+        """
+        note = expect(self.channel, ("features",), self.timeout_s)
+        rows = note.fields.get("rows")
+        if (note.step, note.micro) != (self.step, micro) or not isinstance(rows, int) or rows < 1:
+            raise PeerGone(f"expected the features of step {self.step}, micro-batch {micro}, found others; update both")
+        self.taken_bytes += len(note.data)
+        return unpack_tensors(note.data, [Tensor(FEATURES, "float32", (rows, self.width))])[FEATURES]
+
+    def turned(self, micro: int, gradient: Array, loss: float) -> None:
+        """The gradient of a micro-batch's features, which the tail goes on with."""
+        data = pack_tensors({FEATURES: gradient}, {FEATURES: self.coding})
+        self.sent_bytes += len(data)
+        self.channel.send(Note("turned", self.step, micro, {"loss": loss}, data))
 
     def stepped(self, rows: int, share: float) -> None:
         """The step was done here: the tail does it, too, with the mean over so many rows at a share of its rate."""

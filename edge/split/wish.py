@@ -32,6 +32,7 @@ class Wish:
         split: what the export of both halves was called; empty: nobody knows.
         rows: of the board, by class where there are classes: what its update counts for.
         coding: of numbers that gradients flow through.
+        labels: whether they go along; else features come back, and their gradient goes there.
         back: whether gradients come back.
     """
 
@@ -43,6 +44,7 @@ class Wish:
     rows: int = field(default=0, metadata=at_least(0))
     classes: tuple[int, ...] = ()
     coding: Coding = "int8"
+    labels: bool = True
     back: bool = True
     extra: dict[str, Any] = field(default_factory=dict)
 
@@ -51,18 +53,21 @@ class Wish:
         return dict(plain(self))
 
 
-def wish_of(manifest: Manifest, base: str, coding: Coding, labels: Sequence[int] = (), *, back: bool = True) -> Wish:
-    """What a front asks for, whose board has rows with these labels."""
-    classes = tuple(Counter(labels)[at] for at in range(len(manifest.labels)))
+def wish_of(
+    manifest: Manifest, base: str, coding: Coding, rows: Sequence[int] = (), *, labels: bool = True, back: bool = True
+) -> Wish:
+    """What a front asks for, whose board has rows of these classes; how many of each goes with the labels alone."""
+    classes = tuple(Counter(rows)[at] for at in range(len(manifest.labels)))
     return Wish(
         manifest.model.id,
         base,
         manifest.segments[-1].outputs if manifest.split is None else manifest.split.borders[0].tensors,
         {bucket.name: shape_of(bucket) for bucket in manifest.buckets},
         "" if manifest.split is None else manifest.split.id,
-        len(labels),
-        classes,
+        len(rows),
+        classes if labels else (),
         coding,
+        labels,
         back,
     )
 
