@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
+
 from console.errors import BadData
 from edge.data import Data
 from edge.request import Request, Result
@@ -51,14 +53,14 @@ def front(
         PeerGone: the tail is not heard, or does not take part.
         BadData: see `edge.train.train`.
     """
-    channel = _needed(channel, request)
+    channel, split = _needed(channel, request), split_settings(request)
     done, talk = train_front(
         runner,
         start,
         data.train,
         settings,
         channel,
-        split_settings(request),
+        split,
         request.digests[0],
         lambda step, loss: advance(step, settings.steps),
         request.id,
@@ -129,6 +131,12 @@ def _of_tail(session: Session, request: Request) -> Adapter:
     told = {} if session.felt is None else session.felt.told
     tag = {**_tag(request), **rows, **tag_of(told)}
     return Adapter(done.model, done.version, done.lora, done.bias, heads, metadata=tag)
+
+
+def _rows(runner: Runner, labels: list[int]) -> dict[str, str]:
+    """How many rows of each class a head was taught by."""
+    classes = len(runner.manifest.labels)
+    return {ROWS: rows_text(np.bincount(labels, minlength=classes).tolist())} if labels else {}
 
 
 def _tag(request: Request) -> dict[str, str]:

@@ -98,6 +98,7 @@ def make_bundle(
     serve: bool = False,
     biases: bool = False,
     device: str = "tester",
+    from_features: bool = False,
 ) -> PrivateKey:
     """Write a signed bundle; returns the publisher's key.
 
@@ -117,6 +118,7 @@ def make_bundle(
         serve: with graphs without slots.
         biases: with bias slots beside the others.
         device: the profile that it was made for.
+        from_features: with a way back from the gradient of features.
     """
     key = key or new_key("publisher", "tester")
     weights = weights or make_weights(sum(segments))
@@ -128,6 +130,7 @@ def make_bundle(
         buckets.append(mf.Bucket("serve", forward_batch, 6 if kind == "text" else None))
     build = _Build(folder, kind, tuple(labels), tuple(segments), weights, frozenset(frozen), serve, biases)
     made = tuple(build.segment(i, buckets, trained) for i in range(len(segments)))
+    returned = build.graph(len(segments) - 1, "from_features", buckets[0]) if from_features else None
     files = [p for p in sorted(folder.iterdir()) if p.name not in (MANIFEST, SIGNATURE)]
     if kind == "text":
         files.append(_tokenizer(folder / "tokenizer.json"))
@@ -148,6 +151,7 @@ def make_bundle(
         tuple(labels),
         build.preprocess(),
         mf.Golden(golden.name, "train", 1e-5),
+        from_features=returned,
     )
     body = mf.to_bytes(manifest)
     (folder / MANIFEST).write_bytes(body)
@@ -233,15 +237,15 @@ class _Build:
             tape.append((k, x, y))
             x = y
         last = index == len(self.segments) - 1
-        if last:
+        if last and kind != "from_features":
             self.head(draft, x)
-        if kind != "backward":
+        if kind not in ("backward", "from_features"):
             outputs = {"features": (batch, self.weights.width), "logits": (batch, len(self.labels))}
             if not last:
                 draft.op("Identity", x, out=f"cut{index}.0")
                 outputs = {f"cut{index}.0": (batch, self.weights.width)}
         else:
-            outputs = self.backward(draft, index, batch, tape)
+            outputs = self.backward(draft, index, batch, tape, returned=kind == "from_features")
         return self.write(draft, index, kind, bucket, outputs)
 
     def entry(self, draft: Draft, index: int, batch: int) -> str:
@@ -279,10 +283,12 @@ class _Build:
         draft.op("Add", draft.op("MatMul", "features", weight), bias, out="logits")
 
     def backward(
-        self, draft: Draft, index: int, batch: int, tape: list[tuple[int, str, str]]
+        self, draft: Draft, index: int, batch: int, tape: list[tuple[int, str, str]], *, returned: bool
     ) -> dict[str, tuple[Any, ...]]:
         last, outputs = index == len(self.segments) - 1, dict[str, tuple[Any, ...]]()
-        if last:
+        if returned:
+            g = draft.take("grad.features", "float32", batch, self.weights.width)
+        elif last:
             g = self.loss(draft, batch)
             outputs = {"loss": (), "logits": (batch, len(self.labels))}
             outputs |= {
@@ -350,8 +356,9 @@ class _Build:
         name = f"segment{index}.{kind}.{bucket.name}.onnx"
         (self.folder / name).write_bytes(model.SerializeToString())
         tensors = tuple(mf.Tensor(n, "float32", s) for n, s in outputs.items())
+        listed = "backward" if kind == "from_features" else kind
         return mf.Graph(
-            kind,  # type: ignore[arg-type]  # one of the three
+            listed,  # type: ignore[arg-type]  # one of the three
             bucket.name,
             name,
             tuple(draft.inputs.values()),

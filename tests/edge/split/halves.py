@@ -10,7 +10,7 @@ from typing import Any
 
 from console.errors import EdgequiltError
 from edge.chain import Chain
-from edge.split.channel import Channel, Ends
+from edge.split.channel import Channel, Ends, Note
 from edge.split.desk import serve
 from edge.split.job import session_of
 from edge.split.tail import Session
@@ -60,6 +60,23 @@ class Tail:
             )
         except EdgequiltError as error:
             self.problems.append(str(error))
+
+
+@dataclass
+class Listened:
+    """A channel of which a test keeps what the board says."""
+
+    channel: Channel
+    said: list[Note]
+
+    def send(self, note: Note) -> None:
+        """Pass it on."""
+        self.said.append(note)
+        self.channel.send(note)
+
+    def receive(self, timeout_s: float) -> Note | None:
+        """As it comes."""
+        return self.channel.receive(timeout_s)
 
 
 def beside(

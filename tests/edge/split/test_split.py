@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -14,7 +15,7 @@ from edge.runner import Runner
 from edge.split.channel import Channel, Ends, Note, PeerGone
 from edge.split.job import SplitSettings, train_front
 from edge.train import TrainSettings, train
-from tests.edge.split.halves import SILENCE_S, beside, front_of, whole
+from tests.edge.split.halves import SILENCE_S, Listened, beside, front_of, whole
 from tests.edge.test_gradients import random_adapter, rows
 from wire.activations import Coding
 
@@ -76,6 +77,47 @@ def test_both_halves_tell_what_the_whole_would(tmp_path: Path) -> None:
     assert tail.made[0].felt is not None
     assert {**done.importance, **tail.made[0].felt.told} == pytest.approx(dict(alone.importance), rel=1e-4)
     assert len(done.importance) == 1
+
+
+@pytest.mark.parametrize("head", [True, False])
+@pytest.mark.parametrize("depth", [1, 2])
+def test_labels_that_stay_teach_the_same(tmp_path: Path, depth: int, head: bool) -> None:
+    """The board has the head and the labels: both halves, the head and the losses are those of the whole model."""
+    bundle = whole(tmp_path, from_features=True)
+    start, given, settings = random_adapter(bundle.manifest), rows(7), replace(SETTINGS, head=head)
+    alone = train(Runner(bundle), start, given, settings)
+    stay = SplitSettings(coding="float32", labels="stay")
+    said = list[Note]()
+
+    def act(channel: Channel) -> Any:
+        listened = Listened(channel, said)
+        return train_front(Runner(front_of(bundle, depth)), start, given, settings, listened, stay, silence_s=SILENCE_S)
+
+    (done, _), tail = beside(bundle, start, settings, act)
+
+    assert tail.problems == []
+    for name, lora in {**done.adapter.lora, **tail.made[0].made().lora}.items():
+        assert np.allclose(lora.a, alone.adapter.lora[name].a, atol=1e-5)
+        assert np.allclose(lora.b, alone.adapter.lora[name].b, atol=1e-5)
+    assert done.adapter.head is not None
+    assert alone.adapter.head is not None
+    assert np.allclose(done.adapter.head.weight, alone.adapter.head.weight, atol=1e-5)
+    assert done.losses == pytest.approx(alone.losses, rel=1e-5)
+    assert said[0].fields["classes"] == []
+    assert not any(b"labels" in note.data[:200] or b"weights" in note.data[:200] for note in said)
+
+
+def test_a_tail_without_a_way_back_from_features_says_so(tmp_path: Path) -> None:
+    """Labels cannot stay where the export has no such graph; the board reads what to do."""
+    bundle = whole(tmp_path)
+    start, stay = random_adapter(bundle.manifest), SplitSettings(labels="stay")
+
+    def act(channel: Channel) -> None:
+        with pytest.raises(PeerGone, match="expected a tail with a way back from features, found none; let labels"):
+            train_front(Runner(front_of(bundle, 1)), start, rows(4), SETTINGS, channel, stay)
+        channel.send(Note("gone"))
+
+    beside(bundle, start, SETTINGS, act)
 
 
 @pytest.mark.parametrize(("coding", "share"), [("float16", 0.02), ("int8", 0.2)])
