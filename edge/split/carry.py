@@ -144,20 +144,10 @@ class Carry:
 
     def record(self) -> dict[str, Any]:
         """For status.json."""
-        now = [h for h in self.halves if h.over_at is None]
-        self.counts.stale += sum(h.stream.take_stale() for h in self.halves)
-        self.counts.repeated += sum(h.stream.take_repeated() for h in self.halves)
-        other = (
-            None
-            if not now
-            else {
-                "job": now[-1].id,
-                "other": now[-1].other.name,
-                "met": bool(now[-1].stream.peer),
-                "way": "direct" if now[-1].link else "broker",
-            }
-        )
-        return {"now": other, **vars(self.counts)}
+        self.counts.stale += sum(half.stream.take_stale() for half in self.halves)
+        self.counts.repeated += sum(half.stream.take_repeated() for half in self.halves)
+        now = [half.record() for half in self.halves if half.over_at is None]
+        return {"now": now, **vars(self.counts)}
 
     # ------------------------------------------------------------------------------------------ inside
 

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING
 
 from console.errors import TransportError
 from edge.split.line import Limits, Line
-from edge.split.table import Door
+from edge.split.table import SEATS, Door
 from wire.files import digest
 from wire.messages import Crossing, Peer
 from wire.tls import connecting_context, listening_context
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from edge.split.half import Half
 
 log = logging.getLogger("edgequilt.agent")
-CONNECTIONS, PER_ADDRESS = 16, 4
+MORE = 4  # connections beside those of the boards that are served: theirs may be on its way out
 BACKLOG = 8
 AHEAD = 16  # messages that a connection has read and the core has not
 CORE_S = 30.0  # for the core to take one of them
@@ -76,13 +76,17 @@ class Listener:
         door: where, and by which files.
         met: told of a connection that stands, on a thread of its own, which it may keep.
         limits: the bounds.
+        seats: boards that are served at a time, all of which may have one address.
 
     Raises:
         TransportError: it cannot listen there, or its files cannot be used.
     """
 
-    def __init__(self, door: Door, met: Callable[[Link], None], limits: Limits | None = None) -> None:
+    def __init__(
+        self, door: Door, met: Callable[[Link], None], limits: Limits | None = None, seats: int = SEATS
+    ) -> None:
         self._door, self._met, self._limits = door, met, limits or Limits()
+        self.per_address, self.connections = seats + MORE, 2 * (seats + MORE)
         self.refused = 0  # connections that were too many, or whose handshake failed
         self._inside: dict[Line, str] = {}
         self._lock = threading.Lock()
@@ -123,7 +127,7 @@ class Listener:
     def _let_in(self, connection: socket.socket, address: str) -> None:
         with self._lock:
             here = sum(one == address for one in self._inside.values())
-            full = here >= PER_ADDRESS or len(self._inside) >= CONNECTIONS
+            full = here >= self.per_address or len(self._inside) >= self.connections
         try:
             if full:
                 raise ConnectionRefusedError("there are too many connections")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from edge.split.stream import WINDOW, Stream
 from edge.split.told import Other
@@ -42,3 +42,8 @@ class Half:
     dialing: bool = False
     dial_at_s: float = -1e9
     denied_at: float | None = None
+
+    def record(self) -> dict[str, Any]:
+        """For status.json."""
+        way = "broker" if self.link is None else "direct"
+        return {"job": self.id, "other": self.other.name, "met": bool(self.stream.peer), "way": way}

@@ -46,7 +46,7 @@ class Ways:
         if door is None:
             return ""
         try:
-            self._listener = Listener(door, lambda link: self._serve(link, halves))
+            self._listener = Listener(door, lambda link: self._serve(link, halves), seats=self._core.seats.count)
         except TransportError as error:
             log.error("%s", error)  # noqa: TRY400  # one line, no traceback
             return ""

@@ -43,6 +43,7 @@ HELLO = {
     "warnings": "which of these it warns of",
     "program": "release of the agent",
     "system": "Python, glibc and architecture",
+    "address": "where boards connect to it directly",
 }
 
 
@@ -62,7 +63,7 @@ def codes(text: str) -> set[str]:
 def test_every_message_of_a_board_is_on_the_page() -> None:
     """The first table names the messages that devices may send, all of them and no other."""
     named = set().union(*(codes(row[0]) for row in rows("What leaves a board") if len(row) == 2))
-    assert named == {topic.message.TYPE for topic in TABLE if topic.direction == "up"}
+    assert named == {topic.message.TYPE for topic in TABLE if topic.direction in ("up", "peer")}
 
 
 def test_every_fact_of_a_hello_is_on_the_page() -> None:

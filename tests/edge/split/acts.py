@@ -1,12 +1,14 @@
 """A worker that plays one half of a split job: it says numbers and checks what comes back, without any model.
 
 `python -m tests.edge.split.acts`, as a core starts it. Settings: `notes` and `bytes`; `slow_s` between two notes taken;
-`crash` at a note; `mute` says nothing; `fail` ends with that reason.
+`crash` at a note; `fail` ends with that reason at the note
+`fail_at`; `pause_s` before the first note.
 """
 
 from __future__ import annotations
 
 import hashlib
+import itertools
 import sys
 import time
 from pathlib import Path
@@ -29,8 +31,11 @@ def board(channel: PipeChannel, told: dict[str, Any]) -> dict[str, Any]:
     """Say notes, two ahead of their answers, which must be what was said, backwards."""
     channel.send(Note("open", fields={"rows": 4}))
     assert expect(channel, ("opened",), PATIENCE_S).fields == {"rows": 4}
-    waiting, ahead = list[int](), int(told.get("ahead", 2))
+    time.sleep(float(told.get("pause_s", 0)))
+    waiting, ahead, begun_s = list[int](), int(told.get("ahead", 2)), time.monotonic()
+    times = list[float]()
     for step in range(told["notes"]):
+        times.append(time.monotonic())
         if step == told.get("crash"):
             sys.exit(3)
         if step == told.get("fail_at"):
@@ -41,9 +46,11 @@ def board(channel: PipeChannel, told: dict[str, Any]) -> dict[str, Any]:
             _answer(channel, waiting.pop(0), told)
     for step in waiting:
         _answer(channel, step, told)
+    seconds = time.monotonic() - begun_s
     channel.send(Note("end"))
     expect(channel, ("ended",), PATIENCE_S)
-    return {"notes": told["notes"]}
+    each = sorted(after - before for before, after in itertools.pairwise(times))
+    return {"notes": told["notes"], "seconds": seconds, "median_s": each[len(each) // 2] if each else seconds}
 
 
 def _answer(channel: PipeChannel, step: int, told: dict[str, Any]) -> None:

@@ -148,7 +148,8 @@ class Two:
         """Start an agent with an empty state folder."""
         board = self.boards[name]
         shutil.rmtree(board.config.state, ignore_errors=True)
-        config = self.place.configured(board.config) if isinstance(self.place, Direct) else board.config
+        configured = getattr(self.place, "configured", lambda config: config)
+        config = configured(board.config)
         setup = replace(prepare(config), jobs=("train", "front", "tail"))
         link = WorkerLink(None, 60.0, 1, COMMAND)
         core = Core(setup, self.place.transport(name), link, self.clock)
@@ -215,6 +216,7 @@ class Two:
         return all(self.state(name) == "waiting" for name in (BARN, COOP))
 
     def close(self) -> None:
+        """Both end."""
         for name in list(self.cores):
             self.kill(name)
 

@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from edge.split.direct import CERTIFICATE, PER_ADDRESS, Link, Listener, dial
+from edge.split.direct import CERTIFICATE, Link, Listener, dial
 from edge.split.line import FRAME_LIMIT_BYTES, Frames, Limits, frame
 from edge.split.table import Door, SplitTable, door
 from hub import authority
@@ -260,12 +260,12 @@ def test_what_is_no_frame_ends_the_connection(place: Direct, listener: Listener,
 
 def test_an_address_has_few_connections(place: Direct, listener: Listener, told: list[Any]) -> None:
     """One more than there may be is closed at once; when one ends there is room again."""
-    inside = [client(place) for _ in range(PER_ADDRESS)]
-    assert until(lambda: len(told) == PER_ADDRESS)
+    inside = [client(place) for _ in range(listener.per_address)]
+    assert until(lambda: len(told) == listener.per_address)
     with pytest.raises(OSError):  # noqa: PT011  # of several kinds, by how far it came
         client(place).recv(1)
     inside[0].close()
-    assert until(lambda: len(told) > PER_ADDRESS)
+    assert until(lambda: len(told) > listener.per_address)
     client(place).sendall(frame(Peer, b"room"))
     assert until(lambda: (Peer, b"room") in told)
 
@@ -298,11 +298,12 @@ def test_a_connection_that_breaks_costs_nothing_but_the_way(halves: Two) -> None
                     ways.add("direct")
                     if half.stream._number > 6 * (cuts + 1):
                         cuts += 1
-                        half.link.line._sock.shutdown(socket.SHUT_RDWR)
+                        with contextlib.suppress(OSError):  # it is ended already
+                            half.link.line._sock.shutdown(socket.SHUT_RDWR)
         return halves.done()
 
     halves.ask(BARN, notes=60, bytes=30_000)
-    halves.ask(COOP, slow_s=0.02)
+    halves.ask(COOP, slow_s=0.06)
     halves.run(cutting)
     assert ways == {"direct"}
     assert cuts >= 1
@@ -311,17 +312,17 @@ def test_a_connection_that_breaks_costs_nothing_but_the_way(halves: Two) -> None
 
 def test_what_goes_directly_does_not_go_through_the_broker(halves: Two) -> None:
     """Once the connection stands, no numbers cross the broker."""
-    halves.ask(BARN, notes=30, bytes=30_000)
-    halves.ask(COOP, slow_s=0.02)
+    halves.ask(BARN, notes=60, bytes=30_000)
+    halves.ask(COOP, slow_s=0.06)
     halves.run(lambda: all(_way(halves, name) == "direct" for name in (BARN, COOP)))
     before = len([topic for topic, _ in halves.place.network.history if "/crossing" in topic])
     halves.run(halves.done)
     assert len([topic for topic, _ in halves.place.network.history if "/crossing" in topic]) - before <= 1
-    assert before < 20
+    assert before < 100
 
 
 def _way(halves: Two, name: str) -> str:
-    return str((halves.counts(name).get("now") or {}).get("way"))
+    return "".join(one["way"] for one in halves.counts(name).get("now", []))
 
 
 def test_a_renewed_certificate_serves_the_next_connection(place: Direct, listener: Listener) -> None:
