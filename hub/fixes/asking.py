@@ -44,7 +44,8 @@ class Wanted:
         drawdown: the share of calibration rows that were right and may be wrong afterwards.
         rank: of the edit, at most.
         by: who asks.
-        dry_run: nothing goes out.
+        dry_run: nothing is made of it.
+        release: the version goes to all at once; else it is made and waits for `hub deploy`.
     """
 
     expect: str
@@ -54,6 +55,7 @@ class Wanted:
     rank: int = field(default=2, metadata=at_least(1, 16))
     by: str = ""
     dry_run: bool = False
+    release: bool = True
     extra: dict[str, Any] = field(default_factory=dict)
 
 
@@ -96,6 +98,7 @@ def settings_of(request: Row, model: Model, takes: str) -> Row:
         "sha256": [digest(one) for one in given],
         "by": told.by[:64],
         "dry_run": told.dry_run,
+        "release": told.release,
     }
 
 

@@ -245,6 +245,8 @@ class Conductor:
     def _tips(self, state: Round, made: versions.Made) -> list[Write]:
         """Work goes on from what was made; where it was ahead of what a fix is on top of, from that with the fix."""
         tip = self.home.ledger.tip(self.model.id)
+        if state.kind == "fix" and not state.settings["release"]:
+            return []
         if state.kind != "fix" or tip == state.start:
             return [lambda tx: put_tip(tx, self.model.id, made.digest)]
         ahead = carried(self.home, made, self.made(tip))

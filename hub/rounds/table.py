@@ -14,7 +14,7 @@
                   no quorum, continuous, Tick           collecting   Ask those that failed; a later deadline
     making      Made, another lap                       collecting   Ask for the next lap; Withdraw the stale
     making      Made, not a candidate                   complete     Withdraw those that wait
-    making      Made, a fix: its gate is in the making  complete     Release
+    making      Made, a fix: its gate is in the making  complete     Release, unless a person wants to
     making      Made, nothing released before           as above     Release, and as above
     making      Made, to be judged                      gating       Ask every judge
     making      Unmade                                  failed       Withdraw those that wait
@@ -175,8 +175,9 @@ def _made(state: Round, event: Made) -> Step:
     said = "; ".join((state.sentence, *event.notes))
     made = replace(state, version=event.version, against=event.against, sentence=said)
     if state.kind == "fix":  # its gate was the making
-        done = replace(made, phase="complete", lap=state.lap + 1, released=True, sentence="; ".join(event.notes))
-        return done, (Release(event.version),)
+        goes = bool(state.settings["release"])
+        done = replace(made, phase="complete", lap=state.lap + 1, released=goes, sentence="; ".join(event.notes))
+        return done, (Release(event.version),) if goes else ()
     first = event.has_head and not event.against
     serve: tuple[Action, ...] = (Release(event.version),) if first else ()
     if not state.last:

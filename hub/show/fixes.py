@@ -75,7 +75,9 @@ def _state(state: Round, in_use: bool) -> str:
         return "refused"
     if state.settings["dry_run"]:
         return "dry run"
-    return "in use" if in_use else "not in use"
+    if in_use:
+        return "in use"
+    return "not in use" if state.released else "not released"
 
 
 def fixes_text(found: list[Row]) -> str:
@@ -104,6 +106,8 @@ def fix_text(found: Row) -> str:
         lines[1] = found["gate"]["sentence"]
     if found["version"] is not None:
         lines.append(f"version {found['version']}; {found['bytes']:,} bytes for each board to fetch")
+    if found["state"] == "not released":
+        lines.append(f"`edgequilt hub deploy {found['version']} --group GROUP` puts it on trial")
     if found["state"] == "in use":
         lines.append(f"`edgequilt hub fix --undo {found['fix']}` takes it back")
     if found["report"]:

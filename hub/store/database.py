@@ -111,7 +111,14 @@ def _pragmas(connection: Any, record: object) -> None:
         None  # else the driver keeps changes of tables out of transactions; `_begin` begins them
     )
     cursor = connection.cursor()
-    for pragma in ("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON", f"busy_timeout={BUSY_MS}"):
+    # secure_delete: what is taken out, of inputs of a fix say, is overwritten
+    for pragma in (
+        "journal_mode=WAL",
+        "synchronous=FULL",
+        "foreign_keys=ON",
+        "secure_delete=FAST",
+        f"busy_timeout={BUSY_MS}",
+    ):
         cursor.execute(f"PRAGMA {pragma}")
     cursor.close()
 

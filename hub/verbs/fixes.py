@@ -30,6 +30,12 @@ def parse(verbs: argparse._SubParsersAction) -> None:  # type: ignore[type-arg] 
     fix.add_argument("--rank", type=int, metavar="N", help="of the edit, at most (default: 2)")
     fix.add_argument("--device", metavar="NAME", help="the server agent that computes it, where there are several")
     fix.add_argument("--dry-run", action="store_true", help="compute and judge it, and send nothing out")
+    fix.add_argument(
+        "--no-release",
+        action="store_false",
+        dest="release",
+        help="make the version and leave it there, for `hub deploy VERSION --group GROUP`",
+    )
     fix.add_argument("--undo", type=int, metavar="ID", help="take a fix back")
     fix.add_argument("--list", action="store_true", help="all fixes that were asked for")
 
@@ -50,7 +56,7 @@ def _fix(options: argparse.Namespace) -> int:
 
 
 def _new(options: argparse.Namespace) -> int:
-    told: Row = {n: getattr(options, n) for n in ("expect", "drawdown", "rank", "device", "dry_run")}
+    told: Row = {n: getattr(options, n) for n in ("expect", "drawdown", "rank", "device", "dry_run", "release")}
     paraphrases = [*map(_given, options.paraphrase or ()), *_lines(options.paraphrases)]
     told |= {"input": _given(options.input), "paraphrases": paraphrases, "by": _who()}
     found = ask(options, {"request": "fix", **told})

@@ -39,31 +39,39 @@ def write_rows(path: Path, rows: int = 120, seed: int = 0) -> None:
     path.write_text("".join(json.dumps(line) + "\n" for line in lines), encoding="utf-8")
 
 
-class Fleet:
-    """A hub with a version in use, a server agent and one board that serves it."""
+def small_fleet(folder: Path, server: str = "server") -> Fleet:
+    """A hub with a version in use, a server agent and one board that serves it; all in a second."""
+    publisher = new_key("publisher", "tester")
+    boards = {
+        name: make_board(folder / name, name, key=publisher, device=device, rank=rank, forward_batch=32)
+        for name, device, rank in ((SERVER, server, 4), (BOARD, "tester", 2))
+    }
+    for name, board in boards.items():
+        write_rows(board.folder / "data.jsonl", seed=len(name))
+    made = Fleet(folder, boards)
+    made.run("statistics", devices=[BOARD])
+    return made
 
-    def __init__(self, folder: Path, server: str = "server") -> None:
-        self.clock, self.network = Clock(1000.0), Network()
-        publisher, hub = new_key("publisher", "tester"), new_key("hub", "hub")
-        self.boards: dict[str, Board] = {
-            name: make_board(folder / name, name, key=publisher, device=device, rank=rank, forward_batch=32)
-            for name, device, rank in ((SERVER, server, 4), (BOARD, "tester", 2))
-        }
+
+class Fleet:
+    """A hub, and agents of some boards."""
+
+    def __init__(self, folder: Path, boards: dict[str, Board]) -> None:
+        self.clock, self.network, self.boards = Clock(1000.0), Network(), boards
+        self.model = next(iter(boards.values())).manifest.model.id
+        hub, publisher = new_key("hub", "hub"), next(iter(boards.values())).config.publisher_keys[0]
         write_key(hub, folder / "hub")
-        public = folder / BOARD / "keys" / f"{publisher.public.name}.pub"
-        registry.create(folder / "hub", FLEET, [public], "127.0.0.1:0")
+        registry.create(folder / "hub", FLEET, [publisher], "127.0.0.1:0")
         home = registry.open_home(folder / "hub")
         for name, board in self.boards.items():
             (board.folder / "keys" / "hub.pub").write_text(hub.public.line + "\n")
-            write_rows(board.folder / "data.jsonl", seed=len(name))
-            registry.add_bundle(home, board.bundle)
+            registry.add_bundle(home, board.config.bundle or board.bundle)
             registry.enroll(home, name, board.key.public.line)
         home.ledger.close()
         self.folder = folder / "hub"
         self.hub = self.start_hub()
         self.cores = {name: self.start(name) for name in self.boards}
         self.pass_time(3)
-        self.run("statistics", devices=[BOARD])
 
     def start_hub(self) -> Service:
         """A hub on the folder; the one before it is dropped as a kill would."""
@@ -120,7 +128,7 @@ class Fleet:
     def used(self) -> Made:
         """The version in use."""
         home = self.hub.home
-        release = home.ledger.release("tiny")
+        release = home.ledger.release(self.model)
         assert release is not None
         row = home.ledger.version(release["digest"])
         assert row is not None

@@ -14,7 +14,7 @@ import pytest
 from console.errors import BadData, HubError, UsageError
 from hub.fixes.making import without
 from hub.making import versions
-from tests.hub.fixes import BOARD, SERVER, Fleet
+from tests.hub.fixes import BOARD, SERVER, Fleet, small_fleet
 from wire.kinds.edit import HeadEdit, apply
 from wire.messages import Release
 
@@ -24,7 +24,7 @@ WRONG, WAS, RIGHT = "blue red blue", "a", "c"
 @pytest.fixture
 def fleet(tmp_path: Path) -> Fleet:
     """A hub whose board answers WRONG with WAS."""
-    made = Fleet(tmp_path)
+    made = small_fleet(tmp_path)
     assert made.answers([WRONG]) == [WAS]
     return made
 
@@ -113,6 +113,23 @@ def test_a_dry_run_sends_nothing_out(fleet: Fleet) -> None:
     assert "success at rank 0" in found["gate"]["sentence"]
     assert len(fleet.hub.home.ledger.versions()) == count
     assert fleet.answers([WRONG]) == [WAS]
+
+
+def test_a_fix_may_wait_for_a_trial(fleet: Fleet) -> None:
+    """Without a release the version is there and neither in use nor gone on from; promoted, it is both; then undone."""
+    before = fleet.used.digest
+    found = fleet.fix(WRONG, RIGHT, release=False)
+    assert (found["state"], found["version"]) == ("not released", 2)
+    assert (fleet.used.digest, fleet.hub.home.ledger.tip("tiny")) == (before, before)
+
+    fleet.ask("deploy", version="2", group=BOARD, promote="manual")
+    fleet.pass_time(10)
+    fleet.ask("promote")
+    fleet.pass_time(4)
+    assert fleet.answers([WRONG]) == [RIGHT]
+    assert fleet.ask("fix_shown", fix=found["fix"])["state"] == "in use"
+    fleet.ask("fix_undo", fix=found["fix"])
+    assert fleet.used.digest == before
 
 
 def test_paraphrases_are_judged_and_said(fleet: Fleet) -> None:
@@ -221,6 +238,8 @@ def test_what_was_put_in_is_forgotten(fleet: Fleet) -> None:
     assert found["input_sha256"] == hashlib.sha256(WRONG.encode()).hexdigest()
     assert secret not in _ledger(fleet.folder)
     assert WRONG not in _ledger(fleet.folder)
+    fleet.hub.home.ledger.close()
+    assert not any(secret.encode() in path.read_bytes() for path in fleet.folder.rglob("*") if path.is_file())
 
 
 def _ledger(folder: Path) -> str:
@@ -255,8 +274,8 @@ def test_what_cannot_be_asked_is_refused_in_a_sentence(
 def test_without_a_server_agent_it_says_how_to_start_one(tmp_path: Path) -> None:
     """A fleet of boards alone computes no fix; a server agent that is offline does neither."""
     with pytest.raises(HubError, match=r"computes fixes, found none; export .* --server-agent"):
-        Fleet(tmp_path / "a", server="tester").ask("fix", input={"text": WRONG}, expect=RIGHT)
-    fleet = Fleet(tmp_path / "b")
+        small_fleet(tmp_path / "a", server="tester").ask("fix", input={"text": WRONG}, expect=RIGHT)
+    fleet = small_fleet(tmp_path / "b")
     fleet.cores.pop(SERVER).close()
     fleet.pass_time(2)
     with pytest.raises(HubError, match="found 1 that is not online"):
