@@ -6,20 +6,23 @@ Links are followed as a system that has this folder for its root would do it: an
 
 from __future__ import annotations
 
+import fcntl
 import os
 import shutil
 import stat
 import tempfile
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 from console.errors import BadData, StorageError, UsageError
 from console.table import mib
 from devices.flash.ext4 import FOLLOWED, READ_LIMIT
-from devices.flash.needs import Needs, needs_of
+from devices.flash.needs import Needs, folders_of, needs_of
 from devices.payload.placed import Linked, Payload, Placed
 
+PART = ".edgequilt-"  # beside its place, until it is whole
 ROOT = (0, 0)  # owner and group of all that is placed
 
 
@@ -87,9 +90,14 @@ class Folder:
 
         Raises:
             BadData: something else is in the place of a folder or a file; nothing was written.
-            StorageError: there is too little room, or it cannot be written.
+            StorageError: there is too little room, it cannot be written, or another run writes into it.
         """
         self._require(payload)
+        with self._alone():
+            self._sweep(payload)
+            self._inject(payload, owner)
+
+    def _inject(self, payload: Payload, owner: tuple[int, int] | None) -> None:
         modes = dict(payload.folders)
         try:
             for path in payload.removed:
@@ -107,6 +115,26 @@ class Folder:
             raise StorageError(
                 f"expected to write {error.filename or self.path}, stopped: {error.strerror}; mend it and run it again"
             ) from error
+
+    @contextmanager
+    def _alone(self) -> Iterator[None]:
+        """Nobody else writes meanwhile: what a run has in work looks like what one that was killed has left."""
+        lock = os.open(self.path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            yield
+        except BlockingIOError as error:
+            raise StorageError(f"expected {self.path} for us alone, found another run that writes into it") from error
+        finally:
+            os.close(lock)
+
+    def _sweep(self, payload: Payload) -> None:
+        """Remove halves of files, which may hold a token, that a run left which was killed: no board shall get them."""
+        for path in ("/", *folders_of(payload)):
+            found = self.real(path)
+            for part in () if found is None or not found.is_dir() else found.glob(f"{PART}*"):
+                if part.is_symlink() or part.is_file():
+                    part.unlink(missing_ok=True)
 
     def _require(self, payload: Payload) -> None:
         problems = list(self._problems(payload))
@@ -166,7 +194,7 @@ def require_folder(path: Path) -> Folder:
 
 def _write(place: Path, placed: Placed, owner: tuple[int, int] | None) -> None:
     """Beside its place first, so that nobody sees half of it, and a link there is replaced, not followed."""
-    descriptor, name = tempfile.mkstemp(prefix=".edgequilt-", dir=place.parent)
+    descriptor, name = tempfile.mkstemp(prefix=PART, dir=place.parent)
     part = Path(name)
     try:
         with os.fdopen(descriptor, "wb") as file:
@@ -183,7 +211,7 @@ def _write(place: Path, placed: Placed, owner: tuple[int, int] | None) -> None:
 
 
 def _link(place: Path, link: Linked, owner: tuple[int, int] | None) -> None:
-    part = place.with_name(f".edgequilt-{os.getpid()}.link")
+    part = place.with_name(f"{PART}{os.getpid()}.link")
     part.unlink(missing_ok=True)
     try:
         part.symlink_to(link.target)

