@@ -67,8 +67,9 @@ def front(
     )
     made = done.adapter
     biases = made.bias if "bias" in settings.kinds else {}
-    tag = {**_tag(request), **tag_of(done.importance)}
-    update = Adapter(start.model, start.version, made.lora, biases, metadata=tag)
+    heads = made.heads if settings.head and split.labels == "stay" else {}
+    tag = {**_tag(request), **tag_of(done.importance), **_rows(runner, data if heads else None)}
+    update = Adapter(start.model, start.version, made.lora, biases, heads, metadata=tag)
     metrics = {
         "steps": done.session.at,
         "seconds_per_step": done.seconds_per_step,
@@ -133,10 +134,12 @@ def _of_tail(session: Session, request: Request) -> Adapter:
     return Adapter(done.model, done.version, done.lora, done.bias, heads, metadata=tag)
 
 
-def _rows(runner: Runner, labels: list[int]) -> dict[str, str]:
-    """How many rows of each class a head was taught by."""
-    classes = len(runner.manifest.labels)
-    return {ROWS: rows_text(np.bincount(labels, minlength=classes).tolist())} if labels else {}
+def _rows(runner: Runner, data: Data | None) -> dict[str, str]:
+    """How many rows of each class taught a head, if one was taught here."""
+    if data is None:
+        return {}
+    labels = [row.label for row in data.train]
+    return {ROWS: rows_text(np.bincount(labels, minlength=len(runner.manifest.labels)).tolist())}
 
 
 def _tag(request: Request) -> dict[str, str]:
