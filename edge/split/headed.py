@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import Protocol
 
 import numpy as np
 
 from edge.data.row import Row
 from edge.runner import Runner
-from edge.split.front import Front
 from edge.split.softmax import BIAS, WEIGHT
 from edge.trainers.interface import Array, Arrays, Gradients, Rows
 from edge.training.classes import Classes
@@ -17,10 +17,16 @@ from wire.adapter import Adapter
 from wire.kinds.head import Head
 
 
+class HasHead(Protocol):
+    """A chain that goes through a head of the board's."""
+
+    head: Head | None
+
+
 class Headed(Classes):
     """As `Classes`, with the head among the arrays, whether it learns or not."""
 
-    def __init__(self, runner: Runner, front: Front, adapter: Adapter, head: Head, rows: Sequence[Row]) -> None:
+    def __init__(self, runner: Runner, front: HasHead, adapter: Adapter, head: Head, rows: Sequence[Row]) -> None:
         super().__init__(runner, adapter, rows)
         self._front, self._began = front, head
 

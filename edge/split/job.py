@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
+from itertools import islice
 
 import numpy as np
 
+from console.errors import BadData
 from edge.chain import Chain
 from edge.data.row import Row
 from edge.runner import Runner
 from edge.split.channel import Channel
 from edge.split.front import Front
 from edge.split.headed import Headed
+from edge.split.local import Alone, Once, first_head
 from edge.split.parts import part_of
 from edge.split.softmax import BIAS, WEIGHT, blank
 from edge.split.tail import Session, border_of
@@ -22,12 +26,16 @@ from edge.split.wish import Wish, wish_of
 from edge.train import Maker, Trained, TrainSettings, backprop, learning, optimizer_of, train
 from edge.trainers.backprop import Backprop
 from edge.trainers.interface import Trainer
+from edge.training.classes import Classes
 from edge.training.felt import Remembered
 from edge.training.learned import learned, with_head
+from edge.training.order import batches
 from edge.training.task import Task
 from wire.activations import Coding
 from wire.adapter import Adapter
 from wire.record import NAME, matching
+
+SHOWN = 256  # rows from which a head at the border begins
 
 
 @dataclass(frozen=True)
@@ -83,20 +91,70 @@ def train_front(
         PeerGone: the tail is not heard, or does not take part.
         BadData: see `edge.train.train`.
     """
-    talk, along = Talk(channel, silence_s), split.labels == "along"
-    classes = [row.label for row in rows]
-    talk.open(wish_of(runner.manifest, base, split.coding, classes, labels=along))
-    front = Front(runner.bundle, talk, runner.chain.threads, runner.chain.providers)
-    make = _with_labels(talk) if along else _without_labels(front, adapter)
-    runner.chain.close()
-    runner.chain, before = front, runner.chain
-    try:
-        done = train(runner, part_of(runner.manifest, adapter), rows, settings, advance, job, make)
-    finally:
-        front.close()
-        runner.chain = before
+    if split.mode == "local" and split.labels == "stay":
+        raise BadData("expected labels to go along where the halves meet once, found that they stay; train in steps")
+    talk, local = Talk(channel, silence_s), split.mode == "local"
+    along, classes = split.labels == "along", [row.label for row in rows]
+    talk.open(wish_of(runner.manifest, base, split.coding, classes, labels=along, back=not local))
+    own = part_of(runner.manifest, adapter)
+    if local:
+        done = _alone(runner, own, rows, settings, advance, job)
+        _met(runner, done.adapter, rows, settings, talk)
+    else:
+        front = Front(runner.bundle, talk, runner.chain.threads, runner.chain.providers)
+        make = _with_labels(talk) if along else _without_labels(front, adapter)
+        with _through(runner, front):
+            done = train(runner, own, rows, settings, advance, job, make)
     talk.end()
     return done, talk
+
+
+@contextmanager
+def _through(runner: Runner, chain: Chain) -> Iterator[None]:
+    """A runner that goes through another chain for a while."""
+    runner.chain.close()
+    runner.chain, before = chain, runner.chain
+    try:
+        yield
+    finally:
+        chain.close()
+        runner.chain = before
+
+
+def _alone(
+    runner: Runner,
+    adapter: Adapter,
+    rows: Sequence[Row],
+    settings: TrainSettings,
+    advance: Callable[[int, float], None],
+    job: str,
+) -> Trained:
+    """All steps against a head at the border, which begins in closed form and is forgotten afterwards."""
+    front = Alone(runner.bundle, runner.chain.threads, runner.chain.providers)
+
+    def make(
+        runner: Runner, adapter: Adapter, rows: Sequence[Row], settings: TrainSettings, job: str
+    ) -> tuple[Task, Trainer]:
+        shown = next(batches(len(rows), SHOWN, settings.seed))
+        task = Headed(runner, front, adapter, first_head(runner, front, adapter, [rows[at] for at in shown]), rows)
+        names = learning(runner.manifest, task.start(), settings)
+        return task, Backprop((*names, WEIGHT, BIAS), optimizer_of(settings))
+
+    with _through(runner, front):
+        done = train(runner, adapter, rows, replace(settings, head=False), advance, job, make)
+    return replace(done, adapter=replace(done.adapter, heads={}))
+
+
+def _met(runner: Runner, adapter: Adapter, rows: Sequence[Row], settings: TrainSettings, talk: Talk) -> None:
+    """Every row goes up once, as the front now makes it; the tail steps after each batch."""
+    steps = min(settings.steps, -(-len(rows) // settings.batch))
+    with _through(runner, Once(runner.bundle, talk, runner.chain.threads, runner.chain.providers)):
+        task = Classes(runner, adapter, rows)
+        arrays = task.start()
+        for chosen in islice(batches(len(rows), settings.batch, settings.seed), steps):
+            ask = task.rows(chosen).gradients
+            found = [] if ask is None else ask(arrays)
+            talk.stepped(sum(one.rows for one in found), 1.0)
 
 
 def _with_labels(talk: Talk) -> Maker:
@@ -152,9 +210,9 @@ def session_of(
         names = {s.name for s in manifest.segments[border.first :]}
         fresh = {s.name: np.zeros(s.features_out, np.float32) for s in manifest.slots_of("bias") if s.segment in names}
         own = replace(own, bias={**fresh, **own.bias})
-    arrays = learned(manifest, own)
-    if settings.head:
+    arrays, headed = learned(manifest, own), settings.head and wish.labels
+    if headed:
         arrays |= with_head(manifest, own)
-    trainer = Backprop(learning(manifest, arrays, settings), optimizer_of(settings))
+    trainer = Backprop(learning(manifest, arrays, replace(settings, head=headed)), optimizer_of(settings))
     felt = Remembered(manifest) if settings.importance else None
-    return Session(chain, own, trainer, wish, arrays, border, settings.head, advance, felt)
+    return Session(chain, own, trainer, wish, arrays, border, headed, advance, felt)

@@ -100,7 +100,7 @@ def open_round(fleet: Fleet, *more: str) -> dict[str, Any]:
 def ladder(fleet: Fleet) -> dict[str, Any]:
     """The factors of the newest version, by slot."""
     with closing_home(fleet.hub) as home:
-        row = home.ledger.version(home.ledger.tip(home.ledger.models()[0]["id"]))
+        row = home.ledger.version(home.ledger.tip(home.ledger.models()[0]["model"]))
         assert row is not None
         return versions.read_ladder(versions.read_made(row).version, home.blobs)
 

@@ -17,6 +17,7 @@ from edge.split.tail import Session
 from edge.train import TrainSettings
 from tests.edge.bundles import make_bundle, trust_of
 from wire.adapter import Adapter
+from wire.borders import Border, Split
 from wire.bundle import Bundle, open_bundle
 
 SILENCE_S = 20.0
@@ -25,7 +26,9 @@ SILENCE_S = 20.0
 def whole(folder: Path, segments: tuple[int, ...] = (1, 1, 1), **more: Any) -> Bundle:
     """A model of tanh layers with a cut between neighbours."""
     key = make_bundle(folder, segments=segments, **more)
-    return open_bundle(folder, trust_of(key))
+    bundle = open_bundle(folder, trust_of(key))
+    tail = Split("made-by-hand", "tail", "server", ())
+    return replace(bundle, manifest=replace(bundle.manifest, split=tail))
 
 
 def front_of(bundle: Bundle, depth: int) -> Bundle:
@@ -34,7 +37,10 @@ def front_of(bundle: Bundle, depth: int) -> Bundle:
     kept = m.segments[:depth]
     names = {segment.name for segment in kept}
     slots = tuple(slot for slot in m.slots if slot.segment in names)
-    return replace(bundle, manifest=replace(m, segments=kept, slots=slots, head=None))
+    crossing = kept[-1].outputs
+    border = Border(depth, crossing, crossing, (), kept[-1].name, ("board",), crossing[0], 1)
+    split = Split("made-by-hand", "front", "server", (border,))
+    return replace(bundle, manifest=replace(m, segments=kept, slots=slots, head=None, split=split))
 
 
 @dataclass
