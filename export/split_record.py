@@ -7,6 +7,8 @@ from export.prepare import Prepared
 from export.stage import Stage
 from wire.borders import Border
 
+TEXT_AXES = 3  # rows, tokens, features
+
 
 def border_of(prepared: Prepared, tail: Stage, unit: int, at: int, devices: tuple[str, ...]) -> Border:
     """The border before the segment of number `at` of a tail."""
@@ -37,7 +39,8 @@ def _read_after(prepared: Prepared, tail: Stage, at: int) -> tuple[str, ...]:
 def _features(prepared: Prepared, tail: Stage, at: int) -> tuple[str, int]:
     """The largest tensor whose gradient comes back, and the axis of its features.
 
-    The last, or of pictures the second; where the model's own features have as many dimensions, theirs.
+    Of texts, one of rows, tokens and features before one of four axes: that is scores of an attention, of which a mean
+    says nothing. The axis: the last, or of pictures the second; where the model's own features have as many dimensions, theirs.
     """
     segment = tail.pieces[at].segment
     shapes = {str(v.name): tuple(shape_of(v) or ()) for v in segment.model.graph.inputs}
@@ -48,7 +51,8 @@ def _features(prepared: Prepared, tail: Stage, at: int) -> tuple[str, int]:
             sizes[name] = dims
     if not sizes:
         return "", 0
-    chosen = max(sizes, key=lambda name: _count(sizes[name]))
+    texts = prepared.sequence is not None
+    chosen = max(sizes, key=lambda name: (not texts or len(sizes[name]) <= TEXT_AXES, _count(sizes[name])))
     rank, known = len(sizes[chosen]), prepared.features
     if known is not None and len(known.shape) == rank:
         return chosen, known.axis

@@ -29,6 +29,7 @@ from wire.keys import write_key
 LABELS = ("good", "bad")
 WORDS = {"good": ("sun", "leaf"), "bad": ("sea", "red")}
 ROUND_S = 240.0
+STAY, LOCAL = ("--labels", "stay", "--coding", "float16"), ("--split-mode", "local")
 
 pytestmark = pytest.mark.fleet
 
@@ -110,7 +111,12 @@ def test_fronts_of_two_depths_learn_with_a_tail(tmp_path: Path, bundles: SplitBu
     with fleet_of(tmp_path, bundles, ("hall",)) as fleet:
         first = open_round(fleet, "--steps", "20", "--wait")
         second = open_round(fleet, "--steps", "20", "--wait")
-    assert first["state"] == second["state"] == "complete"
+        others = [open_round(fleet, "--steps", "6", "--wait", *more) for more in (STAY, LOCAL)]
+    assert all(found["state"] == "complete" for found in (first, second, *others))
+    for found in others:
+        for seat in found["per_device"].values():
+            assert sorted(seat["halves"]) == ["front", "tail"], seat["reason"]
+    assert others[1]["per_device"][DEEP]["metrics"]["crossed_down_bytes"] == 0
     for name in (SHALLOW, DEEP):
         seat = second["per_device"][name]
         assert (seat["state"], sorted(seat["halves"]), seat["tail"]) == ("arrived", ["front", "tail"], "hall")
