@@ -40,7 +40,8 @@ def _features(prepared: Prepared, tail: Stage, at: int) -> tuple[str, int]:
     """The largest tensor whose gradient comes back, and the axis of its features.
 
     Of texts, one of rows, tokens and features before one of four axes: that is scores of an attention, of which a mean
-    says nothing. The axis: the last, or of pictures the second; where the model's own features have as many dimensions, theirs.
+    says nothing. The axis: the last, or of pictures the second; where the model's own features have as many dimensions,
+    theirs.
     """
     segment = tail.pieces[at].segment
     shapes = {str(v.name): tuple(shape_of(v) or ()) for v in segment.model.graph.inputs}
