@@ -32,6 +32,7 @@ class Board:
     """What is planned for. `rank` None means: by memory; `profile` is empty, the runtime None where nobody knows.
 
     `trunk` "apart" asks for a cut below the lowest slot; "auto" is for who compares plans with and without.
+    `adapter_values` are of all adapters of the board, where slots have ranks of their own; `rank` then sizes none.
     """
 
     name: str
@@ -43,6 +44,7 @@ class Board:
     onnxruntime_max: str | None = None
     cpu: Cpu = GENERIC
     trunk: str = "within"
+    adapter_values: int | None = None
 
 
 @dataclass(frozen=True)
@@ -197,7 +199,10 @@ def table_of(
 
 def adapters_of(units: Sequence[Unit], board: Board) -> int:
     """Bytes that a board holds for some units whichever segment runs: adapters with their optimiser, and states."""
-    adapters = adapter_bytes(sum(u.adapter_values_per_rank for u in units), board.rank or 0, board.mode)
+    values = board.adapter_values
+    if values is None:
+        values = sum(u.adapter_values_per_rank for u in units) * (board.rank or 0)
+    adapters = adapter_bytes(values, 1, board.mode)
     return adapters + sum(u.state_bytes for u in units)
 
 

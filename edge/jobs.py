@@ -32,7 +32,7 @@ from edge.trunk import keep, trunk_of
 from wire.adapter import Adapter, to_bytes
 from wire.bundle import MANIFEST, Bundle, open_bundle
 from wire.files import digest, read_bytes, write_atomic
-from wire.inputs import places_of
+from wire.inputs import at_ranks, places_of
 from wire.kinds.head import ROWS, rows_text
 from wire.manifest import LIMIT_BYTES, Manifest
 from wire.masks.told import told_of
@@ -108,7 +108,8 @@ def perform(desk: Desk, request: Request, advance: Advance = lambda done, of: No
         return split_work.tail(runner, request, start, settings_of(request.settings), desk.channel, advance)
     data = rows_at(request.place, runner)
     if request.kind == "train" and request.settings.get(SPLIT):  # of an evaluation it says which rows
-        start, settings = adapter_of(request, 0, runner.manifest), settings_of(request.settings)
+        settings = settings_of(request.settings)
+        start = begun(request, settings, runner.manifest)
         payload, result = split_work.front(runner, request, start, settings, data, desk.channel, advance)
     else:
         payload, result = _JOBS[request.kind](runner, request, data, advance)
@@ -133,6 +134,16 @@ def adapter_of(request: Request, index: int, manifest: Manifest) -> Adapter:
     return places_of(manifest, whole)
 
 
+def begun(request: Request, settings: TrainSettings, manifest: Manifest) -> Adapter:
+    """What a train job begins with: of every slot as much as the bundle's plan has room for.
+
+    Where others make again what was learned, from numbers or by sums, all slots have the one rank that they expect.
+    """
+    alone = settings.trainer == "backprop" and settings.thin == NONE and settings.factors == "both"
+    own = alone and told_of(request.settings) is None
+    return at_ranks(manifest.plan, adapter_of(request, 0, manifest), own=own)
+
+
 def _prove(runner: Runner, request: Request) -> Result:
     """That a bundle computes what it should, and that it takes the rows of this board where those are used."""
     difference, rows = prove(runner), 0
@@ -144,7 +155,7 @@ def _prove(runner: Runner, request: Request) -> Result:
 def _train(runner: Runner, request: Request, data: Data, advance: Advance) -> tuple[bytes, Result]:
     _same_labels(runner, request.versions[0])
     settings = settings_of(request.settings)
-    start = adapter_of(request, 0, runner.manifest)
+    start = begun(request, settings, runner.manifest)
     done = train(runner, start, data.train, settings, lambda step, loss: advance(step, settings.steps), request.id)
     metrics = {
         "steps": done.session.at,

@@ -109,16 +109,18 @@ def _plan(board: Board, decision: Decision, measured_bytes: int, noted: Mapping[
         extra["train_activations"] = INT8
     if board.profile not in ("", board.name):
         extra["profile"] = board.profile
-    extra |= noted
+    ranks = noted.get("ranks", {})
+    extra |= {name: value for name, value in noted.items() if name != "ranks"}
     return m.Plan(
         device=board.name,
         mode=board.mode,  # type: ignore[arg-type]  # the command line allows the three modes only
         quant=board.quant,
-        rank=max(noted.get("ranks", {}).values(), default=decision.rank),
+        rank=max(ranks.values(), default=decision.rank),
         micro_batch=decision.micro_batch,
         cuts=decision.cuts,
         budget_bytes=board.budget_bytes,
         predicted_bytes=max(decision.predicted_bytes),
+        ranks=dict(ranks),
         extra=extra,
     )
 

@@ -25,7 +25,7 @@ from export.describe import blobs, describe
 from export.formats.broken import refuse_format
 from export.formats.grid import Grid
 from export.formats.registry import FLOAT32
-from export.planned import check_plan, noted, of_equal_weight, with_ranks
+from export.planned import check_plan, noted, ranked, with_ranks
 from export.prepare import Prepared, Wanted, prepare
 from export.settle import Settled, Stages, settle
 from export.targets import AUTO, EVERY_BLOCK
@@ -220,8 +220,8 @@ def _as_planned(request: ExportRequest, prepared: Prepared) -> ExportRequest:
         return request
     units, sites = prepared.cost(request.plan.micro_batch, "train").units, prepared.sites
     check_plan(request.plan, units, sites, prepared.classes)
-    boards = tuple(of_equal_weight(board, request.plan, units, sites) for board in request.boards)
-    splits = tuple(with_ranks(one, request.plan, units, sites) for one in request.splits)
+    boards = tuple(ranked(board, request.plan, sites) for board in request.boards)
+    splits = tuple(with_ranks(one, request.plan, sites) for one in request.splits)
     return replace(request, boards=boards, splits=splits)
 
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 import argparse
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from math import ceil
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -98,28 +97,24 @@ def check_plan(plan: FleetPlan, units: Sequence[Unit], sites: Sequence[SlotSite]
     )
 
 
-def with_ranks(boards: BoardSplit, plan: FleetPlan, units: Sequence[Unit], sites: Sequence[SlotSite]) -> BoardSplit:
-    """A split whose boards have the one rank that weighs as much as the plan's ranks of their slots."""
-    fronts = tuple(
-        replace(front, board=of_equal_weight(front.board, plan, units[: front.border], sites))
-        for front in boards.fronts
-    )
-    return BoardSplit(fronts, of_equal_weight(boards.tail, plan, units, sites))
+def with_ranks(boards: BoardSplit, plan: FleetPlan, sites: Sequence[SlotSite]) -> BoardSplit:
+    """A split whose boards have the plan's ranks of their slots."""
+    fronts = tuple(replace(front, board=ranked(front.board, plan, sites)) for front in boards.fronts)
+    return BoardSplit(fronts, ranked(boards.tail, plan, sites))
 
 
-def of_equal_weight(board: Board, plan: FleetPlan, units: Sequence[Unit], sites: Sequence[SlotSite]) -> Board:
-    """A board with the one rank whose adapters weigh as much as those of the plan's ranks, by slot.
+def ranked(board: Board, plan: FleetPlan, sites: Sequence[SlotSite]) -> Board:
+    """A board with the adapters that a plan gives it: as large as all of them, of the largest rank.
 
     Args:
         board: one of the plan.
         plan: of its fleet.
-        units: that it holds.
         sites: all slots.
     """
     widths = {site.name: site.features_in + site.features_out for site in sites if site.kind == "lora"}
-    held = sum(unit.adapter_values_per_rank for unit in units)
-    planned = sum(widths.get(name, 0) * rank for name, rank in _ranks(board.name, plan).items())
-    return replace(board, rank=max(1, ceil(planned / max(1, held))))
+    ranks = _ranks(board.name, plan)
+    values = sum(widths.get(name, 0) * rank for name, rank in ranks.items())
+    return replace(board, rank=max(ranks.values(), default=1), adapter_values=values)
 
 
 def _ranks(device: str, plan: FleetPlan) -> Mapping[str, int]:

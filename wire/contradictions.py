@@ -21,6 +21,7 @@ def contradictions(m: Manifest) -> list[str]:
         + _states(m)
         + _scales(m)
         + _loss(m)
+        + _ranks(m)
         + border_problems(m)
         + table_problems(m)
         + [p for s in m.segments for p in _serving(m, s)]
@@ -48,6 +49,15 @@ def _names(m: Manifest) -> list[str]:
         problems.append("a file is listed twice")
     if m.head is not None and m.head.segment not in segments:
         problems.append(f"the head is in unknown segment {m.head.segment!r}")
+    return problems
+
+
+def _ranks(m: Manifest) -> list[str]:
+    """Ranks of slots that are not there, or that are none of this board."""
+    known = {slot.name for slot in m.slots if slot.kind == "lora"}
+    problems = [f"the plan has a rank for unknown slot {name!r}" for name in m.plan.ranks if name not in known]
+    wrong = [(name, rank) for name, rank in m.plan.ranks.items() if not 1 <= rank <= m.plan.rank]
+    problems += [f"the plan's rank of {name!r} is {rank}, expected 1 to {m.plan.rank}" for name, rank in wrong]
     return problems
 
 

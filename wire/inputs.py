@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from console.errors import BadData, join
 from wire.adapter import Adapter
 from wire.kinds.scales import problems_of
-from wire.manifest import Manifest
+from wire.manifest import Manifest, Plan
 
 Array = NDArray[Any]
 
@@ -55,6 +55,21 @@ def places_of(manifest: Manifest, adapter: Adapter) -> Adapter:
         lora={name: factors for name, factors in adapter.lora.items() if name in lora},
         bias={name: delta for name, delta in adapter.bias.items() if name in biases},
     )
+
+
+def at_ranks(plan: Plan, adapter: Adapter, *, own: bool = True) -> Adapter:
+    """An adapter as a board trains it: of each slot the directions that its plan has room for (docs/plan.md).
+
+    Args:
+        plan: of its bundle; where it has no ranks of single slots, the adapter is returned as it is.
+        adapter: of the slots of the bundle.
+        own: False where all slots must have one rank, since others make their directions again by it; slots that
+            learn nothing here are left out all the same.
+    """
+    if not plan.ranks:
+        return adapter
+    kept = {name: w for name, w in adapter.lora.items() if plan.rank_of(name)}
+    return replace(adapter, lora={n: w.prefix(min(w.rank, plan.rank_of(n))) if own else w for n, w in kept.items()})
 
 
 def joined(manifests: Sequence[Manifest]) -> Manifest:

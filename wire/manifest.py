@@ -251,7 +251,10 @@ class Model:
 
 @dataclass(frozen=True)
 class Plan:
-    """What was decided for this board (docs/plan.md)."""
+    """What was decided for this board (docs/plan.md).
+
+    `ranks` are of single slots, where a plan of a fleet gave each its own; one that is not named learns nothing here.
+    """
 
     device: str
     mode: Literal["train", "serve", "train-forward"]
@@ -261,7 +264,12 @@ class Plan:
     cuts: tuple[int, ...]
     budget_bytes: int = field(metadata=at_least(0))
     predicted_bytes: int = field(metadata=at_least(0))
+    ranks: dict[str, int] = field(default_factory=dict)
     extra: dict[str, Any] = field(default_factory=dict)
+
+    def rank_of(self, slot: str) -> int:
+        """Of one slot; 0 of one that learns nothing here."""
+        return self.ranks.get(slot, 0) if self.ranks else self.rank
 
 
 @dataclass(frozen=True)

@@ -117,8 +117,12 @@ def _largest(manifest: Manifest, graphs: Sequence[GraphMemory], found: Findings)
 def _held(manifest: Manifest, segments: Sequence[SegmentFacts]) -> dict[str, dict[str, int]]:
     """What a worker holds beside each segment: adapters and states, and boundary tensors of a step's items."""
     plan = manifest.plan
-    values = sum(slot.features_in + slot.features_out for slot in manifest.slots if slot.kind == "lora")
-    adapters = adapter_bytes(values, plan.rank, plan.mode)
+    values = sum(
+        (slot.features_in + slot.features_out) * plan.rank_of(slot.name)
+        for slot in manifest.slots
+        if slot.kind == "lora"
+    )
+    adapters = adapter_bytes(values, 1, plan.mode)
     states = sum(tensor_bytes(state.dtype, state.shape) or 0 for state in manifest.states)
     crossing = [s.crossing_bytes // plan.micro_batch * STEP_ITEMS for s in segments]
     last = sum(v.bytes or 0 for s in segments[-1:] for v in s.gives if v.origin == "boundary")

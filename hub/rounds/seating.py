@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 
-from hub.making.model import Model, read_model
+from hub.making.model import Model, model_of, read_model
 from hub.rounds.jobs import Reached
 from hub.rounds.state import Round, Seat
 from hub.store.ledger import Row
 from hub.store.registry import Home
+from wire.manifest import parse_manifest
 
 FRONT, TAIL = "front", "tail"  # of `Hello.jobs`
 NO_TAIL = "no device that has tails is online; start an agent of profile server with the whole model's bundle"
@@ -99,14 +100,21 @@ def held_by(home: Home, model: Model, state: Round, device: str, kind: str) -> f
     row = home.ledger.bundle(seat.bundle) if seat is not None and seat.bundle else None
     if row is None:
         return None
-    held = frozenset(slot.name for slot in read_model(bytes(row["manifest"])).slots)
-    return frozenset(slot.name for slot in model.slots) - held if kind == "tail" else held
+    held, trained = _slots(row)
+    return frozenset(slot.name for slot in model.slots) - held if kind == "tail" else trained
+
+
+def _slots(row: Row) -> tuple[frozenset[str], frozenset[str]]:
+    """The slots that a bundle holds, and those of them that its board trains."""
+    manifest = parse_manifest(bytes(row["manifest"]), "a bundle in the ledger")
+    held = frozenset(slot.name for slot in model_of(manifest).slots)
+    return held, held & manifest.plan.ranks.keys() if manifest.plan.ranks else held
 
 
 def _part(home: Home, model: Model, hello: Mapping[str, object], front: bool) -> str:
-    """The digest of a device's bundle, if it is a front, or holds a part of the model's slots."""
+    """The digest of a device's bundle, if it is a front, or trains a part of the model's slots."""
     row = home.ledger.bundle(str(hello.get("bundle") or ""))
     if row is None or row["model"] != model.id:
         return ""
-    held = read_model(bytes(row["manifest"])).slots
-    return str(row["sha256"]) if front or len(held) < len(model.slots) else ""
+    _, trained = _slots(row)
+    return str(row["sha256"]) if front or len(trained) < len(model.slots) else ""

@@ -12,6 +12,7 @@ from torch.nn import functional
 
 from console.errors import BadData, UsageError
 from devices.memory import MIB
+from devices.plan import adapters_of
 from devices.split.fleet_plan import BoardPlan, Captured, FleetPlan, TailPlan, read_fleet_plan, write_fleet_plan
 from export.arguments import parser
 from export.chain import Chain, links_of
@@ -172,7 +173,7 @@ def test_a_plan_decides_borders_and_ranks(mlps: SplitBundles, tmp_path: Path) ->
     )
     (front, tail), _ = quick_export(request)
     noted = [bundle.manifest.plan.extra for bundle in (front, tail)]
-    assert [extra["ranks"] for extra in noted] == [{"layer.0": 5}, {"layer.1": 7, "layer.3": 2}]
+    assert [bundle.manifest.plan.ranks for bundle in (front, tail)] == [{"layer.0": 5}, {"layer.1": 7, "layer.3": 2}]
     assert [bundle.manifest.plan.rank for bundle in (front, tail)] == [5, 7]
     assert {name: noted[0][name] for name in ("trainer", "batch", "coding", "labels")} == {
         "trainer": "split",
@@ -184,14 +185,17 @@ def test_a_plan_decides_borders_and_ranks(mlps: SplitBundles, tmp_path: Path) ->
     assert [border.unit for border in front.manifest.split.borders] == [6]
 
 
-def test_ranks_by_slot_weigh_as_much_as_one_rank(mlps: SplitBundles, tmp_path: Path) -> None:
-    """A board is planned with the least rank whose adapters are no smaller than those of the plan."""
-    plan = read_fleet_plan(plan_of(mlps, tmp_path))
-    units, sites = mlps.prepared.cost(MICRO_BATCH, "train").units, mlps.prepared.sites
+def test_a_board_is_planned_with_the_adapters_of_its_plan(mlps: SplitBundles, tmp_path: Path) -> None:
+    """Its memory has room for each slot's own rank, neither more nor less; its rank is the largest of them."""
+    plan, sites = read_fleet_plan(plan_of(mlps, tmp_path)), mlps.prepared.sites
+    units = mlps.prepared.cost(MICRO_BATCH, "train").units
+    widths = {site.name: site.features_in + site.features_out for site in sites}
     (parted_fleet,) = fleet_of(plan, None).splits
-    ranked = with_ranks(parted_fleet, plan, units, sites)
-    assert [front.board.rank for front in ranked.fronts] == [5]
-    assert ranked.tail.rank == 3  # 7 + 2 over four slots of one size, rounded up
+    found = with_ranks(parted_fleet, plan, sites)
+    (front,) = found.fronts
+    assert (front.board.rank, found.tail.rank) == (5, 7)
+    assert adapters_of(units[:6], front.board) == 16 * 5 * widths["layer.0"]
+    assert adapters_of(units, found.tail) == 16 * (7 * widths["layer.1"] + 2 * widths["layer.3"])
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,7 @@ import pytest
 from console.errors import HubError, UsageError
 from hub.making import versions
 from hub.rounds.tails import GRACE_S
-from tests.hub.bundles import manifest, write_bundle
+from tests.hub.bundles import SLOTS, manifest, write_bundle
 from tests.hub.split import front_of, leave, put_front, put_tail, split
 from tests.hub.world import RANKS, World
 from wire.messages import Failed
@@ -364,3 +364,20 @@ def test_a_tail_without_rows_is_not_asked_to_learn(world: World) -> None:
     tail.hello()
     world.network.pump()
     assert set(world.ask("open", kind="train")["per_device"]) == {*RANKS, "tail-1"}
+
+
+def test_a_board_that_trains_some_of_its_slots_brings_those(make_world: MakeWorld, tmp_path: Path) -> None:
+    """Of a bundle whose plan has ranks for some slots, those make an update; without such ranks, all of them do."""
+    some = {"layer.0.query": 2}
+    for plans, status in ((some, "accepted"), ({}, "refused")):
+        world = make_world()
+        made, files = manifest(SLOTS, device="planned")
+        made = replace(made, plan=replace(made.plan, ranks=plans))
+        sha = world.ask("add", folder=str(write_bundle(tmp_path / status, world.publisher, made, files)))["bundle"]
+        barn = world.devices["barn"]
+        barn.holds, barn.bundle = frozenset(some), sha
+        barn.hello()
+        world.network.pump()
+        world.ask("open", kind="train")
+        world.settle(4)
+        assert {receipt.status for receipt in barn.receipts} == {status}
