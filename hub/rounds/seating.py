@@ -20,7 +20,7 @@ STRANGE = "this hub does not know the front that it runs; take its bundle in wit
 
 @dataclass(frozen=True)
 class Tail:
-    """A device that can take boards: how many of open rounds it has, and which export's fronts it goes on from."""
+    """A device that can take boards: how many jobs of open rounds it has, and which export's fronts it goes on from."""
 
     boards: int = 0
     split: str = ""
@@ -38,8 +38,9 @@ def seats_for(home: Home, model: Model, devices: Iterable[str], tails: Mapping[s
     Returns:
         Seats in the order of `devices`; a front without a tail has failed, with the reason.
     """
-    rows, left, seats = {row["name"]: row for row in home.ledger.devices()}, dict(tails), list[Seat]()
-    for name in devices:
+    rows, names, seats = {row["name"]: row for row in home.ledger.devices()}, list(devices), list[Seat]()
+    left = {one: replace(tail, boards=tail.boards + (one in names)) for one, tail in tails.items()}  # it computes, too
+    for name in names:
         hello = (rows[name]["hello"] if name in rows else None) or {}
         front = FRONT in hello.get("jobs", ())
         seat = Seat(name, bundle=_part(home, model, hello, front), front=front)
@@ -57,7 +58,7 @@ def seats_for(home: Home, model: Model, devices: Iterable[str], tails: Mapping[s
 
 
 def tails_of(home: Home, model: str, rounds: Iterable[Round]) -> dict[str, Tail]:
-    """The devices that can take boards of a model, by name."""
+    """The devices that can take boards of a model, by name; their own jobs count as well as those of boards."""
     able = [
         row
         for row in home.ledger.devices()
@@ -67,7 +68,8 @@ def tails_of(home: Home, model: str, rounds: Iterable[Round]) -> dict[str, Tail]
         and not row["quarantine"]
         and TAIL in (row["hello"] or {}).get("jobs", ())
     ]
-    waiting = [s.tail for state in rounds if state.phase == "collecting" for s in state.seats if s.state == "waiting"]
+    seats = (seat for state in rounds if state.phase == "collecting" for seat in state.seats)
+    waiting = [name for seat in seats if seat.state == "waiting" for name in (seat.device, seat.tail)]
     return {
         row["name"]: Tail(waiting.count(row["name"]), split_of(home, str(row["hello"].get("bundle") or "")))
         for row in able
@@ -75,7 +77,7 @@ def tails_of(home: Home, model: str, rounds: Iterable[Round]) -> dict[str, Tail]
 
 
 def others_for(home: Home, model: str, rounds: Iterable[Round], tail: str, *, itself: bool) -> dict[str, int]:
-    """The tails that can take the boards of one, and how many each has; `itself`: that one may be tried again."""
+    """The tails that can take the boards of one, and how many jobs each has; `itself`: that one may be tried again."""
     found = tails_of(home, model, rounds)
     known = home.ledger.device(tail)
     split = split_of(home, str(((known or {}).get("hello") or {}).get("bundle") or ""))

@@ -97,6 +97,17 @@ def test_boards_are_spread_over_tails(world: World) -> None:
     assert [found["per_device"][n]["tail"] for n in ("barn", "coop")] == ["tail-1", "tail-2"]
 
 
+def test_a_board_that_has_tails_is_busy_with_its_own_job(world: World) -> None:
+    """A device that trains on rows of its own in a round has a job more than one that only has tails."""
+    mill = world.devices["mill"]
+    mill.jobs = (*mill.jobs, "tail")
+    mill.hello()
+    world.network.pump()
+    found = world.ask("open", kind="train")
+
+    assert [found["per_device"][n]["tail"] for n in ("barn", "coop")] == ["tail-1", "mill"]
+
+
 def test_boards_of_a_tail_that_went_away_go_on_with_another(world: World, unsplit: dict[str, Any]) -> None:
     """Who has not finished is asked again with another tail; what was receipted counts once, and the round ends."""
     second = put_tail(world, "tail-2")
