@@ -50,7 +50,9 @@ def tokenizer_of(texts: Sequence[str]) -> Any:
     return PreTrainedTokenizerFast(tokenizer_object=made, model_max_length=POSITIONS, **marks)
 
 
-def trained(rows: Sequence[Sequence[int]], steps: int) -> Any:
+def trained(
+    rows: Sequence[Sequence[int]], steps: int, width: int = WIDTH, blocks: int = BLOCKS, window: int = WINDOW
+) -> Any:
     """AdamW over random windows of all rows in an order drawn from a seed."""
     import torch
     from transformers import GPT2Config, GPT2LMHeadModel
@@ -60,7 +62,7 @@ def trained(rows: Sequence[Sequence[int]], steps: int) -> Any:
     drawn = torch.Generator().manual_seed(0)
     order = torch.randperm(len(rows), generator=drawn).tolist()
     tokens = torch.tensor([token for at in order for token in rows[at]])
-    sizes = {"n_positions": POSITIONS, "n_embd": WIDTH, "n_layer": BLOCKS, "n_head": HEADS}
+    sizes = {"n_positions": POSITIONS, "n_embd": width, "n_layer": blocks, "n_head": HEADS}
     dropped = dict.fromkeys(("resid_pdrop", "embd_pdrop", "attn_pdrop"), 0.0)
     model = GPT2LMHeadModel(GPT2Config(vocab_size=VOCABULARY, bos_token_id=0, eos_token_id=0, **sizes, **dropped))
     optimizer = torch.optim.AdamW(model.parameters(), lr=RATE, weight_decay=0.05)
@@ -68,8 +70,8 @@ def trained(rows: Sequence[Sequence[int]], steps: int) -> Any:
         optimizer, lambda step: min(1.0, (step + 1) / WARM_UP) * max(0.02, 1 - step / steps)
     )
     for step in range(steps):
-        starts = torch.randint(0, len(tokens) - WINDOW, (BATCH,), generator=drawn)
-        windows = torch.stack([tokens[start : start + WINDOW] for start in starts])
+        starts = torch.randint(0, len(tokens) - window, (BATCH,), generator=drawn)
+        windows = torch.stack([tokens[start : start + window] for start in starts])
         loss = model(input_ids=windows, labels=windows).loss
         optimizer.zero_grad()
         loss.backward()
