@@ -17,7 +17,8 @@ def split(kind: str, labels: Rows, boards: int, seed: int) -> list[Rows]:
 
     Args:
         kind: of `SPLITS`; "dirichlet" draws each class's shares of the boards from a Dirichlet distribution of 0.3
-            (Hsu et al., arXiv 1909.06335), again until each board has a batch.
+            (Hsu et al., arXiv 1909.06335), again until each board has a batch (or, of
+            few rows, half of its part).
         labels: [n].
         boards: how many.
         seed: of the draw.
@@ -29,6 +30,7 @@ def split(kind: str, labels: Rows, boards: int, seed: int) -> list[Rows]:
     order = draw.permutation(len(labels))
     if kind == "iid":
         return [np.sort(own) for own in np.array_split(order, boards)]
+    least = min(LEAST, len(labels) // (2 * boards))  # of few rows a batch for each may be no draw at all
     classes = draw.permutation(np.unique(labels))
     if kind == "disjoint":
         owned = np.array_split(classes, boards)
@@ -41,7 +43,7 @@ def split(kind: str, labels: Rows, boards: int, seed: int) -> list[Rows]:
             for own, part in zip(found, np.split(rows, cuts.astype(int)), strict=True):
                 own.append(part)
         joined = [np.sort(np.concatenate(own)) for own in found]
-        if min(map(len, joined)) >= LEAST:
+        if min(map(len, joined)) >= least:
             return joined
 
 
