@@ -165,7 +165,8 @@ def _speed(entry: DeviceEntry, known: Speed) -> Speed:
     flops, copies, link = (old if new is None else new for old, new in zip(before, given, strict=True))
     named = ", ".join(name for name, rate in zip(RATES, given, strict=True) if rate is not None)
     source = f"the fleet file ({named})" + ("" if known == UNKNOWN else f", what it does not say by {known.source}")
-    return Speed(flops, copies, link, source)
+    latency = known.latency if entry.flops_per_s is None and entry.bytes_per_s is None else None  # of another processor
+    return Speed(flops, copies, link, source, latency)
 
 
 def _chain(entry: ChainEntry, stations: dict[str, Station]) -> BoardChain:

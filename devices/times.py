@@ -48,7 +48,7 @@ class Speed:
     bytes_per_s: int
     link_bytes_per_s: int
     source: str = "given"
-    latency: Latency | None = field(default=None, repr=False)
+    latency: Latency | None = field(default=None, repr=False, hash=False)  # curves have no hash
 
     @property
     def known(self) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -10,9 +11,11 @@ import pytest
 from console.errors import BadData, StorageError, UsageError
 from devices.enough import KnownBoard
 from devices.fleet import Fleet, Settings, known_boards
-from devices.fleet_file import read_fleet
+from devices.fleet_file import read_fleet, read_stations
+from devices.latency import Curve, Latency
 from devices.memory import MIB
 from devices.profile import FOLDER, load, names
+from devices.profile_text import profile_text
 from devices.runtimes import opset_for
 from devices.times import UNKNOWN
 from tests.conftest import ROOT
@@ -80,6 +83,27 @@ def test_a_device_overrules_the_command_line(tmp_path: Path) -> None:
     assert (a.speed.flops_per_s, a.speed.bytes_per_s, a.speed.link_bytes_per_s) == (5, 6, 7)
     assert (b.board.quant, b.speed.link_bytes_per_s, b.link_bytes_per_s, a.link_bytes_per_s) == ("int8", 1000, 8, None)
     assert b.speed.source.startswith("the fleet file (link_bytes_per_s), what it does not say by ")
+
+
+def test_another_link_is_the_same_processor(tmp_path: Path) -> None:
+    """What nodes take on a board stays where the file names its link alone; with other rates it is another board's."""
+    table = Latency("measured: a test", (Curve("Add", "fp32", 1, ((1000,),), (5000,)),))
+    known = replace(load("raspberry-pi-5-2gb"), id="probed", latency=table)
+    (tmp_path / "probed.toml").write_text(profile_text(known))
+    (tmp_path / "fleet.toml").write_text(
+        """
+        [[device]]
+        name = "a"
+        profile = "probed"
+        link_bytes_per_s = 1000
+        [[device]]
+        name = "b"
+        profile = "probed"
+        bytes_per_s = 1000
+        """
+    )
+    a, b = read_stations(tmp_path / "fleet.toml", replace(SETTINGS, profiles=tmp_path)).values()
+    assert (a.speed.link_bytes_per_s, a.speed.latency, b.speed.latency) == (1000, table, None)
 
 
 BAD = {

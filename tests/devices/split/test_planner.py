@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from console.errors import DoesNotFit, UsageError
 from devices.enough import KnownBoard
+from devices.latency import Curve, Latency
 from devices.memory import MIB
 from devices.plan import Board, needs
 from devices.split.fleet_plan import Captured, FleetPlan, parse_fleet_plan, plan_bytes
@@ -19,6 +20,7 @@ from devices.split.steady import why_again
 from devices.split.work import WHOLE, Importance, Member, ModelWork, SlotWork, Terms, shares
 from devices.times import UNKNOWN, Speed
 from tests.devices.split.fleets import FIXED, QUICK, SLOW, TAIL, boards, models, shares_of, unit
+from wire.work import Work
 
 HOW = Captured("model", "feature-extraction", 64, 2)
 TERMS = Terms(steps=3, batches=(4,))
@@ -67,6 +69,16 @@ def test_what_a_plan_says_holds(work: ModelWork, members: list[Member], weights:
     if plan.tail is not None:
         assert {slot.name for slot in work.slots if slot.unit >= min(plan.tail.borders)} == set(plan.tail.ranks)
         assert plan.tail.memory_bytes <= plan.tail.budget_bytes
+
+
+def test_times_are_those_of_a_board_that_was_probed() -> None:
+    """A board with a latency table is planned for by it, whatever its rates: units of a node that took a millisecond."""
+    work, nodes = model(), Latency("measured: a test", (Curve("Add", "fp32", 1, ((1000,),), (10**6,), {}),))
+    works = {"int8": ((Work("Add", "fp32", (1000,)),), ())}
+    units = {key: [replace(one, works=works) for one in own] for key, own in work.units.items()}
+    probed = replace(QUICK, latency=nodes)
+    plan = planned(replace(work, units=units), [board("whole", 60_000, probed)], None, Terms(steps=3, batches=(4,)))
+    assert plan.boards[0].step_ns == 2 * 4 * 6 * 10**6  # runs, passes, units
 
 
 def test_boards_of_unequal_memory_hold_parts_of_unequal_depth() -> None:
