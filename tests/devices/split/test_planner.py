@@ -72,7 +72,7 @@ def test_what_a_plan_says_holds(work: ModelWork, members: list[Member], weights:
 
 
 def test_times_are_those_of_a_board_that_was_probed() -> None:
-    """A board with a latency table is planned for by it, whatever its rates: units of a node that took a millisecond."""
+    """A board with a latency table is planned for by it, whatever its rates: here a node of a millisecond per unit."""
     work, nodes = model(), Latency("measured: a test", (Curve("Add", "fp32", 1, ((1000,),), (10**6,), {}),))
     works = {"int8": ((Work("Add", "fp32", (1000,)),), ())}
     units = {key: [replace(one, works=works) for one in own] for key, own in work.units.items()}

@@ -1,0 +1,82 @@
+"""What workers are given: rows, a first version of the model as a hub makes it, and places where they find things."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from bench.planned.fleet import CLASSES
+from devices.ranks import LARGEST_RANK
+from edge.request import Place
+from hub.making.model import model_of
+from hub.making.versions import first
+from hub.store.blobs import Blobs
+from wire.bundle import MANIFEST
+from wire.files import digest
+from wire.keys import new_key
+from wire.manifest import parse_manifest
+from wire.messages import Version
+
+WORDS = (
+    "hen",
+    "barn",
+    "feed",
+    "water",
+    "light",
+    "cold",
+    "warm",
+    "egg",
+    "door",
+    "straw",
+    "night",
+    "fox",
+    "rain",
+    "wing",
+)
+
+
+class Flat(Blobs):
+    """Blobs as a board keeps them: all in one folder."""
+
+    def path(self, sha256: str) -> Path:
+        """Where a blob lies."""
+        return self.folder / sha256
+
+
+@dataclass(frozen=True)
+class Given:
+    """A version with its digest; rows and blobs."""
+
+    version: Version
+    digest: str
+    rows: Path
+    blobs: Path
+
+    def place(self, bundle: Path) -> Place:
+        """Of a device that runs a bundle."""
+        return Place(str(bundle), digest((bundle / MANIFEST).read_bytes()), str(self.rows), 0.0, str(self.blobs))
+
+
+def given(folder: Path, whole: Path, rows: int, tokens: int) -> Given:
+    """Rows with about as many tokens as fit, and version 0 of the model.
+
+    Args:
+        folder: for both.
+        whole: a bundle with all of the model's adapters.
+        rows: how many.
+        tokens: of a row.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    lines = [json.dumps({"text": t, "label": CLASSES[i % len(CLASSES)]}) for i, t in enumerate(texts(rows, tokens))]
+    (folder / "rows.jsonl").write_text("\n".join(lines) + "\n", encoding="utf-8")
+    model = model_of(parse_manifest((whole / MANIFEST).read_bytes()))
+    made = first(model, LARGEST_RANK, 2.0, Flat(folder / "blobs"), new_key("hub", "bench"))
+    return Given(made.version, made.digest, folder / "rows.jsonl", folder / "blobs")
+
+
+def texts(count: int, tokens: int) -> Iterator[str]:
+    """Texts that differ, of one word for each token but the two around them."""
+    for at in range(count):
+        yield " ".join(WORDS[(at * 7 + k * (1 + at % 5)) % len(WORDS)] for k in range(tokens - 2))
