@@ -7,7 +7,7 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from devices.fronts import BoardSplit, Front
+from devices.fronts import BoardSplit, Front, as_tail
 from devices.stages import Station
 from wire.record import at_least
 
@@ -29,7 +29,9 @@ def split_of(entry: SplitEntry, stations: Mapping[str, Station]) -> BoardSplit:
     """What to plan for; the entry has no problems."""
     borders = entry.borders or (0,) * len(entry.devices)
     pairs = zip(entry.devices, borders, strict=True)
-    return BoardSplit(tuple(Front(stations[n].board, at or None) for n, at in pairs), stations[entry.tail].board)
+    return BoardSplit(
+        tuple(Front(stations[n].board, at or None) for n, at in pairs), as_tail(stations[entry.tail].board)
+    )
 
 
 def split_problems(splits: Sequence[SplitEntry], names: Collection[str], chained: Collection[str]) -> Iterator[str]:

@@ -14,10 +14,12 @@ from console.table import mib, shown
 from devices.across import StagePlan
 from devices.covers import Table
 from devices.enough import KnownBoard, held_by, smallest_budget, that_would_do
+from devices.memory import Need
 from devices.plan import STEP_ITEMS, Board, Decision, adapters_of, most_needed, needs, table_of, with_budget
 from devices.thin import crossing
 from devices.units import Unit
 
+FORWARD = "train-forward"
 Models = Mapping[int, Sequence[Unit]]  # by micro-batch
 
 
@@ -60,8 +62,17 @@ class SplitPlan:
         return tuple(sorted({front.end for front in self.fronts}))
 
 
+def as_tail(board: Board) -> Board:
+    """The board as a tail: it goes back, even where all boards are told to run forward only."""
+    return replace(board, mode="train") if board.mode == FORWARD else board
+
+
 def split(
-    models: Models, wanted: BoardSplit, step_items: int = STEP_ITEMS, known: Sequence[KnownBoard] | None = None
+    models: Models,
+    wanted: BoardSplit,
+    step_items: int = STEP_ITEMS,
+    known: Sequence[KnownBoard] | None = None,
+    forward: Models | None = None,
 ) -> SplitPlan:
     """Decide where fronts end.
 
@@ -73,6 +84,7 @@ def split(
             least. The micro-batch is the largest at which every front trains at least one adapter.
         step_items: items whose boundary tensors wait between segments.
         known: boards that a refusal may name; None where nobody has looked.
+        forward: the units as boards of mode "train-forward" run them; None: as all others.
 
     Raises:
         DoesNotFit: a board holds no front at any micro-batch, or the tail does not fit; names what would do.
@@ -82,7 +94,7 @@ def split(
     for front in wanted.fronts:
         _require_border(models[smallest], front)
     for batch in sorted(models, reverse=True):
-        search = _Search(models[batch], batch, step_items)
+        search = _Search(models[batch], batch, step_items, None if forward is None else forward[batch])
         ends = [(front, search.end(front)) for front in wanted.fronts]
         short = [front for front, end in ends if end is None]
         cuts = search.cuts_of_tail(wanted.tail, [end for _, end in ends if end is not None])
@@ -120,8 +132,11 @@ def _require_border(units: Sequence[Unit], front: Front) -> None:
 class _Search:
     """One micro-batch."""
 
-    def __init__(self, units: Sequence[Unit], micro_batch: int, step_items: int) -> None:
+    def __init__(
+        self, units: Sequence[Unit], micro_batch: int, step_items: int, forward: Sequence[Unit] | None = None
+    ) -> None:
         self.units, self.micro_batch, self.step_items = units, micro_batch, step_items
+        self.forward = forward or units
         self._tables: dict[tuple[str, str], Table] = {}
         below = [0]
         for unit in units:
@@ -155,7 +170,7 @@ class _Search:
         """What a board runs, with reasons."""
         board = with_budget(front.board, front.board.budget_bytes)
         cuts = self._cuts(board, end) or ()
-        found = needs(self.units, board, cuts, self.micro_batch, self.step_items, (0, end))
+        found = self._needs(board, cuts, end)
         predicted = tuple(need.total for need in found)
         share = self.below[end] / max(1, self.below[-1])
         chosen = "as it was asked for" if front.border is not None else "the deepest that fits as one segment"
@@ -164,6 +179,7 @@ class _Search:
             f"largest segment {mib(max(predicted))} of {mib(board.budget_bytes)}",
             f"front of {end} of {len(self.units)} units, {chosen}: {share:.0%} of the arithmetic",
             f"{crossing(self.units, end)} bytes of an item cross the border",
+            *(("no backward graphs: it learns by differences of forward passes",) if board.mode == FORWARD else ()),
         )
         return StagePlan(0, end, Decision(cuts, self.micro_batch, board.rank or 0, predicted, reasons))
 
@@ -192,9 +208,7 @@ class _Search:
         end = front.border or self._shallowest(board, smallest)
         raised = with_budget(board, smallest)
         cuts = self._cuts(raised, end) or ()
-        need = max(
-            needs(self.units, raised, cuts, self.micro_batch, self.step_items, (0, end)), key=lambda need: need.total
-        )
+        need = max(self._needs(raised, cuts, end), key=lambda need: need.total)
         would = that_would_do(known, lambda budget: self._fits(front, budget), " in its place")
         which = f"up to unit {end}" if front.border else f"with an adapter in it, up to {shown(self.units[end].name)},"
         fewer = "" if front.border is None else f"a border before unit {end}, "
@@ -223,7 +237,7 @@ class _Search:
     def _smallest(self, front: Front) -> int:
         end = front.border or len(self.units) - 1
         largest = replace(front.board, rank=front.board.rank or 1024)
-        most = max(n.total for n in needs(self.units, largest, (), self.micro_batch, self.step_items, (0, end)))
+        most = max(need.total for need in self._needs(largest, (), end))
         return smallest_budget(lambda budget: self._fits(front, budget), 2 * most) or most
 
     def _shallowest(self, board: Board, budget_bytes: int) -> int:
@@ -244,8 +258,14 @@ class _Search:
     def _table(self, board: Board) -> Table:
         key = (board.mode, board.quant)
         if key not in self._tables:
-            self._tables[key] = table_of(self.units, board, self.micro_batch, self.step_items)
+            self._tables[key] = table_of(self._units(board), board, self.micro_batch, self.step_items)
         return self._tables[key]
+
+    def _needs(self, board: Board, cuts: Sequence[int], end: int) -> list[Need]:
+        return needs(self._units(board), board, cuts, self.micro_batch, self.step_items, (0, end))
+
+    def _units(self, board: Board) -> Sequence[Unit]:
+        return self.forward if board.mode == FORWARD else self.units
 
 
 def _ranked(board: Board, given: Board) -> tuple[str]:

@@ -6,6 +6,7 @@ import itertools
 from collections.abc import Iterable, Sequence
 
 from console.errors import BadData, join
+from wire.borders import forward_only
 from wire.manifest import Bucket, Manifest, Segment
 
 WASTE = 2  # a run of at least so many times the rows that are left is not worth it, where smaller ones do
@@ -119,7 +120,12 @@ def _serving(manifest: Manifest) -> list[Bucket]:
 
 
 def _training(manifest: Manifest) -> list[Bucket]:
-    """Buckets with a backward graph of the last segment, and what it needs of those before it."""
+    """Buckets with a backward graph of the last segment, and what it needs of those before it.
+
+    A front without any goes by differences.
+    """
+    if forward_only(manifest):
+        return _serving(manifest)
     before = {b.name for b in _able(manifest, "forward", manifest.segments[:-1])}
     return [b for b in _able(manifest, "backward", manifest.segments[-1:]) if b.name in before]
 

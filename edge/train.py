@@ -52,7 +52,7 @@ class TrainSettings:
         trainer: backprop needs the bundle's backward graphs; spry (arXiv 2405.15551) steps along random directions,
             by forward passes, and sends pairs of a counter and a derivative instead of factors; qzo (arXiv 2505.13430)
             moves the scales of a quantized model, by forward passes too.
-        directions: of spry and qzo, for each step.
+        directions: of spry and qzo, for each step; of a front without backward graphs, for each run of its graph.
         thin: how the update is sent (`wire.thin.table`).
         shared: of spry: directions are those of this name, for all boards that are told the same; empty: of the job.
         importance: of backprop: what the last steps say of each slot goes with the update (edge.training.felt).
@@ -194,14 +194,19 @@ def optimizer_of(settings: TrainSettings) -> Adam32:
     return Adam32(Hyperparameters(*rates, weight_decay=settings.weight_decay))
 
 
+def places(manifest: Manifest, settings: TrainSettings) -> set[str]:
+    """The inputs of all slots that learn, by the settings."""
+    names = {n for s in manifest.slots if s.kind in settings.kinds for n in (s.a, s.b, s.bias) if n}
+    return names - resting(manifest, settings.factors)
+
+
 def learning(manifest: Manifest, arrays: Arrays, settings: TrainSettings) -> tuple[str, ...]:
     """Those of some arrays that learn, by graph input.
 
     Raises:
         BadData: none of the kinds that were asked for has a place here.
     """
-    names = {n for s in manifest.slots if s.kind in settings.kinds for n in (s.a, s.b, s.bias)}
-    names -= resting(manifest, settings.factors)
+    names = places(manifest, settings)
     names |= {manifest.head.weight, manifest.head.bias} if settings.head and manifest.head is not None else set()
     found = tuple(name for name in arrays if name in names)
     if not found:

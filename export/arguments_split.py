@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from console.errors import UsageError
 from devices.fleet import Fleet
-from devices.fronts import BoardSplit, Front
+from devices.fronts import FORWARD, BoardSplit, Front, as_tail
 from devices.stages import Station
 
 AUTO, SERVER = "auto", "server"
@@ -30,7 +30,7 @@ class Asked:
     def splits(self, stations: Mapping[str, Station]) -> tuple[BoardSplit, ...]:
         """The split of these boards; none where there are no fronts."""
         fronts = tuple(Front(stations[name].board, border) for name, border in self.fronts.items())
-        return (BoardSplit(fronts, stations[self.tail].board),) if fronts else ()
+        return (BoardSplit(fronts, as_tail(stations[self.tail].board)),) if fronts else ()
 
 
 def split_options(p: argparse.ArgumentParser) -> None:
@@ -74,11 +74,11 @@ def check_split(options: argparse.Namespace, chosen: Fleet) -> None:
         UsageError: another mode than training, several lengths of texts, a trunk.
     """
     boards = [board for parted in chosen.splits for board in parted.boards]
-    other = sorted({board.mode for board in boards} - {"train"})
+    other = sorted({board.mode for board in boards} - {"train", FORWARD})
     if other:
         raise UsageError(
             f"expected a split to train, found mode {' and '.join(other)}; give --labels or --data for a head, or "
-            "--mode train for a decoder"
+            f"--mode train or {FORWARD} for a decoder"
         )
     if boards and len(options.sequence) > 1:
         raise UsageError("expected one --sequence for a split, found several: its bundles have one bucket each")

@@ -32,7 +32,7 @@ from export.split_record import border_of
 from export.stage import Key, Stage, chosen
 from wire.borders import Border, Split
 
-MODE = "train"
+MODE, FORWARD = "train", "train-forward"  # of tails and of fronts; of fronts without backward graphs
 
 
 def decide(prepared: Prepared, wanted: BoardSplit, known: Sequence[KnownBoard] | None = None) -> SplitPlan:
@@ -44,7 +44,7 @@ def decide(prepared: Prepared, wanted: BoardSplit, known: Sequence[KnownBoard] |
         NoGradientRule: an operator cannot be differentiated.
     """
     try:
-        plan = split(Units(prepared, MODE), wanted, known=known)
+        plan = split(Units(prepared, MODE), wanted, known=known, forward=Units(prepared, FORWARD))
     except DoesNotFit as refusal:
         reason = uncuttable(prepared.frozen(prepared.batches[-1]).graph)
         if not reason:
@@ -104,7 +104,9 @@ class _Made:
         seven = board.quant in ACTIVATIONS and needs_seven_bits(board.cpu.isa)
         half = rounds_half(self.prepared.train_activations, [board])
         borders = self.borders if not front else tuple(b for b in self.borders if b[0] == positions[-1])
-        return Key(MODE, board.quant, self.plan.micro_batch, positions, formats, (), seven, half, (), borders, front)
+        return Key(
+            board.mode, board.quant, self.plan.micro_batch, positions, formats, (), seven, half, (), borders, front
+        )
 
     def _chain(self, board: Board, own: StagePlan) -> Stage:
         cuts = (*own.decision.cuts, own.end)

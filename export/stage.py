@@ -169,8 +169,9 @@ def joined(front: Stage, tail: Stage, at: int, key: Key) -> Stage:
 def _built(prepared: Prepared, key: Key, folder: Path) -> Stage:
     formats: list[Formats] = [f if isinstance(f, str) else dict(f) for f in key.formats or (key.quant,)]
     quant = formats[0] if len(formats) == 1 else formats
-    frozen, serves = prepared.frozen(key.micro_batch), prepared.serves(key.mode)
-    integers = activations_for(prepared, formats, key.micro_batch, key.seven_bits, folder)
+    frozen, learns = prepared.frozen(key.micro_batch), key.front > 0  # a front does nothing else
+    serves = prepared.serves(key.mode) and not learns
+    integers = None if learns else activations_for(prepared, formats, key.micro_batch, key.seven_bits, folder)
     pieces = build(
         frozen,
         key.positions,

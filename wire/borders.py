@@ -55,6 +55,12 @@ class Split:
         return next((border for border in self.borders if device in border.devices), None)
 
 
+def forward_only(m: Manifest) -> bool:
+    """Whether a bundle is a front without backward graphs: it learns by differences of its border."""
+    kinds = {graph.kind for segment in m.segments for graph in segment.graphs}
+    return m.split is not None and m.split.role == "front" and "backward" not in kinds
+
+
 def border_problems(m: Manifest) -> list[str]:
     """Borders that no segment has as they are listed."""
     if m.split is None:
@@ -88,6 +94,7 @@ def _of(border: Border, segment: Segment, role: str) -> list[str]:
             absent = [name for name in border.gradients if f"grad.{name}" not in there]
             if absent:
                 problems.append(f"has gradients that {segment.name}.backward does not know: {', '.join(absent)}")
-    if border.gradients and not any(graph.kind == "backward" for graph in segment.graphs):
+    forward = role == "front"  # it may go by differences
+    if border.gradients and not forward and not any(graph.kind == "backward" for graph in segment.graphs):
         problems.append(f"has gradients, but {segment.name} has no backward graph")
     return problems

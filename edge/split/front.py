@@ -1,5 +1,7 @@
 """The front of a model, on the board: forward to the border, and back from the gradient that the tail returns.
 
+Back by backward graphs; a front that has none takes differences (`edge.split.differences`).
+
 A front is a chain as any other to whoever trains (`edge.training`): what it returns for some micro-batches are the
 loss and the gradients of its own inputs. That the rest happens elsewhere only shows in how long it takes.
 """
@@ -13,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge.chain import GRAD, LABELS, Chain, Gradients
+from edge.split.differences import Differences
 from edge.split.softmax import BIAS, WEIGHT, Turned, turned
 from edge.split.talk import Talk
 from wire.bundle import Bundle
@@ -25,9 +28,16 @@ Array = NDArray[Any]
 class Front(Chain):
     """Runs the segments of a front; `talk` must be open before gradients are asked for."""
 
-    def __init__(self, bundle: Bundle, talk: Talk, threads: int = 1, providers: tuple[str, ...] = ()) -> None:
+    def __init__(
+        self,
+        bundle: Bundle,
+        talk: Talk,
+        threads: int = 1,
+        providers: tuple[str, ...] = (),
+        differences: Differences | None = None,
+    ) -> None:
         super().__init__(bundle, threads, providers, room_of(bundle.manifest))
-        self.talk = talk
+        self.talk, self.differences = talk, differences
         self.head: Head | None = None  # where labels stay here
 
     def gradients(self, batches: Sequence[Mapping[str, Array]], bucket: str, shared: Mapping[str, Array]) -> Gradients:
@@ -40,9 +50,12 @@ class Front(Chain):
         """
         count, talk = len(self.manifest.segments), self.talk
         values, sent, sums = [dict(batch) for batch in batches], list[int](), Gradients()
+        first = 0 if self.differences is None else self.differences.first(self.manifest)
         together = [[value] for value in values] if count == 1 else [values]
+        self.up(values, bucket, shared, range(first), {*talk.wanted, *LABELS})
+        began = [dict(value) for value in values]
         for some in together:
-            self.up(some, bucket, shared, range(count), {*talk.wanted, *LABELS})
+            self.up(some, bucket, shared, range(first, count), {*talk.wanted, *LABELS})
             sent += [talk.forth(value, bucket) for value in some]
         if self.head is not None:
             for micro, value in zip(sent, values, strict=True):
@@ -52,7 +65,10 @@ class Front(Chain):
             loss, found = talk.back(micro, expected)
             sums.loss += loss
             cotangents.append({GRAD + name: gradient for name, gradient in found.items()})
-        self.down(values, bucket, shared, cotangents, sums, range(count))
+        if self.differences is None:
+            self.down(values, bucket, shared, cotangents, sums, range(count))
+        elif all(cotangents):  # the tail has no number to return: it said so by its loss
+            self.differences.add(self, began, bucket, shared, cotangents, sums)
         self.settle()
         return sums
 
@@ -68,9 +84,12 @@ class Front(Chain):
         self.talk.turned(micro, made.features, made.loss)
 
     def _gradients_of(self, bucket: str) -> list[Tensor]:
-        """What comes back of a micro-batch, as the last segment takes it."""
-        graph = self.manifest.graph(self.manifest.segments[-1], "backward", bucket)
-        return border_gradients(graph)
+        """What comes back of a micro-batch, as the last segment takes it, or made what it is the gradient of."""
+        last = self.manifest.segments[-1]
+        if self.differences is None:
+            return border_gradients(self.manifest.graph(last, "backward", bucket))
+        made = self.manifest.graph(last, "forward", bucket).outputs
+        return sorted((t for t in made if t.name in self.talk.smooth), key=lambda t: t.name)
 
 
 def border_gradients(graph: Graph) -> list[Tensor]:

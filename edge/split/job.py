@@ -14,6 +14,7 @@ from edge.chain import Chain
 from edge.data.row import Row
 from edge.runner import Runner
 from edge.split.channel import Channel
+from edge.split.differences import Differences
 from edge.split.front import Front
 from edge.split.headed import Headed
 from edge.split.local import Alone, Once, first_head
@@ -23,7 +24,7 @@ from edge.split.tail import Session, border_of
 from edge.split.talk import SILENCE_S, Talk
 from edge.split.together import Together
 from edge.split.wish import Wish, wish_of
-from edge.train import Maker, Trained, TrainSettings, backprop, learning, optimizer_of, train
+from edge.train import Maker, Trained, TrainSettings, backprop, learning, optimizer_of, places, train
 from edge.trainers.backprop import Backprop
 from edge.trainers.interface import Trainer
 from edge.training.classes import Classes
@@ -33,6 +34,9 @@ from edge.training.order import batches
 from edge.training.task import Task
 from wire.activations import Coding
 from wire.adapter import Adapter
+from wire.borders import forward_only
+from wire.forward_gradients import job_board, job_key
+from wire.manifest import Manifest
 from wire.record import NAME, matching
 
 SHOWN = 256  # rows from which a head at the border begins
@@ -96,17 +100,26 @@ def train_front(
     talk, local = Talk(channel, silence_s), split.mode == "local"
     along, classes = split.labels == "along", [row.label for row in rows]
     talk.open(wish_of(runner.manifest, base, split.coding, classes, labels=along, back=not local))
-    own = part_of(runner.manifest, adapter)
+    own, look = part_of(runner.manifest, adapter), differences_of(runner.manifest, adapter, settings, job)
+    settings = settings if look is None else replace(settings, importance=False)  # of few directions: noise
     if local:
-        done = _alone(runner, own, rows, settings, advance, job)
+        done = _alone(runner, own, rows, settings, advance, job, look)
         _met(runner, done.adapter, rows, settings, talk)
     else:
-        front = Front(runner.bundle, talk, runner.chain.threads, runner.chain.providers)
+        front = Front(runner.bundle, talk, runner.chain.threads, runner.chain.providers, look)
         make = _with_labels(talk) if along else _without_labels(front, adapter)
         with _through(runner, front):
             done = train(runner, own, rows, settings, advance, job, make)
     talk.end()
     return done, talk
+
+
+def differences_of(manifest: Manifest, start: Adapter, settings: TrainSettings, job: str) -> Differences | None:
+    """How a front without backward graphs learns; None where there are some."""
+    if not forward_only(manifest):
+        return None
+    key, board = job_key(start.model, start.version), job_board(job)
+    return Differences(key, board, sorted(places(manifest, settings)), settings.directions)
 
 
 @contextmanager
@@ -128,9 +141,10 @@ def _alone(
     settings: TrainSettings,
     advance: Callable[[int, float], None],
     job: str,
+    look: Differences | None,
 ) -> Trained:
     """All steps against a head at the border, which begins in closed form and is forgotten afterwards."""
-    front = Alone(runner.bundle, runner.chain.threads, runner.chain.providers)
+    front = Alone(runner.bundle, runner.chain.threads, runner.chain.providers, look)
 
     def make(
         runner: Runner, adapter: Adapter, rows: Sequence[Row], settings: TrainSettings, job: str

@@ -18,6 +18,7 @@ from console.errors import BadData
 from edge.chain import GRAD, LABELS, Chain, Gradients
 from edge.data.row import Row
 from edge.runner import Runner
+from edge.split.differences import Differences
 from edge.split.front import room_of
 from edge.split.softmax import BIAS, WEIGHT, turned
 from edge.split.talk import Talk
@@ -33,18 +34,29 @@ Array = NDArray[Any]
 class Alone(Chain):
     """Runs a front to its own head and back; `head` must be set before gradients are asked for."""
 
-    def __init__(self, bundle: Bundle, threads: int = 1, providers: tuple[str, ...] = ()) -> None:
+    def __init__(
+        self,
+        bundle: Bundle,
+        threads: int = 1,
+        providers: tuple[str, ...] = (),
+        differences: Differences | None = None,
+    ) -> None:
         super().__init__(bundle, threads, providers, room_of(bundle.manifest))
-        self.border = border_with_features(bundle)
+        self.border, self.differences = border_with_features(bundle), differences
         self.head: Head | None = None
         self.seen: list[tuple[Array, Array, Array]] | None = None  # where features are gathered: with labels, weights
 
     def gradients(self, batches: Sequence[Mapping[str, Array]], bucket: str, shared: Mapping[str, Array]) -> Gradients:
         """Loss and gradients of the front and of its head, summed over the rows of all micro-batches."""
         values, sums, which = [dict(batch) for batch in batches], Gradients(), range(len(self.manifest.segments))
-        self.up(values, bucket, shared, which, {*self.border.tensors, *LABELS})
+        first = 0 if self.differences is None else self.differences.first(self.manifest)
+        self.up(values, bucket, shared, which[:first], LABELS)
+        began = [dict(value) for value in values]
+        self.up(values, bucket, shared, which[first:], {*self.border.tensors, *LABELS})
         cotangents = [self._seeds(value, sums) for value in values]
-        if self.seen is None:
+        if self.seen is None and self.differences is not None:
+            self.differences.add(self, began, bucket, shared, cotangents, sums)
+        elif self.seen is None:
             self.down(values, bucket, shared, cotangents, sums, which)
         self.settle()
         return sums

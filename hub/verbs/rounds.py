@@ -31,7 +31,7 @@ def parse(verbs: Any) -> None:
     opened.add_argument("--trainer", choices=TRAINERS, help="train: spry and qzo step by forward passes alone")
     opened.add_argument("--prune-gamma", type=float, metavar="X", help="train: of directions that are safe; 1: all")
     opened.add_argument("--prune-lambda", type=float, metavar="X", help="train: weight of the other ones in the loss")
-    opened.add_argument("--directions", type=int, help="train by spry or qzo: so many for each step (default: 8)")
+    opened.add_argument("--directions", type=int, help="train by forward passes: so many (default: 8)")
     opened.add_argument(
         "--train-head", action="store_true", default=None, dest="head_learns", help="train: the head learns too"
     )

@@ -84,14 +84,20 @@ def mlp(path: Path, *, width: int = WIDTH, layers: int = LAYERS, seed: int = 3) 
 
 
 def split_request(
-    source: str, task: str, labels: Sequence[str], out: Path, borders: tuple[int, int], quant: str = "fp32"
+    source: str,
+    task: str,
+    labels: Sequence[str],
+    out: Path,
+    borders: tuple[int, int],
+    quant: str = "fp32",
+    mode: str = "train",
 ) -> ExportRequest:
     """Two fronts that end at some units, and a tail."""
 
-    def board(name: str, rank: int) -> Board:
-        return Board(name, 1024 * MIB, "train", quant, rank)
+    def board(name: str, rank: int, mode: str = "train") -> Board:
+        return Board(name, 1024 * MIB, mode, quant, rank)
 
-    fronts = tuple(Front(board(name, 2), at) for name, at in zip((SHALLOW, DEEP), borders, strict=True))
+    fronts = tuple(Front(board(name, 2, mode), at) for name, at in zip((SHALLOW, DEEP), borders, strict=True))
     wanted = BoardSplit(fronts, board(TAIL, 4))
     key = new_key("publisher", "tests")
     return ExportRequest(
@@ -104,7 +110,8 @@ def quick_export(request: ExportRequest) -> tuple[list[Bundle], Prepared]:
     formats = tuple(dict.fromkeys(board.quant for board in request.everyone))
     work = request.out / "work"
     with progress("exporting", 1, quiet=True) as bar:
-        prepared = prepare(request.wanted, formats, ("train",), work)
+        modes = tuple(board.mode for board in request.everyone)
+        prepared = prepare(request.wanted, formats, modes, work)
         settled = settle_split(prepared, request.splits[0], Unmeasured(prepared, work, bar))
         made = write_bundles(request, prepared, settled, bar)
     return [open_bundle(one.folder, None) for one in made], prepared
@@ -117,6 +124,7 @@ def split_bundles(
     labels: Sequence[str] = LABELS,
     borders: tuple[int, int] | None = None,
     quant: str = "fp32",
+    mode: str = "train",
 ) -> SplitBundles:
     """Two fronts and a tail, of a small MLP where no source is named.
 
@@ -127,9 +135,10 @@ def split_bundles(
         labels: of a head.
         borders: units where the fronts end; by default after the first layer of the MLP, and after the second.
         quant: format of all weights.
+        mode: of the fronts.
     """
     folder.mkdir(parents=True, exist_ok=True)
     source = source or str(mlp(folder / "mlp.onnx"))
-    request = split_request(source, task, labels, folder, borders or (6, 12), quant)
+    request = split_request(source, task, labels, folder, borders or (6, 12), quant, mode)
     (shallow, deep, tail), prepared = quick_export(request)
     return SplitBundles(shallow, deep, tail, request.key, prepared)

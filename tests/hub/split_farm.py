@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Container, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -33,14 +33,25 @@ EXPORT = "tiny-split"
 PATIENCE_S = 240.0
 
 
-def halve(folder: Path, key: PrivateKey, role: Literal["front", "tail"], depths: dict[str, int]) -> None:
-    """Make a bundle of the whole model a front of some segments, or the tail of some boards, and sign it anew."""
+def halve(
+    folder: Path,
+    key: PrivateKey,
+    role: Literal["front", "tail"],
+    depths: dict[str, int],
+    left_out: Container[str] = (),
+) -> None:
+    """Make a bundle of the whole model a front of some segments, or the tail of some boards, and sign it anew.
+
+    Graphs of a kind that is left out are not listed.
+    """
     whole = mf.parse_manifest((folder / MANIFEST).read_bytes())
     front, (first, *_) = role == "front", depths.values()
     borders = tuple(_border(whole, board, depth, front=front) for board, depth in depths.items())
     made = replace(whole, split=Split(EXPORT, role, "server", borders))
     if front:
-        kept = whole.segments[:first]
+        kept = tuple(
+            replace(s, graphs=tuple(g for g in s.graphs if g.kind not in left_out)) for s in whole.segments[:first]
+        )
         names = {segment.name for segment in kept}
         slots = tuple(slot for slot in whole.slots if slot.segment in names)
         device = next(iter(depths))
@@ -63,11 +74,13 @@ class SplitFarm:
         folder: of everything.
         depths: of the boards with fronts, by name; 0: the board has the whole model.
         tails: names.
+        forward: boards whose fronts have no backward graphs.
     """
 
     folder: Path
     depths: dict[str, int]
     tails: tuple[str, ...] = ("tail-1",)
+    forward: tuple[str, ...] = ()
     cores: dict[str, Core] = field(default_factory=dict)
     links: dict[str, WorkerLink] = field(default_factory=dict)
     configs: dict[str, Config] = field(default_factory=dict)
@@ -98,7 +111,8 @@ class SplitFarm:
         write_key(key, place)
         if depth:
             shutil.copytree(self.first.bundle, place / "bundle")
-            halve(place / "bundle", self.first.publisher, "front", {name: depth})
+            left_out = ("backward",) if name in self.forward else ()
+            halve(place / "bundle", self.first.publisher, "front", {name: depth}, left_out)
             registry.add_bundle(home, place / "bundle")
         registry.enroll(home, name, key.public.line)
         data = place / ("rows" if name in self.tails else "data.jsonl")  # a folder may hold nothing
@@ -182,9 +196,11 @@ class SplitFarm:
 
 
 @contextmanager
-def farm(folder: Path, depths: dict[str, int], tails: tuple[str, ...] = ("tail-1",)) -> Iterator[SplitFarm]:
+def farm(
+    folder: Path, depths: dict[str, int], tails: tuple[str, ...] = ("tail-1",), forward: tuple[str, ...] = ()
+) -> Iterator[SplitFarm]:
     """A farm that is ended afterwards."""
-    made = SplitFarm(folder, depths, tails)
+    made = SplitFarm(folder, depths, tails, forward)
     try:
         yield made
     finally:

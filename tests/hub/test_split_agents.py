@@ -38,6 +38,21 @@ def test_fronts_of_two_depths_learn_what_whole_boards_learn(tmp_path: Path) -> N
         assert near(made.ladder(), wanted)
 
 
+def test_a_front_that_runs_forward_only_learns_beside_others(tmp_path: Path) -> None:
+    """It says that it can, gets a tail, and its half is taken in like that of a front that goes back."""
+    settings = {**TOLD["settings"], "steps": 8, "directions": 16}
+    with farm(tmp_path, {"barn": 1, "coop": 2}, forward=("coop",)) as made:
+        before = made.ladder()
+        found = made.run(settings=settings)
+        assert found["state"] == "complete", found
+        assert [s["halves"] for s in found["per_device"].values()] == [["front", "tail"]] * 2
+        rows = made.hub.home.ledger.updates(1)
+        metrics = {row["device"]: row["metrics"] for row in rows if row["kind"] == "adapter"}
+        assert metrics["coop"]["loss_last"] < metrics["coop"]["loss_first"]
+        after = made.ladder()
+        assert all(np.abs(after[n].product() - before[n].product()).max() > 1e-3 for n in after)
+
+
 @pytest.mark.chaos
 def test_a_tail_that_is_killed_loses_nothing(tmp_path: Path) -> None:
     """Killed in the middle of a round, its boards go on with another; what was receipted is in the version."""

@@ -31,10 +31,12 @@ def whole(folder: Path, segments: tuple[int, ...] = (1, 1, 1), **more: Any) -> B
     return replace(bundle, manifest=replace(bundle.manifest, split=tail))
 
 
-def front_of(bundle: Bundle, depth: int) -> Bundle:
-    """Its first segments, as a board would hold them."""
+def front_of(bundle: Bundle, depth: int, *, backward: bool = True) -> Bundle:
+    """Its first segments, as a board would hold them; with their backward graphs or without."""
     m = bundle.manifest
     kept = m.segments[:depth]
+    if not backward:
+        kept = tuple(replace(s, graphs=tuple(g for g in s.graphs if g.kind != "backward")) for s in kept)
     names = {segment.name for segment in kept}
     slots = tuple(slot for slot in m.slots if slot.segment in names)
     crossing = kept[-1].outputs
