@@ -53,7 +53,7 @@ def fleet_of(plan: FleetPlan, profiles: Path | None) -> Fleet:
         UsageError: a profile, a format that there is none of, a board that can run no agent.
     """
     whole = tuple(_board(one, one.mode, profiles) for one in plan.boards if not one.in_front)
-    fronts = tuple(Front(_board(one, "train", profiles), one.border) for one in plan.boards if one.in_front)
+    fronts = tuple(Front(_board(one, one.mode, profiles), one.border) for one in plan.boards if one.in_front)
     if plan.tail is None:
         return Fleet(whole)
     return Fleet(whole, (), (BoardSplit(fronts, _board(plan.tail, "train", profiles)),))

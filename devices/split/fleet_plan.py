@@ -20,7 +20,8 @@ from wire.record import NAME, SENTENCE, TOLD, at_least, matching, plain, read_re
 
 VERSION = 1
 MOST_BYTES = 64 << 20
-Trainer = Literal["backprop", "split", "local", "spry"]
+Trainer = Literal["backprop", "split", "local", "forward", "spry"]
+FRONT: tuple[Trainer, ...] = ("split", "local", "forward")  # those whose rest a tail holds
 Coding = Literal["float32", "float16", "int8", ""]
 Labels = Literal["along", "stay", ""]
 Objective = Literal["importance", "time"]
@@ -70,7 +71,7 @@ class BoardPlan:
         budget_bytes: of its worker.
         mode: of its bundle: "train", or "train-forward" for a trainer that needs no backward graph.
         trainer: "backprop" or "spry" over the whole model; "split" with the tail at every step; "local" against an
-            auxiliary head, with the tail once a round.
+            auxiliary head, with the tail once a round; "forward" as "split", by differences in place of gradients.
         border: it holds the units before this one.
         before: the name of the unit at the border; empty where it holds all of them.
         cuts: unit numbers within what it holds, where that runs as several segments.
@@ -111,7 +112,7 @@ class BoardPlan:
     @property
     def in_front(self) -> bool:
         """Whether a tail holds the rest."""
-        return self.trainer in ("split", "local")
+        return self.trainer in FRONT
 
 
 @dataclass(frozen=True)

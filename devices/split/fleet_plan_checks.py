@@ -12,7 +12,7 @@ from devices.ranks import MOST_RANK
 if TYPE_CHECKING:  # the reader asks this module
     from devices.split.fleet_plan import BoardPlan, FleetPlan
 
-WHOLE, FRONT = ("backprop", "spry"), ("split", "local")
+FORWARD = ("forward", "spry")  # trainers that need no backward graph
 
 
 def contradictions(plan: FleetPlan) -> list[str]:
@@ -64,8 +64,8 @@ def _board(plan: FleetPlan, board: BoardPlan) -> Iterator[str]:
         yield f"{at}.cuts: expected ascending numbers between 0 and {board.border}, found {_listed(board.cuts)}"
     if board.in_front != bool(board.coding) or board.in_front != bool(board.labels):
         yield f"{at}: coding and labels belong to a front and to nothing else"
-    if board.mode == "train-forward" and board.trainer == "backprop":
-        yield f"{at}: trainer backprop needs mode train, found train-forward"
+    if board.mode == "train-forward" and board.trainer not in FORWARD:
+        yield f"{at}: trainer {board.trainer} needs mode train, found train-forward"
     if board.batch % plan.micro_batch:
         yield f"{at}.batch: expected a multiple of the micro-batch {plan.micro_batch}, found {board.batch}"
     if not board.ranks:

@@ -9,12 +9,14 @@ import itertools
 from dataclasses import dataclass
 
 from devices.memory import FLOAT_BYTES
-from devices.split.fleet_plan import Trainer
+from devices.split.fleet_plan import FRONT, Trainer
 from devices.split.holdings import Holding
 from devices.split.work import CODED, SPRY_RUNS, Member, ModelWork, Terms, Units
 from devices.times import LOADS, NS, Speed, ns, unit_ns
 from devices.units import boundary
 
+STEPS_TOGETHER: tuple[Trainer, ...] = ("split", "forward")  # a gradient comes back in every step
+RUNS: dict[Trainer, int] = {"spry": SPRY_RUNS, "forward": SPRY_RUNS + 1}  # of the graph for one of a micro-batch
 FACTORS = 2 * FLOAT_BYTES  # bytes of a round per value of an adapter: the update up, the version down
 
 
@@ -49,7 +51,7 @@ class Offer:
     @property
     def step_ns(self) -> int:
         """Of a step, what it waits for included."""
-        waits = self.tail_ns + self.link_ns if self.trainer == "split" else 0
+        waits = self.tail_ns + self.link_ns if self.trainer in STEPS_TOGETHER else 0
         return self.front_ns + waits
 
     @property
@@ -79,15 +81,15 @@ class Clock:
         link = self._link(member, trainer)
         runs, units = -(-batch // self.micro_batch), self.model.units[self.micro_batch, holding.mode]
         front = runs * self.sums(member.speed, holding.quant, holding.mode)[holding.border]
-        front *= SPRY_RUNS if trainer == "spry" else 1
+        front *= RUNS.get(trainer, 1)
         if holding.cuts:
             weights = sum(unit.weight_bytes[holding.quant] for unit in units[: holding.border])
             front += LOADS.get(holding.mode, 1) * ns(weights, member.speed.bytes_per_s)
         up, down = self.crossing_bytes(units, holding.border)
         crossing_ns = ns(batch * (up + down), link)
-        tail = 0 if trainer not in ("split", "local") else runs * self.behind_ns(holding.border)
+        tail = 0 if trainer not in FRONT else runs * self.behind_ns(holding.border)
         items = batch * self.terms.steps
-        if trainer == "split":
+        if trainer in STEPS_TOGETHER:
             fixed, sent, got = self.terms.steps * (front + tail + crossing_ns), items * up, items * down
         elif trainer == "local":
             fixed, sent, got = self.terms.steps * front + ns(items * up, link), items * up, 0
@@ -121,8 +123,4 @@ class Clock:
 
     def _link(self, member: Member, trainer: Trainer) -> int:
         rate = member.speed.link_bytes_per_s
-        return (
-            rate
-            if self.tail is None or trainer in ("backprop", "spry")
-            else min(rate, self.tail.speed.link_bytes_per_s)
-        )
+        return rate if self.tail is None or trainer not in FRONT else min(rate, self.tail.speed.link_bytes_per_s)

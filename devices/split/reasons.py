@@ -63,6 +63,12 @@ def seconds(time_ns: int) -> str:
     return f"{time_ns / 1e9:.3g} s" if time_ns >= 10**9 else f"{time_ns / 1e6:.3g} ms"
 
 
+DIFFERENCES: dict[str, str] = {
+    "forward": "forward passes of a front fit, backward ones do not; the smallest front, since it learns little",
+    "spry": "forward passes fit, backward ones do not; a tail (--tail NAME) would let it learn a front by gradients",
+}
+
+
 def _trainer(made: Made) -> str:
     offer, member = made.configured.offer, made.member
     if offer.trainer == "backprop":
@@ -76,7 +82,7 @@ def _trainer(made: Made) -> str:
         return "as asked for" if forced else f"{_link(made)}; --trainer split takes it all the same"
     if member.board.mode != "train" or "backprop" not in member.trainers:
         return "as asked for"
-    return "forward passes fit, backward ones do not; a tail (--tail NAME) would let it learn a front by gradients"
+    return DIFFERENCES[offer.trainer]
 
 
 def _link(made: Made) -> str:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from devices.memory import FLOAT_BYTES, adapter_bytes
 from devices.split.fedpipe import LONGEST_NS, Chooser, least_deadline
-from devices.split.fleet_plan import VERSION, BoardPlan, Captured, FleetPlan, Objective, TailPlan, Trainer
+from devices.split.fleet_plan import FRONT, VERSION, BoardPlan, Captured, FleetPlan, Objective, TailPlan, Trainer
 from devices.split.frontier import Frontier
 from devices.split.holdings import Holding, Memory, borders_of, holdings
 from devices.split.hsplitlora import Configured, split_and_ranks
@@ -21,10 +21,16 @@ from devices.split.work import WHOLE, Importance, Member, ModelWork, Terms
 from devices.stages import Station
 from devices.thin import places_of
 
-MODES: dict[Trainer, str] = {"backprop": "train", "split": "train", "local": "train", "spry": "train-forward"}
-FRONT: tuple[Trainer, ...] = ("split", "local")
+MODES: dict[Trainer, str] = {
+    "backprop": "train",
+    "split": "train",
+    "local": "train",
+    "forward": "train-forward",
+    "spry": "train-forward",
+}
 EXACT: tuple[Trainer, ...] = ("backprop", "split")
 LOCAL: tuple[Trainer, ...] = ("local",)
+FORWARD: tuple[Trainer, ...] = ("forward",)
 DIFFERENCES: tuple[Trainer, ...] = ("spry",)
 
 
@@ -101,11 +107,12 @@ class Search:
         """What one board could do at a micro-batch, by the best kind of trainer that it has.
 
         Exact gradients come first, unless a step would wait for its link longer than it computes and the front may
-        learn alone; differences come last.
+        learn alone; differences come last, those of a front first: what lies behind it learns by gradients.
         """
         exact = list(self.offers_by(member, micro_batch, EXACT))
         found = [offer for offer in exact if offer.sensible or "local" not in member.trainers]
         found = found or list(self.offers_by(member, micro_batch, LOCAL)) or exact
+        found = found or list(self.offers_by(member, micro_batch, FORWARD))
         return found or list(self.offers_by(member, micro_batch, DIFFERENCES))
 
     def offers_by(self, member: Member, micro_batch: int, trainers: Sequence[Trainer]) -> Iterator[Offer]:
@@ -121,6 +128,7 @@ class Search:
     def _holdings(self, memory: Memory, member: Member, trainer: Trainer, batch: int) -> Iterator[Holding]:
         fronts, slots = trainer in FRONT, self.model.slots
         borders = borders_of(memory.units, slots, memory.places) if fronts else [len(memory.units)]
+        borders = borders[:1] if trainer in FORWARD else borders  # a tail learns better what lies behind
         return holdings(memory, slots, self.frontier(member), borders, batch, self._extra_bytes(trainer))
 
     def _extra_bytes(self, trainer: Trainer) -> int:
@@ -135,7 +143,8 @@ class Search:
         """Whether a board may learn in this way, and there are numbers for it."""
         mode = MODES[trainer]
         wanted = trainer in member.trainers and member.board.mode in ("train", mode)
-        return wanted and (micro_batch, mode) in self.model.units
+        needed = {mode, "train"} if trainer in FRONT else {mode}  # a tail goes back
+        return wanted and all((micro_batch, one) in self.model.units for one in needed)
 
     def memory(self, member: Member, quant: str, trainer: Trainer, micro_batch: int, limit: int) -> Memory:
         """Of a board; `limit` in bytes, above which nobody looks."""

@@ -12,6 +12,7 @@ from devices.covers import UNREACHED
 from devices.enough import KnownBoard, smallest_budget
 from devices.memory import adapter_bytes
 from devices.plan import adapters_of
+from devices.split.fleet_plan import FRONT
 from devices.split.holdings import Memory, borders_of, slots_before
 from devices.split.reasons import seconds
 from devices.split.tails import TailMemory
@@ -132,7 +133,7 @@ def _least(search: Search, member: Member, micro: int, *, fronts: bool) -> _Part
     """The least budget for the whole model, or for some front; None where no trainer of the board could learn it."""
     found: list[_Part] = []
     for trainer in member.trainers:
-        if (trainer in ("split", "local")) != fronts or not search.able(member, trainer, micro):
+        if (trainer in FRONT) != fronts or not search.able(member, trainer, micro):
             continue
         for quant in member.quants:
             memory = search.memory(member, quant, trainer, micro, UNREACHED)

@@ -77,7 +77,7 @@ class Member:
     board: Board
     speed: Speed
     quants: tuple[str, ...] = ("int8",)
-    trainers: tuple[Trainer, ...] = ("backprop", "split", "local", "spry")
+    trainers: tuple[Trainer, ...] = ("backprop", "split", "local", "forward", "spry")
 
     @property
     def ranks(self) -> tuple[int, ...]:

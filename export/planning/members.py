@@ -17,7 +17,7 @@ from export.formats.registry import QUANTS
 from export.given import given_by
 
 SERVER = "server"  # the profile of an agent that has the tail where nobody names one
-TRAINERS: tuple[Trainer, ...] = ("backprop", "split", "local", "spry")
+TRAINERS: tuple[Trainer, ...] = ("backprop", "split", "local", "forward", "spry")
 
 
 @dataclass(frozen=True)

@@ -198,6 +198,14 @@ def test_a_board_is_planned_with_the_adapters_of_its_plan(mlps: SplitBundles, tm
     assert adapters_of(units, found.tail) == 16 * (7 * widths["layer.1"] + 2 * widths["layer.3"])
 
 
+def test_a_front_is_made_in_the_mode_of_its_plan(mlps: SplitBundles, tmp_path: Path) -> None:
+    """One that is planned to learn by differences has no backward graphs; its tail has."""
+    plan = read_fleet_plan(plan_of(mlps, tmp_path))
+    forward = [replace(b, trainer="forward", mode="train-forward") if b.in_front else b for b in plan.boards]
+    (found,) = fleet_of(replace(plan, boards=tuple(forward)), None).splits
+    assert ([front.board.mode for front in found.fronts], found.tail.mode) == (["train-forward"], "train")
+
+
 @pytest.mark.parametrize(
     ("change", "words"),
     [

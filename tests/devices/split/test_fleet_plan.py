@@ -47,6 +47,7 @@ def test_fields_of_others_are_kept() -> None:
         (replace(PLAN, boards=(replace(GATE, cuts=(2,)), BARN)), "cuts: expected ascending numbers between 0 and 2"),
         (replace(PLAN, boards=(replace(GATE, coding=""), BARN)), "coding and labels belong to a front"),
         (replace(PLAN, boards=(GATE, replace(BARN, mode="train-forward"))), "trainer backprop needs mode train"),
+        (replace(PLAN, boards=(replace(GATE, mode="train-forward"), BARN)), "trainer split needs mode train"),
         (replace(PLAN, boards=(replace(GATE, batch=6), BARN)), "batch: expected a multiple of the micro-batch 4"),
         (replace(PLAN, boards=(replace(GATE, ranks={}), BARN)), "ranks: expected one slot at least"),
         (replace(PLAN, boards=(replace(GATE, ranks={"a": 0}), BARN)), "ranks.a: expected 1 to 1024, found 0"),

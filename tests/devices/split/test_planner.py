@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 from dataclasses import replace
 
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -18,7 +19,7 @@ from devices.split.fleet_plan import Captured, FleetPlan, parse_fleet_plan, plan
 from devices.split.planner import plan_fleet
 from devices.split.steady import why_again
 from devices.split.work import WHOLE, Importance, Member, ModelWork, SlotWork, Terms, shares
-from devices.times import UNKNOWN, Speed
+from devices.times import UNKNOWN, Speed, ns, unit_ns
 from tests.devices.split.fleets import FIXED, QUICK, SLOW, TAIL, boards, models, shares_of, unit
 from wire.work import Work
 
@@ -29,7 +30,7 @@ KNOWN = (KnownBoard("pi-1", FIXED + 6 * MIB), KnownBoard("pi-2", FIXED + 900 * M
 
 def board(name: str, room_kib: int, speed: Speed = SLOW, **more: object) -> Member:
     """A board with so much above what a worker takes before it holds anything."""
-    trainers = more.pop("trainers", ("backprop", "split", "local", "spry"))
+    trainers = more.pop("trainers", ("backprop", "split", "local", "forward", "spry"))
     made = Board(name, FIXED + room_kib * 1024, **more)  # type: ignore[arg-type]
     return Member(made, speed, ("int8",), trainers)  # type: ignore[arg-type]
 
@@ -131,6 +132,28 @@ def test_without_a_tail_a_small_board_learns_by_differences() -> None:
     made = planned(model(kept=2000, end=4), [board("small", 2200)], tail=None).boards[0]
     assert (made.trainer, made.mode) == ("spry", "train-forward")
     assert any("--tail" in reason.why for reason in made.reasons)
+
+
+def test_with_a_tail_it_holds_a_front_that_runs_forward() -> None:
+    """Where no backward pass of any front fits, the smallest front is planned without, and the tail has the rest."""
+    work, small = model(kept=2000), board("small", 2200)
+    with pytest.raises(DoesNotFit):
+        planned(work, [replace(small, trainers=("backprop", "split", "local"))])
+    plan = planned(work, [small])
+    (made,) = plan.boards
+    assert (made.trainer, made.mode, set(made.ranks)) == ("forward", "train-forward", {"slot0"})
+    assert made.memory_bytes <= made.budget_bytes
+    assert plan.tail is not None
+    assert plan.tail.borders == (made.border,)
+    assert any("smallest front" in reason.why for reason in made.reasons)
+    micro, border = plan.micro_batch, made.border
+    front = sum(
+        unit_ns(one, "int8", "train-forward", micro, SLOW) for one in work.units[micro, "train-forward"][:border]
+    )
+    behind = sum(unit_ns(one, "fp32", "train", micro, QUICK) for one in work.units[micro, "train"][border:])
+    crosses = ns(made.batch * 2 * int(np.ceil(8 * 1024 * 0.26)), SLOW.link_bytes_per_s)
+    assert made.step_ns == made.batch // micro * (17 * front + behind) + crosses
+    assert parse_fleet_plan(plan_bytes(plan), "plan.json") == plan
 
 
 def test_what_is_missing_is_named_with_the_cheapest_addition() -> None:
