@@ -17,7 +17,7 @@ from edge.outbox import RECEIPTS
 from edge.request import Request, needed_blobs, needed_rank
 from edge.residuals import SUFFIX as SUFFIX_LOST
 from edge.residuals import Residuals
-from edge.split.told import TAIL, name_of_other, other_of
+from edge.split.told import TAIL, name_of_other, only_helps, other_of
 from edge.store import sweep
 from edge.surroundings import surroundings
 from wire import messages as m
@@ -114,10 +114,14 @@ class Deeds:
         else:
             core.crossings.worker("end", name, fields)
             core.seats.over(name)
-            if kind == "result":
-                self._keep(job, int(fields["samples"]), dict(fields.get("metrics", {})))
-            else:
+            if kind != "result":
                 core.happen(_crashed(job, fields))
+            elif only_helps(job.kind, job.settings):
+                core.status.job(name, state="done", samples=int(fields["samples"]))
+                core.happen(ev.Helped(name))
+                self._bound()
+            else:
+                self._keep(job, int(fields["samples"]), dict(fields.get("metrics", {})))
 
     def goodbye(self) -> None:
         """Say that we are going, as far as the connection lets us."""
@@ -338,11 +342,16 @@ class Deeds:
             core.happen(ev.StillWaits(action.update, job))
             core.alarms.arm(action.update, core.now())  # its receipt will come again
             raise
-        if len(core.life.finished) > 2 * RECEIPTS:  # as after a start
-            core.life = replace(core.life, finished=frozenset(core.outbox.receipted_jobs()))
+        self._bound()
         core.alarms.drop(action.update)
         core.status.job(job, state=action.status, **({"reason": action.reason} if action.reason else {}))
         log.info("%s: %s%s", job, action.status, f" ({action.reason})" if action.reason else "")
+
+    def _bound(self) -> None:
+        """Forget jobs that are long done."""
+        core = self._core
+        if len(core.life.finished) > 2 * RECEIPTS:  # as after a start
+            core.life = replace(core.life, finished=frozenset(core.outbox.receipted_jobs()))
 
     def _serve(self, action: ev.Serve) -> None:
         self._core.store.serve(action.release)

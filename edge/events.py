@@ -89,6 +89,13 @@ class Computed:
 
 
 @dataclass(frozen=True)
+class Helped:
+    """A tail is done that learned nothing: what its board asked for went to the board."""
+
+    job: str
+
+
+@dataclass(frozen=True)
 class Kept:
     """The worker is done, and what it made stays here for a sum under masks."""
 

@@ -45,10 +45,10 @@ def statistics(
         BadData: no row is left, see `enough`.
     """
     chosen = enough(rows, minimum_per_class)
-    size, total = runner.head.features, len(runner.manifest.labels)
-    sums = Statistics(np.zeros(total), np.zeros((total, size)), np.zeros((size, size)))
-    samples = [r.sample for r in chosen] if ready is None else ready
+    samples, total = [r.sample for r in chosen] if ready is None else ready, len(runner.manifest.labels)
     features = runner.forward(samples, adapter, advance).features
+    size = features.shape[1]
+    sums = Statistics(np.zeros(total), np.zeros((total, size)), np.zeros((size, size)))
     labels = np.array([r.label for r in chosen], np.int64)
     if runner.frugal:  # the sums take 10 MiB for 384 features, which need not come on top of a session
         runner.close()

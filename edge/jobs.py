@@ -111,6 +111,9 @@ def perform(desk: Desk, request: Request, advance: Advance = lambda done, of: No
         settings = settings_of(request.settings)
         start = begun(request, settings, runner.manifest)
         payload, result = split_work.front(runner, request, start, settings, data, desk.channel, advance)
+    elif request.kind == "statistics" and request.settings.get(SPLIT):
+        with split_work.afar(runner, request, data, desk.channel) as far:
+            payload, result = _statistics(far, request, data, advance)
     else:
         payload, result = _JOBS[request.kind](runner, request, data, advance)
     write_atomic(Path(request.out), payload, mode=0o600)

@@ -144,6 +144,12 @@ def _computed(life: Life, event: ev.Computed) -> Step:
     return after, (*send, *actions)
 
 
+def _helped(life: Life, event: ev.Helped) -> Step:
+    if event.job not in life.seated:
+        return life, ()
+    return replace(_unseated(life, event.job), finished=life.finished | {event.job}), ()
+
+
 def _kept(life: Life, event: ev.Kept) -> Step:
     known = replace(life, masking=life.masking | {event.job})
     if life.job is None or life.job.job != event.job:
@@ -250,6 +256,7 @@ ALWAYS: dict[type, Handler] = {
     ev.Lost: _lost,
     ev.JobCame: _job_came,
     ev.Cancelled: _cancelled,
+    ev.Helped: _helped,
     ev.Kept: _kept,
     ev.MaskCame: _mask_came,
     ev.ReleaseCame: _release_came,

@@ -127,7 +127,7 @@ def needed_rank(kind: str, settings: dict[str, Any], own: int) -> int:
 def ranks(kind: str, settings: dict[str, Any], own: int) -> list[int]:
     """The ranks that a job works at; a board never trains above its own, forward passes may take a longer prefix."""
     told = settings.get("ranks")
-    if kind in ("evaluate", "statistics", "fix") and isinstance(told, (list, tuple)) and told:
+    if kind in ("evaluate", "statistics", "fix", "tail") and isinstance(told, (list, tuple)) and told:
         return [r for r in told if isinstance(r, int) and r >= 0] or [own]
     if kind in ("train", "tail") and isinstance(settings.get("rank"), int):
         return [max(0, min(own, settings["rank"]))]

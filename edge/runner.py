@@ -5,9 +5,9 @@ A row that fills up repeats a real one and has weight 0, so it changes neither t
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,6 +23,7 @@ from wire.inputs import changes_layers, inputs_of
 from wire.manifest import Bucket, Head, Manifest, Tensor
 
 Array = NDArray[Any]
+Found = TypeVar("Found")
 WINDOW_BYTES = 2 << 20  # boundaries held at once when many rows go through several segments
 MASK = "attention_mask"
 SORTED = 32  # micro-batches whose texts are sorted by length
@@ -137,23 +138,43 @@ class Runner:
     ) -> Output:
         """Features [n, D] and logits [n, classes] of samples, plain or prepared."""
         ready = samples if isinstance(samples, Ready) else self.ready(samples)
-        head, bucket = self.head, ready.bucket
+        head = self.head
         wanted, shared = (head.features_output, head.logits_output), inputs_of(self.manifest, adapter)
-        count, step, bare = len(ready), self._window_rows(bucket), not changes_layers(adapter)
-        if ready.by_length:  # texts are sorted by length within a window, and every window loads graphs anew
-            step = max(step, bucket.batch * SORTED)
+        count, bare = len(ready), not changes_layers(adapter)
         features = np.zeros((count, head.features), np.float32)
         logits = np.zeros((count, len(self.manifest.labels)), np.float32)
+
+        def run(bucket: Bucket, batches: list[dict[str, Array]]) -> list[dict[str, Array]]:
+            return self.chain.forward(batches, bucket.name, shared, wanted, bare=bare)
+
+        for chosen, values in self.passed(ready, run, advance):
+            for into, name in zip((features, logits), wanted, strict=True):
+                into[chosen] = values[name][: len(chosen)]
+        return Output(features, logits)
+
+    def passed(
+        self,
+        ready: Ready,
+        run: Callable[[Bucket, list[dict[str, Array]]], list[Found]],
+        advance: Callable[[int], None],
+    ) -> Iterator[tuple[list[int], Found]]:
+        """What becomes of prepared samples, window after window: which ones a micro-batch holds, and what `run` made.
+
+        Args:
+            ready: the samples.
+            run: is given micro-batches of a bucket.
+            advance: told how many more samples are done.
+        """
+        count, bucket = len(ready), ready.bucket
+        step = self._window_rows(bucket)
+        if ready.by_length:  # texts are sorted by length within a window, and every window loads graphs anew
+            step = max(step, bucket.batch * SORTED)
         for start in range(0, count, step):
             window = range(start, min(count, start + step))
             for part, places in _by_bucket(ready, window):
-                batches = [_filled(ready, part, [window[k] for k in chosen])[0] for chosen in places]
-                found = self.chain.forward(batches, part.name, shared, wanted, bare=bare)
-                for into, name in zip((features, logits), wanted, strict=True):
-                    for chosen, values in zip(places, found, strict=True):
-                        into[[window[k] for k in chosen]] = values[name][: len(chosen)]
+                rows = [[window[k] for k in chosen] for chosen in places]
+                yield from zip(rows, run(part, [_filled(ready, part, some)[0] for some in rows]), strict=True)
             advance(len(window))
-        return Output(features, logits)
 
     def gradients(
         self, rows: Sequence[Row] | Ready, adapter: Adapter, chosen: Sequence[tuple[int, int]] | None = None
@@ -184,9 +205,11 @@ class Runner:
         return self._window_rows(bucket) // bucket.batch
 
     def _window_rows(self, bucket: Bucket) -> int:
+        return bucket.batch if len(self.manifest.segments) == 1 else self._held_rows(bucket)
+
+    def _held_rows(self, bucket: Bucket) -> int:
+        """Of how many rows what segments take may be held at once."""
         segments = self.manifest.segments
-        if len(segments) == 1:
-            return bucket.batch
         tensors = {
             t.name: t for s in segments for g in s.graphs if g.bucket == bucket.name for t in (*g.inputs, *g.outputs)
         }

@@ -20,6 +20,7 @@ from console.errors import EdgequiltError
 from edge.memory import AnonymousPeak, forget_peak, memory
 from edge.request import Request, Requests, read_frame, write_frame
 from edge.split.channel import PeerGone
+from edge.split.told import KINDS, SETTING
 from wire.record import read_record
 
 if TYPE_CHECKING:
@@ -57,7 +58,7 @@ def _serve(desk: Desk, fields: dict[str, Any], answers: IO[bytes], requests: Req
             write_frame(answers, "progress", {"id": fields.get("id"), "done": done, "of": of})
 
     try:
-        if fields.get("kind") in ("train", "tail") and dict(fields.get("settings") or {}).get("split"):
+        if fields.get("kind") in KINDS and dict(fields.get("settings") or {}).get(SETTING):
             from edge.split.pipe import PipeChannel
 
             desk.channel = PipeChannel(requests, answers, str(fields.get("id")))

@@ -301,7 +301,7 @@ def ability(kind: str, settings: Mapping[str, Any]) -> str:
     >>> ability("train", {"trainer": "spry"}), ability("evaluate", {}), ability("train", {"split": {"tail": "barn"}})
     ('spry', 'evaluate', 'front')
     """
-    if kind == "train" and settings.get("split"):
+    if kind in ("train", "statistics") and settings.get("split"):
         return "front"
     trainer = settings.get("trainer")
     return str(trainer) if kind == "train" and trainer in ("spry", "qzo") else kind

@@ -3,20 +3,34 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Protocol, TypeVar
 
 from console.errors import EdgequiltError
 from edge.split.channel import Channel, Note, PeerGone
-from edge.split.tail import Session, refused
+from edge.split.tail import refused
 from edge.split.talk import SILENCE_S
 from edge.split.wish import Wish, read_wish
 
 
+class Serves(Protocol):
+    """One board's job at its tail."""
+
+    def opened(self) -> Note:
+        """What the board is told first."""
+
+    def take(self, note: Note) -> Note | None:
+        """One note of the board; what to say to it, if anything."""
+
+
+One = TypeVar("One", bound=Serves)
+
+
 def serve(
     channel: Channel,
-    make: Callable[[Wish], Session],
-    keep: Callable[[Session], None],
+    make: Callable[[Wish], One],
+    keep: Callable[[One], None],
     silence_s: float = SILENCE_S,
-) -> Session:
+) -> One:
     """Serve one board until it ends.
 
     Args:

@@ -52,7 +52,8 @@ class SplitSettings:
         key: the other one's public key.
         coding: of what gradients flow through.
         labels: whether they go along, or stay on the board with the last layer.
-        mode: steps: gradients come back in every step; local: the halves meet once a round.
+        mode: steps: gradients come back in every step; local: the halves meet once a round; features: of a statistics
+            job, forward alone, and features come back.
         address: HOST:PORT of the tail, where the board may reach it without the broker.
     """
 
@@ -61,7 +62,7 @@ class SplitSettings:
     board: str = field(default="", metadata=matching(f"|{NAME}"))
     coding: Coding = "int8"
     labels: str = field(default="along", metadata=matching("along|stay"))
-    mode: str = field(default="steps", metadata=matching("steps|local"))
+    mode: str = field(default="steps", metadata=matching("steps|local|features"))
     address: str = ""
 
 

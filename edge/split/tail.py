@@ -107,11 +107,9 @@ class Session:
 
     def opened(self) -> Note:
         """What the board is told first."""
-        manifest, width = self.chain.manifest, 0
-        if manifest.from_features is not None and manifest.head is not None:
-            width = manifest.head.features
-        fields = {"wanted": list(self.border.reads), "smooth": list(self.border.smooth), "width": width}
-        return Note("opened", fields=fields)
+        manifest = self.chain.manifest
+        able = manifest.from_features is not None and manifest.head is not None
+        return opened(self.border, head_of(manifest).features if able else 0)
 
     def take(self, note: Note) -> Note | None:
         """One note of the board; what to say to it, if anything.
@@ -216,17 +214,34 @@ class Session:
         self._before, self._step = None, self._step + 1
 
     def _bucket(self, name: str) -> Bucket:
-        """Ours of the same batch and sequence."""
-        shape = self.wish.buckets.get(name)
-        for bucket in self.chain.manifest.buckets:
-            if shape == shape_of(bucket):
-                return bucket
-        raise BadData(f"expected micro-batches that the tail has graphs for, found {shape}; export both halves again")
+        return bucket_of(self.chain.manifest, self.wish, name)
 
     def _expected(self, bucket: Bucket) -> list[Tensor]:
-        """The tensors of a micro-batch, as the graphs of the tail take them."""
-        known = tensors_of(self.chain.manifest.segments[self.border.first :], bucket.name)
-        return [known[name] for name in self.border.reads]
+        return expected_at(self.chain.manifest, self.border, bucket)
+
+
+def opened(border: Border, width: int) -> Note:
+    """What a board is told first: the tensors that it is to send, and how many features can come back."""
+    return Note("opened", fields={"wanted": list(border.reads), "smooth": list(border.smooth), "width": width})
+
+
+def bucket_of(manifest: Manifest, wish: Wish, name: str) -> Bucket:
+    """The tail's bucket of the same batch and sequence as one of the board.
+
+    Raises:
+        BadData: there is none.
+    """
+    shape = wish.buckets.get(name)
+    for bucket in manifest.buckets:
+        if shape == shape_of(bucket):
+            return bucket
+    raise BadData(f"expected micro-batches that the tail has graphs for, found {shape}; export both halves again")
+
+
+def expected_at(manifest: Manifest, border: Border, bucket: Bucket) -> list[Tensor]:
+    """The tensors of a micro-batch, as the graphs of the tail take them."""
+    known = tensors_of(manifest.segments[border.first :], bucket.name)
+    return [known[name] for name in border.reads]
 
 
 def tensors_of(segments: tuple[Segment, ...], bucket: str) -> dict[str, Tensor]:

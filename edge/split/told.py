@@ -11,7 +11,8 @@ from wire.keys import PublicKey, parse_public_key
 from wire.record import NAME, matching, read_record
 
 SETTING, TAIL = "split", "tail"
-KINDS = ("train", TAIL)  # of an evaluation, `split` says which rows
+KINDS = ("train", "statistics", TAIL)  # of an evaluation, `split` says which rows
+MODE, FEATURES = "mode", "features"  # of a statistics job: features go back to the board, and the tail learns nothing
 SUFFIX = ".tail"  # of a tail's job: the board's has the name before it
 
 
@@ -57,6 +58,16 @@ def name_of_other(settings: Mapping[str, Any]) -> str:
     """
     found = settings.get(SETTING)
     return str(found.get(TAIL) or found.get("board") or "") if isinstance(found, Mapping) else ""
+
+
+def only_helps(kind: str, settings: Mapping[str, Any]) -> bool:
+    """Whether a job is that of a tail which learns nothing and brings no update.
+
+    >>> only_helps("tail", {"split": {"mode": "features"}}), only_helps("tail", {"split": {"mode": "steps"}})
+    (True, False)
+    """
+    found = settings.get(SETTING)
+    return kind == TAIL and isinstance(found, Mapping) and found.get(MODE) == FEATURES
 
 
 def other_of(job: str, kind: str, settings: Mapping[str, Any]) -> Other | None:

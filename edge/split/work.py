@@ -2,22 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
 
 from console.errors import BadData
+from edge.assemble import prefix
+from edge.chain import Chain
 from edge.data import Data
-from edge.request import Request, Result
+from edge.request import Request, Result, ranks
 from edge.runner import Runner
+from edge.split.afar import Afar
 from edge.split.channel import Channel
 from edge.split.desk import serve
 from edge.split.front import room_of
 from edge.split.job import SplitSettings, session_of, train_front
+from edge.split.reading import Reading, reading_of
 from edge.split.tail import Session
-from edge.split.told import SETTING
-from edge.split.wish import Wish
+from edge.split.talk import Talk
+from edge.split.told import SETTING, only_helps
+from edge.split.wish import Wish, wish_of
 from edge.train import TrainSettings
 from edge.training.felt import tag_of
 from wire.adapter import Adapter, to_bytes
@@ -97,6 +103,8 @@ def tail(
         PeerGone: the board is not heard any more.
         BadData: what it asks does not fit.
     """
+    if only_helps(request.kind, request.settings):
+        return _helped(runner, request, start, _needed(channel, request))
     channel, chain = _needed(channel, request), runner.chain
     made: list[Session] = []
 
@@ -105,16 +113,11 @@ def tail(
         made.append(session)
 
     def begin(wish: Wish) -> Session:
-        if wish.base != request.digests[0]:
-            raise BadData(f"expected version {request.digests[0][:12]} on both sides, found {wish.base[:12]} there")
+        _same_version(wish, request)
         return session_of(chain, start, settings, wish, lambda done: advance(done, settings.steps))
 
-    chain.room_bytes = room_of(chain.manifest)
-    try:
+    with _with_room(chain):
         serve(channel, begin, keep)
-    finally:
-        chain.close()
-        chain.room_bytes = 0
     session = made[0]
     metrics = {
         "steps": session.steps,
@@ -123,6 +126,55 @@ def tail(
         "rank": start.rank,
     }
     return Result(request.id, session.wish.rows, metrics)
+
+
+@contextmanager
+def afar(runner: Runner, request: Request, data: Data, channel: Channel | None) -> Iterator[Runner]:
+    """A runner whose features come from the tail of the request; the tail is told when all of them came.
+
+    Raises:
+        PeerGone: the tail is not heard, or does not take part.
+    """
+    talk, coding = Talk(_needed(channel, request)), split_settings(request).coding
+    labels = [row.label for row in data.train]  # how many there are is told, and not what they are
+    talk.open(wish_of(runner.manifest, request.digests[0], coding, labels, labels=False, back=False))
+    runner.close()
+    far = Afar(runner, talk)
+    try:
+        yield far
+    finally:
+        far.close()
+    talk.end()
+
+
+def _helped(runner: Runner, request: Request, start: Adapter, channel: Channel) -> Result:
+    """Give a board the features of its rows; nothing is learned here, and no update made."""
+    chain = runner.chain
+    adapters = tuple(prefix(start, rank) for rank in ranks(request.kind, request.settings, runner.manifest.plan.rank))
+
+    def begin(wish: Wish) -> Reading:
+        _same_version(wish, request)
+        return reading_of(chain, adapters, wish)
+
+    with _with_room(chain):
+        done = serve(channel, begin, lambda reading: None)
+    return Result(request.id, done.wish.rows)
+
+
+@contextmanager
+def _with_room(chain: Chain) -> Iterator[None]:
+    """A tail's chain keeps as many sessions as its budget holds, while it serves."""
+    chain.room_bytes = room_of(chain.manifest)
+    try:
+        yield
+    finally:
+        chain.close()
+        chain.room_bytes = 0
+
+
+def _same_version(wish: Wish, request: Request) -> None:
+    if wish.base != request.digests[0]:
+        raise BadData(f"expected version {request.digests[0][:12]} on both sides, found {wish.base[:12]} there")
 
 
 def _of_tail(session: Session, request: Request) -> Adapter:

@@ -15,7 +15,7 @@ from hub.masking.opening import secure_round
 from hub.privacy.noise import new_secret
 from hub.privacy.opening import private_round
 from hub.privacy.promise import put_secret
-from hub.requests.splitting import half_for, seats_of
+from hub.requests.splitting import LEARNS, half_for, seats_of
 from hub.requests.versions import with_head
 from hub.rounds.boards import boards_of
 from hub.rounds.following import due, served_ranks
@@ -98,7 +98,8 @@ def _open(desk: Desk, request: Row) -> Row:
     seats = tuple(Seat(name) for name in devices)
     if kind == "train":
         of_one_rank(method, settings, [row for row in ledger.devices() if row["name"] in devices])
-        seats, settings = seats_of(desk, devices, settings, request, half)
+    if kind in LEARNS:
+        seats, settings = seats_of(desk, kind, devices, settings, request, half)
     asked = sum(seat.state == "waiting" for seat in seats)
     state = Round(
         number=number,

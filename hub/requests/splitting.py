@@ -1,30 +1,37 @@
-"""What a round of training needs to know of boards that hold the front of a model alone (docs/split.md)."""
+"""What a round needs to know of boards that hold the front of a model alone (docs/split.md)."""
 
 from __future__ import annotations
 
 from typing import Any
 
 from console.errors import HubError, UsageError, join
+from hub.rounds.halves import SUMS, WORDS
 from hub.rounds.halves import TAIL as BEHIND
-from hub.rounds.halves import WORDS
 from hub.rounds.jobs import SPLIT
 from hub.rounds.seating import FRONT, seats_for, tails_of
 from hub.rounds.state import Seat
 from hub.serving.desk import Desk
 from hub.store.ledger import Row
+from wire.messages import JobKind
+
+LEARNS = ("train", "statistics")  # rounds in which boards with fronts take part
+WITHOUT_MASKS = "gather statistics without --secure, or name the other boards with --devices"
 
 
 def half_for(kind: str, settings: Row, request: Row, secure: bool) -> str:
     """What boards can do that take part with a tail; empty where a round has no place for them."""
     whole = settings.get("trainer", "backprop") != "backprop" or request.get("mode") == "buffered" or secure
-    return FRONT if kind == "train" and not whole else ""
+    return FRONT if kind in LEARNS and not whole else ""
 
 
-def seats_of(desk: Desk, devices: list[str], settings: Row, request: Row, half: str) -> tuple[tuple[Seat, ...], Row]:
-    """The seats of a round of training, and the settings of its jobs.
+def seats_of(
+    desk: Desk, kind: JobKind, devices: list[str], settings: Row, request: Row, half: str
+) -> tuple[tuple[Seat, ...], Row]:
+    """The seats of a round of training or of statistics, and the settings of its jobs.
 
     Args:
         desk: of the model.
+        kind: of the round.
         devices: that are asked.
         settings: of their jobs.
         request: `split` of it says coding, labels and mode.
@@ -34,7 +41,8 @@ def seats_of(desk: Desk, devices: list[str], settings: Row, request: Row, half: 
         HubError: there is nobody for the tails.
         UsageError: something is asked of halves that does not exist, or where there are none.
     """
-    told, tails = _told(request.get(SPLIT) or {}), tails_of(desk.home, desk.model.id, desk.conductor.open.values())
+    told = _told(request.get(SPLIT) or {}, WORDS if kind == "train" else {"coding": WORDS["coding"]})
+    tails = tails_of(desk.home, desk.model.id, desk.conductor.open.values())
     seats = seats_for(desk.home, desk.model, devices, tails)
     fronts = [seat.device for seat in seats if seat.front]
     if not fronts:
@@ -46,7 +54,7 @@ def seats_of(desk: Desk, devices: list[str], settings: Row, request: Row, half: 
     if not half:
         raise UsageError(
             f"expected boards that hold the whole model in such a round, found the front of it on {', '.join(fronts)}; "
-            f"train by backprop, in a synchronous round, and not under masks"
+            f"{'train by backprop, in a synchronous round, and not under masks' if kind == 'train' else WITHOUT_MASKS}"
         )
     if all(seat.state == "failed" for seat in seats):
         raise HubError(f"expected tails for {', '.join(fronts)}, found none: {seats[0].reason}")
@@ -55,13 +63,14 @@ def seats_of(desk: Desk, devices: list[str], settings: Row, request: Row, half: 
         raise UsageError(
             f"expected no device called {', '.join(sorted(twins))} beside those fronts; enroll it as another"
         )
-    return seats, {**settings, SPLIT: {name: words[0] for name, words in WORDS.items()} | told}
+    usual = {name: words[0] for name, words in WORDS.items()} if kind == "train" else SUMS
+    return seats, {**settings, SPLIT: usual | told}
 
 
-def _told(given: dict[str, Any]) -> dict[str, str]:
+def _told(given: dict[str, Any], words: dict[str, tuple[str, ...]]) -> dict[str, str]:
     said = {name: value for name, value in given.items() if value is not None}
-    wrong = [f"{name} {value}" for name, value in said.items() if value not in WORDS.get(name, ())]
+    wrong = [f"{name} {value}" for name, value in said.items() if value not in words.get(name, ())]
     if wrong:
-        known = "; ".join(f"{name}: {', '.join(words)}" for name, words in WORDS.items())
+        known = "; ".join(f"{name}: {', '.join(some)}" for name, some in words.items())
         raise UsageError(f"expected {known}, found {join(wrong)}")
     return said

@@ -79,7 +79,7 @@ class Conductor:
         ended = before.is_open and not state.is_open
         if ended and state.kind == "fix":
             state = asking.forgotten(state)
-        after = following(self.home, state, self.clock()) if ended else None
+        after = self._following(state) if ended else None
         if state != before or writes or force:
             with self.home.ledger.transaction() as tx:
                 for write in writes:
@@ -235,6 +235,11 @@ class Conductor:
         )
         self.announce_tip()
         self.perform(state.number, actions)
+
+    def _following(self, state: Round) -> Round | None:
+        """The round that comes after one which has just ended, if any."""
+        others = [one for one in self.open.values() if one.number != state.number]
+        return following(self.home, self.model, state, others, self.clock())
 
     def _seats(self, state: Round, devices: tuple[str, ...] | None) -> tuple[r.Seat, ...]:
         """What the bundles of those that are asked next hold, and who has their tails."""

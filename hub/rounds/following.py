@@ -3,9 +3,14 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 
+from hub.making.model import Model
 from hub.making.versions import read_made
-from hub.rounds.state import Round, Seat
+from hub.rounds.halves import SUMS
+from hub.rounds.jobs import SPLIT
+from hub.rounds.seating import FRONT, seats_for, tails_of
+from hub.rounds.state import Round
 from hub.store.registry import Home
 
 
@@ -18,28 +23,37 @@ def due(home: Home, model: str, every: int) -> bool:
     return every > 0 and since + 1 >= every
 
 
-def following(home: Home, state: Round, now_s: float) -> Round | None:
+def following(home: Home, model: Model, state: Round, others: Iterable[Round], now_s: float) -> Round | None:
     """The round of statistics that follows a round which has just ended; None if none does.
 
-    It is for the devices of that round which can gather statistics, and a candidate for release.
+    It is for the devices of that round which can gather statistics, alone or with a tail, and a candidate for release.
+
+    Args:
+        home: the hub's folder, opened.
+        model: whose round it was.
+        state: of that round.
+        others: rounds that are open, whose jobs the tails have.
+        now_s: the time.
     """
     refused = state.candidate and state.against and not state.released
     if state.then != "statistics" or state.phase != "complete" or not state.version or refused:
         return None
-    able = {r["name"] for r in home.ledger.devices() if "statistics" in (r["hello"] or {}).get("jobs", ())}
-    devices = [s.device for s in state.seats if s.device in able]
-    if not devices:
+    jobs = {r["name"]: (r["hello"] or {}).get("jobs", ()) for r in home.ledger.devices()}
+    devices = [s.device for s in state.seats if {"statistics", FRONT}.intersection(jobs.get(s.device, ()))]
+    seats = seats_for(home, model, devices, tails_of(home, model.id, others))
+    if not any(seat.state == "waiting" for seat in seats):
         return None
+    halves = {SPLIT: SUMS} if any(seat.tail for seat in seats) else {}
     return Round(
         number=home.ledger.last_round() + 1,
         kind="statistics",
         versions=(state.version,),
-        settings={"ranks": served_ranks(home, state.model)},
+        settings={"ranks": served_ranks(home, state.model), **halves},
         quorum=max(1, math.ceil(home.config.rounds.quorum * len(devices))),
         deadline_s=state.deadline_s,
         deadline_at_s=now_s + state.deadline_s,
         candidate=True,
-        seats=tuple(Seat(name) for name in devices),
+        seats=seats,
         recipe=state.recipe,
         follows=state.number,
         model=state.model,

@@ -15,6 +15,7 @@ from hub.rounds.state import Action, Ask, Half, Round, Seat, Withdraw
 TAIL = ".tail"  # behind the name of the board's job
 WITHOUT = "without its tail's half"
 MOVES = 4  # so often a board is given another tail in a round
+SUMS = {"coding": "float32", "labels": "stay", "mode": "features"}  # of rounds of statistics, to which features go back
 WORDS: dict[str, tuple[str, ...]] = {  # what people may choose of split jobs; the first one is the usual one
     "coding": ("int8", "float16", "float32"),  # of what crosses the border
     "labels": ("along", "stay"),
@@ -38,8 +39,8 @@ def seat_of_tail(state: Round, job: str, device: str) -> Seat | None:
 
 
 def half_of(seat: Seat | None, kind: str) -> Half:
-    """Which half of a split job an update is; empty where the job is whole."""
-    return "" if seat is None or not seat.tail else ("tail" if kind == "tail" else "front")
+    """Which half of a split job an update is; empty where it is all of it: a tail brings no statistics."""
+    return "" if seat is None or not seat.tail or kind == "statistics" else ("tail" if kind == "tail" else "front")
 
 
 def with_half(seat: Seat, half: Half) -> Seat:

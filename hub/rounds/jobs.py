@@ -17,7 +17,7 @@ from hub.rounds.state import Ask, Round, Seat, Withdraw
 from hub.store.ledger import Row
 from wire.messages import Job, encode
 
-SPLIT = "split"  # of the settings of a job of training
+SPLIT = "split"  # of the settings of a job of training or statistics; of an evaluation it says which rows
 
 
 @dataclass(frozen=True)
@@ -72,7 +72,7 @@ def row_of(state: Round, action: Ask, reach: Reach) -> Row:
 def _settings(state: Round, turn: int) -> dict[str, Any]:
     """Every asking draws other rows: a board that is asked again shall not repeat itself."""
     seed, told = state.settings.get("seed"), state.settings
-    if state.kind == "train":
+    if state.kind in ("train", "statistics"):
         told = {name: value for name, value in told.items() if name != SPLIT}
     return told if seed is None or turn == 1 else {**told, "seed": seed + turn - 1}
 

@@ -89,6 +89,7 @@ def _of_tail(state: Round, job: str, device: str, base: str) -> str:
         return f"round {number} moved on without {job}: {before.device} was asked again; drop it"
     bases = _bases(state, seat)
     problems = {
+        f"expected no update of a tail in a round of {state.kind}, found one for {job}": state.kind != "train",
         f"expected an update that started from version {bases[0][:12]}, found one from {base[:12]}": base not in bases,
         f"round {number} no longer waits for {job}": state.phase != "collecting",
         f"round {number} no longer waits for {job}, since {seat.device} takes part no more": (

@@ -17,7 +17,7 @@ from wire.messages import Job, JobKind, MaskSealed, Release
 EVENTS = (
     *(ev.Connected, ev.Lost, ev.JobCame, ev.Cancelled, ev.Looked, ev.ReleaseCame, ev.ReleaseLooked, ev.Stored),
     *(ev.Computed, ev.Kept, ev.MaskCame, ev.Crashed, ev.Wanted, ev.Receipted, ev.StillWaits, ev.Due, ev.BundleNamed),
-    ev.ProgramNamed,
+    *(ev.ProgramNamed, ev.Helped),
 )
 BLOB, VERSION = "b" * 64, "v" * 64
 
@@ -135,6 +135,15 @@ def test_tails_are_served_beside_a_job_and_each_other() -> None:
     assert actions == []
     assert not life.seated
     assert not life.all_lacking
+
+
+def test_a_tail_that_only_helped_is_done() -> None:
+    """It has nothing to send, its seat is free, and the job is not begun again; twice, or unknown, it is nothing."""
+    tail = job("one.tail", "tail")
+    life, actions = after(ev.JobCame(tail), ev.Looked(tail.job, frozenset()), ev.Helped(tail.job))
+    assert actions == []
+    assert life == p.Life(connected=True, finished=frozenset({tail.job}))
+    assert after(ev.JobCame(tail), ev.Helped(tail.job), ev.Helped("two.tail"), life=life) == (life, [])
 
 
 def test_a_tail_that_nobody_waits_for_ends() -> None:

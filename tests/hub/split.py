@@ -29,6 +29,11 @@ class Tail(Device):
         """Whose tail a job is."""
         return self.boards[job.settings["split"]["board"]]
 
+    def publish(self, job: m.Job, masked: bytes = b"") -> None:
+        """Of statistics a tail has nothing to send: the board has its features."""
+        if job.settings["split"]["mode"] != "features":
+            super().publish(job, masked)
+
     def rows(self, job: m.Job) -> int:
         """What came along."""
         return len(self.board(job).classes)

@@ -21,12 +21,15 @@ from hub.store import registry
 from tests.edge.boards import Board, hub_key, make_board, write_data
 from tests.edge.hub import FLEET
 from wire import manifest as mf
+from wire.adapter import read_adapter
 from wire.borders import Border, Split
 from wire.bundle import MANIFEST, SIGNATURE
 from wire.envelope import detached
 from wire.keys import PrivateKey, new_key, write_key
+from wire.kinds.head import Head
 from wire.kinds.lora import Lora
 from wire.memory import MemoryTransport, Network
+from wire.messages import Version
 
 SEGMENTS = (1, 1, 1)
 EXPORT = "tiny-split"
@@ -174,19 +177,25 @@ class SplitFarm:
     def show(self, number: int) -> dict[str, Any]:
         return self.ask("show", round=number)
 
-    def run(self, **asked: Any) -> dict[str, Any]:
-        """A round of training, and what became of it."""
-        number = self.ask("open", kind="train", **asked)["round"]
+    def run(self, kind: str = "train", **asked: Any) -> dict[str, Any]:
+        """A round, of training if nothing else is said, and what became of it."""
+        number = self.ask("open", kind=kind, **asked)["round"]
         self.wait(lambda: not self.hub.open_rounds)
         return self.show(number)
 
     def ladder(self) -> dict[str, Lora]:
         """The tip's factors by slot."""
-        home = self.hub.home
-        (model,) = home.ledger.models()
-        row = home.ledger.version(model["tip"])
+        return versions.read_ladder(self._tip(), self.hub.home.blobs)
+
+    def heads(self) -> dict[int, Head]:
+        """The tip's heads by rank."""
+        return dict(read_adapter(self.hub.home.blobs.get(self._tip().head), "the heads").heads)
+
+    def _tip(self) -> Version:
+        (model,) = self.hub.home.ledger.models()
+        row = self.hub.home.ledger.version(model["tip"])
         assert row is not None
-        return versions.read_ladder(versions.read_made(row).version, home.blobs)
+        return versions.read_made(row).version
 
     def close(self) -> None:
         """End all of it."""

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from tests.hub.split_farm import farm
+from wire.kinds.head import Head
 from wire.kinds.lora import Lora
 
 pytestmark = pytest.mark.heavy
@@ -22,11 +23,20 @@ def near(one: dict[str, Lora], other: dict[str, Lora]) -> bool:
     )
 
 
+def alike(one: dict[int, Head], other: dict[int, Head]) -> bool:
+    """Whether heads at all ranks are the same, up to what float32 makes of sums."""
+    return one.keys() == other.keys() and all(
+        np.abs(one[r].weight - other[r].weight).max() < 1e-3 * np.abs(other[r].weight).max() for r in one
+    )
+
+
 def test_fronts_of_two_depths_learn_what_whole_boards_learn(tmp_path: Path) -> None:
-    """A round of fronts with a tail, beside a whole board, gives the version of a round of whole boards."""
+    """A round of fronts with a tail, beside a whole board, gives the version of a round of whole boards; so do sums."""
     with farm(tmp_path / "whole", {"barn": 0, "coop": 0, "mill": 0}, ()) as whole:
         assert whole.run(**TOLD)["state"] == "complete"
         wanted = whole.ladder()
+        assert whole.run("statistics")["state"] == "complete"
+        heads = whole.heads()
     with farm(tmp_path / "split", {"barn": 1, "coop": 2, "mill": 0}) as made:
         found = made.run(**TOLD, split={"coding": "float32"})
         assert found["state"] == "complete", found
@@ -36,6 +46,10 @@ def test_fronts_of_two_depths_learn_what_whole_boards_learn(tmp_path: Path) -> N
             "mill": None,
         }
         assert near(made.ladder(), wanted)
+        found = made.run("statistics")
+        assert found["state"] == "complete", found
+        assert {s["state"] for s in found["per_device"].values()} == {"arrived"}
+        assert alike(made.heads(), heads)
 
 
 def test_a_front_that_runs_forward_only_learns_beside_others(tmp_path: Path) -> None:
