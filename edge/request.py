@@ -84,7 +84,9 @@ class Requests:
 
     def ready(self, timeout_s: float) -> bool:
         """Whether there is more, or the end, within some seconds."""
-        return bool(select.select([self._descriptor], [], [], timeout_s)[0])
+        poll = select.poll()  # select takes no descriptor above 1023
+        poll.register(self._descriptor, select.POLLIN)
+        return bool(poll.poll(timeout_s * 1000))
 
 
 def write_frame(stream: IO[bytes], kind: str, record: Any) -> None:

@@ -218,8 +218,10 @@ class Line:
                 del self._out[:count]
 
     def _select(self, seconds: float, writes: bool) -> None:
-        ready = select.select([self._sock, self._woken], [self._sock] if writes else [], [], seconds)[0]
-        if self._woken in ready:
+        poll, woken = select.poll(), self._woken.fileno()  # select takes no descriptor above 1023
+        poll.register(woken, select.POLLIN)
+        poll.register(self._sock.fileno(), select.POLLIN | (select.POLLOUT if writes else 0))
+        if any(one == woken for one, _ in poll.poll(seconds * 1000)):
             self._woken.recv(4096)
 
 

@@ -7,7 +7,6 @@ stands for it.
 from __future__ import annotations
 
 import base64
-import binascii
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -131,7 +130,7 @@ def _content(given: Given, takes: str) -> bytes:
     try:
         found = str(given.text).encode() if given.data is None else base64.b64decode(given.data, validate=True)
         text = found.decode() if takes == "text" else "a picture"
-    except (UnicodeError, binascii.Error) as error:
+    except ValueError as error:  # of base64, of UTF-8
         raise UsageError(f"expected a text or a file as an input, found something else ({error})") from error
     if not 0 < len(found) <= INPUT_BYTES or not text.strip():
         raise UsageError(f"expected an input of 1 to {INPUT_BYTES >> 10} KiB, found {len(found)} bytes")

@@ -36,7 +36,7 @@ def decide(report: Report, bars: Bars) -> Decision:
 
     >>> at = (AtRank(2, "b", True, 0.5, 0, 9, 1, 0),)
     >>> decide(Report(1, "r3-fix-server", 10, 0, False, at), Bars("a", 0, 0.001)).sentence
-    'refused: drawdown: 1 of 10 calibration rows lost at rank 2 (10.00 %), the bar is 0.10 %'
+    'refused: drawdown: 1 of 10 calibration rows lost at rank 2 (10.0 %), the bar is 0.1 %'
     """
     if all(one.before == bars.expect for one in report.at):
         return Decision(False, f"refused: nothing to mend: the version in use answers {bars.expect!r} already")

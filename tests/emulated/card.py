@@ -34,7 +34,7 @@ def flashed(folder: Path, fleet: Fleet, name: str) -> Card:
     image, key, token = folder / f"{name}.img", new_key(folder), folder / f"{name}.token"
     token.write_text(fleet.enroll(name))
     told = ["flash", "--device", BOARD, "--image", plain(debian()), "--to", image, "--hub", fleet.address]
-    told += ["--claim-file", token, "--user", "root", "--ssh-key", key.with_suffix(".pub"), "--hostname", name]
+    told += ["--claim-file", token, "--user", "keeper", "--ssh-key", key.with_suffix(".pub"), "--hostname", name]
     command = [sys.executable, "-m", "edgequilt", *map(str, told), "--report", str(folder / "report.json"), "--json"]
     # wheels of the versions that all tests run with, kept where `make clean` finds them
     environment = {**os.environ, "PIP_CONSTRAINT": str(ROOT / "constraints.txt"), "XDG_CACHE_HOME": str(CACHE / "xdg")}
@@ -42,6 +42,7 @@ def flashed(folder: Path, fleet: Fleet, name: str) -> Card:
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout)
     inject(image, carried(fleet.data, DATA))
+    inject(image, _root_logs_in(key))  # flashing lets persons in, and no account of the system's own
     return Card(image, key)
 
 
@@ -49,9 +50,13 @@ def bare(folder: Path) -> Card:
     """A Debian that knows nothing of agents, on which root can log in."""
     image, key = folder / "bare.img", new_key(folder)
     subprocess.run(["cp", "--sparse=always", plain(debian()), image], check=True, timeout=400)
-    known = Placed("/root/.ssh/authorized_keys", key.with_suffix(".pub").read_bytes(), 0o600)
-    inject(image, Payload((known,), folders=(("/root/.ssh", 0o700),)))
+    inject(image, _root_logs_in(key))
     return Card(image, key)
+
+
+def _root_logs_in(key: Path) -> Payload:
+    known = Placed("/root/.ssh/authorized_keys", key.with_suffix(".pub").read_bytes(), 0o600)
+    return Payload((known,), folders=(("/root/.ssh", 0o700),))
 
 
 def new_key(folder: Path) -> Path:

@@ -15,7 +15,7 @@ from tests.export.test_split import parted
 from wire.bundle import Bundle, open_bundle
 
 BUDGET_MIB = 110
-STEPS, RATE, RANK = 6, 0.2, 2
+STEPS, RATE, RANK = 6, 0.004, 2
 
 pytestmark = pytest.mark.heavy
 
