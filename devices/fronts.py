@@ -212,6 +212,9 @@ class _Search:
         would = that_would_do(known, lambda budget: self._fits(front, budget), " in its place")
         which = f"up to unit {end}" if front.border else f"with an adapter in it, up to {shown(self.units[end].name)},"
         fewer = "" if front.border is None else f"a border before unit {end}, "
+        forward = replace(front, board=replace(board, mode=FORWARD))
+        fits = board.mode != FORWARD and self._fits(forward, board.budget_bytes)
+        fewer += f"--mode {FORWARD} (such a front fits, and learns by differences), " if fits else ""
         return (
             f"expected a front of this model to train on {board.name} within {mib(board.budget_bytes)}, but the "
             f"smallest {which} needs {mib(smallest)} at micro-batch {self.micro_batch} ({held_by(need)}){would}; try "

@@ -12,7 +12,7 @@ from typing import Any, Literal, Protocol
 from console.errors import BadData
 
 What = Literal[
-    "open", "opened", "refused", "forth", "features", "turned", "back", "step", "undo", "end", "ended", "gone"
+    "open", "opened", "refused", "forth", "features", "turned", "back", "busy", "step", "undo", "end", "ended", "gone"
 ]
 
 
@@ -22,9 +22,9 @@ class Note:
 
     open, opened, refused: whether the two halves fit. forth, back: numbers at a border, of a micro-batch of a step.
     features, turned: where labels stay on the board, what its head goes on, and the gradient of that.
-    step, undo: the board has done the step, or it was nothing and the one before is taken back; so does the tail.
-    end, ended: the last step was done, and the tail has made its update of it. gone: nobody hears us any more; the
-    core says this, with the `reason` among the fields.
+    busy: the board computes for long, and is there. step, undo: the board has done the step, or it was nothing and the
+    one before is taken back; so does the tail. end, ended: the last step was done, and the tail has made its update of
+    it. gone: nobody hears us any more; the core says this, with the `reason` among the fields.
 
     Attributes:
         what: see above.

@@ -61,6 +61,8 @@ def serve(
 
 def _next(channel: Channel, silence_s: float, what: str = "") -> Note:
     note = channel.receive(silence_s)
+    while note is not None and note.what == "busy":
+        note = channel.receive(silence_s)
     if note is None:
         raise PeerGone(f"expected the board to go on within {silence_s:.0f} s, found it silent")
     if note.what == "gone":

@@ -15,7 +15,7 @@ sides are taken one after the other, each reduced to a number at once, so memory
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -42,6 +42,7 @@ class Differences:
         directions: K, for each call.
         epsilon: e.
         counter: the next direction.
+        beat: called after each direction, so that who waits hears that somebody is there.
     """
 
     key: int
@@ -50,6 +51,7 @@ class Differences:
     directions: int = 8
     epsilon: float = EPSILON
     counter: int = 0
+    beat: Callable[[], None] = lambda: None
 
     def first(self, manifest: Manifest) -> int:
         """The lowest segment that anything learns in: what lies below is the same on all sides."""
@@ -89,6 +91,7 @@ class Differences:
             if not (math.isfinite(up) and math.isfinite(down)):  # the step will be undone
                 sums.loss = math.inf
                 return
+            self.beat()
             pairs.append((counter, (up - down) / (2 * self.epsilon * self.directions)))
         for name, gradient in combined(self.key, self.board, pairs, units, arrays).items():
             sums.add(name, gradient)

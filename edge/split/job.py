@@ -101,10 +101,10 @@ def train_front(
     talk, local = Talk(channel, silence_s), split.mode == "local"
     along, classes = split.labels == "along", [row.label for row in rows]
     talk.open(wish_of(runner.manifest, base, split.coding, classes, labels=along, back=not local))
-    own, look = part_of(runner.manifest, adapter), differences_of(runner.manifest, adapter, settings, job)
+    own, look = part_of(runner.manifest, adapter), differences_of(runner.manifest, adapter, settings, job, talk.busy)
     settings = settings if look is None else replace(settings, importance=False)  # of few directions: noise
     if local:
-        done = _alone(runner, own, rows, settings, advance, job, look)
+        done = _alone(runner, own, rows, settings, _heard(talk, advance), job, look)
         _met(runner, done.adapter, rows, settings, talk)
     else:
         front = Front(runner.bundle, talk, runner.chain.threads, runner.chain.providers, look)
@@ -115,12 +115,24 @@ def train_front(
     return done, talk
 
 
-def differences_of(manifest: Manifest, start: Adapter, settings: TrainSettings, job: str) -> Differences | None:
+def _heard(talk: Talk, advance: Callable[[int, float], None]) -> Callable[[int, float], None]:
+    """The same, and the tail, which has nothing to do yet, hears that somebody is there."""
+
+    def told(done: int, loss: float) -> None:
+        talk.busy()
+        advance(done, loss)
+
+    return told
+
+
+def differences_of(
+    manifest: Manifest, start: Adapter, settings: TrainSettings, job: str, beat: Callable[[], None]
+) -> Differences | None:
     """How a front without backward graphs learns; None where there are some."""
     if not forward_only(manifest):
         return None
     key, board = job_key(start.model, start.version), job_board(job)
-    return Differences(key, board, sorted(places(manifest, settings)), settings.directions)
+    return Differences(key, board, sorted(places(manifest, settings)), settings.directions, beat=beat)
 
 
 @contextmanager

@@ -6,6 +6,7 @@ board has a tail of its own adapters, and both halves step once per batch.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -46,6 +47,7 @@ class Talk:
     sent_bytes: int = 0
     taken_bytes: int = 0
     _micro: int = 0
+    _said_s: float = 0.0
 
     def open(self, wish: Wish) -> None:
         """Ask whether the tail takes part.
@@ -54,7 +56,7 @@ class Talk:
             PeerGone: it does not, or says nothing.
         """
         self.coding = wish.coding
-        self.channel.send(Note("open", fields=wish.fields()))
+        self._say(Note("open", fields=wish.fields()))
         opened = expect(self.channel, ("opened",), self.timeout_s)
         wanted, smooth = opened.fields.get("wanted"), opened.fields.get("smooth")
         if not _names(wanted) or not _names(smooth):
@@ -68,7 +70,7 @@ class Talk:
     def forth(self, values: Mapping[str, Array], bucket: str) -> int:
         """Send a micro-batch; its number in this step."""
         data = pack_tensors({name: values[name] for name in self.wanted}, dict.fromkeys(self.smooth, self.coding))
-        self.channel.send(Note("forth", self.step, self._micro, {"bucket": bucket}, data))
+        self._say(Note("forth", self.step, self._micro, {"bucket": bucket}, data))
         self.sent_bytes += len(data)
         self._micro += 1
         return self._micro - 1
@@ -110,16 +112,16 @@ class Talk:
         """The gradient of a micro-batch's features, which the tail goes on with."""
         data = pack_tensors({FEATURES: gradient}, {FEATURES: self.coding})
         self.sent_bytes += len(data)
-        self.channel.send(Note("turned", self.step, micro, {"loss": loss}, data))
+        self._say(Note("turned", self.step, micro, {"loss": loss}, data))
 
     def stepped(self, rows: int, share: float) -> None:
         """The step was done here: the tail does it, too, with the mean over so many rows at a share of its rate."""
-        self.channel.send(Note("step", self.step, fields={"rows": rows, "share": share}))
+        self._say(Note("step", self.step, fields={"rows": rows, "share": share}))
         self._next()
 
     def undone(self) -> None:
         """The step was not done, and the one before is taken back."""
-        self.channel.send(Note("undo", self.step))
+        self._say(Note("undo", self.step))
         self._next()
 
     def end(self) -> None:
@@ -128,8 +130,17 @@ class Talk:
         Raises:
             PeerGone: it does not.
         """
-        self.channel.send(Note("end", self.step))
+        self._say(Note("end", self.step))
         expect(self.channel, ("ended",), self.timeout_s)
+
+    def busy(self) -> None:
+        """We are there, and compute; said where the tail heard nothing for a quarter of what it waits."""
+        if time.monotonic() - self._said_s > self.timeout_s / 4:
+            self._say(Note("busy", self.step))
+
+    def _say(self, note: Note) -> None:
+        self.channel.send(note)
+        self._said_s = time.monotonic()
 
     def _next(self) -> None:
         self.step, self._micro = self.step + 1, 0

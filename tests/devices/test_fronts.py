@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from console.errors import DoesNotFit, UsageError
 from devices.enough import KnownBoard
-from devices.fronts import BoardSplit, Front, ends_of, split
+from devices.fronts import BoardSplit, Front, as_tail, ends_of, split
 from devices.memory import MIB
 from devices.plan import Board, needs
 from devices.units import Unit
@@ -135,6 +135,28 @@ def test_a_board_that_holds_no_front_is_told_what_would_do() -> None:
     assert fine.fronts[0].end == ends_of(model())[0]
     with pytest.raises(DoesNotFit):
         split({1: model()}, BoardSplit((Front(board("less", enough - 70 * KIB)),), board("hall", UNLIMITED)))
+
+
+def test_a_front_that_runs_forward_only_is_planned_by_its_own_numbers() -> None:
+    """Where no backward graph of a front fits the words say that forward passes do, and then the front is there."""
+    deep = [replace(unit, kept_bytes_per_item=8 * MIB) for unit in model()]
+    budget, hall = FIXED + 5 * MIB, board("hall", UNLIMITED)
+    small = board("small", budget)
+    with pytest.raises(DoesNotFit, match=r"--mode train-forward \(such a front fits, and learns by differences\)"):
+        split({1: deep}, BoardSplit((Front(small),), hall), forward={1: model()})
+
+    forward = replace(small, mode="train-forward")
+    plan = split({1: deep}, BoardSplit((Front(forward),), hall), forward={1: model()})
+
+    (front,) = plan.fronts
+    found = needs(model(), forward, front.decision.cuts, 1, span=(0, front.end))
+    assert front.decision.predicted_bytes == tuple(need.total for need in found)
+    assert max(front.decision.predicted_bytes) <= budget
+    assert "learns by differences" in front.decision.reasons[-1]
+    with pytest.raises(DoesNotFit) as refusal:
+        split({1: deep}, BoardSplit((Front(replace(forward, budget_bytes=FIXED)),), hall), forward={1: model()})
+    assert "--mode" not in str(refusal.value)
+    assert as_tail(forward).mode == "train"
 
 
 def test_a_tail_that_does_not_fit_is_told_what_would_do() -> None:

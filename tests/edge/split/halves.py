@@ -87,6 +87,21 @@ class Listened:
         return self.channel.receive(timeout_s)
 
 
+@dataclass
+class Patient:
+    """A channel that waits for as long as it takes, whatever it is told."""
+
+    channel: Channel
+
+    def send(self, note: Note) -> None:
+        """Pass it on."""
+        self.channel.send(note)
+
+    def receive(self, timeout_s: float) -> Note | None:
+        """As it comes."""
+        return self.channel.receive(SILENCE_S)
+
+
 def beside(
     bundle: Bundle, adapter: Adapter, settings: TrainSettings, act: Callable[[Channel], Any]
 ) -> tuple[Any, Tail]:

@@ -23,7 +23,7 @@ from edge.split.wish import wish_of
 from edge.train import TrainSettings, train
 from tests.edge.bundles import make_weights
 from tests.edge.oracle import Oracle, pixels
-from tests.edge.split.halves import SILENCE_S, Listened, beside, front_of, whole
+from tests.edge.split.halves import SILENCE_S, Listened, Patient, beside, front_of, whole
 from tests.edge.test_gradients import random_adapter, rows
 from wire.adapter import Adapter
 from wire.bundle import Bundle
@@ -162,6 +162,24 @@ def test_only_what_learns_is_moved(tmp_path: Path) -> None:
 
     assert np.array_equal(done.adapter.lora["layer.0"].a, start.lora["layer.0"].a)
     assert not np.array_equal(done.adapter.lora["layer.0"].b, start.lora["layer.0"].b)
+
+
+def test_a_board_that_computes_for_long_is_not_missed(tmp_path: Path) -> None:
+    """It says between directions that it is there, so its steps may take longer than a tail waits."""
+    bundle, said = whole(tmp_path), list[Note]()
+    start, settings = random_adapter(bundle.manifest), replace(SETTINGS, steps=2)
+
+    def act(channel: Channel) -> Any:
+        runner, slow = Runner(front_of(bundle, 1, backward=False)), Listened(Patient(channel), said)
+        return train_front(runner, start, rows(4), settings, slow, SplitSettings(), silence_s=0.0)
+
+    (done, _), tail = beside(bundle, start, settings, act)
+
+    assert tail.problems == []
+    assert done.session.at == tail.made[0].steps == settings.steps
+    busy = [note for note in said if note.what == "busy"]
+    assert len(busy) == 4 * settings.directions  # 2 steps of 2 micro-batches
+    assert {note.step for note in busy} == {0, 1}
 
 
 def test_a_side_that_is_no_number_undoes_the_step(tmp_path: Path) -> None:

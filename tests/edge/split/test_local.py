@@ -12,14 +12,14 @@ import torch
 
 from console.errors import BadData
 from edge.runner import Runner
-from edge.split.channel import Channel, Ends
+from edge.split.channel import Channel, Ends, Note
 from edge.split.job import SplitSettings, train_front
 from edge.split.local import Alone
 from edge.split.softmax import turned
 from edge.train import TrainSettings
 from tests.edge.bundles import make_weights
 from tests.edge.oracle import Oracle, pixels
-from tests.edge.split.halves import SILENCE_S, beside, front_of, whole
+from tests.edge.split.halves import SILENCE_S, Listened, Patient, beside, front_of, whole
 from tests.edge.test_gradients import random_adapter, rows
 from wire.kinds.head import Head
 
@@ -89,6 +89,22 @@ def test_softmax_regression_is_autograds() -> None:
     for ours, theirs in ((made.features, f), (made.weight, w), (made.bias, b)):
         assert theirs.grad is not None
         assert np.allclose(ours, theirs.grad.numpy(), atol=1e-6)
+
+
+def test_a_tail_hears_of_a_front_that_learns_alone(tmp_path: Path) -> None:
+    """Nothing crosses before the meeting, so the board says at each step that it is there."""
+    bundle, said = whole(tmp_path), list[Note]()
+    start = random_adapter(bundle.manifest)
+
+    def act(channel: Channel) -> None:
+        listened = Listened(Patient(channel), said)
+        train_front(Runner(front_of(bundle, 1)), start, rows(8), SETTINGS, listened, LOCAL, silence_s=0.0)
+
+    _, tail = beside(bundle, start, SETTINGS, act)
+
+    assert tail.problems == []
+    assert [note.what for note in said].count("busy") == SETTINGS.steps
+    assert "busy" not in [note.what for note in said[said.index(next(n for n in said if n.what == "forth")) :]]
 
 
 def test_labels_cannot_stay_where_halves_meet_once(tmp_path: Path) -> None:
