@@ -24,12 +24,14 @@ from edge.split.tail import Session
 from edge.split.talk import Talk
 from edge.split.told import SETTING, only_helps
 from edge.split.wish import Wish, wish_of
+from edge.thin import sent_thin
 from edge.train import TrainSettings
 from edge.training.felt import tag_of
 from wire.adapter import Adapter, to_bytes
 from wire.files import write_atomic
 from wire.kinds.head import ROWS, rows_text
 from wire.record import read_record
+from wire.thin.table import NONE
 
 Advance = Callable[[float, float], None]  # done, of
 
@@ -76,6 +78,8 @@ def front(
     heads = made.heads if settings.head and split.labels == "stay" else {}
     tag = {**_tag(request), **tag_of(done.importance), **_rows(runner, data if heads else None)}
     update = Adapter(start.model, start.version, made.lora, biases, heads, metadata=tag)
+    if settings.thin != NONE and update.lora:
+        update = sent_thin(update, start, settings, Path(request.lost) if request.lost else None, Path(request.out))
     metrics = {
         "steps": done.session.at,
         "seconds_per_step": done.seconds_per_step,

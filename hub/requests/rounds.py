@@ -15,7 +15,7 @@ from hub.masking.opening import secure_round
 from hub.privacy.noise import new_secret
 from hub.privacy.opening import private_round
 from hub.privacy.promise import put_secret
-from hub.requests.splitting import LEARNS, half_for, seats_of
+from hub.requests.splitting import LEARNS, half_for, left_out, seats_of
 from hub.requests.versions import with_head
 from hub.rounds.boards import boards_of
 from hub.rounds.following import due, served_ranks
@@ -94,7 +94,7 @@ def _open(desk: Desk, request: Row) -> Row:
     secure = bool(request.get("secure")) or (desk.home.config.secure.required and kind != "evaluate")
     settings |= {"importance": True} if kind == "train" and not secure and _told(desk, settings) else {}
     half = half_for(kind, settings, request, secure)
-    devices, wanted = _devices(desk, ability(kind, settings), selection, number, over, half)
+    devices, wanted = _devices(desk, kind, ability(kind, settings), selection, number, over, half)
     seats = tuple(Seat(name) for name in devices)
     if kind == "train":
         of_one_rank(method, settings, [row for row in ledger.devices() if row["name"] in devices])
@@ -148,7 +148,9 @@ def _then(desk: Desk, kind: str, wanted: str | None) -> Literal["", "statistics"
     return "statistics" if wanted or refresh else ""
 
 
-def _devices(desk: Desk, job: str, told: Selection, number: int, over: float, half: str) -> tuple[list[str], int]:
+def _devices(
+    desk: Desk, kind: str, job: str, told: Selection, number: int, over: float, half: str
+) -> tuple[list[str], int]:
     """Those that the selection chooses, and how many answers are wanted."""
     boards = boards_of(desk.home, desk.model.id)
     known = {board.name for board in boards}
@@ -158,7 +160,10 @@ def _devices(desk: Desk, job: str, told: Selection, number: int, over: float, ha
             f"expected enrolled devices of model {desk.model.id}, found {', '.join(unknown)}; enroll them with "
             f"`edgequilt hub enroll`"
         )
-    return choose(boards, told, job, f"{number}", over, half)
+    try:
+        return choose(boards, told, job, f"{number}", over, half)
+    except HubError as error:
+        raise HubError(f"{error}{left_out(kind, half, boards)}") from error
 
 
 def _versions(desk: Desk, kind: str, wanted: list[str] | None) -> tuple[str, ...]:

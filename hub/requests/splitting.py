@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 from console.errors import HubError, UsageError, join
@@ -9,19 +10,32 @@ from hub.rounds.halves import SUMS, WORDS
 from hub.rounds.halves import TAIL as BEHIND
 from hub.rounds.jobs import SPLIT
 from hub.rounds.seating import FRONT, seats_for, tails_of
+from hub.rounds.selection import Board
 from hub.rounds.state import Seat
 from hub.serving.desk import Desk
 from hub.store.ledger import Row
 from wire.messages import JobKind
 
 LEARNS = ("train", "statistics")  # rounds in which boards with fronts take part
-WITHOUT_MASKS = "gather statistics without --secure, or name the other boards with --devices"
+HINTS = {
+    "train": "train by backprop, in a synchronous round, without --prune-gamma, and not under masks",
+    "statistics": "gather statistics without --secure",
+}
 
 
 def half_for(kind: str, settings: Row, request: Row, secure: bool) -> str:
     """What boards can do that take part with a tail; empty where a round has no place for them."""
     whole = settings.get("trainer", "backprop") != "backprop" or request.get("mode") == "buffered" or secure
+    whole = whole or settings.get("prune_gamma", 1.0) < 1  # a tail is too short by what both halves hold
     return FRONT if kind in LEARNS and not whole else ""
+
+
+def left_out(kind: str, half: str, boards: Iterable[Board]) -> str:
+    """A word on boards with fronts where a round has no place for them; empty where it has, or there are none."""
+    fronts = [board.name for board in boards if FRONT in board.jobs]
+    if half or kind not in HINTS or not fronts:
+        return ""
+    return f"; {', '.join(fronts[:5])} hold the front of a model alone and can take part if you {HINTS[kind]}"
 
 
 def seats_of(
@@ -54,7 +68,7 @@ def seats_of(
     if not half:
         raise UsageError(
             f"expected boards that hold the whole model in such a round, found the front of it on {', '.join(fronts)}; "
-            f"{'train by backprop, in a synchronous round, and not under masks' if kind == 'train' else WITHOUT_MASKS}"
+            f"{HINTS[kind]}"
         )
     if all(seat.state == "failed" for seat in seats):
         raise HubError(f"expected tails for {', '.join(fronts)}, found none: {seats[0].reason}")

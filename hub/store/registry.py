@@ -220,10 +220,10 @@ def add_bundle(home: Home, folder: Path, *, copy: bool = True) -> dict[str, Any]
     known = models(home).get(found.id)
     if known is not None:
         agree(known, found, str(folder))
-    elif found.front:
+    elif found.front and bundle.manifest.split is not None:
         raise HubError(
-            f"expected the whole of {found.id} as its first bundle, found a front in {folder}; add the bundle of the "
-            f"tail before it"
+            f"expected the whole of {found.id} as its first bundle, found in {folder} a front of it; add the bundle of "
+            f"its tail first (the export wrote it beside this one, as {bundle.manifest.split.tail}), then this one"
         )
     plan = bundle.manifest.plan
     row = {"model": found.id, "device": plan.device, "rank": plan.rank, "mode": plan.mode}

@@ -31,16 +31,16 @@ def alike(one: dict[int, Head], other: dict[int, Head]) -> bool:
 
 
 def test_fronts_of_two_depths_learn_what_whole_boards_learn(tmp_path: Path) -> None:
-    """A round of fronts with a tail, beside a whole board, gives the version of a round of whole boards; so do sums."""
+    """Fronts with a tail, beside a whole board, make the version and the head of whole boards; thin halves count."""
     with farm(tmp_path / "whole", {"barn": 0, "coop": 0, "mill": 0}, ()) as whole:
         assert whole.run(**TOLD)["state"] == "complete"
         wanted = whole.ladder()
         assert whole.run("statistics")["state"] == "complete"
         heads = whole.heads()
     with farm(tmp_path / "split", {"barn": 1, "coop": 2, "mill": 0}) as made:
-        found = made.run(**TOLD, split={"coding": "float32"})
-        assert found["state"] == "complete", found
-        assert {n: s.get("halves") for n, s in found["per_device"].items()} == {
+        taught = made.run(**TOLD, split={"coding": "float32"})
+        assert taught["state"] == "complete", taught
+        assert {n: s.get("halves") for n, s in taught["per_device"].items()} == {
             "barn": ["front", "tail"],
             "coop": ["front", "tail"],
             "mill": None,
@@ -50,6 +50,13 @@ def test_fronts_of_two_depths_learn_what_whole_boards_learn(tmp_path: Path) -> N
         assert found["state"] == "complete", found
         assert {s["state"] for s in found["per_device"].values()} == {"arrived"}
         assert alike(made.heads(), heads)
+        thin = made.run(**TOLD, recipe={"thin": "int8"})
+        assert {s["state"] for s in thin["per_device"].values()} == {"arrived"}
+        rows = [made.hub.home.ledger.updates(one["round"]) for one in (taught, thin)]
+        sizes = [{(row["device"], row["kind"]): row["bytes"] for row in some} for some in rows]
+        assert {of for of, size in sizes[1].items() if size < 0.9 * sizes[0][of]} == {
+            (n, "adapter") for n in made.depths
+        }
 
 
 def test_a_front_that_runs_forward_only_learns_beside_others(tmp_path: Path) -> None:

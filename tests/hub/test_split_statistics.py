@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from console.errors import UsageError
+from console.errors import HubError, UsageError
 from hub.making.versions import read_made
 from hub.rounds.refusal import refusal
 from hub.rounds.tails import GRACE_S
@@ -107,7 +107,7 @@ def test_statistics_follow_training_of_fronts(world: World) -> None:
     assert {s["state"] for s in found["per_device"].values()} == {"arrived"}
 
 
-def test_what_statistics_of_fronts_cannot_be(world: World) -> None:
+def test_what_statistics_of_fronts_cannot_be(world: World, tmp_path: Path) -> None:
     """Labels stay and nothing is learned, so only the coding may be chosen; no masks over what a tail has a part in."""
     for words, request in (
         ("expected coding: .*, found labels along; mode local", {"labels": "along", "mode": "local"}),
@@ -117,3 +117,8 @@ def test_what_statistics_of_fronts_cannot_be(world: World) -> None:
             world.ask("open", kind="statistics", split=request)
     with pytest.raises(UsageError, match="found the front of it on barn; gather statistics without --secure"):
         world.ask("open", kind="statistics", devices=["barn", "mill"], secure=True)
+    put_front(world, tmp_path / "all", ("mill",))
+    with pytest.raises(
+        HubError, match="barn, coop, mill hold the front .* can take part if you gather statistics without"
+    ):
+        world.ask("open", kind="statistics", secure=True)
