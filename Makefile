@@ -3,6 +3,7 @@
 # make test-all  the same with the heavy suites: exports, two runtimes, a fleet of processes, the demos
 # make light     the tests of the rooms that boards and servers use, on Python 3.10 and 3.13, without torch
 # make boot      what happens to emulated boards: cut off, without network or room; a quarter of an hour
+# make faults    what may strike a bundle on its way into use, at every part of it; ten minutes
 # make format    what `make lint` asks for
 #
 # PYTHON       the interpreter that .venv is made from (3.10 or newer, with its venv module)
@@ -31,7 +32,7 @@ SIDE_BY_SIDE := -n $(WORKERS) --dist loadfile
 PYTEST := $(BIN)/python -m pytest $(SIDE_BY_SIDE)
 FAST := not heavy and not fleet and not chaos and not demo and not boot
 
-.PHONY: install demo test test-all boot lint format light floor clean
+.PHONY: install demo test test-all boot faults lint format light floor clean
 MAKEFLAGS += --no-print-directory
 
 install: $(STAMP)
@@ -58,6 +59,9 @@ test-all: lint floor
 # one process: boards that boot side by side only wait for each other
 boot: install
 	EDGEQUILT_LONG_BOOTS=1 $(BIN)/python -m pytest tests/emulated/test_hardships.py --durations=10
+
+faults: install
+	EDGEQUILT_WHOLE_MATRIX=1 $(BIN)/python -m pytest $(addprefix -n ,$(WORKERS)) tests/edge/renewal --durations=10
 
 lint: install
 	$(BIN)/ruff check .

@@ -162,6 +162,8 @@ class Core:
                 self._take(self._inbox.get(timeout=wait_s))
             except queue.Empty:
                 continue
+        if not self.again:
+            self._renewing.calm()
 
     def wake(self) -> None:
         """Return from waiting; from any thread."""
@@ -308,7 +310,7 @@ class Core:
             self.updates.heard()
         for event in events:
             if isinstance(event, ev.BundleNamed):
-                self._renewing.came(event.message)
+                self._bundle(event)
                 continue
             if isinstance(event, ev.ProgramNamed):
                 self._program(event)
@@ -322,6 +324,12 @@ class Core:
             self.happen(event)
             if isinstance(event, ev.Stored) and self.store.crowded():
                 self._deeds.collect()
+
+    def _bundle(self, event: ev.BundleNamed) -> None:
+        try:
+            self._renewing.came(event.message)
+        except (EdgequiltError, OSError) as error:  # a full disk, say
+            log.error("%s", error)  # noqa: TRY400  # one line, no traceback; the hub says it again
 
     def _program(self, event: ev.ProgramNamed) -> None:
         """A board that flashing or installing has not prepared has no releases: whoever keeps it updates its agent."""

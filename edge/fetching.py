@@ -88,6 +88,7 @@ class Fetcher:
         self._goal, self._source, self._tell = replace(goal, go_on=self._go_on), source, tell
         self._stop = threading.Event()
         self._told_at, self._done = -1e9, -1
+        self._lived_at, self._waits = time.monotonic(), False
         self._thread = threading.Thread(target=self._run, name="bundle", daemon=True)
         self._thread.start()
 
@@ -95,6 +96,10 @@ class Fetcher:
     def sequence(self) -> int:
         """Of the assignment that is being followed."""
         return self._goal.order.sequence
+
+    def silent_s(self) -> float:
+        """Seconds since it last did something, or waited on purpose."""
+        return 0.0 if self._waits or not self._thread.is_alive() else time.monotonic() - self._lived_at
 
     def close(self) -> None:
         """End at the next block; it is not waited for longer than a moment."""
@@ -125,12 +130,14 @@ class Fetcher:
                 self._say("impossible", reason=f"{type(error).__name__}: {error}")
                 return
             attempt = 0 if self._done > before >= 0 else attempt + 1
+            self._waits = True
             self._stop.wait(max(wait_s, full_jitter(attempt, FIRST_S, LAST_S)))
+            self._lived_at, self._waits = time.monotonic(), False
 
     def _go_on(self, done: int, of: int) -> None:
         if self._stop.is_set():
             raise Stopped
-        self._done = done
+        self._done, self._lived_at = done, time.monotonic()
         if time.monotonic() - self._told_at >= TOLD_EVERY_S:
             self._told_at = time.monotonic()
             self._say("progress", done=done, of=of)

@@ -9,9 +9,9 @@ from __future__ import annotations
 import logging
 from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
-from console.errors import StorageError
+from console.errors import EdgequiltError, StorageError
 from edge import protocol as p
 from edge.request import PROVE, Request
 from edge.setup import place_of
@@ -28,6 +28,8 @@ log = logging.getLogger("edgequilt.agent")
 ORDER = "bundle-"  # and the sequence: the name of an assignment where a job would be named
 OWN = "the bundle in use"  # the name of its proof
 STEADY_S = 60.0  # that an agent runs with a new bundle before it is kept
+PROVE_S = 900.0  # for a worker to open a bundle, to run its golden input and to read the board's data
+SILENT_S = 900.0  # of the thread that fetches: each wait for the hub ends before, and each block says that it came
 
 
 class Renewing:
@@ -38,8 +40,10 @@ class Renewing:
         self._fetcher: Fetcher | None = None
         self._ready: Assignment | None = None  # whole, waits to be proved
         self.proving = ""  # the name of the proof that the worker makes
+        self._proving_since = 0.0
         self._own = False  # the bundle in use waits to be proved
         self._answered, self._began = False, 0.0
+        self._came = False  # some of what is on its way, since this start
 
     def start(self) -> None:
         """Go on with what was on its way when the program ended, and delete what nobody needs."""
@@ -49,16 +53,15 @@ class Renewing:
         self._begin()
 
     def connected(self) -> None:
-        """The hub hears of a bundle that was gone back from."""
-        shelf = self._core.setup.shelf
-        if shelf.kept.untold:
-            self._core.say_failed(f"{ORDER}{shelf.kept.failed_sequence}", shelf.kept.failed)
-            with suppress(StorageError):  # then it is said again
-                shelf.told()
+        """The hub hears of a bundle that was gone back from, or given up."""
+        kept = self._core.setup.shelf.kept
+        if kept.untold:
+            self._tell(kept.failed_sequence, kept.failed)
 
     def came(self, message: Assignment) -> None:
-        """The hub names a bundle."""
-        if self._core.setup.shelf.follow(message):
+        """The hub names a bundle; what it says again is gone on with where a full disk, say, had ended it."""
+        shelf, rests = self._core.setup.shelf, self._fetcher is None and self._ready is None and not self.proving
+        if shelf.follow(message) or (rests and not self._core.again and shelf.wanted(self._core.setup.bundle)):
             self._begin()
 
     def take(self, what: str, fields: dict[str, Any]) -> None:
@@ -67,13 +70,14 @@ class Renewing:
         if order is None or fields["sequence"] != order.sequence:
             return
         if what == "fetched":
-            self._close()
+            self.close()
             self._ready = order
             self.look()
         elif what == "progress":
+            self._progress()
             self._core.status.set(bundle_coming={"bundle": order.bundle, "bytes": fields["done"], "of": fields["of"]})
         elif what == "delayed":
-            self._core.say_failed(f"{ORDER}{order.sequence}", f"not yet: {fields['reason']}")
+            self._not_yet(order, fields["reason"])
         else:
             self._give_up(order, fields["reason"])
 
@@ -88,24 +92,61 @@ class Renewing:
         if self._answered and core.setup.shelf.on_trial and core.now() - self._began >= STEADY_S:
             with suppress(StorageError):  # then it is kept at the next look
                 core.setup.shelf.keep()
+        self._hung()
         nothing = order is None and not self._own
         if nothing or self.proving or (core.life.phase != p.IDLE and core.barrier.waiting is None):
             return  # a job that waits for the board to be idle waits a little longer
         if self._own or order is None:
-            self._own, self.proving = False, OWN
+            self._own, self.proving, self._proving_since = False, OWN, core.now()
             core.link.submit(Request(OWN, PROVE, 0, (), (), core.setup.place, ""))
             return
-        self._ready, self.proving = None, f"{ORDER}{order.sequence}"
+        self._ready = None
+        try:
+            self._prove(order)
+        except StorageError as error:
+            self._later(order, str(error))
+        except EdgequiltError as error:  # its manifest was whole a moment ago: a disk that cannot be relied upon
+            self.proving = ""
+            self._give_up(order, str(error))
+
+    def _prove(self, order: Assignment) -> None:
+        core, config = self._core, self._core.setup.config
         folder = core.setup.shelf.folder(order.bundle)
-        config = core.setup.config
         plan = parse_manifest(read_bytes(folder / MANIFEST, "a manifest", LIMIT_BYTES)).plan
+        if wrong := self._counted("proofs"):
+            self._give_up(order, wrong)
+            return
+        self.proving, self._proving_since = f"{ORDER}{order.sequence}", core.now()
         core.link.budget_bytes = config.budget_bytes or plan.budget_bytes or None
         place, settings = place_of(config, folder, order.bundle), {"data": config.take_part}
         core.link.submit(Request(self.proving, PROVE, 0, (), (), place, "", settings))
 
+    def _counted(self, what: Literal["fetches", "proofs"]) -> str:
+        try:
+            return self._core.setup.shelf.attempt(what)
+        except StorageError:  # a full disk counts nothing, and does not keep a board from trying
+            return ""
+
+    def _progress(self) -> None:
+        if not self._came:
+            self._came = True
+            self.calm()
+
+    def _hung(self) -> None:
+        """What says nothing for so long says nothing any more: a worker is killed, a thread only with its program."""
+        core, now = self._core, self._core.now()
+        if self.proving and now - self._proving_since > PROVE_S:
+            core.link.stop()
+            reason = f"expected its proof within {PROVE_S:.0f} s, it did not end"
+            self._proving_since = now
+            core.from_thread("worker")("error", {"id": self.proving, "reason": reason})
+        if self._fetcher is not None and self._fetcher.silent_s() > SILENT_S:
+            log.error("fetching a bundle says nothing for %.0f s; the agent begins anew", SILENT_S)
+            self._fetcher, core.again = None, True
+
     def answer(self, kind: str, fields: dict[str, Any]) -> None:
         """What the worker says of the proof."""
-        if kind == "progress":
+        if kind == "progress" or fields.get("id") != self.proving:
             return
         self.proving = ""
         if fields.get("id") == OWN:
@@ -115,11 +156,14 @@ class Renewing:
         if order is None or fields.get("id") != f"{ORDER}{order.sequence}":
             return
         if kind != "result":
-            self._core.link.budget_bytes = self._core.setup.budget_bytes
             self._give_up(order, str(fields.get("reason")))
             return
         log.info("bundle %s is here and computes what it should; the agent begins anew with it", order.bundle[:12])
-        self._core.setup.shelf.switch(order.bundle)
+        try:
+            self._core.setup.shelf.switch(order.bundle)
+        except StorageError as error:
+            self._later(order, str(error))
+            return
         self._core.again = True
 
     def _own_answer(self, wrong: str) -> None:
@@ -128,23 +172,28 @@ class Renewing:
         if core.updates is not None:
             core.updates.proved(wrong)
         if wrong and shelf.on_trial:
-            shelf.go_back(f"it was proved, but does not answer in use: {wrong}")
+            with suppress(StorageError):  # then its starts are counted, as far as they can be
+                shelf.go_back(f"it was proved, but does not answer in use: {wrong}")
             core.again = True
             return
         self.look()
 
-    def close(self) -> None:
-        """End the thread; what came is kept."""
-        self._close()
+    def calm(self) -> None:
+        """Something came, or the agent ends because somebody wants it to: what was counted is no sign of trouble."""
+        with suppress(StorageError):  # then a stop counts as an accident
+            self._core.setup.shelf.calm()
 
     def _begin(self) -> None:
         core = self._core
-        self._close()
-        self._ready = None
+        self.close()
+        self._ready, self._came = None, False
         order = core.setup.shelf.wanted(core.setup.bundle)
         core.setup.shelf.collect()  # what came of an assignment that another one has replaced
         core.status.set(bundle_coming=None)
         if order is None:
+            return
+        if wrong := self._counted("fetches"):
+            self._give_up(order, wrong)
             return
         from edge.fetching import Fetcher, hub_of  # a core that has nothing to fetch does not pay for it
         from edge.install import Goal
@@ -157,14 +206,35 @@ class Renewing:
         self._fetcher = Fetcher(goal, hub_of(core.setup.config, order), core.from_thread("bundle"))
 
     def _give_up(self, order: Assignment, reason: str) -> None:
-        self._close()
+        self.close()
         log.warning("bundle %s cannot be taken: %s", order.bundle[:12], reason)
-        self._core.setup.shelf.give_up(order, reason)
-        self._core.status.set(bundle_coming=None)
-        self._core.say_failed(f"{ORDER}{order.sequence}", reason)
-        self._core.setup.shelf.collect()
+        core = self._core
+        core.link.budget_bytes = core.setup.budget_bytes
+        with suppress(StorageError):  # then it is tried again at the next start
+            core.setup.shelf.give_up(order, reason)
+        core.status.set(bundle_coming=None)
+        if core.life.connected:
+            self._tell(order.sequence, reason)
+        core.setup.shelf.collect()
 
-    def _close(self) -> None:
+    def _later(self, order: Assignment, reason: str) -> None:
+        """A full disk, say, is in the way of what is here; it is tried again when the hub names it again."""
+        self.proving = ""
+        self.calm()
+        self._not_yet(order, reason)
+
+    def _not_yet(self, order: Assignment, reason: str) -> None:
+        self._core.say_failed(f"{ORDER}{order.sequence}", f"not yet: {reason}")
+
+    def _tell(self, sequence: int, reason: str) -> None:
+        shelf = self._core.setup.shelf
+        self._core.say_failed(f"{ORDER}{sequence}", reason)
+        if shelf.kept.untold:
+            with suppress(StorageError):  # then it is said again
+                shelf.told()
+
+    def close(self) -> None:
+        """End the thread; what came is kept."""
         if self._fetcher is not None:
             self._fetcher.close()
             self._fetcher = None

@@ -13,6 +13,7 @@ import logging
 import shutil
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Literal
 
 from console.errors import BadData, EdgequiltError
 from wire.bundle import Bundle, open_bundle
@@ -25,6 +26,8 @@ from wire.record import at_least, plain, read_record
 log = logging.getLogger("edgequilt.agent")
 RECORD = "bundle.json"
 MOST_STARTS = 3  # of a bundle on trial, after which the one before is used again
+MOST_FETCHES = 20  # starts of the agent that were cut off while a bundle was on its way, after which it is given up
+MOST_PROOFS = 3  # of a bundle that were cut off with the whole agent
 
 
 @dataclass(frozen=True)
@@ -37,7 +40,9 @@ class Kept:
     failed_sequence: int = field(default=-1, metadata=at_least(-1))
     failed: str = ""  # why that one could not be taken
     starts: int = field(default=-1, metadata=at_least(-1))  # of the bundle in use while it is on trial; -1: it is not
-    untold: bool = False  # the hub has not heard yet that it was gone back from
+    untold: bool = False  # the hub has not heard yet that it was gone back from, or given up
+    fetches: int = field(default=0, metadata=at_least(0))  # since the last end that was no accident, and any progress
+    proofs: int = field(default=0, metadata=at_least(0))  # the same
 
 
 class Shelf:
@@ -55,8 +60,27 @@ class Shelf:
         """Take note of an assignment; False if one with the same or a higher sequence was seen (no way back)."""
         if self.kept.seen is not None and message.sequence <= self.kept.seen.sequence:
             return False
-        self._write(replace(self.kept, seen=message, untold=False))
+        self._write(replace(self.kept, seen=message, untold=False, fetches=0, proofs=0))
         return True
+
+    def attempt(self, what: Literal["fetches", "proofs"]) -> str:
+        """Count a part of the way before it begins: it may take the whole board down.
+
+        Returns:
+            Why it is not to be begun again; empty: it is.
+        """
+        times = int(getattr(self.kept, what))
+        if times >= {"fetches": MOST_FETCHES, "proofs": MOST_PROOFS}[what]:
+            told = {"fetches": "fetched", "proofs": "proved"}[what]
+            return f"expected it to be {told}, found the agent cut off {times} times meanwhile; look at the board"
+        one = replace(self.kept, fetches=times + 1) if what == "fetches" else replace(self.kept, proofs=times + 1)
+        self._write(one)
+        return ""
+
+    def calm(self) -> None:
+        """Begin to count anew."""
+        if self.kept.fetches or self.kept.proofs:
+            self._write(replace(self.kept, fetches=0, proofs=0))
 
     def wanted(self, has: str) -> Assignment | None:
         """The assignment that is still to be fetched, for an agent that runs the bundle `has`."""
@@ -69,11 +93,12 @@ class Shelf:
         """A bundle is whole and was seen to run: it is in use from the next start on."""
         kept = self.kept
         former = kept.former if digest == kept.current else kept.current
-        self._write(replace(kept, current=digest, former=former, starts=0 if former else -1))
+        self._write(replace(kept, current=digest, former=former, starts=0 if former else -1, fetches=0, proofs=0))
 
     def give_up(self, message: Assignment, reason: str) -> None:
         """An assignment cannot be taken; the same bundle may be tried again under a higher sequence."""
-        self._write(replace(self.kept, failed_sequence=message.sequence, failed=reason[:500]))
+        given = replace(self.kept, failed_sequence=message.sequence, failed=reason[:500], untold=True)
+        self._write(replace(given, fetches=0, proofs=0))
 
     @property
     def on_trial(self) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -16,6 +17,7 @@ import safetensors.numpy
 from edge.config import BrokerTable
 from edge.core import Core
 from edge.setup import prepare
+from edge.shelf import Shelf
 from hub import authority
 from hub.requests.answer import answer
 from hub.serving.service import Service
@@ -259,6 +261,22 @@ def test_a_bundle_that_answers_wrong_in_use_is_gone_back_from(farm: Farm) -> Non
     farm.end()
     assert farm.start().setup.bundle == first
     farm.until(lambda: "does not answer in use" in farm.state())
+
+
+def test_a_stop_by_somebody_is_no_accident(farm: Farm) -> None:
+    """A start that ends while a bundle is on its way is counted, and forgotten where the agent was told to end."""
+    core, stop = farm.start(), threading.Event()
+    farm.until(lambda: farm.hub.home.ledger.devices()[0]["hello"] is not None)
+    farm.web.close()  # it cannot come
+    farm.ask("bundle assign", bundle=farm.add("one"), devices=[NAME])
+    farm.until(lambda: core.setup.shelf.kept.fetches == 1)
+    farm.end()
+    core = farm.start()
+    assert core.setup.shelf.kept.fetches == 2
+    stop.set()
+    core.run(stop)
+    farm.end()
+    assert Shelf(farm.config.state).kept.fetches == 0
 
 
 def test_an_unknown_publisher_gets_no_file_asked_for(farm: Farm) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
-from edge.shelf import Shelf
+from edge.shelf import MOST_FETCHES, MOST_PROOFS, Shelf
 from wire.messages import Assignment
 
 NEW = Assignment("barn-1", 5, "toy-1", "5" * 64, ("hub:8884",))
@@ -32,8 +32,22 @@ def test_an_assignment_that_failed_is_not_tried_for_ever(tmp_path: Path) -> None
     shelf.follow(NEW)
     shelf.give_up(NEW, "its golden values differ")
     assert Shelf(tmp_path).wanted("") is None
+    assert Shelf(tmp_path).kept.untold  # until the hub has heard it
     assert shelf.follow(replace(NEW, sequence=7))
     assert shelf.wanted("") is not None
+
+
+def test_what_takes_the_agent_down_is_not_begun_for_ever(tmp_path: Path) -> None:
+    """Each part is counted by itself and across starts, until something is calm or another assignment comes."""
+    Shelf(tmp_path).follow(NEW)
+    for what, most in (("proofs", MOST_PROOFS), ("fetches", MOST_FETCHES)):
+        assert [Shelf(tmp_path).attempt(what) for _ in range(most)] == [""] * most  # type: ignore[arg-type]  # one of them
+        assert f"found the agent cut off {most} times" in Shelf(tmp_path).attempt(what)  # type: ignore[arg-type]
+    Shelf(tmp_path).calm()
+    assert not Shelf(tmp_path).attempt("proofs")
+    assert (Shelf(tmp_path).kept.proofs, Shelf(tmp_path).kept.fetches) == (1, 0)
+    Shelf(tmp_path).follow(replace(NEW, sequence=6))
+    assert Shelf(tmp_path).kept.proofs == 0
 
 
 def test_three_unhealthy_starts_lead_back_to_the_bundle_before(tmp_path: Path) -> None:

@@ -112,40 +112,53 @@ class Board:
 
     def live(self) -> int:
         """Start the agent as systemd does, again and again, until it has nothing to do; how often."""
-        address, ends = str(self.root / "notify"), time.monotonic() + PATIENCE_S
-        Path(address).unlink(missing_ok=True)
-        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as line:
-            line.bind(address)
-            line.settimeout(0.05)
-            for start in range(1, MOST_STARTS):
-                assert time.monotonic() < ends
-                if _lived(self.home, line, address) == SETTLED:
-                    return start
-        raise AssertionError(f"no end after {MOST_STARTS} starts")
+        environment = {"EDGEQUILT_HOME": str(self.home), "PATH": os.environ["PATH"]}
+        return live([sys.executable, launch.__file__, "agent", "run"], environment, self.root)
 
 
-def _lived(home: Path, line: socket.socket, address: str) -> int:
+def live(command: list[str], environment: dict[str, str], folder: Path) -> int:
+    """Start a service as systemd does, again and again, until it ends with SETTLED; how often.
+
+    Args:
+        command: of the service.
+        environment: of it; where to tell systemd something, and within which time, is added.
+        folder: for the socket of that.
+    """
+    address, ends = str(folder / "notify"), time.monotonic() + PATIENCE_S
+    Path(address).unlink(missing_ok=True)
+    told = {"NOTIFY_SOCKET": address, "WATCHDOG_USEC": str(int(WATCHDOG_S * 1e6))}
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as line:
+        line.bind(address)
+        line.settimeout(0.05)
+        for start in range(1, MOST_STARTS):
+            assert time.monotonic() < ends
+            if _lived(command, {**environment, **told}, line) == SETTLED:
+                return start
+    raise AssertionError(f"no end after {MOST_STARTS} starts")
+
+
+def _lived(command: list[str], environment: dict[str, str], line: socket.socket) -> int:
     """One life of the service: its exit code; killed when its watchdog is not fed."""
-    environment = {"EDGEQUILT_HOME": str(home), "PATH": os.environ["PATH"], "NOTIFY_SOCKET": address}
-    environment["WATCHDOG_USEC"] = str(int(WATCHDOG_S * 1e6))
-    command = [sys.executable, launch.__file__, "agent", "run"]
     with subprocess.Popen(command, env=environment, start_new_session=True) as process:
-        fed = float("inf")  # systemd waits for the start apart
+        fed, limit_s = float("inf"), WATCHDOG_S  # systemd waits for the start apart
         try:
-            while process.poll() is None and time.monotonic() - fed < 2 * WATCHDOG_S:
-                if _heard(line):
+            while process.poll() is None and time.monotonic() - fed < 2 * limit_s:
+                heard = _heard(line)
+                if b"WATCHDOG=1" in heard:
                     fed = time.monotonic()
+                if b"WATCHDOG_USEC=" in heard:
+                    limit_s = int(heard.partition(b"WATCHDOG_USEC=")[2].split()[0]) / 1e6
         finally:
             if process.poll() is None:
                 os.killpg(process.pid, signal.SIGKILL)
         return process.wait()
 
 
-def _heard(line: socket.socket) -> bool:
+def _heard(line: socket.socket) -> bytes:
     try:
-        return b"WATCHDOG=1" in line.recv(4096)
+        return line.recv(4096)
     except TimeoutError:
-        return False
+        return b""
 
 
 def _opened(data: bytes) -> Callable[[], BinaryIO]:

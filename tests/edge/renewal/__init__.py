@@ -1,0 +1,1 @@
+"""Bundles on their way into use, struck by whatever can strike."""
