@@ -9,6 +9,7 @@ still runs. Memory is how far the process's high-water mark rises above where it
 from __future__ import annotations
 
 import hashlib
+import logging
 import random
 import resource
 import signal
@@ -63,7 +64,7 @@ def fuzz(decoder: Decoder, folder: Path, inputs: int, seed: int) -> Found:
         _once(case, data, found, decoder)
     if found.refused or found.crashed:
         raise AssertionError(f"{decoder.name}: a seed is not taken: {found.crashes or 'refused'}")
-    with warnings.catch_warnings():
+    with warnings.catch_warnings(), _quiet():
         warnings.simplefilter("ignore")
         while found.inputs < inputs:
             _once(case, bent(decoder, case, draw), found, decoder)
@@ -136,6 +137,17 @@ def _once(case: Case, data: bytes, found: Found, decoder: Decoder) -> None:
         found.crash("it takes more than a second", data)
     elif grown > decoder.memory_bytes:
         found.crash(f"it takes more than {decoder.memory_bytes >> 20} MiB", data)
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Some doors log each file that they cannot read: thousands of lines beside the one that a failed test has."""
+    before = logging.root.manager.disable
+    logging.disable(logging.CRITICAL)
+    try:
+        yield
+    finally:
+        logging.disable(before)
 
 
 @contextmanager
