@@ -25,6 +25,7 @@ from wire.keys import PrivateKey, new_key
 
 Array = NDArray[Any]
 SIDE, PIXELS = 4, 16
+SAMPLES, RATE = 800, 8000
 VOCABULARY = ("[PAD]", "[UNK]", "red", "green", "blue", "sun", "sea", "leaf")
 OPTIONS = mf.Options("disable", "priority", False, True, {"session.intra_op.allow_spinning": "0"})
 MODEL = "tiny"
@@ -105,7 +106,7 @@ def make_bundle(
     Args:
         folder: where to.
         key: the publisher's; None makes one.
-        kind: "image" (4 x 4 grey) or "text".
+        kind: "image" (4 x 4 grey), "text", or "sound" (800 samples).
         labels: classes.
         segments: how many layers each segment has.
         rank: the plan's.
@@ -203,11 +204,15 @@ class _Build:
     def model_inputs(self, batch: int) -> tuple[mf.Tensor, ...]:
         if self.kind == "image":
             return (mf.Tensor("pixel_values", "float32", (batch, 1, SIDE, SIDE)),)
+        if self.kind == "sound":
+            return (mf.Tensor("input_values", "float32", (batch, SAMPLES)),)
         return (mf.Tensor("input_ids", "int64", (batch, 6)), mf.Tensor("attention_mask", "int64", (batch, 6)))
 
     def preprocess(self) -> mf.Preprocess:
         if self.kind == "text":
             return mf.Preprocess("text", ("tokenizer.json",), {"max_length": 6, "pad_id": 0, "pad_token": "[PAD]"})
+        if self.kind == "sound":
+            return mf.Preprocess("tensors", (), {"sampling_rate": RATE})
         numbers = {"height": SIDE, "width": SIDE, "channels": 1, "mean": [0.5], "std": [0.5], "rescale": 1 / 255}
         return mf.Preprocess("image", (), numbers)
 
@@ -255,6 +260,9 @@ class _Build:
             draft.take(tensor.name, tensor.dtype, *tensor.shape)
         if self.kind == "image":
             return draft.op("Flatten", "pixel_values")
+        if self.kind == "sound":
+            parts = draft.op("Reshape", "input_values", draft.weight("parts", np.array([batch, PIXELS, -1])))
+            return draft.op("ReduceMean", parts, draft.weight("last", np.array([2])), keepdims=0)
         rows = draft.op("Gather", draft.weight("table", self.weights.table), "input_ids")
         mask = draft.op("Cast", "attention_mask", to=TensorProto.FLOAT)
         mask = draft.op("Unsqueeze", mask, draft.weight("two", np.array([2])))

@@ -20,10 +20,10 @@ from wire.envelope import detached
 from wire.files import digest
 from wire.keys import PrivateKey, new_key
 
-VOCABULARY, CONTEXT, SOURCE = 11, 8, 4
+VOCABULARY, CONTEXT, SOURCE, RANK = 11, 8, 4, 2
 OPTIONS = mf.Options("disable", "priority", False, True)
 TYPES = {"float32": TensorProto.FLOAT, "int64": TensorProto.INT64}
-Spec = dict[str, tuple[str, tuple[int, ...]]]
+Spec = dict[str, tuple[str, tuple[int | str, ...]]]
 
 
 def write_graph(path: Path, nodes: Sequence[Any], inputs: Spec, outputs: Spec, constants: dict[str, Any]) -> mf.Graph:
@@ -54,25 +54,28 @@ def seal(
     budget_bytes: int = 0,
     key: PrivateKey | None = None,
     labels: Sequence[str] = (),
+    slots: Sequence[mf.Slot] = (),
 ) -> Bundle:
     """Write manifest and signature beside the graphs."""
     key = key or new_key("publisher", "tester")
     (folder / "golden.safetensors").write_bytes(b"not looked at here")
     files = [folder / graph.file for graph in graphs] + [folder / "golden.safetensors"]
+    own, fed = tuple(slot.name for slot in slots), {name for slot in slots for name in (slot.a, slot.b, slot.scale)}
+    sides = [(tuple(t.name for t in g.inputs if t.name not in fed), tuple(t.name for t in g.outputs)) for g in graphs]
     segments = tuple(
-        mf.Segment(f"segment{i}", tuple(t.name for t in g.inputs), tuple(t.name for t in g.outputs), (), (), (g,), ())
-        for i, g in enumerate(graphs)
+        mf.Segment(f"segment{i}", *side, (), own, (g,), ())
+        for i, (g, side) in enumerate(zip(graphs, sides, strict=True))
     )
     manifest = mf.Manifest(
         mf.SCHEMA,
         "0",
         mf.Model("sums", "sums", "text-generation", "0" * 64),
-        mf.Plan("tester", "serve", "fp32", 0, 1, (), budget_bytes, 0),
+        mf.Plan("tester", "serve", "fp32", RANK if slots else 0, 1, (), budget_bytes, 0),
         tuple(mf.File(p.name, p.stat().st_size, digest(p.read_bytes())) for p in files),
         tuple(inputs),
         (mf.Bucket("b1", 1),),
         segments,
-        (),
+        tuple(slots),
         None,
         tuple(labels),
         mf.Preprocess("tensors"),
@@ -101,8 +104,11 @@ COUNTED = {"vocabulary": np.array(VOCABULARY, np.int64), "off_on": np.array([0, 
 LOGITS = mf.Tensor("logits", "float32", (1, 1, VOCABULARY))
 
 
-def cached(folder: Path, end: Sequence[int] = (), **rules: Any) -> Bundle:
-    """The next token is the sum of all tokens so far modulo the vocabulary, plus its position's zero."""
+def cached(folder: Path, end: Sequence[int] = (), *, slot: bool = False, **rules: Any) -> Bundle:
+    """The next token is the sum of all tokens so far modulo the vocabulary, plus its position's zero.
+
+    With a slot, x [1, CONTEXT] the tokens so far at the end and zeros before: the sum and scale ((x A) B), cut off.
+    """
     folder.mkdir(parents=True)
     inputs: Spec = {
         "tokens": ("int64", (1, 1)),
@@ -117,13 +123,29 @@ def cached(folder: Path, end: Sequence[int] = (), **rules: Any) -> Bundle:
         helper.make_node("Cast", ["mask"], ["marks"], to=TensorProto.FLOAT),
         helper.make_node("Mul", ["all", "marks"], ["marked"]),
         helper.make_node("ReduceSum", ["marked", "one"], ["total"], keepdims=1),
-        *one_hot("total"),
+        *(_beside("marked", "total") if slot else ()),
+        *one_hot("all_of_it" if slot else "total"),
     ]
     constants = {**COUNTED, "one": np.array([1]), "far": np.array([1 << 40])}
+    given = mf.Slot("sum", "sum", "lora", CONTEXT, 1, "segment0", "sum.A", "sum.B", "sum.scale")
+    if slot:
+        inputs |= {given.a: ("float32", (CONTEXT, "r")), given.b: ("float32", ("r", 1)), given.scale: ("float32", ())}
+        constants |= {given.a: np.zeros((CONTEXT, 0), np.float32), given.b: np.zeros((0, 1), np.float32)}
+        constants[given.scale] = np.float32(1)
     graph = write_graph(folder / "segment0.forward.onnx", nodes, inputs, outputs, constants)
     record = mf.Generate("cached", "tokens", "logits", CONTEXT, "mask", end=tuple(end), **rules)
     states = [mf.State("held", "held_next", "float32", (1, CONTEXT - 1))]
-    return seal(folder, [graph], graph.inputs, [LOGITS], states=states, generate=record)
+    return seal(folder, [graph], graph.inputs[:3], [LOGITS], states=states, generate=record, slots=[given][: int(slot)])
+
+
+def _beside(x: str, y: str) -> list[Any]:
+    """Nodes of a slot at the way from x to y."""
+    return [
+        helper.make_node("MatMul", [x, "sum.A"], ["low"]),
+        helper.make_node("MatMul", ["low", "sum.B"], ["high"]),
+        helper.make_node("Mul", ["high", "sum.scale"], ["scaled"]),
+        helper.make_node("Add", [y, "scaled"], ["all_of_it"]),
+    ]
 
 
 def prefix(folder: Path, **rules: Any) -> Bundle:

@@ -60,10 +60,14 @@ class Running:
         """One request."""
         return ask(self.socket, method, url, body, {name.replace("_", "-"): value for name, value in headers.items()})
 
-    def close(self) -> None:
-        """End it."""
+    def stop(self) -> None:
+        """Have its core turn no more."""
         self._stop.set()
         self._thread.join()
+
+    def close(self) -> None:
+        """End it."""
+        self.stop()
         self.api.close()
         assert self.core.setup.lock is not None
         self.core.setup.lock.close()
