@@ -46,6 +46,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     p.add_argument("--recipes", type=Path, default=recipes.FROZEN)
     p.add_argument("--quick", action="store_true", help="two rounds of two steps: whether it works, not how well")
     p.add_argument("--choose", action="store_true", help="print the rate of every method that is best on validation")
+    p.add_argument("--rates", nargs="*", type=float, default=list(recipes.RATES), help="of which --choose takes one")
     p.add_argument("--prepare", action="store_true", help="make what runs need beside the output, and stop")
     p.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
     p.add_argument("--jobs", type=int, default=1, metavar="N", help="runs at once (default: 1)")
@@ -54,7 +55,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     options = p.parse_args(argv)
     if options.show:
         found = [one for path in options.show for one in json.loads(path.read_text(encoding="utf-8"))["found"]]
-        print(table.printed(found))
+        print(_chosen(found) if options.choose else table.printed(found))
         return 0
     data = os.environ.get("EDGEQUILT_DATA")
     if not data:
@@ -67,9 +68,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         desk.prepare(name, recipe, [CHOOSING, *range(options.seeds)])
     if options.prepare:
         return 0
-    jobs = [
-        job for name, recipe in known.items() for job in _jobs(name, recipe, options.methods, seeds, options.choose)
-    ]
+    jobs = [job for name, recipe in known.items() for job in _jobs(name, recipe, options.methods, seeds, options)]
     found = []
     with ProcessPoolExecutor(options.jobs, mp_context=multiprocessing.get_context("spawn")) as pool:
         for one in pool.map(partial(run, desk), jobs):
@@ -83,10 +82,12 @@ def _quick(recipe: Recipe) -> Recipe:
     return replace(recipe, rounds=2, steps=2, rows=200, validation_rows=32, test_rows=32, proxy_rows=8)
 
 
-def _jobs(name: str, recipe: Recipe, methods: Sequence[str], seeds: Sequence[int], choosing: bool) -> list[Job]:
+def _jobs(
+    name: str, recipe: Recipe, methods: Sequence[str], seeds: Sequence[int], options: argparse.Namespace
+) -> list[Job]:
     """Every method with every seed, the planned one with every coding; or every method with every rate."""
-    if choosing:
-        return [Job(name, recipe, m, seed, EXACT, rate) for seed in seeds for m in methods for rate in recipes.RATES]
+    if options.choose:
+        return [Job(name, recipe, m, seed, EXACT, rate) for seed in seeds for m in methods for rate in options.rates]
     pairs = [(m, coding) for m in methods for coding in (CODINGS if m == "planned" else (EXACT,))]
     return [Job(name, recipe, m, seed, coding, recipe.rates[m]) for seed in seeds for m, coding in pairs]
 

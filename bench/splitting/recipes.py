@@ -11,7 +11,7 @@ from wire.record import at_least, read_record
 
 FROZEN = Path(__file__).parents[1] / "splitting_recipes.toml"
 METHODS = ("planned", "uniform", "hetlora", "hetlora-tail", "equal", "centralised")
-RATES = (0.001, 0.002, 0.004, 0.008)  # of which `--choose` takes one
+RATES = (0.0005, 0.001, 0.002, 0.004, 0.008, 0.016, 0.032)  # of which `--choose` takes one
 
 
 @dataclass(frozen=True)
