@@ -21,6 +21,7 @@ from hub.rounds.boards import boards_of
 from hub.rounds.following import due, served_ranks
 from hub.rounds.modes import mode_of
 from hub.rounds.resting import of_one_rank, with_factors
+from hub.rounds.seating import has_judges
 from hub.rounds.selection import Selection, choose, selection_of
 from hub.rounds.state import Round, Seat, Stopped
 from hub.serving.desk import Desk
@@ -108,7 +109,7 @@ def _open(desk: Desk, request: Row) -> Row:
         settings=settings,
         deadline_s=deadline_s,
         deadline_at_s=desk.clock() + deadline_s,
-        candidate=GATED[kind] and not secure if candidate is None else bool(candidate),
+        candidate=GATED[kind] and not secure and has_judges(desk.home, seats) if candidate is None else bool(candidate),
         seats=seats,
         recipe=recipe,
         model=conductor.model.id,

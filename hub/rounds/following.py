@@ -9,7 +9,7 @@ from hub.making.model import Model
 from hub.making.versions import read_made
 from hub.rounds.halves import SUMS
 from hub.rounds.jobs import SPLIT
-from hub.rounds.seating import FRONT, seats_for, tails_of
+from hub.rounds.seating import FRONT, has_judges, seats_for, tails_of
 from hub.rounds.state import Round
 from hub.store.registry import Home
 
@@ -26,7 +26,8 @@ def due(home: Home, model: str, every: int) -> bool:
 def following(home: Home, model: Model, state: Round, others: Iterable[Round], now_s: float) -> Round | None:
     """The round of statistics that follows a round which has just ended; None if none does.
 
-    It is for the devices of that round which can gather statistics, alone or with a tail, and a candidate for release.
+    It is for the devices of that round which can gather statistics, alone or with a tail, and a candidate for release
+    where one of them can judge it.
 
     Args:
         home: the hub's folder, opened.
@@ -52,7 +53,7 @@ def following(home: Home, model: Model, state: Round, others: Iterable[Round], n
         quorum=max(1, math.ceil(home.config.rounds.quorum * len(devices))),
         deadline_s=state.deadline_s,
         deadline_at_s=now_s + state.deadline_s,
-        candidate=True,
+        candidate=has_judges(home, seats),
         seats=seats,
         recipe=state.recipe,
         follows=state.number,

@@ -90,6 +90,13 @@ def split_of(home: Home, bundle: str) -> str:
     return "" if row is None else read_model(bytes(row["manifest"])).split
 
 
+def has_judges(home: Home, seats: Iterable[Seat]) -> bool:
+    """Whether what these devices make can be judged: fronts evaluate nothing, and what nobody judges goes nowhere."""
+    some = tuple(seats)
+    jobs = {row["name"]: (row["hello"] or {}).get("jobs", ()) for row in home.ledger.devices()}
+    return not any(s.front for s in some) or any("evaluate" in jobs.get(s.device, ()) for s in some)
+
+
 def reached(home: Home, name: str) -> Reached:
     """How a device is known and found by others."""
     row: Row = home.ledger.device(name) or {"key": "", "hello": None}

@@ -107,6 +107,24 @@ def test_statistics_follow_training_of_fronts(world: World) -> None:
     assert {s["state"] for s in found["per_device"].values()} == {"arrived"}
 
 
+def test_what_fronts_alone_made_is_not_lost_for_want_of_judges(world: World, tmp_path: Path) -> None:
+    """No front evaluates, so a new head of theirs is no candidate: work goes on from it, and people release it."""
+    put_front(world, tmp_path / "all", ("mill",))
+    first, trained, found = world.run("statistics"), world.run("train", then="statistics"), world.show(3)
+
+    assert first["released"]
+    assert [one["state"] for one in (first, trained, found)] == ["complete"] * 3
+    assert not found["released"]
+    assert found["sentence"].endswith("not a candidate for release")
+    ledger = world.hub.home.ledger
+    assert ledger.tip("tiny") == found["version"]["digest"]
+    assert world.run("statistics")["sentence"].endswith("not a candidate for release")
+    world.ask("deploy", version="tip")
+    release = ledger.release("tiny")
+    assert release is not None
+    assert release["digest"] == ledger.tip("tiny")
+
+
 def test_what_statistics_of_fronts_cannot_be(world: World, tmp_path: Path) -> None:
     """Labels stay and nothing is learned, so only the coding may be chosen; no masks over what a tail has a part in."""
     for words, request in (
