@@ -33,6 +33,7 @@ def reasons(made: Made, terms: Terms, importance: Importance) -> Iterator[Reason
     part = "the whole model" if whole else f"the units before {made.units[holding.border].name}"
     covered = percent(made.configured.covered / WHOLE)
     most = "the most within" if made.deadline_ns is None else "batch times that is the most within its time and"
+    most = "within" if offer.trainer == "forward" else most
     yield Reason(
         "part", f"{part} ({holding.border} of {count})", f"covers {covered} of the importance, {most} {budget}"
     )
@@ -64,7 +65,7 @@ def seconds(time_ns: int) -> str:
 
 
 DIFFERENCES: dict[str, str] = {
-    "forward": "forward passes of a front fit, backward ones do not; the smallest front, since it learns little",
+    "forward": "forward passes of a front fit, backward ones do not; a small front, since it learns little",
     "spry": "forward passes fit, backward ones do not; a tail (--tail NAME) would let it learn a front by gradients",
 }
 

@@ -5,6 +5,7 @@ Every board is planned for by itself (`hsplitlora`), or all of them for one dead
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
@@ -12,14 +13,14 @@ from devices.memory import FLOAT_BYTES, adapter_bytes
 from devices.split.fedpipe import LONGEST_NS, Chooser, least_deadline
 from devices.split.fleet_plan import FRONT, VERSION, BoardPlan, Captured, FleetPlan, Objective, TailPlan, Trainer
 from devices.split.frontier import Frontier
-from devices.split.holdings import Holding, Memory, borders_of, holdings
+from devices.split.holdings import Holding, Memory, borders_of, holdings, slots_before
 from devices.split.hsplitlora import Configured, split_and_ranks
 from devices.split.offers import Clock, Offer
 from devices.split.reasons import Made, reasons
 from devices.split.tails import TailMemory, tail_of
-from devices.split.work import WHOLE, Importance, Member, ModelWork, Terms
+from devices.split.work import WHOLE, Importance, Member, ModelWork, SlotWork, Terms, Units
 from devices.stages import Station
-from devices.thin import places_of
+from devices.thin import crossing, places_of
 
 MODES: dict[Trainer, str] = {
     "backprop": "train",
@@ -49,6 +50,17 @@ class Round:
             return sum(board.covered for board in self.boards)
         longest = max(self.deadline_ns or 0, *(board.round_ns for board in self.boards))
         return sum(board.offer.batch * board.covered for board in self.boards) / longest
+
+
+def _earliest(units: Units, slots: Sequence[SlotWork], borders: Sequence[int]) -> list[int]:
+    """Where a front that learns little may end, the best first: a tail learns better what lies behind.
+
+    Of the borders with at most half of the slots before them the earliest that at most a quarter more bytes cross than
+    the one with least; or the very first one.
+    """
+    half = [b for b in borders if 2 * slots_before(slots, b) <= len(slots)] or borders[:1]
+    least = min((crossing(units, border) for border in half), default=0)
+    return [*[b for b in half if 4 * crossing(units, b) <= 5 * least][:1], *borders[:1]]
 
 
 class Search:
@@ -128,8 +140,9 @@ class Search:
     def _holdings(self, memory: Memory, member: Member, trainer: Trainer, batch: int) -> Iterator[Holding]:
         fronts, slots = trainer in FRONT, self.model.slots
         borders = borders_of(memory.units, slots, memory.places) if fronts else [len(memory.units)]
-        borders = borders[:1] if trainer in FORWARD else borders  # a tail learns better what lies behind
-        return holdings(memory, slots, self.frontier(member), borders, batch, self._extra_bytes(trainer))
+        borders = _earliest(memory.units, slots, borders) if trainer in FORWARD else borders
+        found = holdings(memory, slots, self.frontier(member), borders, batch, self._extra_bytes(trainer))
+        return itertools.islice(found, 1) if trainer in FORWARD else found
 
     def _extra_bytes(self, trainer: Trainer) -> int:
         """What a front keeps beside its adapters where it learns alone: a head, with its optimizer."""
