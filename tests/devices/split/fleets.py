@@ -91,8 +91,10 @@ def every_plan(model: ModelWork, member: Member, shares: dict[str, int], terms: 
         if batch % micro:
             continue
         fits = list(_that_fit(model, member, micro, border, quant, batch))
-        fewest = min((cuts for cuts, _ in fits), default=0)
         own = [slot for slot in model.slots if slot.unit < border]
+        matters = [shares[slot.name] > 0 for slot in own]  # adapters that cover nothing are none
+        fits = [(cuts, ranks) for cuts, ranks in fits if any(r for r, it in zip(ranks, matters, strict=True) if it)]
+        fewest = min((cuts for cuts, _ in fits), default=0)
         for ranks in {ranks for cuts, ranks in fits if cuts == fewest}:
             values = sum(s.values_per_rank * r for s, r in zip(own, ranks, strict=True))
             covered = sum(gain(shares[s.name], r) for s, r in zip(own, ranks, strict=True))
