@@ -16,6 +16,7 @@ from devices.profile import load
 from tests.devices.flash.roots import CARDS, DEBIAN, ELF, Card, base
 from tests.devices.flash.seen import WISHES, After, flashed
 from tests.devices.flash.vendors import cloud_init
+from tests.programs import program
 
 MORE = {
     "debian without a resolver": Card({**base("3.11", "2.36", DEBIAN), "/usr/sbin/wpa_supplicant": ELF}),
@@ -51,8 +52,7 @@ def units(found: After) -> dict[str, str]:
 @pytest.mark.parametrize("shell", SHELLS)
 def test_every_script_is_one(shell: str) -> None:
     """For each shell that is /bin/sh somewhere; `firstrun.sh` is for bash, which all of them agree on."""
-    if shutil.which(SHELLS[shell][0]) is None:
-        pytest.skip(f"{SHELLS[shell][0]} is not installed")
+    program(SHELLS[shell][0], SHELLS[shell][0])
     seen = {path: text for name in SYSTEMS for path, text in scripts(flashed(name_of(name))).items() if len(text) > 60}
     assert {Path(path).name for path in seen} == {"first.sh", "firstrun.sh", "names.sh"}
     for path, text in seen.items():
