@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import json
 import tempfile
 import wave
 from collections.abc import Iterator
@@ -13,7 +14,9 @@ from typing import Any
 import numpy as np
 import pytest
 
+from console.errors import StorageError
 from edge import load
+from edge.cli import main
 from edge.data.board import board_data
 from tests.edge.boards import make_board
 from tests.edge.bundles import RATE, SAMPLES
@@ -79,6 +82,23 @@ def test_a_corrected_sound_is_a_row_of_the_next_training(agent: Running, tmp_pat
     rows = board_data(Path(place.data), agent.board.manifest, 0.0, Path(place.corrections)).train
     labels = {digest(Path(row.sample).read_bytes()): agent.board.manifest.labels[row.label] for row in rows}
     assert (len(rows), labels[digest(asked)], labels[digest(sent)]) == (6, "c", "b")
+
+
+def test_the_commands_send_files(agent: Running, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """`agent infer` and `agent feedback` take paths of sounds; one that is not there is said, and nothing is sent."""
+    path, at = sound(tmp_path / "told.wav", 10), ["--socket", str(agent.socket)]
+
+    assert main(["infer", *at, "--json", str(path)]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert found["id"] == digest(path.read_bytes())
+    assert found["scores"] == pytest.approx(load(agent.board.bundle).infer([path])[0]["scores"], abs=1e-6)
+
+    assert main(["feedback", *at, str(path), "--label", "a"]) == 0
+    assert "a is kept for the next training" in capsys.readouterr().out
+    assert main(["feedback", *at, found["id"], "--label", "a"]) == 0
+    assert capsys.readouterr().out == "a was known already\n"
+    with pytest.raises(StorageError, match="absent"):
+        main(["infer", *at, str(tmp_path / "absent.wav")])
 
 
 CUT = b"RIFF\x24\x00\x00\x00WAVEfmt "
