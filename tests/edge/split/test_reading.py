@@ -36,7 +36,7 @@ def _rows(kind: str) -> list[Row]:
 
 
 def gathered(
-    folder: Path, kind: str, depth: int, coding: Coding, window_bytes: int
+    folder: Path, kind: str, depth: int, coding: Coding, window_bytes: int, *, backward: bool = True
 ) -> tuple[list[Statistics], list[Statistics], Reading, list[Note]]:
     """Of a board with the whole model, of one with its front, at every rank; and what the tail had, and was told."""
     bundle, given, ends, said = whole(folder, kind=kind), _rows(kind), Ends(), list[Note]()
@@ -49,7 +49,7 @@ def gathered(
         target=serve, args=(ends.tail, lambda wish: reading_of(chain, at, wish), made.append, SILENCE_S), daemon=True
     )
     thread.start()
-    front = front_of(bundle, depth)
+    front = front_of(bundle, depth, backward=backward)
     talk = Talk(Listened(ends.board, said), SILENCE_S)
     talk.open(wish_of(front.manifest, "", coding, [row.label for row in given], labels=False, back=False))
     far = Afar(Runner(front, window_bytes=window_bytes), talk)
@@ -74,6 +74,12 @@ def test_statistics_are_those_of_the_whole_model(tmp_path: Path, depth: int, kin
     assert reading.passes == len(RANKS)
     assert said[0].fields["classes"] == []
     assert not any(b"labels" in note.data[:200] for note in said)
+
+
+def test_a_front_that_runs_forward_only_gathers_the_same(tmp_path: Path) -> None:
+    """Nothing goes back for statistics, so a front without backward graphs has the same sums."""
+    alone, found, _, _ = gathered(tmp_path, "image", 2, "float32", 1 << 20, backward=False)
+    assert all(np.allclose(one.gram, other.gram, atol=1e-5) for one, other in zip(found, alone, strict=True))
 
 
 def test_fewer_bytes_cost_little(tmp_path: Path) -> None:
