@@ -92,6 +92,8 @@ class Deeds:
         elif kind == "result":
             core.crossings.worker("end", name, {})
             core.barrier.drop()
+            if fields.get("metrics", {}).get("slow_link"):
+                log.warning("%s: %s", name, fields["metrics"]["slow_link"])
             self._keep(job, int(fields["samples"]), dict(fields.get("metrics", {})))
         else:
             core.crossings.worker("end", name, fields)

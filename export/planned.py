@@ -133,4 +133,5 @@ def noted(device: str, plan: FleetPlan | None) -> dict[str, Any]:
     if one is not None:
         found |= {"trainer": one.trainer, "batch": one.batch}
         found |= {"coding": one.coding, "labels": one.labels} if one.in_front else {}
+        found |= {"step_ns": one.step_ns, "link_ns": one.link_ns} if one.link_ns else {}
     return found

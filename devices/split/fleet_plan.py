@@ -82,6 +82,7 @@ class BoardPlan:
         labels: whether they go along with the boundary tensors, or stay; empty where nothing crosses.
         memory_bytes: predicted peak of its worker.
         step_ns, round_ns: predicted time of a step, its waiting included, and of a round.
+        link_ns: of a step, what crosses; 0 where nothing does in a step, or nobody said.
         up_bytes, down_bytes: of a round, adapters included.
         covered: share of the importance that its adapters cover, 0 to 1.
         reasons: the choices, and why.
@@ -107,6 +108,7 @@ class BoardPlan:
     coding: Coding = ""
     labels: Labels = ""
     reasons: tuple[Reason, ...] = ()
+    link_ns: int = field(default=0, metadata=at_least(0))
     extra: dict[str, Any] = field(default_factory=dict)
 
     @property

@@ -45,6 +45,8 @@ def _tail(plan: FleetPlan) -> Iterator[str]:
     borders = tuple(sorted({board.border for board in plan.boards if board.in_front}))
     if plan.tail.borders != borders:
         yield f"tail.borders: expected those of the fronts, {_listed(borders)}, found {_listed(plan.tail.borders)}"
+    if not plan.tail.ranks:
+        yield "tail.ranks: expected one slot at least, found none: it would have nothing to learn"
     yield from _ranks("tail", plan.tail.ranks)
 
 

@@ -45,7 +45,7 @@ def borders_of(units: Units, slots: Sequence[SlotWork], places: Sequence[int]) -
     least: dict[int, list[tuple[int, int]]] = {}
     for border in places:
         count = slots_before(slots, border)
-        if not 0 < border < len(units) or not count:
+        if not 0 < border < len(units) or not 0 < count < len(slots):  # a tail without slots has nothing to learn
             continue
         cost = (crossing(units, border), units[border - 1].copied_bytes_per_item)
         if not any(a <= cost[0] and b <= cost[1] for a, b in least.setdefault(count, [])):

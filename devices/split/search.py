@@ -226,4 +226,5 @@ class Search:
             self.terms.coding if front else "",
             self.terms.labels if front else "",
             tuple(reasons(made, self.terms, self.importance)),
+            offer.link_ns if offer.trainer == "split" else 0,
         )

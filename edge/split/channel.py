@@ -45,6 +45,10 @@ class PeerGone(BadData):
     """The other half is not heard any more, or does not want us."""
 
 
+class Silent(PeerGone):
+    """It says nothing for too long."""
+
+
 class Channel(Protocol):
     """A way to one other half."""
 
@@ -63,11 +67,12 @@ def expect(channel: Channel, what: tuple[What, ...], timeout_s: float) -> Note:
     """The next note, which must be one of some.
 
     Raises:
-        PeerGone: nothing came in time, the other side refused, or it said something else.
+        Silent: nothing came in time.
+        PeerGone: the other side refused, or it said something else.
     """
     note = channel.receive(timeout_s)
     if note is None:
-        raise PeerGone(f"expected {' or '.join(what)} of the other half within {timeout_s:.0f} s, found nothing")
+        raise Silent(f"expected {' or '.join(what)} of the other half within {timeout_s:.0f} s, found nothing")
     if note.what in ("refused", "gone"):
         raise PeerGone(str(note.fields.get("reason") or "the other half is gone"))
     if note.what not in what:

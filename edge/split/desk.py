@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Protocol, TypeVar
 
 from console.errors import EdgequiltError
 from edge.split.channel import Channel, Note, PeerGone
 from edge.split.tail import refused
-from edge.split.talk import SILENCE_S
+from edge.split.talk import SECONDS, SILENCE_S
 from edge.split.wish import Wish, read_wish
 
 
@@ -46,9 +48,11 @@ def serve(
         session = make(read_wish(_next(channel, silence_s, "open").fields))
         channel.send(session.opened())
         while (note := _next(channel, silence_s)).what != "end":
+            began_s = time.monotonic()
             answer = session.take(note)
             if answer is not None:
-                channel.send(answer)
+                fields = {**answer.fields, SECONDS: time.monotonic() - began_s}
+                channel.send(replace(answer, fields=fields))
         keep(session)
         channel.send(Note("ended", note.step))
     except PeerGone:

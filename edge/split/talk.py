@@ -6,6 +6,7 @@ board has a tail of its own adapters, and both halves step once per batch.
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -13,7 +14,9 @@ from typing import Any
 
 from numpy.typing import NDArray
 
-from edge.split.channel import Channel, Note, PeerGone, expect
+from console.table import size
+from devices.split.pace import REMEDY, Pace
+from edge.split.channel import Channel, Note, PeerGone, Silent, What, expect
 from edge.split.wish import Wish
 from wire.activations import Coding, pack_tensors, unpack_tensors
 from wire.manifest import Tensor
@@ -21,6 +24,7 @@ from wire.manifest import Tensor
 Array = NDArray[Any]
 FEATURES = "features"
 MOST_FEATURES = 1 << 20
+SECONDS = "seconds"  # of an answer's fields: what the tail computed for it
 SILENCE_S = 120.0  # of the other half, between two notes that are due
 
 
@@ -35,6 +39,8 @@ class Talk:
         width: features that a head goes on; 0: none come back.
         sent_bytes: numbers that went up.
         taken_bytes: numbers that came down.
+        waited_s: in steps, for the tail and for what is between.
+        tail_s: what the tail says that it computed of that.
     """
 
     channel: Channel
@@ -46,8 +52,11 @@ class Talk:
     step: int = 0
     sent_bytes: int = 0
     taken_bytes: int = 0
+    waited_s: float = 0.0
+    tail_s: float = 0.0
     _micro: int = 0
     _said_s: float = 0.0
+    _last_bytes: int = 0  # of what was said last
 
     def open(self, wish: Wish) -> None:
         """Ask whether the tail takes part.
@@ -82,7 +91,7 @@ class Talk:
             PeerGone: the tail says something else, or nothing.
             BadData: the numbers are not those of the border.
         """
-        note = expect(self.channel, ("back",), self.timeout_s)
+        note = self._hear("back")
         if (note.step, note.micro) != (self.step, micro):
             raise PeerGone(
                 f"expected the gradient of step {self.step}, micro-batch {micro}, found {note.step}, {note.micro}; "
@@ -101,7 +110,7 @@ class Talk:
             PeerGone: the tail says something else, or nothing.
             BadData: the numbers are no features.
         """
-        note = expect(self.channel, ("features",), self.timeout_s)
+        note = self._hear("features")
         rows = note.fields.get("rows")
         if (note.step, note.micro) != (self.step, micro) or not isinstance(rows, int) or rows < 1:
             raise PeerGone(f"expected the features of step {self.step}, micro-batch {micro}, found others; update both")
@@ -138,9 +147,35 @@ class Talk:
         if time.monotonic() - self._said_s > self.timeout_s / 4:
             self._say(Note("busy", self.step))
 
+    def pace(self, seconds: float) -> Pace:
+        """What a step took, of so many seconds in all steps, and what of it went by for the link."""
+        steps = max(1, self.step)
+        return Pace(seconds / steps, max(0.0, self.waited_s - self.tail_s) / steps)
+
     def _say(self, note: Note) -> None:
+        """Say something; this waits where the link takes no more."""
+        began_s, self._last_bytes = time.monotonic(), len(note.data) or self._last_bytes
         self.channel.send(note)
         self._said_s = time.monotonic()
+        self.waited_s += self._said_s - began_s
+
+    def _hear(self, what: What) -> Note:
+        """What answers a micro-batch.
+
+        Raises:
+            PeerGone: the tail says something else, or nothing.
+        """
+        began_s = time.monotonic()
+        try:
+            note = expect(self.channel, (what,), self.timeout_s)
+        except Silent as silent:
+            said = f"if the tail is well, the link is too slow for {size(self._last_bytes)} at a time: {REMEDY}"
+            raise PeerGone(f"{silent}; {said}") from silent
+        self.waited_s += time.monotonic() - began_s
+        computed = note.fields.get(SECONDS)
+        if isinstance(computed, float) and math.isfinite(computed) and computed > 0:
+            self.tail_s += computed
+        return note
 
     def _next(self) -> None:
         self.step, self._micro = self.step + 1, 0

@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from console.errors import BadData
+from devices.split.pace import LINK_S, planned_of
 from edge.assemble import prefix
 from edge.chain import Chain
 from edge.data import Data
@@ -33,6 +35,7 @@ from wire.kinds.head import ROWS, rows_text
 from wire.record import read_record
 from wire.thin.table import NONE
 
+SLOW = "slow_link"  # of what a job tells: a sentence
 Advance = Callable[[float, float], None]  # done, of
 
 
@@ -73,14 +76,14 @@ def front(
         lambda step, loss: advance(step, settings.steps),
         request.id,
     )
-    made = done.adapter
+    made, pace = done.adapter, talk.pace(done.session.seconds)
     biases = made.bias if "bias" in settings.kinds else {}
     heads = made.heads if settings.head and split.labels == "stay" else {}
     tag = {**_tag(request), **tag_of(done.importance), **_rows(runner, data if heads else None)}
     update = Adapter(start.model, start.version, made.lora, biases, heads, metadata=tag)
     if settings.thin != NONE and update.lora:
         update = sent_thin(update, start, settings, Path(request.lost) if request.lost else None, Path(request.out))
-    metrics = {
+    metrics: dict[str, Any] = {
         "steps": done.session.at,
         "seconds_per_step": done.seconds_per_step,
         "loss_first": done.losses[0],
@@ -90,6 +93,11 @@ def front(
         "crossed_up_bytes": talk.sent_bytes,
         "crossed_down_bytes": talk.taken_bytes,
     }
+    if split.mode == "steps":
+        metrics[LINK_S] = pace.link_s
+        slow = pace.slow(planned_of(runner.manifest.plan.extra))
+        if slow:
+            metrics[SLOW] = slow
     return to_bytes(update), Result(request.id, len(data.train), metrics)
 
 

@@ -18,6 +18,7 @@ from hub.making import by_numbers, contributions, importance, versions
 from hub.making.contributions import Contribution, parts_of, took_part
 from hub.making.model import Model
 from hub.making.optimising import optimise, width
+from hub.making.pace import slow_links
 from hub.making.portions import portions
 from hub.making.recipe import Recipe
 from hub.making.weighing import weigh
@@ -61,7 +62,12 @@ def make(home: Home, model: Model, rank: int, state: Round) -> versions.Made:
         made = replace(made, parents=tuple(sorted(set(older) - {parent.digest})))
         version = versions.from_training(parent, number, state.number, model, made, home.blobs, home.key)
         metrics, moved = importance.learned(home, model, state, parent.digest, number)
-        notes = (*version.notes, *shares.notes, *moved)
+        notes = (
+            *version.notes,
+            *shares.notes,
+            *moved,
+            *slow_links(home, state, {one.device: one.metrics for one in found}),
+        )
         return replace(version, notes=notes, participants=parts_of(found, shares.values.tolist()), metrics=metrics)
     sums = contributions.sums(home, model, state)
     version = versions.from_statistics(parent, number, state.number, sums, state.recipe, home.blobs, home.key)

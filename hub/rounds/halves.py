@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import replace
 
+from devices.split.pace import late
 from hub.rounds.names import job_id
 from hub.rounds.state import Action, Ask, Half, Round, Seat, Withdraw
 
@@ -81,6 +82,14 @@ def lacking(seats: Iterable[Seat]) -> str:
     return "; ".join(said)
 
 
+def behind(state: Round, seat: Seat) -> str:
+    """Why a front is late, as far as its plan says; empty where nobody planned."""
+    steps = state.settings.get("steps")
+    if not (seat.tail and seat.step_s and isinstance(steps, int)):
+        return ""
+    return late(seat.step_s, steps, state.deadline_s)
+
+
 def handed_over(
     state: Round, tail: str, reason: str, others: dict[str, int], device: str = "", most: int = MOVES
 ) -> tuple[Round, tuple[Action, ...]]:
@@ -117,7 +126,7 @@ def handed_over(
                 continue
             load[best] += 1
             again = Seat(seat.device, turn=turn, lap=state.lap, base=state.start, bundle=seat.bundle, front=True)
-            seats.append(replace(again, tail=best, tried=tried))
+            seats.append(replace(again, tail=best, step_s=seat.step_s, tried=tried))
             actions += asks(seats[-1])
     fresh = any(s.turn == turn for s in seats)
     return replace(state, seats=tuple(seats), turn=turn if fresh else state.turn), tuple(actions)

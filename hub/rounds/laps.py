@@ -9,9 +9,11 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from hub.rounds.halves import alone, asks, withdraws
+from hub.rounds.halves import alone, asks, behind, withdraws
 from hub.rounds.refusal import seated
 from hub.rounds.state import Action, Made, Round, Seat, SeatState
+
+LATE = "the deadline passed"
 
 
 def dismissed(state: Round, what: SeatState, reason: str) -> tuple[Round, tuple[Action, ...]]:
@@ -19,7 +21,11 @@ def dismissed(state: Round, what: SeatState, reason: str) -> tuple[Round, tuple[
     gate = state.phase in ("gating", "judging")
     told = ("waiting",) if state.secure is None else ("waiting", "arrived")  # these keep what opens a sum
     waiting = tuple(w for s in seated(state) if s.state in told for w in withdraws(s, gate))
-    seats = tuple(_dismissed(s, what, reason) if s.state == "waiting" else s for s in seated(state))
+    late = what == "late" and reason == LATE and not gate
+    told_of = ((s, behind(state, s) if late else "") for s in seated(state))
+    seats = tuple(
+        _dismissed(s, what, "; ".join(filter(None, (reason, why)))) if s.state == "waiting" else s for s, why in told_of
+    )
     return (replace(state, judges=seats) if gate else replace(state, seats=seats)), waiting
 
 

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 
 from hub.making.model import Model, model_of, read_model
+from hub.making.pace import pace_of
 from hub.rounds.jobs import Reached
 from hub.rounds.state import Round, Seat
 from hub.store.ledger import Row
@@ -47,6 +48,7 @@ def seats_for(home: Home, model: Model, devices: Iterable[str], tails: Mapping[s
         if front and not seat.bundle:
             seat = replace(seat, state="failed", reason=STRANGE)
         elif front:
+            seat = replace(seat, step_s=_step_s(home, seat.bundle))
             split = split_of(home, seat.bundle)
             fitting = {one: tail.boards for one, tail in left.items() if tail.split == split}
             best = min(fitting, key=lambda one: (fitting[one], one), default="")
@@ -118,6 +120,12 @@ def _slots(row: Row) -> tuple[frozenset[str], frozenset[str]]:
     manifest = parse_manifest(bytes(row["manifest"]), "a bundle in the ledger")
     held = frozenset(slot.name for slot in model_of(manifest).slots)
     return held, held & manifest.plan.ranks.keys() if manifest.plan.ranks else held
+
+
+def _step_s(home: Home, bundle: str) -> float:
+    """What the plan of a front has for a step; 0 where nobody planned."""
+    planned = pace_of(home, bundle)
+    return 0.0 if planned is None else planned.step_s
 
 
 def _part(home: Home, model: Model, hello: Mapping[str, object], front: bool) -> str:

@@ -36,6 +36,7 @@ class Seat:
     bundle: str = ""  # digest of its bundle, where that holds a part of the model's slots; empty: it holds all of them
     front: bool = False  # its bundle ends in the middle of the model
     tail: str = ""  # the device that goes on from there; empty: none
+    step_s: float = 0.0  # of a front: what its plan has for a step; 0: nobody planned
     halves: tuple[str, ...] = ()  # front, tail: those that arrived of what both bring
     tried: tuple[str, ...] = ()  # the tails that it lost, once for each time
     extra: dict[str, Any] = field(default_factory=dict)

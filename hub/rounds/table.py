@@ -46,7 +46,7 @@ from typing import Any, Literal
 
 from hub.masking import stages
 from hub.rounds.halves import asks, handed_over, has_answered, lacking, with_half, withdraws
-from hub.rounds.laps import asked_again, dismissed, next_lap
+from hub.rounds.laps import LATE, asked_again, dismissed, next_lap
 from hub.rounds.refusal import counted, seated
 from hub.rounds.state import (
     OPEN,
@@ -136,7 +136,7 @@ def _settle(state: Round, now_s: float | None = None) -> Step:
     if waiting and not late and not enough:
         return state, ()
     if gate:
-        state, withdrawn = dismissed(state, "late", "the deadline passed")
+        state, withdrawn = dismissed(state, "late", LATE)
         return replace(state, phase="judging"), (*withdrawn, Judge())
     arrived = sum(has_answered(s) for s in seats)
     if arrived < state.quorum and state.laps != 1:
@@ -149,12 +149,14 @@ def _close(state: Round, arrived: int, enough: bool) -> Step:
     answers, withdrawn = f"{arrived} of {len(state.seats)} devices answered", NOTHING
     if state.mode == "synchronous" or state.last:
         what: Literal["spare", "late"] = "spare" if enough else "late"
-        state, withdrawn = dismissed(state, what, "enough others answered" if enough else "the deadline passed")
+        state, withdrawn = dismissed(state, what, "enough others answered" if enough else LATE)
     answers = "; ".join(filter(None, (answers, lacking(state.seats))))
     if arrived < state.quorum:
         why = "; ".join(f"{s.device}: {s.reason}" for s in state.seats if s.reason)
         found = f"{answers}, {state.quorum} are needed{f' ({why})' if why else ''}"
         return replace(state, phase="failed", sentence=found), withdrawn
+    tardy = (f"{s.device}: {s.reason}" for s in state.seats if s.state == "late" and s.step_s)
+    answers = "; ".join((answers, *tardy))
     if state.kind == "evaluate" or state.settings.get("dry_run"):
         return replace(state, phase="complete", sentence=answers), withdrawn
     return replace(state, phase="making", sentence=answers), (*withdrawn, Make())

@@ -14,6 +14,7 @@ from console.errors import BadData, UsageError
 from devices.memory import MIB
 from devices.plan import adapters_of
 from devices.split.fleet_plan import BoardPlan, Captured, FleetPlan, TailPlan, read_fleet_plan, write_fleet_plan
+from devices.split.pace import Pace, planned_of
 from export.arguments import parser
 from export.chain import Chain, links_of
 from export.cli import export, verify
@@ -139,8 +140,9 @@ def plan_of(case: SplitBundles, folder: Path) -> Path:
     def board(name: str, border: int, ranks: dict[str, int], trainer: str) -> BoardPlan:
         front = trainer == "split"
         return BoardPlan(
-            name, 900 * MIB, trainer, border, "fp32", ranks, 2 * MICRO_BATCH, 0, 0, 0, 0, 0, 0.5,  # type: ignore[arg-type]
+            name, 900 * MIB, trainer, border, "fp32", ranks, 2 * MICRO_BATCH, 0, 7, 0, 0, 0, 0.5,  # type: ignore[arg-type]
             before=units[border] if front else "", coding="int8" if front else "", labels="stay" if front else "",
+            link_ns=3 if front else 0,
         )  # fmt: skip
 
     boards = (
@@ -175,6 +177,7 @@ def test_a_plan_decides_borders_and_ranks(mlps: SplitBundles, tmp_path: Path) ->
     noted = [bundle.manifest.plan.extra for bundle in (front, tail)]
     assert [bundle.manifest.plan.ranks for bundle in (front, tail)] == [{"layer.0": 5}, {"layer.1": 7, "layer.3": 2}]
     assert [bundle.manifest.plan.rank for bundle in (front, tail)] == [5, 7]
+    assert planned_of(noted[0]) == Pace(7e-9, 3e-9)
     assert {name: noted[0][name] for name in ("trainer", "batch", "coding", "labels")} == {
         "trainer": "split",
         "batch": 2 * MICRO_BATCH,

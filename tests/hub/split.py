@@ -46,10 +46,13 @@ class Tail(Device):
         return Adapter(self.model, job.versions[0], {n: board.train(n, w) for n, w in rest.items()})
 
 
-def front_of(holds: frozenset[str] = FRONT, export: str = "") -> tuple[Manifest, dict[str, bytes]]:
-    """The bundle of a front; `export` says whose halves meet."""
+def front_of(
+    holds: frozenset[str] = FRONT, export: str = "", planned: dict[str, int] | None = None
+) -> tuple[Manifest, dict[str, bytes]]:
+    """The bundle of a front; `export` says whose halves meet, `planned` what a plan of the fleet says of its steps."""
     slots = {name: shape for name, shape in SLOTS.items() if name in holds}
     made, files = manifest(slots, device="front")
+    made = replace(made, plan=replace(made.plan, extra={**made.plan.extra, **(planned or {})}))
     return replace(made, head=None, split=split("front", export) if export else None), files
 
 
@@ -60,10 +63,16 @@ def split(role: Literal["front", "tail"], export: str) -> Split:
 
 
 def put_front(
-    world: World, folder: Path, names: tuple[str, ...], holds: frozenset[str] = FRONT, export: str = ""
+    world: World,
+    folder: Path,
+    names: tuple[str, ...],
+    holds: frozenset[str] = FRONT,
+    export: str = "",
+    planned: dict[str, int] | None = None,
 ) -> None:
     """Let some devices run a front from now on."""
-    sha = world.ask("add", folder=str(write_bundle(folder, world.publisher, *front_of(holds, export))))["bundle"]
+    made = write_bundle(folder, world.publisher, *front_of(holds, export, planned))
+    sha = world.ask("add", folder=str(made))["bundle"]
     for name in names:
         device = world.devices[name]
         device.holds, device.bundle, device.jobs = holds, sha, ("front",)

@@ -18,6 +18,7 @@ from tests.hub.split import front_of, leave, put_front, put_tail, split
 from tests.hub.world import RANKS, World
 from wire.messages import Failed
 
+PLANNED = {"step_ns": 10**9, "link_ns": 4 * 10**8}
 MakeWorld = Callable[..., World]
 
 
@@ -252,6 +253,41 @@ def test_a_half_from_a_stale_version_is_refused_and_waited_for_no_more(world: Wo
     assert found["per_device"]["barn"]["state"] == "failed"
     assert "expected an update that started from version" in found["per_device"]["barn"]["reason"]
     assert barn.receipts[-1].status == "refused"
+
+
+def test_a_link_that_is_slower_than_planned_is_named(world: World, tmp_path: Path) -> None:
+    """The round says which board waited for its link, how long beside its plan, and what to do; not of the others."""
+    put_front(world, tmp_path / "planned", ("barn", "coop"), planned=PLANNED)
+    for name, link_s in (("barn", 2.5), ("coop", 0.5)):
+        world.devices[name].metrics = {"loss": 0.5, "link_seconds_per_step": link_s, "seconds_per_step": 3.0}
+
+    found = world.run("train")
+    assert found["state"] == "complete"
+    assert (
+        "barn: its link takes 2.5 s of a step, planned were 400 ms: open rounds with --split-mode"
+        in (found["sentence"])
+    )
+    assert "coop" not in found["sentence"]
+
+
+@pytest.mark.parametrize(("deadline", "words"), [(100.0, "slower than planned: open rounds with"), (12.0, "give more")])
+def test_a_front_that_is_late_is_left_out_with_the_time_of_its_plan(
+    world: World, tmp_path: Path, deadline: float, words: str
+) -> None:
+    """At the deadline the round goes on without it, and says whether the link or the deadline is not as planned."""
+    put_front(world, tmp_path / "planned", ("barn", "coop"), planned=PLANNED)
+    held(world, "coop", "mill", "tail-1")
+    number = world.ask("open", kind="train", settings={"steps": 20}, deadline_s=deadline)["round"]
+    world.settle()
+
+    found = world.show(number)
+    assert found["state"] == "complete"
+    assert found["per_device"]["barn"]["state"] == "late"
+    said = f"the deadline passed; its plan has 20 s for 20 steps, the round had {deadline:.3g} s: "
+    assert found["per_device"]["barn"]["reason"].startswith(said)
+    assert words in found["per_device"]["barn"]["reason"]
+    assert f"barn: {said}" in found["sentence"]
+    assert "coop" not in found["sentence"]
 
 
 def test_a_half_counts_once_however_often_it_comes(world: World) -> None:

@@ -117,7 +117,7 @@ def _borders(model: ModelWork, micro: int) -> list[int]:
             for b in range(1, border)
             if [slot.unit < b for slot in model.slots] == slots
         ]
-        if any(slots) and all(here < there for there in earlier):
+        if any(slots) and not all(slots) and all(here < there for there in earlier):
             found.append(border)
     return [*found, len(units)]
 

@@ -68,6 +68,7 @@ def test_what_a_plan_says_holds(work: ModelWork, members: list[Member], weights:
         assert all(slot.unit < made.border for slot in work.slots if slot.name in made.ranks)
         assert all(rank in member.ranks for rank in made.ranks.values())
     if plan.tail is not None:
+        assert plan.tail.ranks
         assert {slot.name for slot in work.slots if slot.unit >= min(plan.tail.borders)} == set(plan.tail.ranks)
         assert plan.tail.memory_bytes <= plan.tail.budget_bytes
 
@@ -217,7 +218,7 @@ def test_equal_times_are_nearly_equal() -> None:
     """Boards of unequal speed end within the deadline, and the quicker one learns from more items meanwhile."""
     terms = Terms("time", 3, (2, 4, 8, 16))
     fast = replace(SLOW, flops_per_s=4 * SLOW.flops_per_s, bytes_per_s=4 * SLOW.bytes_per_s)
-    plan = planned(model(), [board("slow", 60_000), board("fast", 60_000, fast)], terms=terms)
+    plan = planned(model(), [board("slow", 60_000), board("fast", 60_000, fast)], None, terms)
     slow, quick = plan.boards
     assert plan.deadline_ns is not None
     assert max(slow.round_ns, quick.round_ns) == plan.deadline_ns

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+import time
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -10,10 +12,14 @@ import numpy as np
 import pytest
 
 from console.errors import BadData
+from devices.split.pace import Pace
 from edge.data.row import Row
+from edge.request import Place, Request
 from edge.runner import Runner
+from edge.split import work as split_work
 from edge.split.channel import Channel, Ends, Note, PeerGone
 from edge.split.job import SplitSettings, train_front
+from edge.split.wish import wish_of
 from edge.train import TrainSettings, train
 from tests.edge.split.halves import SILENCE_S, Listened, beside, front_of, whole
 from tests.edge.test_gradients import random_adapter, rows
@@ -179,6 +185,70 @@ def test_a_tail_that_is_silent_is_a_sentence(tmp_path: Path) -> None:
             SplitSettings(),
             silence_s=0.05,
         )
+
+
+class Slowly:
+    """A channel over which every answer takes a while."""
+
+    def __init__(self, channel: Channel, seconds: float) -> None:
+        self.channel, self.seconds = channel, seconds
+
+    def send(self, note: Note) -> None:
+        """Pass it on."""
+        self.channel.send(note)
+
+    def receive(self, timeout_s: float) -> Note | None:
+        """What came, later."""
+        time.sleep(self.seconds)
+        return self.channel.receive(timeout_s)
+
+
+def test_a_link_that_is_slower_than_planned_is_a_sentence(tmp_path: Path) -> None:
+    """A job tells what of a step the link took, without what the tail computed, and says so where that is too much."""
+    bundle, settings = whole(tmp_path), replace(SETTINGS, steps=3)
+    start, split = random_adapter(bundle.manifest), SplitSettings(coding="float32")
+    (done, talk), _ = beside(
+        bundle,
+        start,
+        settings,
+        lambda channel: train_front(Runner(front_of(bundle, 1)), start, rows(8), settings, Slowly(channel, 0.2), split),
+    )
+    pace, planned = talk.pace(done.session.seconds), Pace(0.01, 0.001)
+    assert 0 < talk.tail_s < talk.waited_s
+    assert pace.link_s * talk.step == pytest.approx(talk.waited_s - talk.tail_s)
+    assert pace.step_s >= pace.link_s > 0
+    assert re.match(r"its link takes .+ of a step, planned were 1 ms: .+--split-mode local", pace.slow(planned))
+
+
+def test_a_tail_that_is_too_slow_to_hear_is_said_with_what_to_do(tmp_path: Path) -> None:
+    """Where nothing comes back of a micro-batch, the sentence says how much was sent, and what would be less."""
+    bundle = whole(tmp_path)
+
+    class Deaf(Slowly):
+        def receive(self, timeout_s: float) -> Note | None:
+            found = self.channel.receive(20)
+            return found if found is not None and found.what == "opened" else None
+
+    def act(channel: Channel) -> None:
+        front = Runner(front_of(bundle, 1))
+        with pytest.raises(PeerGone, match=r"the link is too slow for \d+ B at a time: .*--split-mode local"):
+            train_front(front, random_adapter(bundle.manifest), rows(4), SETTINGS, Deaf(channel, 0), SplitSettings())
+        channel.send(Note("end"))
+
+    beside(bundle, random_adapter(bundle.manifest), SETTINGS, act)
+
+
+def test_a_tail_serves_no_board_of_another_version(tmp_path: Path) -> None:
+    """Halves of one update start from one version; the board hears the reason."""
+    bundle, ends = whole(tmp_path), Ends()
+    start = random_adapter(bundle.manifest)
+    request = Request("r1-train-barn.tail", "tail", 1, ("a" * 64,), (), Place("", "", "", 0.0, ""), "")
+    ends.board.send(Note("open", fields=wish_of(front_of(bundle, 1).manifest, "b" * 64, "int8").fields()))
+    with pytest.raises(BadData, match="expected version aaaaaaaaaaaa on both sides, found bbbbbbbbbbbb there"):
+        split_work.tail(Runner(bundle), request, start, SETTINGS, ends.tail, lambda done, of: None)
+    heard = ends.board.receive(1)
+    assert heard is not None
+    assert (heard.what, "on both sides" in heard.fields["reason"]) == ("refused", True)
 
 
 def test_another_cut_is_refused(tmp_path: Path) -> None:
