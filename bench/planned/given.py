@@ -7,7 +7,6 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from bench.planned.fleet import CLASSES
 from devices.ranks import LARGEST_RANK
 from edge.request import Place
 from hub.making.model import model_of
@@ -69,10 +68,11 @@ def given(folder: Path, whole: Path, rows: int, tokens: int) -> Given:
         tokens: of a row.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    lines = [json.dumps({"text": t, "label": CLASSES[i % len(CLASSES)]}) for i, t in enumerate(texts(rows, tokens))]
+    manifest = parse_manifest((whole / MANIFEST).read_bytes())
+    labels = manifest.labels
+    lines = [json.dumps({"text": t, "label": labels[i % len(labels)]}) for i, t in enumerate(texts(rows, tokens))]
     (folder / "rows.jsonl").write_text("\n".join(lines) + "\n", encoding="utf-8")
-    model = model_of(parse_manifest((whole / MANIFEST).read_bytes()))
-    made = first(model, LARGEST_RANK, 2.0, Flat(folder / "blobs"), new_key("hub", "bench"))
+    made = first(model_of(manifest), LARGEST_RANK, 2.0, Flat(folder / "blobs"), new_key("hub", "bench"))
     return Given(made.version, made.digest, folder / "rows.jsonl", folder / "blobs")
 
 
