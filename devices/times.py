@@ -34,6 +34,9 @@ SLOWEST_LINK = 9_000_000
 # How often a training step goes through a unit (forward, forward again, two products of the backward pass) and
 # over a link (the boundary, and its gradient back); any other mode goes once.
 PASSES = {"train": 4}
+# What a backward graph takes beside a forward pass: it makes that again, and the gradients of what goes in; weights are
+# frozen and have none. By the nodes of the graphs of an encoder 2.0 to 2.35.
+BACK, BACK_OF = 9, 4
 CROSSINGS = {"train": 2}
 BYTES = 8  # that a node which is no product reads and writes per element
 BITS = {"int8": 8, "int4": 5, "nf4": 5}  # of a weight that is read as it is stored
@@ -98,6 +101,11 @@ def unit_ns(unit: Unit, quant: str, mode: str, micro_batch: int, speed: Speed) -
     arithmetic = ns(unit.flops_per_item * micro_batch, speed.flops_per_s)
     memory = ns(unit.weight_bytes[quant] + unit.moved_bytes_per_item * micro_batch, speed.bytes_per_s)
     return passes * max(arithmetic, memory)
+
+
+def back_ns(forward_ns: int) -> int:
+    """Nanoseconds of a backward graph over units that a forward pass takes so long for, rounded up."""
+    return -(-BACK * forward_ns // BACK_OF)
 
 
 def works_ns(works: Sequence[Work], speed: Speed, threads: int = 1) -> int:

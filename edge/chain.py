@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from console.errors import BadData
+from edge.memory import memory
 from edge.runtime import Session
 from quant.rows import open_tables
 from wire.bundle import Bundle
@@ -58,13 +59,20 @@ class Chain:
     Attributes:
         trunk: keeps what segments below the lowest slot make; None computes it in every pass.
         room_bytes: what open sessions may take together beyond the runtime; 0: no more than one is open.
+        within_bytes: what the process may take when another one is opened beside them; 0: nobody looks.
     """
 
     def __init__(self, bundle: Bundle, threads: int = 1, providers: tuple[str, ...] = (), room_bytes: int = 0) -> None:
         self.bundle, self.threads, self.providers, self.room_bytes = bundle, threads, providers, room_bytes
         self._tables = open_tables(bundle.manifest.tables, bundle.path)
+        self.within_bytes = 0
         self._open = dict[str, Session]()  # by file, the one that was used last at the end
         self.trunk: Trunk | None = None
+
+    @property
+    def opened(self) -> int:
+        """How many sessions are open."""
+        return len(self._open)
 
     @property
     def manifest(self) -> Manifest:
@@ -265,15 +273,19 @@ class Chain:
     def _session(self, graph: Graph) -> Session:
         found = self._open.pop(graph.file, None)
         if found is None:
-            while self._open and (not self.room_bytes or self._taken() + added(graph) > self.room_bytes):
+            while self._open and self._is_full(graph):
                 self._open.pop(next(iter(self._open))).close()
             path = self.bundle.path(graph.file)
             found = Session(path, graph, self.threads, self._tables, self.providers)
         self._open[graph.file] = found
         return found
 
-    def _taken(self) -> int:
-        return sum(added(session.graph) for session in self._open.values())
+    def _is_full(self, graph: Graph) -> bool:
+        """Whether an open session must go before this graph's is opened: by what is predicted, or by what is there."""
+        taken = sum(added(session.graph) for session in self._open.values())
+        if not self.room_bytes or taken + added(graph) > self.room_bytes:
+            return True
+        return 0 < self.within_bytes < memory().get("resident_bytes", 0) + added(graph)
 
     def settle(self, first: int = 0) -> None:
         """After a pass that began at a segment: where it ran one only, its session waits for the next pass."""

@@ -4,8 +4,9 @@ A fleet of this machine with less memory is probed, planned for and exported by 
 --plan` (bench/planned/fleet.py); then every board trains as its agent would have it: in worker processes, fronts with
 their tail over a link as fast as planned, and boards with the whole model answer requests. Prints a row for each and
 writes JSON. Memory is above what a worker takes before its first session, by the bar of DESIGN section 6. Time is a
-step without what comes once per job; `cpu` is that of the processor with the time on the link, since the machine may
-be busy with other work. Ends with 1 where something is missed.
+step without what comes once per job. The machine may be busy with other work: `own` is the time of the processor, by
+probes before and after each round at the pace of the one that was planned by, with the time on the link. Ends with 1
+where something is missed.
 """
 
 from __future__ import annotations

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+
+import numpy as np
 
 from devices.ranks import LARGEST_RANK
 from edge.request import Place
@@ -18,22 +19,7 @@ from wire.keys import new_key
 from wire.manifest import parse_manifest
 from wire.messages import Version
 
-WORDS = (
-    "hen",
-    "barn",
-    "feed",
-    "water",
-    "light",
-    "cold",
-    "warm",
-    "egg",
-    "door",
-    "straw",
-    "night",
-    "fox",
-    "rain",
-    "wing",
-)
+SEED = 5
 
 
 class Flat(Blobs):
@@ -59,7 +45,7 @@ class Given:
 
 
 def given(folder: Path, whole: Path, rows: int, tokens: int) -> Given:
-    """Rows with about as many tokens as fit, and version 0 of the model.
+    """Rows with as many tokens as fit, and version 0 of the model.
 
     Args:
         folder: for both.
@@ -70,13 +56,22 @@ def given(folder: Path, whole: Path, rows: int, tokens: int) -> Given:
     folder.mkdir(parents=True, exist_ok=True)
     manifest = parse_manifest((whole / MANIFEST).read_bytes())
     labels = manifest.labels
-    lines = [json.dumps({"text": t, "label": labels[i % len(labels)]}) for i, t in enumerate(texts(rows, tokens))]
+    lines = [
+        json.dumps({"text": t, "label": labels[i % len(labels)]}) for i, t in enumerate(texts(whole, rows, tokens))
+    ]
     (folder / "rows.jsonl").write_text("\n".join(lines) + "\n", encoding="utf-8")
     made = first(model_of(manifest), LARGEST_RANK, 2.0, Flat(folder / "blobs"), new_key("hub", "bench"))
     return Given(made.version, made.digest, folder / "rows.jsonl", folder / "blobs")
 
 
-def texts(count: int, tokens: int) -> Iterator[str]:
-    """Texts that differ, of one word for each token but the two around them."""
-    for at in range(count):
-        yield " ".join(WORDS[(at * 7 + k * (1 + at % 5)) % len(WORDS)] for k in range(tokens - 2))
+def texts(bundle: Path, count: int, tokens: int) -> list[str]:
+    """Texts of words drawn from all that the bundle's tokenizer has, one for each token but the two around them.
+
+    A table is touched row by row as words come: rows of few words would leave most of it out of memory.
+    """
+    files = (bundle / name for name in parse_manifest((bundle / MANIFEST).read_bytes()).preprocess.files)
+    tokenizer = next(path for path in files if path.name == "tokenizer.json")
+    vocabulary = json.loads(tokenizer.read_text(encoding="utf-8"))["model"]["vocab"]
+    words = sorted(word for word in vocabulary if word.isascii() and word.isalpha())
+    drawn = np.random.default_rng(SEED).integers(len(words), size=(count, max(1, tokens - 2)))
+    return [" ".join(words[at] for at in row) for row in drawn.tolist()]

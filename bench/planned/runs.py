@@ -5,7 +5,7 @@ from __future__ import annotations
 import statistics
 from collections.abc import Mapping
 from contextlib import closing
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -18,12 +18,14 @@ from bench.planned.workers import Taken, Worker, request, train, train_halves
 from devices.memory import WORKER_BASE_BYTES
 from devices.split.fleet_plan import BoardPlan
 from devices.times import works_ns
+from edge.probe.latency import measure
 from wire.bundle import MANIFEST
 from wire.manifest import Manifest, parse_manifest
 from wire.step import inference_graphs
 
 STEPS = (2, 10)  # of two jobs, after one that warms
 REQUESTS = 12
+PACE_S = 8.0  # of a probe between rounds
 
 
 @dataclass(frozen=True)
@@ -60,8 +62,8 @@ class Found:
     bases: list[int] = field(default_factory=list)
     peaks: list[int] = field(default_factory=list)
     wall_s: list[float] = field(default_factory=list)
-    cpu_s: list[float] = field(default_factory=list)
     parts: dict[str, list[float]] = field(default_factory=dict)
+    paces: list[float] = field(default_factory=list)
 
     def memory(self, few: Taken, many: Taken) -> None:
         """The base is that of the first job, which came to a fresh process."""
@@ -69,17 +71,28 @@ class Found:
         self.peaks.append(many.peak_bytes)
 
     def time(self, wall_s: float, **parts: float) -> None:
-        """A step, and of what it is made; what is waited for is a part like the processor's time."""
+        """A step, and of what it is made: processors, and `link`."""
         self.wall_s.append(wall_s)
-        self.cpu_s.append(sum(parts.values()))
         for name, seconds in parts.items():
             self.parts.setdefault(name, []).append(seconds)
 
-    def row(self, device: str, does: str, said: tuple[int, int, float]) -> Row:
-        """Beside what was said: by the plan, by the bundle (bytes), and the time."""
+    def paced(self, pace: float) -> None:
+        """The machine was so many times as slow as when it was probed since this was last said."""
+        self.paces += [pace] * (len(self.wall_s) - len(self.paces))
+
+    @property
+    def own_s(self) -> list[float]:
+        """Of every run, of the processor at the pace of the probe, with the time on the link."""
+        links = self.parts.get("link", [0.0] * len(self.paces))
+        computed = [sum(own) for own in zip(*(p for n, p in self.parts.items() if n != "link"), strict=True)]
+        return [cpu / pace + link for cpu, pace, link in zip(computed, self.paces, links, strict=True)]
+
+    def row(self, device: str, does: str, said: tuple[int, int, float], budget_bytes: int) -> Row:
+        """Beside what was said: by the plan, by the bundle (bytes), and the time; `budget_bytes`: used up."""
         parts = {name: statistics.median(own) for name, own in self.parts.items()}
         base = round(statistics.median(self.bases))
-        return Row(device, does, said[0], said[1], base, self.peaks, said[2], self.wall_s, self.cpu_s, parts)
+        most = max(0, budget_bytes - base)
+        return Row(device, does, said[0], said[1], base, self.peaks, said[2], self.wall_s, self.own_s, parts, most)
 
 
 Rows = dict[tuple[str, str], Found]
@@ -88,6 +101,7 @@ Rows = dict[tuple[str, str], Found]
 def measured(fleet: Fleet, rounds: int) -> list[Row]:
     """A row for all that a device does, over some rounds in which all take turns."""
     found: Rows = {}
+    before = pace(fleet)
     for _ in range(rounds):
         for board in fleet.made.plan.boards:
             if board.in_front:
@@ -95,7 +109,19 @@ def measured(fleet: Fleet, rounds: int) -> list[Row]:
             else:
                 _whole(fleet, board, found.setdefault((board.device, "train"), Found()))
                 _requests(fleet, board.device, found.setdefault((board.device, "request"), Found()))
-    return [own.row(*key, _said(fleet, *key)) for key, own in found.items()]
+        after = pace(fleet)
+        for own in found.values():
+            own.paced((before + after) / 2)
+        before = after
+    return [own.row(*key, _said(fleet, *key), _budget(fleet, *key)) for key, own in found.items()]
+
+
+def pace(fleet: Fleet) -> float:
+    """How many times as slow the machine is as when it was probed, by the nodes of a training step."""
+    manifest = fleet.manifest(next(iter(fleet.made.bundles)))
+    works = [work for segment in manifest.segments for graph in segment.graphs for work in graph.work]
+    now = replace(fleet.made.speed, latency=measure(PACE_S, (1,), "measured: now"))
+    return works_ns(works, now) / works_ns(works, fleet.made.speed)
 
 
 def _whole(fleet: Fleet, board: BoardPlan, found: Found) -> None:
@@ -130,21 +156,26 @@ def _halves(fleet: Fleet, board: BoardPlan, rows: Rows) -> None:
 
 def _requests(fleet: Fleet, device: str, found: Found) -> None:
     with closing(Answering()) as answering:
-        served = answering.serve(fleet.given.place(fleet.made.bundles[device]), fleet.given, _texts(fleet))
+        bundle = fleet.made.bundles[device]
+        asked = texts(bundle, 1 + REQUESTS, fleet.asked.sequence)
+        served = answering.serve(fleet.given.place(bundle), fleet.given, asked)
     found.bases.append(served.base_bytes)
     found.peaks.append(served.peak_bytes)
     for wall_s, cpu_s in zip(served.wall_s, served.cpu_s, strict=True):
         found.time(wall_s, processor=cpu_s)
 
 
-def _texts(fleet: Fleet) -> list[str]:
-    return list(texts(1 + REQUESTS, fleet.asked.sequence))
-
-
 def _step_s(few: Taken, many: Taken) -> float:
     """By what the board's worker says of its steps."""
     shorter, longer = (steps * one.metrics["seconds_per_step"] for steps, one in zip(STEPS, (few, many), strict=True))
     return warm(shorter, longer, STEPS)
+
+
+def _budget(fleet: Fleet, device: str, does: str) -> int:
+    """What may be used up by sessions that stay open: those of a half of several segments; 0 of all others."""
+    manifest = fleet.manifest(device)
+    several = len(manifest.segments) > 1 and does not in ("train", "request")
+    return manifest.plan.budget_bytes if several else 0
 
 
 def _said(fleet: Fleet, device: str, does: str) -> tuple[int, int, float]:

@@ -131,6 +131,7 @@ class TailPlan:
         memory_bytes: predicted peak of its worker, with a copy of its adapters for every board.
         busy_ns: what all boards together keep it busy for in a round.
         agents: how many of it a round asks for, so that none is busy longer than the round takes.
+        cuts: where its segments end, the borders among them.
     """
 
     device: str = field(metadata=matching(NAME))
@@ -142,6 +143,7 @@ class TailPlan:
     busy_ns: int = field(metadata=at_least(0))
     agents: int = field(default=1, metadata=at_least(1))
     profile: str = ""
+    cuts: tuple[int, ...] = field(default=(), metadata=at_least(1))
     extra: dict[str, Any] = field(default_factory=dict)
 
 

@@ -6,13 +6,14 @@ Times add up without overlap: the board computes, what crosses travels, the tail
 from __future__ import annotations
 
 import itertools
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
 from devices.memory import FLOAT_BYTES
 from devices.split.fleet_plan import FRONT, Trainer
 from devices.split.holdings import Holding
 from devices.split.work import CODED, SPRY_RUNS, Member, ModelWork, Terms, Units
-from devices.times import LOADS, NS, Speed, ns, unit_ns
+from devices.times import LOADS, NS, Speed, back_ns, ns, unit_ns
 from devices.units import boundary
 
 STEPS_TOGETHER: tuple[Trainer, ...] = ("split", "forward")  # a gradient comes back in every step
@@ -80,14 +81,13 @@ class Clock:
         """One round of a board."""
         link = self._link(member, trainer)
         runs, units = -(-batch // self.micro_batch), self.model.units[self.micro_batch, holding.mode]
-        front = runs * self.sums(member.speed, holding.quant, holding.mode)[holding.border]
-        front *= RUNS.get(trainer, 1)
+        front = runs * RUNS.get(trainer, 1) * self.held_ns(member, holding, trainer)
         if holding.cuts:
             weights = sum(unit.weight_bytes[holding.quant] for unit in units[: holding.border])
             front += LOADS.get(holding.mode, 1) * ns(weights, member.speed.bytes_per_s)
         up, down = self.crossing_bytes(units, holding.border)
         crossing_ns = ns(batch * (up + down), link)
-        tail = 0 if trainer not in FRONT else runs * self.behind_ns(holding.border)
+        tail = 0 if trainer not in FRONT else runs * self.behind_ns(holding.border, len(units))
         items = batch * self.terms.steps
         if trainer in STEPS_TOGETHER:
             fixed, sent, got = self.terms.steps * (front + tail + crossing_ns), items * up, items * down
@@ -105,19 +105,42 @@ class Clock:
         coded = -(-boundary(units, border) * part // of)
         return coded + units[border - 1].carried_bytes_per_item, coded
 
-    def behind_ns(self, border: int) -> int:
-        """What the tail computes for a micro-batch from a border on."""
+    def behind(self, offer: Offer, last: int) -> Offer:
+        """The offer with what its tail computes, whose last segment begins at a unit; before, nobody knew its cuts."""
+        if offer.trainer not in FRONT:
+            return offer
+        tail = -(-offer.batch // self.micro_batch) * self.behind_ns(offer.holding.border, last)
+        saved = self.terms.steps * (offer.tail_ns - tail) if offer.trainer in STEPS_TOGETHER else 0
+        return replace(offer, tail_ns=tail, fixed_ns=offer.fixed_ns - saved)
+
+    def held_ns(self, member: Member, holding: Holding, trainer: Trainer) -> int:
+        """What a board computes for a micro-batch; of a front, and of several segments, all go forth and then back."""
+        sums = self.sums(member.speed, holding.quant, holding.mode)
+        if holding.mode != "train":
+            return sums[holding.border]
+        last = holding.border if trainer in FRONT or holding.cuts else 0
+        return self._trained(sums, 0, holding.border, last)
+
+    def behind_ns(self, border: int, last: int) -> int:
+        """What the tail computes for a micro-batch from a border on, where its last segment begins at a unit."""
         if self.tail is None:
             return 0
         sums = self.sums(self.tail.speed, self.tail.quants[0], "train")
-        return sums[-1] - sums[border]
+        return self._trained(sums, border, len(sums) - 1, max(border, last))
+
+    def _trained(self, sums: Sequence[int], start: int, end: int, last: int) -> int:
+        """Forward as far as the last segment, then backward graphs down to the lowest slot; each makes its forward."""
+        slots = self.model.slots
+        lowest = min(max(slots[0].unit, start), end) if slots else end
+        below = max(0, sums[max(lowest, last)] - sums[last])
+        return sums[last] - sums[start] + below + back_ns(sums[end] - sums[lowest])
 
     def sums(self, speed: Speed, quant: str, mode: str) -> list[int]:
-        """Times of a micro-batch through the units before each border."""
+        """Times of a micro-batch forward through the units before each border."""
         key = (speed, quant, mode)
         if key not in self._sums:
             units = self.model.units[self.micro_batch, mode]
-            times = (unit_ns(unit, quant, mode, self.micro_batch, speed) for unit in units)
+            times = (unit_ns(unit, quant, "serve", self.micro_batch, speed) for unit in units)
             self._sums[key] = list(itertools.accumulate(times, initial=0))
         return self._sums[key]
 

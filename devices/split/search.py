@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from devices.memory import FLOAT_BYTES, adapter_bytes
 from devices.split.fedpipe import LONGEST_NS, Chooser, least_deadline
@@ -15,9 +15,9 @@ from devices.split.fleet_plan import FRONT, VERSION, BoardPlan, Captured, FleetP
 from devices.split.frontier import Frontier
 from devices.split.holdings import Holding, Memory, borders_of, holdings, slots_before
 from devices.split.hsplitlora import Configured, split_and_ranks
-from devices.split.offers import Clock, Offer
+from devices.split.offers import STEPS_TOGETHER, Clock, Offer
 from devices.split.reasons import Made, reasons
-from devices.split.tails import TailMemory, tail_of
+from devices.split.tails import TailMemory, kept_busy, tail_of
 from devices.split.work import WHOLE, Importance, Member, ModelWork, SlotWork, Terms, Units
 from devices.stages import Station
 from devices.thin import crossing, places_of
@@ -95,7 +95,11 @@ class Search:
             return None
         fronts = [one for one in chosen if one.offer.trainer in FRONT]
         tail = self._tail(fronts, micro_batch)
-        return None if fronts and tail is None else Round(micro_batch, tuple(chosen), tail, deadline)
+        if tail is None:
+            return None if fronts else Round(micro_batch, tuple(chosen), None, deadline)
+        clock, last = Clock(self.model, micro_batch, self.terms, self.tail), max(tail.cuts)
+        known = tuple(replace(one, offer=clock.behind(one.offer, last)) for one in chosen)
+        return Round(micro_batch, known, kept_busy(tail, known, self.terms.steps), deadline)
 
     def _timed(self, offers: Sequence[Sequence[Offer]]) -> tuple[list[Configured | None], int | None]:
         """Each board's round within the deadline that is given, or within the least one."""
@@ -110,7 +114,7 @@ class Search:
             return None
         for quant in self.tail.quants:
             memory = TailMemory(self.model, self.tail, quant, micro_batch, self.tail.board.budget_bytes)
-            found = tail_of(memory, quant, fronts, self.terms.steps)
+            found = tail_of(memory, quant, fronts)
             if found is not None:
                 return found
         return None
@@ -226,5 +230,5 @@ class Search:
             self.terms.coding if front else "",
             self.terms.labels if front else "",
             tuple(reasons(made, self.terms, self.importance)),
-            offer.link_ns if offer.trainer == "split" else 0,
+            offer.link_ns if offer.trainer in STEPS_TOGETHER else 0,
         )

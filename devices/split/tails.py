@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 from devices.memory import adapter_bytes
 from devices.plan import adapters_of, needs
-from devices.split.fleet_plan import TailPlan
+from devices.split.fleet_plan import FRONT, TailPlan
 from devices.split.holdings import Memory, slots_before
 from devices.split.hsplitlora import Configured
 from devices.split.work import Member, ModelWork
@@ -43,16 +44,14 @@ class TailMemory:
         return adapters_of(self.units, self.memory.board) + boards * adapter_bytes(values, 1, "train")
 
 
-def tail_of(memory: TailMemory, quant: str, fronts: Sequence[Configured], steps: int) -> TailPlan | None:
-    """The tail of some fronts; None if it does not fit."""
+def tail_of(memory: TailMemory, quant: str, fronts: Sequence[Configured]) -> TailPlan | None:
+    """The tail of some fronts, its time not yet counted; None if it does not fit."""
     borders = tuple(sorted({front.offer.holding.border for front in fronts}))
     items = max(front.offer.batch for front in fronts)
     board = memory.tail.board
     cuts = memory.cuts(borders, len(fronts), items, board.budget_bytes)
     if cuts is None:
         return None
-    busy = sum(steps * front.offer.tail_ns for front in fronts)
-    longest = max(front.round_ns for front in fronts)
     return TailPlan(
         board.name,
         board.budget_bytes,
@@ -60,7 +59,14 @@ def tail_of(memory: TailMemory, quant: str, fronts: Sequence[Configured], steps:
         borders,
         memory.ranks(borders),
         memory.peak(cuts, borders, len(fronts), items),
-        busy,
-        max(1, -(-busy // max(1, longest))),
-        board.profile,
+        busy_ns=0,
+        profile=board.profile,
+        cuts=cuts,
     )
+
+
+def kept_busy(tail: TailPlan, boards: Sequence[Configured], steps: int) -> TailPlan:
+    """With the time that its boards take of it in a round of so many steps."""
+    busy = sum(steps * board.offer.tail_ns for board in boards if board.offer.trainer in FRONT)
+    longest = max(board.round_ns for board in boards if board.offer.trainer in FRONT)
+    return replace(tail, busy_ns=busy, agents=max(1, -(-busy // max(1, longest))))

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from edge.chain import GRAD, LABELS, Chain, Gradients
+from edge.chain import GRAD, LABELS, Chain, Gradients, added
 from edge.split.differences import Differences
 from edge.split.softmax import BIAS, WEIGHT, Turned, turned
 from edge.split.talk import Talk
@@ -38,6 +38,7 @@ class Front(Chain):
     ) -> None:
         super().__init__(bundle, threads, providers, room_of(bundle.manifest))
         self.talk, self.differences = talk, differences
+        self.within_bytes = bundle.manifest.plan.budget_bytes
         self.head: Head | None = None  # where labels stay here
 
     def gradients(self, batches: Sequence[Mapping[str, Array]], bucket: str, shared: Mapping[str, Array]) -> Gradients:
@@ -99,6 +100,11 @@ def border_gradients(graph: Graph) -> list[Tensor]:
 
 
 def room_of(manifest: Manifest) -> int:
-    """What the sessions of a bundle may take together: its budget without the runtime's own."""
-    base = max((g.memory.base_bytes or 0 for s in manifest.segments for g in s.graphs), default=0)
-    return max(0, manifest.plan.budget_bytes - base)
+    """What the sessions of a bundle may take together: its budget without what a worker holds beside any of them.
+
+    By the plan that is the peak without its largest session: the runtime, adapters, what waits between segments.
+    """
+    graphs = [g for s in manifest.segments for g in s.graphs]
+    base = max((g.memory.base_bytes or 0 for g in graphs), default=0)
+    beside = manifest.plan.predicted_bytes - max(map(added, graphs), default=0)
+    return max(0, manifest.plan.budget_bytes - max(base, beside))

@@ -43,6 +43,7 @@ class Alone(Chain):
     ) -> None:
         super().__init__(bundle, threads, providers, room_of(bundle.manifest))
         self.border, self.differences = border_with_features(bundle), differences
+        self.within_bytes = bundle.manifest.plan.budget_bytes
         self.head: Head | None = None
         self.seen: list[tuple[Array, Array, Array]] | None = None  # where features are gathered: with labels, weights
 
@@ -84,6 +85,7 @@ class Once(Chain):
 
     def __init__(self, bundle: Bundle, talk: Talk, threads: int = 1, providers: tuple[str, ...] = ()) -> None:
         super().__init__(bundle, threads, providers, room_of(bundle.manifest))
+        self.within_bytes = bundle.manifest.plan.budget_bytes
         self.talk = talk
 
     def gradients(self, batches: Sequence[Mapping[str, Array]], bucket: str, shared: Mapping[str, Array]) -> Gradients:

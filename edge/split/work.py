@@ -176,12 +176,12 @@ def _helped(runner: Runner, request: Request, start: Adapter, channel: Channel) 
 @contextmanager
 def _with_room(chain: Chain) -> Iterator[None]:
     """A tail's chain keeps as many sessions as its budget holds, while it serves."""
-    chain.room_bytes = room_of(chain.manifest)
+    chain.room_bytes, chain.within_bytes = room_of(chain.manifest), chain.manifest.plan.budget_bytes
     try:
         yield
     finally:
         chain.close()
-        chain.room_bytes = 0
+        chain.room_bytes = chain.within_bytes = 0
 
 
 def _same_version(wish: Wish, request: Request) -> None:

@@ -11,6 +11,7 @@ import pytest
 
 from bench.planned.given import given, texts
 from bench.planned.judged import Row
+from bench.planned.runs import Found
 from bench.planned.serving import Answering
 from bench.planned.workers import Worker, request, train_halves
 from devices.memory import MIB
@@ -47,21 +48,33 @@ def test_requests_are_answered_by_the_process_of_an_agent(tmp_path: Path) -> Non
     board = make_board(tmp_path, "whole")
     known = given(tmp_path / "given", board.bundle, 4, 6)
     with closing(Answering()) as answering:
-        served = answering.serve(known.place(board.bundle), known, list(texts(3, 6)))
+        served = answering.serve(known.place(board.bundle), known, texts(board.bundle, 3, 6))
     assert (len(served.wall_s), len(served.cpu_s)) == (2, 2)
     assert served.peak_bytes > served.base_bytes > 0
+
+
+def test_time_is_that_of_the_processor_at_the_pace_of_the_probe() -> None:
+    """A machine that is twice as slow makes steps of twice the time; the link is as fast as before."""
+    found = Found()
+    found.time(9.0, front=2.0, tail=4.0, link=1.0)
+    found.paced(2.0)
+    found.time(9.0, front=1.0, tail=1.0, link=1.0)
+    found.paced(1.0)
+    assert found.own_s == [4.0, 3.0]
 
 
 @pytest.mark.parametrize(
     ("row", "words"),
     [
         (ROW, "holds"),
-        (replace(ROW, cpu_s=(1.26,)), "time missed"),
-        (replace(ROW, cpu_s=(0.75,), planned_bytes=55 * MIB), "holds"),
-        (replace(ROW, cpu_s=(0.7,), planned_bytes=56 * MIB), "memory and time missed"),
+        (replace(ROW, own_s=(1.26,)), "time missed"),
+        (replace(ROW, own_s=(0.75,), planned_bytes=55 * MIB), "holds"),
+        (replace(ROW, own_s=(0.7,), planned_bytes=56 * MIB), "memory and time missed"),
         (replace(ROW, planned_bytes=0, planned_s=0.0), "holds"),
+        (replace(ROW, planned_bytes=30 * MIB, most_bytes=50 * MIB), "holds"),
+        (replace(ROW, planned_bytes=30 * MIB, most_bytes=49 * MIB), "memory missed"),
     ],
 )
 def test_what_counts_as_planned_well(row: Row, words: str) -> None:
-    """Memory above the base within a tenth, or 4 MiB; time within a quarter; what nobody planned is not judged."""
+    """Memory above the base within a tenth, or 4 MiB, or the budget that is used up; time within a quarter."""
     assert row.cells()[-1] == words

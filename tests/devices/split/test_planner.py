@@ -80,7 +80,7 @@ def test_times_are_those_of_a_board_that_was_probed() -> None:
     units = {key: [replace(one, works=works) for one in own] for key, own in work.units.items()}
     probed = replace(QUICK, latency=nodes)
     plan = planned(replace(work, units=units), [board("whole", 60_000, probed)], None, Terms(steps=3, batches=(4,)))
-    assert plan.boards[0].step_ns == 2 * 4 * 6 * 10**6  # runs, passes, units
+    assert plan.boards[0].step_ns == 2 * (1 * 10**6 + 5 * 10**6 * 9 // 4)  # runs; no slot is in the first unit
 
 
 def test_boards_of_unequal_memory_hold_parts_of_unequal_depth() -> None:

@@ -13,17 +13,20 @@ import pytest
 
 from console.errors import BadData
 from devices.split.pace import Pace
+from edge.chain import Chain
 from edge.data.row import Row
 from edge.request import Place, Request
 from edge.runner import Runner
 from edge.split import work as split_work
 from edge.split.channel import Channel, Ends, Note, PeerGone
+from edge.split.front import room_of
 from edge.split.job import SplitSettings, train_front
 from edge.split.wish import wish_of
 from edge.train import TrainSettings, train
 from tests.edge.split.halves import SILENCE_S, Listened, beside, front_of, whole
 from tests.edge.test_gradients import random_adapter, rows
 from wire.activations import Coding
+from wire.manifest import Measured
 
 SETTINGS = TrainSettings(steps=5, batch=4, learning_rate=0.02, head=True)
 
@@ -236,6 +239,32 @@ def test_a_tail_that_is_too_slow_to_hear_is_said_with_what_to_do(tmp_path: Path)
         channel.send(Note("end"))
 
     beside(bundle, random_adapter(bundle.manifest), SETTINGS, act)
+
+
+def test_open_sessions_leave_room_for_what_a_worker_holds_beside_them(tmp_path: Path) -> None:
+    """Sessions that stay open have the budget, less what the plan has beside its largest one."""
+    bundle = whole(tmp_path)
+    plan = replace(bundle.manifest.plan, budget_bytes=100, predicted_bytes=80)
+    sizes = iter(range(1, 1000))
+    segments = tuple(
+        replace(s, graphs=tuple(replace(g, memory=Measured(20 + next(sizes), None, 20)) for g in s.graphs))
+        for s in bundle.manifest.segments
+    )
+    largest = next(sizes) - 1
+    assert room_of(replace(bundle.manifest, plan=plan, segments=segments)) == 100 - (80 - largest)
+
+
+@pytest.mark.parametrize(("within", "fewest", "most"), [(1, 1, 1), (1 << 50, 3, 6), (0, 3, 6)])
+def test_no_session_is_opened_beside_others_above_the_budget(
+    tmp_path: Path, within: int, fewest: int, most: int
+) -> None:
+    """Whatever is predicted of sessions, what the process has taken decides whether one more may be open."""
+    bundle = whole(tmp_path)
+    runner = Runner(bundle)
+    runner.chain = Chain(bundle, room_bytes=1 << 40)
+    runner.chain.within_bytes = within
+    runner.gradients(rows(4), random_adapter(bundle.manifest))
+    assert fewest <= runner.chain.opened <= most
 
 
 def test_a_tail_serves_no_board_of_another_version(tmp_path: Path) -> None:
