@@ -151,7 +151,8 @@ def test_with_a_tail_it_holds_a_front_that_runs_forward() -> None:
     front = sum(
         unit_ns(one, "int8", "train-forward", micro, SLOW) for one in work.units[micro, "train-forward"][:border]
     )
-    behind = sum(unit_ns(one, "fp32", "train", micro, QUICK) for one in work.units[micro, "train"][border:])
+    forward = sum(unit_ns(one, "fp32", "serve", micro, QUICK) for one in work.units[micro, "train"][border:])
+    behind = -(-9 * forward // 4)  # the tail's only segment, in one backward graph
     crosses = ns(made.batch * 2 * int(np.ceil(8 * 1024 * 0.26)), SLOW.link_bytes_per_s)
     assert made.step_ns == made.batch // micro * (17 * front + behind) + crosses
     assert parse_fleet_plan(plan_bytes(plan), "plan.json") == plan
