@@ -20,7 +20,6 @@ from console.errors import EdgequiltError
 from edge.memory import AnonymousPeak, forget_peak, memory
 from edge.request import Request, Requests, read_frame, write_frame
 from edge.split.channel import PeerGone
-from edge.split.told import KINDS, SETTING
 from wire.record import read_record
 
 if TYPE_CHECKING:
@@ -48,6 +47,7 @@ def main() -> int:
 
 def _serve(desk: Desk, fields: dict[str, Any], answers: IO[bytes], requests: Requests) -> None:
     from edge.jobs import perform
+    from edge.split.told import KINDS, SETTING  # keys are known by their digests: not before hashlib is without OpenSSL
 
     forget_peak()
     watch, told = AnonymousPeak(), [0.0]

@@ -240,3 +240,17 @@ def test_frames_are_read_as_they_were_written(tmp_path: Path) -> None:
     with path.open("rb") as file:
         read_frame(file)
         assert read_frame(file) is None
+
+
+@pytest.mark.parametrize("module", ["edge.worker", "edge.local.answering"])
+def test_a_worker_hashes_without_openssl(module: str) -> None:
+    """Its first import of hashlib comes when OpenSSL is shut out, which is 3.4 MiB of every budget."""
+    code = (
+        f"import sys, {module}; early = 'hashlib' in sys.modules\n"
+        "from edge.worker import hash_without_openssl\n"
+        "hash_without_openssl()\n"
+        "import edge.jobs, edge.split.told\n"
+        "print(early, sys.modules['_hashlib'])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert done.stdout.split() == ["False", "None"]
