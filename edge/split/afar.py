@@ -24,7 +24,7 @@ class Afar(Runner):
     def __init__(self, runner: Runner, talk: Talk) -> None:
         own = runner.chain
         super().__init__(runner.bundle, own.threads, runner.frugal, runner.window_bytes, own.providers)
-        self.chain.room_bytes = room_of(self.manifest)
+        self.chain.room_bytes, self.chain.within_bytes = room_of(self.manifest), self.manifest.plan.budget_bytes
         self.talk = talk
 
     def ready(self, samples: Sequence[Any], *, training: bool = False, micro_batch: int | None = None) -> Ready:
