@@ -9,15 +9,15 @@ nothing but the boundaries is kept (Chen et al., "Training deep nets with sublin
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from console.errors import BadData
-from edge.memory import memory
+from edge.gradients import GRAD, LABELS, LOSS, Gradients
 from edge.runtime import Session
+from edge.sessions import Sessions
 from quant.rows import open_tables
 from wire.bundle import Bundle
 from wire.manifest import Graph, Manifest, Segment
@@ -27,30 +27,6 @@ if TYPE_CHECKING:
 
 Array = NDArray[Any]
 Taken = TypeVar("Taken")
-GRAD = "grad."
-LOSS = "loss"
-LABELS = ("labels", "weights")
-
-
-@dataclass
-class Gradients:
-    """Sums over the rows of all micro-batches: the loss, and a gradient per input that learns."""
-
-    loss: float = 0.0
-    by_input: dict[str, NDArray[np.float32]] = field(default_factory=dict)
-
-    def add(self, name: str, value: Array) -> None:
-        """Add a micro-batch's gradient."""
-        if name in self.by_input:
-            self.by_input[name] += value
-        else:
-            self.by_input[name] = np.array(value, dtype=np.float32)
-
-    def merge(self, other: Gradients) -> None:
-        """Add the sums over other rows."""
-        self.loss += other.loss
-        for name, value in other.by_input.items():
-            self.add(name, value)
 
 
 class Chain:
@@ -66,13 +42,13 @@ class Chain:
         self.bundle, self.threads, self.providers, self.room_bytes = bundle, threads, providers, room_bytes
         self._tables = open_tables(bundle.manifest.tables, bundle.path)
         self.within_bytes = 0
-        self._open = dict[str, Session]()  # by file, the one that was used last at the end
+        self.sessions = Sessions(bundle, threads, self._tables, providers)
         self.trunk: Trunk | None = None
 
     @property
     def opened(self) -> int:
         """How many sessions are open."""
-        return len(self._open)
+        return len(self.sessions.open)
 
     @property
     def manifest(self) -> Manifest:
@@ -271,21 +247,7 @@ class Chain:
                     sums.add(name.removeprefix(GRAD), gradient)
 
     def _session(self, graph: Graph) -> Session:
-        found = self._open.pop(graph.file, None)
-        if found is None:
-            while self._open and self._is_full(graph):
-                self._open.pop(next(iter(self._open))).close()
-            path = self.bundle.path(graph.file)
-            found = Session(path, graph, self.threads, self._tables, self.providers)
-        self._open[graph.file] = found
-        return found
-
-    def _is_full(self, graph: Graph) -> bool:
-        """Whether an open session must go before this graph's is opened: by what is predicted, or by what is there."""
-        taken = sum(added(session.graph) for session in self._open.values())
-        if not self.room_bytes or taken + added(graph) > self.room_bytes:
-            return True
-        return 0 < self.within_bytes < memory().get("resident_bytes", 0) + added(graph)
+        return self.sessions.of(graph, self.room_bytes, self.within_bytes)
 
     def settle(self, first: int = 0) -> None:
         """After a pass that began at a segment: where it ran one only, its session waits for the next pass."""
@@ -294,13 +256,7 @@ class Chain:
 
     def close(self) -> None:
         """Close the sessions that are open."""
-        while self._open:
-            self._open.popitem()[1].close()
-
-
-def added(graph: Graph) -> int:
-    """What a graph's session takes at its peak beyond a runtime without sessions, in bytes, as predicted."""
-    return max(0, graph.memory.predicted_bytes - (graph.memory.base_bytes or 0))
+        self.sessions.close()
 
 
 def has_backward(segment: Segment, bucket: str) -> bool:

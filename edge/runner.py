@@ -12,9 +12,10 @@ from typing import Any, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from edge.chain import Chain, Gradients
+from edge.chain import Chain
 from edge.data import Row
 from edge.feeds import by_bucket, forward_bucket, smaller_buckets, training_bucket
+from edge.gradients import Gradients
 from edge.preprocess import Part, Prepared, preprocessor
 from edge.training.learned import head_of
 from wire.adapter import Adapter

@@ -52,7 +52,7 @@ class Clocked(Chain):
     opened_bytes = 0
 
     def _session(self, graph: Graph) -> Session:
-        before, began = set(self._open), time.process_time()
+        before, began = set(self.sessions.open), time.process_time()
         session = super()._session(graph)
         if graph.file not in before:
             self.opening_s += time.process_time() - began

@@ -18,8 +18,8 @@ import numpy as np  # see above, as are all that follow
 import edge.jobs  # noqa: F401  # all that a worker has imported before its first job
 from bench.training.given import RATE, SCALE, Array, read
 from bench.training.turns import Step, serve
-from edge.chain import Gradients
 from edge.feeds import training_bucket
+from edge.gradients import Gradients
 from edge.runner import Ready, Runner
 from edge.text import Tokens
 from wire.adamw import AdamW, Hyperparameters

@@ -22,7 +22,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from edge.chain import GRAD, Chain, Gradients
+from edge.chain import Chain
+from edge.gradients import GRAD, Gradients
 from edge.trainers.directions import moved
 from wire.directions import combined
 from wire.manifest import Manifest

@@ -14,7 +14,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from edge.chain import GRAD, LABELS, Chain, Gradients, added
+from edge.chain import Chain
+from edge.gradients import GRAD, LABELS, Gradients
+from edge.sessions import added
 from edge.split.differences import Differences
 from edge.split.softmax import BIAS, WEIGHT, Turned, turned
 from edge.split.talk import Talk

@@ -15,8 +15,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from console.errors import BadData
-from edge.chain import GRAD, LABELS, Chain, Gradients
+from edge.chain import Chain
 from edge.data.row import Row
+from edge.gradients import GRAD, LABELS, Gradients
 from edge.runner import Runner
 from edge.split.differences import Differences
 from edge.split.front import room_of

@@ -15,7 +15,8 @@ from typing import Any
 from numpy.typing import NDArray
 
 from console.errors import BadData, EdgequiltError, join
-from edge.chain import GRAD, LABELS, Chain, Gradients
+from edge.chain import Chain
+from edge.gradients import GRAD, LABELS, Gradients
 from edge.split.channel import Note
 from edge.split.talk import FEATURES
 from edge.split.wish import Wish, shape_of

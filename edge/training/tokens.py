@@ -14,8 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from console.errors import BadData
-from edge.chain import Gradients as Sums
 from edge.feeds import by_bucket, forward_bucket, smaller_buckets, training_bucket
+from edge.gradients import Gradients as Sums
 from edge.runner import Runner
 from edge.text import FILE, positions_of
 from edge.trainers.interface import Array, Arrays, Gradients, Rows

@@ -11,7 +11,7 @@ import pytest
 
 from console.errors import BadData
 from edge import load
-from edge.chain import Gradients
+from edge.gradients import Gradients
 from edge.jobs import Desk
 from edge.runner import Runner
 from edge.setup import prepare
@@ -64,12 +64,12 @@ def test_a_pass_that_finds_every_row_opens_no_session(tmp_path: Path) -> None:
     run, _ = cached(tmp_path)
     adapter, given = random_adapter(run.manifest), rows(4)
     run.gradients(given, adapter)
-    before = dict(run.chain._open)
+    before = dict(run.chain.sessions.open)
 
     run.gradients(given, adapter)
 
     assert before
-    assert run.chain._open == before
+    assert run.chain.sessions.open == before
 
 
 def test_forward_passes_use_the_same_rows(tmp_path: Path) -> None:

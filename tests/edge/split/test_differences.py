@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from edge.chain import Gradients
 from edge.data.row import Row
+from edge.gradients import Gradients
 from edge.runner import Runner
 from edge.split.channel import Channel, Note
 from edge.split.differences import Differences
