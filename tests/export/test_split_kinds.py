@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from dataclasses import replace
 from pathlib import Path
 
@@ -15,12 +16,23 @@ from devices.memory import MIB
 from devices.plan import adapters_of
 from devices.split.fleet_plan import BoardPlan, Captured, FleetPlan, TailPlan, read_fleet_plan, write_fleet_plan
 from devices.split.pace import Pace, planned_of
+from edge.chain import Chain as Chained
+from edge.data.row import Row
+from edge.features import statistics
+from edge.runner import Runner
+from edge.split.afar import Afar
+from edge.split.channel import Ends
+from edge.split.desk import serve
+from edge.split.reading import reading_of
+from edge.split.talk import Talk
+from edge.split.wish import wish_of
 from export.arguments import parser
 from export.chain import Chain, links_of
 from export.cli import export, verify
 from export.planned import as_planned, check_plan, fleet_of, with_ranks
 from export.write import read_golden
 from tests.devices.split.plans import PLAN
+from tests.edge.test_gradients import random_adapter
 from tests.export.decoders import tiny_gpt2
 from tests.export.models import tiny_bert
 from tests.export.split_case import (
@@ -36,6 +48,7 @@ from tests.export.split_case import (
 )
 from tests.export.test_split import parted
 from wire.bundle import Bundle
+from wire.inputs import places_of
 
 
 @pytest.fixture(scope="module")
@@ -261,3 +274,21 @@ def test_the_command_writes_fronts_and_their_tail(tmp_path: Path, capsys: pytest
     for name in ("gate", "hall"):
         trust = str(tmp_path / "out" / "keys" / "publisher.pub")
         assert verify([str(tmp_path / "out" / name), "--trust", trust, "--json"]) == 0
+
+
+def test_statistics_of_an_exported_front_are_those_of_its_tail(bert: SplitBundles) -> None:
+    """Of rows of texts, in int8, at both depths: what the tail would gather alone, had it the rows."""
+    whole, ends = bert.tail.manifest, Ends()
+    rows = [Row(" ".join(["red sun", "sea", "green leaf is up"][k % 3 :]), k % 3) for k in range(5)]
+    start = replace(random_adapter(whole), model=whole.model.id)
+    wanted, _ = statistics(Runner(bert.tail), start, rows)
+    for front in bert.fronts:
+        chain = Chained(bert.tail, room_bytes=1 << 30)
+        given = (ends.tail, lambda wish, chain=chain: reading_of(chain, (start,), wish), lambda reading: None, 20.0)
+        threading.Thread(target=serve, args=given, daemon=True).start()
+        talk = Talk(ends.board, 20.0)
+        talk.open(wish_of(front.manifest, "", "float32", labels=False, back=False))
+        found, _ = statistics(Afar(Runner(front), talk), places_of(front.manifest, start), rows)
+        talk.end()
+        assert np.array_equal(found.count, wanted.count)
+        assert np.abs(found.gram - wanted.gram).max() < 1e-4 * np.abs(wanted.gram).max()
