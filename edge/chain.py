@@ -155,7 +155,7 @@ class Chain:
 
     def down(
         self,
-        values: Sequence[Mapping[str, Array]],
+        values: Sequence[dict[str, Array]],
         bucket: str,
         shared: Mapping[str, Array],
         cotangents: Sequence[dict[str, Array]],
@@ -166,7 +166,7 @@ class Chain:
         """Back through some segments from the last one down, until one has no backward graph: nothing below learns.
 
         Args:
-            values: of each micro-batch, what the segments read.
+            values: of each micro-batch, what the segments read; what no earlier one reads goes.
             bucket: of them.
             shared: by all.
             cotangents: gradients of boundaries, of each micro-batch; those that segments make are added.
@@ -180,6 +180,16 @@ class Chain:
                 break
             graph, last = last or self.manifest.graph(segment, "backward", bucket), None
             self._backward(segment, graph, values, shared, cotangents, sums)
+            self._forget(values, self.read_by(self.manifest.segments[:at]))
+            given = {t.name for t in graph.inputs if t.name.startswith(GRAD)}
+            kept = {name for seeds in cotangents for name in seeds} - given
+            self._forget(cotangents, kept | {GRAD + name for name in segment.differentiable})
+
+    def _forget(self, values: Sequence[dict[str, Array]], kept: set[str]) -> None:
+        """Let go of what nobody reads any more of each micro-batch: it would lie beside the sessions that follow."""
+        for value in values:
+            for name in [n for n in value if n not in kept]:
+                del value[name]
 
     def _enter(
         self, values: list[dict[str, Array]], bucket: str, shared: Mapping[str, Array], wanted: Sequence[str] = ()
@@ -221,8 +231,7 @@ class Chain:
         wanted = tuple(name for name in session.outputs if name in keep)
         for value in values:
             value.update(session.run({**shared, **value}, wanted))
-            for name in [n for n in value if n not in keep]:
-                del value[name]
+            self._forget([value], keep)
 
     def _backward(
         self,

@@ -267,6 +267,26 @@ def test_no_session_is_opened_beside_others_above_the_budget(
     assert fewest <= runner.chain.opened <= most
 
 
+def test_nothing_lies_beside_a_segment_that_goes_back_but_what_is_still_read(tmp_path: Path) -> None:
+    """What only later segments read is let go of on the way back: of each micro-batch, numbers and their gradients."""
+    bundle, seen = whole(tmp_path), list[tuple[int, set[str], set[str]]]()
+
+    class Watched(Chain):
+        def _backward(self, segment: Any, graph: Any, values: Any, shared: Any, cotangents: Any, sums: Any) -> None:
+            at = self.manifest.segments.index(segment)
+            seen.append((at, set().union(*values), set().union(*cotangents)))
+            super()._backward(segment, graph, values, shared, cotangents, sums)
+
+    runner = Runner(bundle)
+    runner.chain = Watched(bundle)
+    runner.gradients(rows(4), random_adapter(bundle.manifest))
+    assert [at for at, _, _ in seen] == [2, 1, 0]
+    for at, values, gradients in seen:
+        segments = bundle.manifest.segments
+        assert values <= {name for s in segments[: at + 1] for name in s.inputs} | {"labels", "weights"}
+        assert gradients == ({f"grad.{name}" for name in segments[at].outputs} if at < 2 else set())
+
+
 def test_a_tail_serves_no_board_of_another_version(tmp_path: Path) -> None:
     """Halves of one update start from one version; the board hears the reason."""
     bundle, ends = whole(tmp_path), Ends()
