@@ -93,7 +93,7 @@ def learn(
     own = [parts.train] if lone else _dealt(parts.train, classes, recipe.boards, run.seed)
     steps = recipe.steps * (recipe.boards if lone else 1)
     drawn = [batches(rows, recipe.rounds * steps, recipe.batch, (run.seed, k)) for k, rows in enumerate(own)]
-    state = _begun(model, run.seed)
+    state = begun(model, run.seed)
     weights = by_samples([len(rows) for rows in own]).values.tolist()
     known, planned_by, moments = Known(), dict(importance), None
     run.borders, run.ranks = [b.border for b in boards], [b.ranks for b in boards]
@@ -122,7 +122,7 @@ def _dealt(rows: NDArray[np.int64], classes: NDArray[np.int64], boards: int, see
     return [rows[own] for own in split("dirichlet", classes[rows], boards, seed)]
 
 
-def _begun(model: Slotted, seed: int) -> dict[str, Lora]:
+def begun(model: Slotted, seed: int) -> dict[str, Lora]:
     """Version 0: seeded directions that carry nothing."""
     keys = {name: slot_key(f"{NAME}-{seed}", name, 1) for name in model.slots}
     return {
