@@ -39,6 +39,7 @@ def test_fields_of_others_are_kept() -> None:
         (replace(PLAN, tail=None), "tail: expected one for gate, found none"),
         (replace(PLAN, boards=(BARN,)), "tail: expected none"),
         (replace(PLAN, tail=replace(TAIL, borders=(1,))), "tail.borders: expected those of the fronts, 2, found 1"),
+        (replace(PLAN, tail=replace(TAIL, ranks={})), "tail.ranks: expected one slot at least"),
         (replace(PLAN, importance={"a": 1.5}), "importance of a: expected 0 to 1, found 1.5"),
         (replace(PLAN, boards=(replace(GATE, border=9, before=""), BARN)), "border: expected at most 4"),
         (replace(PLAN, boards=(replace(GATE, border=4, before=""), BARN)), "trainer split is for a front"),
