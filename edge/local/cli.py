@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 def add_feedback(verbs: Any) -> None:
     """The options of `feedback`, with their help."""
     told = verbs.add_parser("feedback", help="correct a label, for the next training")
-    told.add_argument("sample", metavar="SAMPLE", help="a text, the path of a picture, sound or arrays, or an answer's id")
+    told.add_argument("sample", metavar="SAMPLE", help="a text, a path (picture, sound, arrays), or an answer's id")
     told.add_argument("--label", required=True, help="what it is")
     told.add_argument("--config", type=Path, help="agent.toml of the agent that runs")
     told.add_argument("--socket", type=Path, help=f"where it listens (default: {SOCKET})")
