@@ -310,7 +310,7 @@ class Core:
             self.updates.heard()
         for event in events:
             if isinstance(event, ev.BundleNamed):
-                self._bundle(event)
+                self._come(self._renewing.came, event.message)
                 continue
             if isinstance(event, ev.ProgramNamed):
                 self._program(event)
@@ -325,9 +325,10 @@ class Core:
             if isinstance(event, ev.Stored) and self.store.crowded():
                 self._deeds.collect()
 
-    def _bundle(self, event: ev.BundleNamed) -> None:
+    def _come(self, came: Callable[[Any], None], message: object) -> None:
+        """A bundle or a release of the agent is named."""
         try:
-            self._renewing.came(event.message)
+            came(message)
         except (EdgequiltError, OSError) as error:  # a full disk, say
             log.error("%s", error)  # noqa: TRY400  # one line, no traceback; the hub says it again
 
@@ -336,10 +337,7 @@ class Core:
         if self.updates is None:
             log.warning("the hub names a release of the agent, but no launcher has started this one: it stays")
             return
-        try:
-            self.updates.came(event.message)
-        except (EdgequiltError, OSError) as error:
-            log.error("%s", error)  # noqa: TRY400  # one line, no traceback; the hub says it again
+        self._come(self.updates.came, event.message)
 
     def _ring(self, name: str) -> None:
         if name == HELLO:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal
@@ -102,3 +103,11 @@ def leave(world: World, name: str) -> None:
     device.say(m.Presence(device.sender(), "offline"))
     transport.drop()
     world.network.pump()
+
+
+def split_world(make_world: Callable[..., World], folder: Path) -> World:
+    """Two boards with fronts and one with the whole model, and a tail."""
+    made = make_world()
+    put_tail(made, "tail-1")
+    put_front(made, folder / "front", ("barn", "coop"))
+    return made

@@ -14,7 +14,7 @@ from console.errors import HubError, UsageError
 from hub.making import versions
 from hub.rounds.tails import GRACE_S
 from tests.hub.bundles import SLOTS, manifest, write_bundle
-from tests.hub.split import front_of, leave, put_front, put_tail, split
+from tests.hub.split import front_of, leave, put_front, put_tail, split, split_world
 from tests.hub.world import RANKS, World
 from wire.messages import Failed
 
@@ -48,10 +48,7 @@ def unsplit(make_world: MakeWorld) -> dict[str, Any]:
 @pytest.fixture
 def world(make_world: MakeWorld, tmp_path: Path) -> World:
     """Two boards with fronts and one with the whole model, and a tail."""
-    made = make_world()
-    put_tail(made, "tail-1")
-    put_front(made, tmp_path / "front", ("barn", "coop"))
-    return made
+    return split_world(make_world, tmp_path)
 
 
 def held(world: World, *names: str) -> None:

@@ -12,7 +12,7 @@ from console.errors import HubError, UsageError
 from hub.making.versions import read_made
 from hub.rounds.refusal import refusal
 from hub.rounds.tails import GRACE_S
-from tests.hub.split import leave, put_front, put_tail
+from tests.hub.split import leave, put_front, put_tail, split_world
 from tests.hub.world import World
 from wire.adapter import read_adapter
 from wire.kinds.head import Head
@@ -39,10 +39,7 @@ def same(one: dict[int, Head], other: dict[int, Head]) -> bool:
 @pytest.fixture
 def world(make_world: MakeWorld, tmp_path: Path) -> World:
     """Two boards with fronts and one with the whole model, and a tail."""
-    made = make_world()
-    put_tail(made, "tail-1")
-    put_front(made, tmp_path / "front", ("barn", "coop"))
-    return made
+    return split_world(make_world, tmp_path)
 
 
 def test_a_round_of_statistics_with_fronts_makes_the_head_of_whole_boards(world: World, make_world: MakeWorld) -> None:
