@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from console.errors import StorageError
-from devices.flash.space import before_placing, before_unpacking
+from devices.flash.space import before_placing, before_unpacking, require_space
 
 
 def test_all_copies_count(tmp_path: Path) -> None:
@@ -27,12 +27,15 @@ def test_two_disks_have_room_of_their_own(tmp_path: Path) -> None:
     other = Path("/dev/shm")
     if other.stat().st_dev == tmp_path.stat().st_dev:
         pytest.skip("one disk holds both")
-    size = int(shutil.disk_usage(other).free * 0.9)
-    if size * 1.5 > shutil.disk_usage(tmp_path).free:
-        pytest.skip("too little is free here")
-    before_unpacking(tmp_path, other, size, 1)
+    here, there = shutil.disk_usage(tmp_path).free, shutil.disk_usage(other).free
+    most = (tmp_path, int(here * 0.6), "the unpacked image")
+    require_space([most, (other, int(there * 0.6), "the file of --to")])
     with pytest.raises(StorageError, match="free at /dev/shm"):
-        before_unpacking(tmp_path, other, shutil.disk_usage(other).free * 2, 1)
+        require_space([most, (other, there * 2, "the file of --to")])
+    small = tmp_path / "image"
+    small.write_bytes(b"x" * 4096)
+    with pytest.raises(StorageError, match="free at /dev/shm"):
+        before_placing(tmp_path, other, small, grows=0, size=there * 2, copied=True)
 
 
 def test_holes_take_no_room(tmp_path: Path) -> None:
