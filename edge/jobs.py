@@ -14,10 +14,11 @@ from numpy.typing import NDArray
 from console.errors import BadData, IntegrityError
 from edge import summands
 from edge.assemble import prefix, read_version
-from edge.data import Data, board_data
+from edge.data import Data, Row, board_data
 from edge.evaluate import right_rows, score_of
 from edge.features import enough, statistics
 from edge.fix import fix
+from edge.perplexity import Judged
 from edge.prove import prove
 from edge.request import PROVE, Place, Request, Result, needed_rank, ranks
 from edge.runner import Runner
@@ -38,7 +39,7 @@ from wire.manifest import LIMIT_BYTES, Manifest
 from wire.masks.told import told_of
 from wire.messages import Version
 from wire.record import plain, read_record
-from wire.scores import SCHEMA, Scores
+from wire.scores import SCHEMA, Score, Scores
 from wire.thin.table import NONE
 
 Advance = Callable[[float, float], None]  # done, of
@@ -220,6 +221,8 @@ def _evaluate(runner: Runner, request: Request, data: Data, advance: Advance) ->
         raise BadData("expected training or statistics for a sum under masks, found scores; nothing was computed")
     rows = data.all if request.settings.get("split") == "all" else data.holdout
     wanted = ranks(request.kind, request.settings, runner.manifest.plan.rank)
+    if runner.manifest.loss is not None:
+        return _judge(runner, request, rows, wanted, advance)
     scores, of = [], len(request.versions) * len(wanted)
     first: dict[int, NDArray[np.bool_]] = {}  # by rank: what the first version gets right
     ready = runner.ready([r.sample for r in rows])
@@ -232,9 +235,26 @@ def _evaluate(runner: Runner, request: Request, data: Data, advance: Advance) ->
             classes = len(runner.manifest.labels)
             scores.append(score_of(rows, right, request.digests[index], rank, classes, paired))
             advance(len(scores), of)
-    # the job's name is inside: equal findings of two rounds must not be equal bytes, or one would not count
-    payload = json.dumps(plain(Scores(SCHEMA, tuple(scores), {"job": request.id}))).encode()
-    return payload, Result(request.id, len(rows), {"accuracy": [s.accuracy for s in scores]})
+    return _told(request, scores), Result(request.id, len(rows), {"accuracy": [s.accuracy for s in scores]})
+
+
+def _judge(
+    runner: Runner, request: Request, rows: Sequence[Row], wanted: Sequence[int], advance: Advance
+) -> tuple[bytes, Result]:
+    """Of a decoder, the loss of its next tokens."""
+    texts, scores, of = Judged(runner, rows), list[Score](), len(request.versions) * len(wanted)
+    for index in range(len(request.versions)):
+        adapter = adapter_of(request, index, runner.manifest)
+        for rank in wanted:
+            scores.append(texts.score(prefix(adapter, rank), request.digests[index], rank))
+            advance(len(scores), of)
+    losses = [0.0 if s.tokens is None else s.tokens.mean for s in scores]
+    return _told(request, scores), Result(request.id, len(rows), {"loss": losses})
+
+
+def _told(request: Request, scores: Sequence[Score]) -> bytes:
+    """The job's name is inside: equal findings of two rounds must not be equal bytes, or one would not count."""
+    return json.dumps(plain(Scores(SCHEMA, tuple(scores), {"job": request.id}))).encode()
 
 
 def _fix(runner: Runner, request: Request, data: Data, advance: Advance) -> tuple[bytes, Result]:

@@ -165,16 +165,17 @@ def jobs_of(bundle: Bundle) -> tuple[str, ...]:
     if split is not None and split.role == "front":
         return (FRONT,)  # it learns with a tail alone
     kinds = [{g.kind for g in s.graphs} for s in manifest.segments]
-    runs = all("forward" in k for k in kinds) and manifest.head is not None
+    runs = all("forward" in k for k in kinds) and (manifest.head is not None or manifest.loss is not None)
     learns = "backward" in kinds[-1] and all("forward" in k for k in kinds[:-1])
     steps = runs and bool(manifest.slots_of("lora"))
     scales = runs and bool(manifest.scales)
-    fixes = runs and manifest.plan.device == SERVER  # a board is not told other people's inputs
+    labels = runs and manifest.head is not None
+    fixes = labels and manifest.plan.device == SERVER  # a board is not told other people's inputs
     kinds_of_job = {
         "train": learns,
         "spry": steps,
         "qzo": scales,
-        "statistics": runs,
+        "statistics": labels,
         "evaluate": runs,
         "fix": fixes,
     }

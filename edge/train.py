@@ -21,13 +21,14 @@ from edge.trainers.interface import Arrays, Scalars, Trainer
 from edge.trainers.pruning import SelfPruning, Tail, kept, pruned
 from edge.trainers.qzo import Qzo
 from edge.trainers.spry import Spry
-from edge.training.classes import Classes
 from edge.training.felt import Felt
 from edge.training.history import Session
 from edge.training.learned import Factors, resting
 from edge.training.loop import Settings, begin, run
-from edge.training.scales import ScaleTask, small
+from edge.training.scales import ScaleTask, factors_of, small
 from edge.training.task import Task
+from edge.training.taught import taught
+from edge.training.tokens import NextTokens
 from wire.adamw import Hyperparameters
 from wire.adapter import Adapter
 from wire.forward_gradients import job_board, job_key, unit
@@ -151,7 +152,7 @@ def backprop(
     runner: Runner, adapter: Adapter, rows: Sequence[Row], settings: TrainSettings, job: str
 ) -> tuple[Task, Trainer]:
     """Gradients of the bundle's backward graphs."""
-    task = Classes(runner, _with_biases(runner, adapter, settings), rows, head=settings.head)
+    task = taught(runner, _with_biases(runner, adapter, settings), rows, head=settings.head)
     trainer = Backprop(learning(runner.manifest, task.start(), settings), optimizer_of(settings))
     if settings.prune_gamma == 1:
         return task, trainer
@@ -164,8 +165,15 @@ def _qzo(
     runner: Runner, adapter: Adapter, rows: Sequence[Row], settings: TrainSettings, job: str
 ) -> tuple[Task, Trainer]:
     """Factors of scales, a row of them each."""
-    task, key = ScaleTask(runner, adapter, rows), job_key(adapter.model, adapter.version)
-    return task, Qzo(key, task.units, job_board(job), settings.directions, rate=settings.learning_rate)
+    key, task = job_key(adapter.model, adapter.version), _moving(runner, adapter, rows)
+    units = factors_of(runner.manifest, adapter).units
+    return task, Qzo(key, units, job_board(job), settings.directions, rate=settings.learning_rate)
+
+
+def _moving(runner: Runner, adapter: Adapter, rows: Sequence[Row]) -> Task:
+    if runner.manifest.loss is None:
+        return ScaleTask(runner, adapter, rows)
+    return NextTokens(runner, adapter, [row.sample for row in rows], scales=factors_of(runner.manifest, adapter))
 
 
 def _spry(
@@ -174,7 +182,7 @@ def _spry(
     """Forward gradients of all slots' factors, whose directions the hub makes again from names."""
     if settings.factors != "both":
         raise BadData(f"expected both factors to learn by spry, found {settings.factors} alone; take backprop")
-    task = Classes(runner, adapter, rows, backward=False)
+    task = taught(runner, adapter, rows, backward=False)
     slots = runner.manifest.slots_of("lora")
     turned = [s.name for s in slots if s.a > s.b]
     if turned:

@@ -74,7 +74,8 @@ scale = 2.0
 quorum = 0.5
 # Seconds from opening a round to its deadline, and once more for the gate.
 deadline_s = 3600.0
-# By how much the macro accuracy on rows that boards kept back may fall (0.01 is one point) before the gate refuses,
+# By how much the macro accuracy on rows that boards kept back may fall (0.01 is one point; of a model that goes on
+# with texts, by how much the loss of a token may rise: 0.01 is a perplexity of 1 % more) before the gate refuses,
 # and by how many standard errors beyond that: at 1.645 it refuses one in twenty versions that are just as good.
 gate_tolerance = 0.0
 gate_noise = 1.645

@@ -44,7 +44,7 @@ def board_data(path: Path, manifest: Manifest, holdout: float, corrections: Path
         BadData: a file is broken, naming everything in it that is; or there is no row at all.
     """
     wanted = wanted_by(manifest)
-    classes = {label: index for index, label in enumerate(wanted.labels)}
+    classes = wanted.classes
     kept: tuple[list[Row], list[Row]] = ([], [])
     problems = Problems(path, format_of(path, wanted).parts)
     for found in _rows(path, wanted, problems, corrections, thorough=True):
@@ -77,6 +77,7 @@ def count_board(path: Path, manifest: Manifest, corrections: Path | None = None)
 def _rows(
     path: Path, wanted: Wanted, problems: Problems, corrections: Path | None, *, thorough: bool
 ) -> Iterator[Found]:
+    corrections = None if wanted.passages else corrections  # labels, of a bundle that was here before
     known = {} if corrections is None else read_corrections(corrections)
     rows = rows_of(path, wanted, problems, thorough=thorough)
     yield from uncorrected(rows, known) if known else rows

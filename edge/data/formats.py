@@ -6,6 +6,8 @@
 | `.npz` | arrays |
 | `.csv`, `.tsv` | CSV |
 | any other file | JSONL |
+
+For models that learn to go on, JSONL and CSV need no labels, and a `.txt` holds a text per line (`edge.data.texts`).
 """
 
 from __future__ import annotations
@@ -21,6 +23,7 @@ from edge.data.folder import read_folder
 from edge.data.jsonl import read_jsonl
 from edge.data.problems import Problems
 from edge.data.row import Data, Row, is_held_out
+from edge.data.texts import found_passages
 from edge.data.wanted import Found, Wanted, wanted_by
 from edge.data.wav import read_wave, sound_length
 from wire.files import is_file
@@ -80,6 +83,8 @@ def format_of(path: Path, wanted: Wanted) -> Format:
         BadData: it is one of another kind of model.
     """
     suffix = path.suffix.lower()
+    if wanted.passages:
+        return _of_passages(path, suffix)
     if path.is_dir():
         if wanted.kind == "text":
             return Format("folder of files", read_files, "files", "put files of JSONL or CSV into it")
@@ -98,6 +103,13 @@ def format_of(path: Path, wanted: Wanted) -> Format:
     if suffix in (".csv", ".tsv"):
         return Format("CSV", read_csv, "lines", f"write a header {wanted.column},label and a line per row")
     return Format("JSONL", read_jsonl, "lines", "write one JSON object per line")
+
+
+def _of_passages(path: Path, suffix: str) -> Format:
+    if path.is_dir():
+        return Format("folder of files", read_files, "files", "put files of lines, JSONL or CSV into it")
+    name = {".txt": "text", ".csv": "CSV", ".tsv": "CSV"}.get(suffix, "JSONL")
+    return Format(name, found_passages, "lines", 'write a text per line, or {"text": ...} in JSONL')
 
 
 def rows_of(path: Path, wanted: Wanted, problems: Problems, *, thorough: bool) -> Iterator[Found]:
@@ -152,7 +164,7 @@ def _unheard(sample: Path, wanted: Wanted, rates: set[int]) -> str | None:
 
 
 def _kept(path: Path, wanted: Wanted, holdout: float) -> Data:
-    classes = {label: index for index, label in enumerate(wanted.labels)}
+    classes = wanted.classes
     kept: tuple[list[Row], list[Row]] = ([], [])
 
     def take(found: Found) -> None:

@@ -16,7 +16,7 @@ KEPT_BACK = 0.1  # share of the rows, where nobody says another
 
 @dataclass(frozen=True)
 class Row:
-    """A sample (a text, or a picture's path, Pillow image or array) and the index of its label."""
+    """A sample (a text, a passage, or a picture's path, Pillow image or array) and the index of its label."""
 
     sample: Any
     label: int

@@ -13,9 +13,8 @@ from edge.data.formats import format_of, rows_of
 from edge.data.problems import Problems
 from edge.data.repeats import Repeats
 from edge.data.row import is_held_out
-from edge.data.texts import passages_of
 from edge.data.traits import Nothing, PictureSizes, SoundLengths, TokenCounts, Trait
-from edge.data.wanted import Found, Wanted, wanted_by
+from edge.data.wanted import PASSAGES, Found, Wanted, wanted_by
 from edge.data.wav import sound_length
 from edge.encode import open_tokenizer
 from edge.feeds import forward_bucket, training_bucket
@@ -112,24 +111,16 @@ def survey(path: Path, bundle: Bundle, holdout: float) -> Survey:
     bucket = _training(manifest)
     micro = None if bucket is None else bucket.batch
     if manifest.loss is not None or manifest.generate is not None or not manifest.labels:
-        if not manifest.preprocess.files:
-            wanted_by(manifest)
-        made = Survey(_name_of(path), "text", (), micro, _tokens(bundle, bucket), Problems(path, "lines"))
-        for where, passage in passages_of(path, made.problems):
-            made.see(Found(where, passage, "", passage.key), holdout)
+        wanted = PASSAGES if manifest.preprocess.files else wanted_by(manifest)
     else:
         wanted = wanted_by(manifest)
-        form = format_of(path, wanted)
-        trait = _trait(bundle, wanted, form.name, bucket)
-        made = Survey(form.name, wanted.kind, wanted.labels, micro, trait, Problems(path, form.parts))
-        for found in rows_of(path, wanted, made.problems, thorough=False):
-            made.see(found, holdout)
+    form = format_of(path, wanted)
+    trait = _trait(bundle, wanted, form.name, bucket)
+    made = Survey(form.name, wanted.kind, wanted.labels, micro, trait, Problems(path, form.parts))
+    for found in rows_of(path, wanted, made.problems, thorough=False):
+        made.see(found, holdout)
     made.trait.close()
     return made
-
-
-def _name_of(path: Path) -> str:
-    return {".txt": "text", ".csv": "CSV", ".tsv": "CSV"}.get(path.suffix.lower(), "JSONL")
 
 
 def _training(manifest: Manifest) -> Bucket | None:

@@ -11,7 +11,7 @@ A prompt is read and not learned: what is learned is to go on with the text.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,7 +20,7 @@ from edge.data.csv_file import records
 from edge.data.jsonl import objects
 from edge.data.lines import numbered
 from edge.data.problems import Problems
-from edge.data.row import is_held_out
+from edge.data.wanted import Found, Wanted
 
 
 @dataclass(frozen=True)
@@ -37,7 +37,7 @@ class Passage:
 
 
 def read_passages(path: Path) -> tuple[Passage, ...]:
-    """The texts of a file with their prompts, in its order; `keep_back` parts them. Labels are passed over.
+    """The texts of a file with their prompts, in its order. Labels are passed over.
 
     Raises:
         StorageError: it cannot be read.
@@ -60,12 +60,14 @@ def read_texts(path: Path) -> tuple[str, ...]:
     return tuple(passage.text for passage in read_passages(path))
 
 
-def keep_back(passages: Sequence[Passage], share: float) -> tuple[tuple[Passage, ...], tuple[Passage, ...]]:
-    """Texts to learn from, and those kept back: a text stays on its side when the file grows or is shuffled."""
-    sides: tuple[list[Passage], list[Passage]] = ([], [])
-    for passage in passages:
-        sides[is_held_out(passage.key, "", share)].append(passage)
-    return tuple(sides[0]), tuple(sides[1])
+def found_passages(path: Path, wanted: Wanted, problems: Problems) -> Iterator[Found]:
+    """The same as rows of `edge.data.formats`: of one class, which has no name.
+
+    Raises:
+        StorageError, BadData: see `passages_of`.
+    """
+    for where, passage in passages_of(path, problems):
+        yield Found(where, passage, "", passage.key)
 
 
 def passages_of(path: Path, problems: Problems) -> Iterator[tuple[str, Passage]]:

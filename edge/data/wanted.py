@@ -19,12 +19,19 @@ class Wanted:
     Attributes:
         inputs: what the model takes; only arrays and sounds are compared with it.
         rate: samples per second that a model of sounds is made for; None where the bundle does not say.
+        passages: whether it learns to go on with texts (`edge.data.texts`); then there are no labels.
     """
 
     labels: tuple[str, ...]
     kind: str
     inputs: tuple[Tensor, ...] = ()
     rate: int | None = None
+    passages: bool = False
+
+    @property
+    def classes(self) -> dict[str, int]:
+        """The index of every label; all texts that have none are of one class."""
+        return {label: index for index, label in enumerate(("",) if self.passages else self.labels)}
 
     @property
     def column(self) -> str:
@@ -38,7 +45,7 @@ class Wanted:
 
     def unknown(self, label: str) -> str | None:
         """What is wrong with a label, if anything."""
-        if label in self.labels:
+        if self.passages or label in self.labels:
             return None
         some = ", ".join(self.labels[:12]) + (", ..." if len(self.labels) > 12 else "")
         return f"unknown label {label[:40]!r}, expected one of {some}"
@@ -50,8 +57,8 @@ class Found:
 
     Attributes:
         where: a line, a file or a row, as a person finds it again.
-        sample: a text, a path, or arrays by input name.
-        label: its class, by name.
+        sample: a text, a path, arrays by input name, or a passage.
+        label: its class, by name; empty for a passage.
         key: what stands for the sample where rows are kept back or compared: the text, the path in the folder, or
             the SHA-256 of the arrays.
     """
@@ -62,17 +69,17 @@ class Found:
     key: str
 
 
+PASSAGES = Wanted((), "text", passages=True)
+
+
 def wanted_by(manifest: Manifest) -> Wanted:
-    """What a bundle wants.
+    """What a bundle wants: rows with labels, or of a decoder that learns, texts.
 
     Raises:
         BadData: it knows no labels.
     """
     if manifest.loss is not None:
-        raise BadData(
-            "expected a bundle with labels, found a decoder, which learns from texts without any; train it with "
-            "edgequilt train, and deploy the adapter"
-        )
+        return PASSAGES
     if not manifest.labels:
         raise BadData("expected a bundle with labels, found none; export with --labels or --data")
     rate = manifest.preprocess.parameters.get("sampling_rate")

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from edge.data.formats import open_data
-from edge.data.row import Data
-from edge.data.texts import Passage, keep_back, read_passages
+from edge.data.row import Data, Row
+from edge.data.texts import Passage
 from edge.runner import Runner
 from wire.adapter import Adapter
 
@@ -64,13 +65,19 @@ def read_source(runner: Runner, path: Path, kept_back: float, begun: Adapter | N
         keep: data whose answers an edit must leave as they are.
 
     Raises:
-        StorageError, BadData: see `open_data` and `read_passages`.
+        StorageError, BadData: see `open_data`.
     """
     manifest = runner.manifest
+    data = open_data(path, manifest, kept_back)
     if manifest.loss is not None:
-        return Source(runner, texts=Texts(*keep_back(read_passages(path), kept_back)), begun=begun)
+        return Source(runner, texts=Texts(samples_of(data.train), samples_of(data.holdout)), begun=begun)
     kept = NOTHING if keep is None else open_data(keep, manifest, 0.0)
-    return Source(runner, open_data(path, manifest, kept_back), begun=begun, keep=kept)
+    return Source(runner, data, begun=begun, keep=kept)
+
+
+def samples_of(rows: Sequence[Row]) -> tuple[Any, ...]:
+    """What there is of rows beside their class: of a decoder's, passages."""
+    return tuple(row.sample for row in rows)
 
 
 def _contents(source: Source) -> Iterator[bytes]:

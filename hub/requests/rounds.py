@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, Literal
 
 from console.errors import HubError, UsageError
@@ -47,7 +47,6 @@ KINDS = ("lora", "bias")
 TRAINERS = ("backprop", "spry", "qzo")
 DIRECTIONS = 8  # of spry and qzo, for each step
 QZO = {"kinds": ["scales"], "learning_rate": 1e-2}  # the rate is in the logarithm of a scale
-GATED = {"statistics": True, "train": False, "evaluate": False}
 
 
 def _list(service: Service, request: Row) -> Row:
@@ -109,7 +108,7 @@ def _open(desk: Desk, request: Row) -> Row:
         settings=settings,
         deadline_s=deadline_s,
         deadline_at_s=desk.clock() + deadline_s,
-        candidate=GATED[kind] and not secure and has_judges(desk.home, seats) if candidate is None else bool(candidate),
+        candidate=_gated(desk, kind, seats, secure=secure) if candidate is None else bool(candidate),
         seats=seats,
         recipe=recipe,
         model=conductor.model.id,
@@ -126,6 +125,12 @@ def _open(desk: Desk, request: Row) -> Row:
     else:
         conductor.begin(state)
     return show_rounds.round_view(desk.home, number)
+
+
+def _gated(desk: Desk, kind: str, seats: Sequence[Seat], *, secure: bool) -> bool:
+    """Whether what a round makes is a candidate, where nobody says: a new head is, and what needs none."""
+    whole = kind == "train" and not desk.conductor.model.features and not desk.home.config.privacy.noise
+    return (kind == "statistics" or whole) and not secure and has_judges(desk.home, seats)
 
 
 def _then(desk: Desk, kind: str, wanted: str | None) -> Literal["", "statistics"]:

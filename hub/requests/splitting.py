@@ -78,6 +78,11 @@ def seats_of(
             f"expected no device called {', '.join(sorted(twins))} beside those fronts; enroll it as another"
         )
     usual = {name: words[0] for name, words in WORDS.items()} if kind == "train" else SUMS
+    if not desk.model.features and (told.get("labels") == "stay" or told.get("mode") == "local"):
+        raise UsageError(
+            f"expected labels to go along, step by step, where {desk.model.id} has no head that boards could have, "
+            f"found {' and '.join(f'{name} {value}' for name, value in sorted(told.items()))}"
+        )
     return seats, {**settings, SPLIT: usual | told}
 
 

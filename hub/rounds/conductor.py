@@ -218,10 +218,10 @@ class Conductor:
         tips = self._tips(state, made)
         event = r.Made(
             made.digest,
-            release["digest"] if release else "",
+            release["digest"] if release else self._bare(),
             self._judges(state),
             self.clock(),
-            bool(made.version.head),
+            bool(made.version.head) or not self.model.features,
             made.notes,
             following_ones,
             () if state.last else self._seats(state, following_ones),
@@ -259,6 +259,10 @@ class Conductor:
             lambda tx: put_version(tx, ahead, state.number, self.clock()),
             lambda tx: put_tip(tx, self.model.id, ahead.digest),
         ]
+
+    def _bare(self) -> str:
+        """What a first version is compared with: of a model that needs no head, the one that changes nothing."""
+        return "" if self.model.features else str(self.home.ledger.versions(self.model.id)[0]["digest"])
 
     def _judges(self, state: Round) -> tuple[str, ...]:
         """The devices whose update is in the version and that can evaluate."""

@@ -4,6 +4,7 @@ Both versions are judged on the same rows, so per class the rows that only one o
 (McNemar, Psychometrika 1947, 12: 153-157), and their number its standard error; half a row is added to each of the
 four cells, so that few rows are not taken for certainty (Agresti and Min, Statistics in Medicine 2005, 24: 729-740).
 A board that does not say which rows these are is counted as if its rows were independent: that is the larger error.
+Versions of a decoder are compared by their loss (`hub.rounds.gate_of_loss`).
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from console.table import percent
+from hub.rounds.gate_of_loss import said_of, summed
 from wire.scores import Score
 
 NOISE = 1.645  # standard errors: of equally good versions one in twenty is refused
@@ -23,7 +25,7 @@ Array = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class Decision:
-    """What was decided and why; accuracies are macro accuracies over summed counts, None without rows."""
+    """What was decided and why: macro accuracies over summed counts, or losses of a token; None without rows."""
 
     released: bool
     candidate: float | None
@@ -96,12 +98,15 @@ def decide(
         boards: the scores of each board, of both versions at one or more ranks.
         candidate: digest of the new version.
         parent: digest of the version that is in use.
-        tolerance: by how much the macro accuracy may fall (0.01 is one point), noise aside.
-        noise: by how many standard errors of the difference it may fall beyond that.
-        labels: names of the classes, for the sentence.
+        tolerance: by how much the macro accuracy may fall (0.01 is one point), or the loss rise, noise aside.
+        noise: by how many standard errors of the difference it may do so beyond that.
+        labels: names of the classes, for the sentence; a model without any is judged by its loss.
     """
+    boards = [list(scores) for scores in boards]
+    if any(score.tokens is not None for scores in boards for score in scores):
+        return _by_loss(boards, candidate, parent, tolerance, noise)
     table, left_out = tabulate(boards, candidate, parent)
-    aside = f"; left out: {left_out} boards that judged the two versions on different rows" if left_out else ""
+    aside = _aside(left_out)
     if table is None:
         return Decision(False, None, None, f"no board had rows to judge it by{aside}")
     new, old, error = table.macro(table.new), table.macro(table.old), table.error
@@ -115,6 +120,20 @@ def decide(
         f"(noise {percent(limit)}): {verdict}"
     )
     return Decision(released, new, old, found + aside + _alarm(table, labels), error)
+
+
+def _by_loss(
+    boards: Iterable[Sequence[Score]], candidate: str, parent: str, tolerance: float, noise: float
+) -> Decision:
+    found, left_out = summed(boards, candidate, parent)
+    if not found.tokens:
+        return Decision(False, None, None, f"no board had texts to judge it by{_aside(left_out)}")
+    released, new, old, words = said_of(found, tolerance, noise)
+    return Decision(released, new, old, words + _aside(left_out), found.error)
+
+
+def _aside(left_out: int) -> str:
+    return f"; left out: {left_out} boards that judged the two versions on different rows" if left_out else ""
 
 
 def _alarm(table: Table, labels: Sequence[str]) -> str:

@@ -62,7 +62,7 @@ class Round:
     released: bool = False
     candidate_accuracy: float | None = None
     parent_accuracy: float | None = None
-    accuracy_error: float | None = None  # the standard error of their difference
+    accuracy_error: float | None = None  # the standard error of their difference; of decoders, all three are losses
     sentence: str = ""
     recipe: Recipe = field(default_factory=Recipe)
     then: Literal["", "statistics"] = ""  # the kind of the round that follows by itself

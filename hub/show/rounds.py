@@ -8,6 +8,7 @@ from console.errors import HubError, join
 from console.table import percent, table
 from hub.making import recipe, versions
 from hub.masking.stages import waits_for
+from hub.rounds.gate_of_loss import perplexity
 from hub.rounds.names import job_id
 from hub.rounds.refusal import missed
 from hub.rounds.state import Round, Seat
@@ -84,12 +85,26 @@ def gate_of(home: Home, state: Round) -> Row | None:
     return {
         "decided": state.phase == "complete",
         "released": state.released,
-        "candidate_macro_accuracy": state.candidate_accuracy,
-        "parent_macro_accuracy": state.parent_accuracy,
+        **_compared(home, state),
         "standard_error": state.accuracy_error,
         "against": named(home.ledger.version(state.against)),
         "judges": {s.device: s.state for s in state.judges},
     }
+
+
+def _compared(home: Home, state: Round) -> Row:
+    """What the gate compared: macro accuracies, or of a decoder losses of a token."""
+    found, none = (state.candidate_accuracy, state.parent_accuracy), (None, None)
+    accuracies, losses = (found, none) if _labels(home, state) else (none, found)
+    names = ("candidate", "parent")
+    return {
+        **{f"{name}_macro_accuracy": value for name, value in zip(names, accuracies, strict=True)},
+        **{f"{name}_loss": value for name, value in zip(names, losses, strict=True)},
+    }
+
+
+def _labels(home: Home, state: Round) -> tuple[str, ...]:
+    return versions.read_made(home.ledger.versions(state.model)[0]).version.labels
 
 
 def named(row: Row | None) -> Row | None:
@@ -129,23 +144,24 @@ def _scores(home: Home, state: Round) -> dict[str, list[Row]]:
     found: dict[str, list[Row]] = {}
     for row in home.ledger.updates(state.number, "scores"):
         data = home.blobs.get(row["digest"])
-        classes = len(versions.read_made(home.ledger.versions(state.model)[0]).version.labels)
-        for score in read_scores(data, classes, f"the scores of {row['device']}"):
+        for score in read_scores(data, len(_labels(home, state)), f"the scores of {row['device']}"):
             found.setdefault(row["device"], []).append(_score(home, score))
     return found
 
 
 def _score(home: Home, score: Score) -> Row:
-    row = home.ledger.version(score.version)
+    row, tokens = home.ledger.version(score.version), score.tokens
     return {
         "version": None if row is None else row["number"],
         "digest": score.version,
         "rank": score.rank,
         "count": list(score.count),
         "correct": list(score.correct),
-        "rows": sum(score.count),
+        "rows": sum(score.count) if tokens is None else tokens.rows,
         "accuracy": score.accuracy,
-        "macro_accuracy": score.macro_accuracy,
+        "macro_accuracy": score.macro_accuracy if tokens is None else None,
+        "tokens": None if tokens is None else tokens.tokens,
+        "loss": None if tokens is None else tokens.mean,
     }
 
 
@@ -190,14 +206,23 @@ def round_text(found: Row) -> str:
         lines.append(f"\nmade version {found['version']['version']} ({found['version']['digest'][:12]}){by}")
     if found["tails"] and found["tails"]["slots"]:
         lines += cut_off(found["tails"])
-    scores = [
-        [name, s["version"], s["rank"], s["rows"], percent(s["accuracy"]), percent(s["macro_accuracy"])]
-        for name, found_scores in found["scores"].items()
-        for s in found_scores
-    ]
-    if scores:
-        lines += ["", table(["device", "version", "rank", "rows", "accuracy", "macro accuracy"], scores)]
+    scores = [(name, score) for name, some in found["scores"].items() for score in some]
+    lines += ["", _scores_text(scores)] if scores else []
     return "\n".join(lines)
+
+
+def _scores_text(found: list[tuple[str, Row]]) -> str:
+    """How good versions are at devices: at labels, or at going on with texts."""
+    begun = [[name, s["version"], s["rank"], s["rows"]] for name, s in found]
+    names, scores = ["device", "version", "rank", "rows"], [s for _, s in found]
+    if any(s["loss"] is not None for s in scores):
+        losses = [[f"{s['loss']:.4f}", f"{perplexity(s['loss']):.4g}"] for s in scores]
+        more = [[s["tokens"], percent(s["accuracy"]), *loss] for s, loss in zip(scores, losses, strict=True)]
+        names += ["tokens", "right", "loss of a token", "perplexity"]
+    else:
+        more = [[percent(s["accuracy"]), percent(s["macro_accuracy"])] for s in scores]
+        names += ["accuracy", "macro accuracy"]
+    return table(names, [[*one, *rest] for one, rest in zip(begun, more, strict=True)])
 
 
 def cut_off(told: Row) -> list[str]:

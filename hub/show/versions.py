@@ -154,7 +154,7 @@ def version_text(found: Row) -> str:
         lines.append(f"truncation cut off at most {percent(found['tails']['largest_share'])} of a slot's norm")
     if found["gate"] is not None:
         gate = found["gate"]
-        said = f"{percent(gate['candidate_macro_accuracy'])} after {percent(gate['parent_macro_accuracy'])}"
+        said = _compared(gate)
         lines.append(f"gate: {said}, {'released' if gate['released'] else 'not released'}")
     if found["participants"]:
         lines += ["", table(["device", "samples", "share"], [_participant(p) for p in found["participants"]])]
@@ -164,6 +164,12 @@ def version_text(found: Row) -> str:
     lines += ["", deployments_text(found["deployments"])] if found["deployments"] else []
     lines += ["", f"served by {', '.join(found['served_by']) or 'nobody'}"]
     return "\n".join(lines)
+
+
+def _compared(gate: Row) -> str:
+    if gate["candidate_loss"] is not None:
+        return f"loss of a token {gate['candidate_loss']:.4f} after {gate['parent_loss']:.4f}"
+    return f"{percent(gate['candidate_macro_accuracy'])} after {percent(gate['parent_macro_accuracy'])}"
 
 
 def _participant(found: Row) -> list[Any]:

@@ -8,10 +8,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from console.errors import BadData, UsageError
+from console.errors import UsageError
 from edge.chain import Chain
 from edge.cli_run import main as run
-from edge.data import open_data
 from edge.generate import generate
 from edge.runner import Runner
 from edge.steps import Steps
@@ -238,12 +237,6 @@ def test_gradients_through_quantized_weights_are_torchs(quant: str, tmp_path: Pa
     assert sums.loss == pytest.approx(loss, rel=BAR)
     assert sums.loss != pytest.approx(exact, rel=BAR)
     assert worst(sums.by_input, expected) < BAR
-
-
-def test_agents_do_not_take_decoders_for_classifiers(gpt2: tuple[Path, dict[int, Bundle]], tmp_path: Path) -> None:
-    """Labelled rows for a decoder are refused with what to do instead, before any is read."""
-    with pytest.raises(BadData, match="found a decoder, which learns from texts without any; train it with edgequilt"):
-        open_data(tmp_path / "nothing.jsonl", gpt2[1][1].manifest, 0.0)
 
 
 def test_the_command_trains_and_the_answer_changes(gpt2: tuple[Path, dict[int, Bundle]], tmp_path: Path) -> None:

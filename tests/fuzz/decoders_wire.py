@@ -118,6 +118,11 @@ def _score() -> tuple[bytes, ...]:
     return (scores.to_bytes([one]), scores.to_bytes([one, one]))
 
 
+def _scores_of_texts() -> tuple[bytes, ...]:
+    told = scores.Tokens(2, 9, 3, 12.5, 0.25, -0.5, 41.0)
+    return (scores.to_bytes([scores.Score("0" * 64, 2, (), (), tokens=told)]),)
+
+
 def _peft(name: str) -> Decoder:
     """A file of a folder that PEFT wrote, beside the others as they are."""
 
@@ -256,6 +261,14 @@ WIRE: tuple[Decoder, ...] = (
         partial(scores.read_scores, classes=3, where="a file"),
         _score,
         write=scores.to_bytes,
+    ),
+    of_bytes(
+        "scores of texts",
+        mutate.bent_json,
+        partial(scores.read_scores, classes=0, where="a file"),
+        _scores_of_texts,
+        write=scores.to_bytes,
+        weight=0.5,
     ),
     of_bytes("answer of a hub over HTTPS", mutate.bent_text, _answer, lambda: ANSWERS),
     _peft(peft.CONFIG),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 import time
-from collections.abc import Callable, Container, Iterator
+from collections.abc import Callable, Container, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -64,6 +64,19 @@ def halve(
     (folder / SIGNATURE).write_bytes(detached(key, body))
 
 
+def ranked(folder: Path, key: PrivateKey, rank: int) -> None:
+    """Make a bundle one of another rank, and sign it anew."""
+    whole = mf.parse_manifest((folder / MANIFEST).read_bytes())
+    body = mf.to_bytes(replace(whole, plan=replace(whole.plan, rank=rank)))
+    (folder / MANIFEST).write_bytes(body)
+    (folder / SIGNATURE).write_bytes(detached(key, body))
+
+
+def tiny(folder: Path) -> Board:
+    """A whole model of three segments that labels texts."""
+    return make_board(folder, "whole", segments=SEGMENTS, device="server")
+
+
 def _border(whole: mf.Manifest, board: str, depth: int, *, front: bool) -> Border:
     before, after = whole.segments[depth - 1], whole.segments[depth]
     return Border(depth, before.outputs, after.differentiable, (), (before if front else after).name, (board,))
@@ -78,19 +91,25 @@ class SplitFarm:
         depths: of the boards with fronts, by name; 0: the board has the whole model.
         tails: names.
         forward: boards whose fronts have no backward graphs.
+        model: writes the whole model.
+        write: writes the data of a board, so many rows.
+        ranks: of boards, where they are not the whole model's.
     """
 
     folder: Path
     depths: dict[str, int]
     tails: tuple[str, ...] = ("tail-1",)
     forward: tuple[str, ...] = ()
+    model: Callable[[Path], Board] = tiny
+    write: Callable[[Path, int], None] = write_data
+    ranks: Mapping[str, int] = field(default_factory=dict)
     cores: dict[str, Core] = field(default_factory=dict)
     links: dict[str, WorkerLink] = field(default_factory=dict)
     configs: dict[str, Config] = field(default_factory=dict)
     network: Network = field(default_factory=Network)
 
     def __post_init__(self) -> None:
-        self.first = make_board(self.folder / "whole", "whole", segments=SEGMENTS, device="server")
+        self.first = self.model(self.folder / "whole")
         write_key(hub_key(self.first), self.folder / "hub")
         publisher = self.folder / "whole" / "keys" / f"{self.first.publisher.public.name}.pub"
         registry.create(self.folder / "hub", FLEET, [publisher], "127.0.0.1:0")
@@ -110,23 +129,26 @@ class SplitFarm:
     def _config(self, home: registry.Home, name: str, at: int) -> Config:
         """An agent's files, and its key in the ledger."""
         key = new_key("device", name)
-        place, depth = self.folder / name, self.depths.get(name, 0)
+        place, depth, own = self.folder / name, self.depths.get(name, 0), name in self.ranks
         write_key(key, place)
-        if depth:
+        if depth or own:
             shutil.copytree(self.first.bundle, place / "bundle")
             left_out = ("backward",) if name in self.forward else ()
-            halve(place / "bundle", self.first.publisher, "front", {name: depth}, left_out)
+            if own:
+                ranked(place / "bundle", self.first.publisher, self.ranks[name])
+            if depth:
+                halve(place / "bundle", self.first.publisher, "front", {name: depth}, left_out)
             registry.add_bundle(home, place / "bundle")
         registry.enroll(home, name, key.public.line)
         data = place / ("rows" if name in self.tails else "data.jsonl")  # a folder may hold nothing
         if name in self.tails:
             data.mkdir()
         else:
-            write_data(data, 18 + 6 * at)
+            self.write(data, 18 + 6 * at)
         return replace(
             self.first.config,
             name=name,
-            bundle=place / "bundle" if depth else self.first.bundle,
+            bundle=place / "bundle" if depth or own else self.first.bundle,
             state=place / "state",
             data=data,
             device_key=place / f"{name}.key",
@@ -206,10 +228,14 @@ class SplitFarm:
 
 @contextmanager
 def farm(
-    folder: Path, depths: dict[str, int], tails: tuple[str, ...] = ("tail-1",), forward: tuple[str, ...] = ()
+    folder: Path,
+    depths: dict[str, int],
+    tails: tuple[str, ...] = ("tail-1",),
+    forward: tuple[str, ...] = (),
+    **more: Any,
 ) -> Iterator[SplitFarm]:
     """A farm that is ended afterwards."""
-    made = SplitFarm(folder, depths, tails, forward)
+    made = SplitFarm(folder, depths, tails, forward, **more)
     try:
         yield made
     finally:

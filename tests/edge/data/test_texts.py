@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import csv
 import json
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -12,9 +14,11 @@ from hypothesis import strategies as st
 
 from console.errors import BadData, StorageError
 from edge.data import open_data, read_data
+from edge.data.board import board_data, count_board
 from edge.data.lines import LIMIT_BYTES
-from edge.data.texts import Passage, keep_back, read_passages, read_texts
+from edge.data.texts import Passage, read_passages, read_texts
 from tests.edge.data.models import LABELS, manifest_of
+from wire.manifest import Loss, Manifest
 
 TEXTS = st.lists(
     st.text(st.characters(codec="utf-8", exclude_characters="\0"), min_size=1).filter(str.strip), min_size=1, max_size=5
@@ -171,14 +175,73 @@ def test_texts_that_are_none_are_refused(tmp_path: Path) -> None:
         read_texts(tmp_path / "absent.txt")
 
 
-def test_texts_are_kept_back_by_what_they_say() -> None:
-    """Both sides together are all texts, and a larger share keeps what a smaller one kept."""
-    texts = tuple(Passage(f"text {i}", "say" if i % 2 else "") for i in range(200))
-    small, large = keep_back(texts, 0.1), keep_back(texts[::-1], 0.3)
+def learner(folder: Path) -> Manifest:
+    """A bundle that learns to go on with texts, as far as its data is concerned."""
+    return replace(manifest_of(folder), labels=(), loss=Loss("next-token", "logits"))
 
-    assert set(small[0] + small[1]) == set(texts)
-    assert 0 < len(small[1]) < len(large[1])
-    assert set(small[1]) <= set(large[1])
+
+def write_lines(path: Path, texts: Sequence[Passage]) -> None:
+    """JSONL with the prompts that there are."""
+    lines = ({"text": one.text} | ({"prompt": one.prompt} if one.prompt else {}) for one in texts)
+    path.write_text("".join(json.dumps(line) + "\n" for line in lines))
+
+
+def test_texts_are_kept_back_by_what_they_say(tmp_path: Path) -> None:
+    """Both sides together are all texts, and a larger share keeps what a smaller one kept, in another order too."""
+    texts = tuple(Passage(f"text {i}", "say" if i % 2 else "") for i in range(200))
+    manifest = learner(tmp_path / "it")
+    write_lines(tmp_path / "one.jsonl", texts)
+    write_lines(tmp_path / "two.jsonl", texts[::-1])
+    small, large = open_data(tmp_path / "one.jsonl", manifest, 0.1), open_data(tmp_path / "two.jsonl", manifest, 0.3)
+
+    assert {row.sample for row in small.all} == set(texts)
+    assert 0 < len(small.holdout) < len(large.holdout)
+    assert {row.sample for row in small.holdout} <= {row.sample for row in large.holdout}
+
+
+def test_a_running_board_takes_texts_without_labels(tmp_path: Path) -> None:
+    """A file or a folder of lines, JSONL and CSV gives its texts, counted as they are read; labels are passed over."""
+    manifest, folder = learner(tmp_path / "it"), tmp_path / "folder"
+    folder.mkdir()
+    for name, content in WITHOUT_LABELS.items():
+        (folder / name).write_bytes(content.encode())
+        board = board_data(folder / name, manifest, 0.0)
+        assert [row.sample for row in board.train] == [Passage("one text"), Passage("another, with a comma")]
+        assert count_board(folder / name, manifest).rows == 2
+
+    assert len(board_data(folder, manifest, 0.0).train) == count_board(folder, manifest).rows == 8
+
+
+def test_of_a_folder_of_texts_what_is_broken_is_left_out_and_told(tmp_path: Path) -> None:
+    """A file with a broken line is a problem that names it; the others count, and a file alone must be right."""
+    manifest, folder = learner(tmp_path / "it"), tmp_path / "folder"
+    folder.mkdir()
+    (folder / "good.txt").write_text("one text\n")
+    (folder / "bad.jsonl").write_text('{"text": "red"}\n{"text": 3}\n')
+    (folder / "bad.npz").write_bytes(b"")
+
+    found = count_board(folder, manifest)
+
+    assert (found.rows, found.problems_in_all) == (1, 2)
+    assert found.problems == (
+        "bad.jsonl: line 2: expected 'text' with some text, found '3'",
+        "bad.npz: expected .jsonl, .csv, .tsv, .txt, found .npz",
+    )
+    assert [row.sample.text for row in board_data(folder, manifest, 0.0).train] == ["one text"]
+    with pytest.raises(BadData, match=r"line 2: expected 'text' with some text, found '3'; mend these lines"):
+        count_board(folder / "bad.jsonl", manifest)
+    with pytest.raises(BadData, match="expected a file of texts at .*, found arrays"):
+        count_board(folder / "bad.npz", manifest)
+
+
+def test_corrected_labels_are_no_rows_of_a_model_without_labels(tmp_path: Path) -> None:
+    """What was corrected for another bundle on this board stays where it is, and is not learned from."""
+    (tmp_path / "it.txt").write_text("red\nblue\n")
+    corrections = tmp_path / "feedback"
+    corrections.mkdir()
+    (corrections / "rows.jsonl").write_text('{"text": "red", "label": "a"}\n')
+
+    assert count_board(tmp_path / "it.txt", learner(tmp_path / "b"), corrections).rows == 2
 
 
 def test_data_of_another_kind_of_model_is_refused(tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ import pytest
 
 from edge.training.blocks import Blocks, filled, packed
 from edge.training.passages import Encoded
-from edge.training.tokens import judge
+from edge.training.passing import judge
 
 PAD, END = 0, 2
 
@@ -72,5 +72,5 @@ def test_losses_are_judged_row_by_row() -> None:
     counts = labels >= 0
     picked = np.take_along_axis(logs, np.where(counts, labels, 0)[..., None], 2)[..., 0]
     loss, right = judge(logits, labels)
-    assert loss == pytest.approx(-picked[counts].sum())
-    assert right == int((z.argmax(axis=2) == labels)[counts].sum())
+    assert loss == pytest.approx(-np.where(counts, picked, 0).sum(axis=1))
+    assert right.tolist() == ((z.argmax(axis=2) == labels) & counts).sum(axis=1).tolist()
