@@ -73,6 +73,7 @@ def split(
     step_items: int = STEP_ITEMS,
     known: Sequence[KnownBoard] | None = None,
     forward: Models | None = None,
+    lowest: int = 0,
 ) -> SplitPlan:
     """Decide where fronts end.
 
@@ -85,6 +86,7 @@ def split(
         step_items: items whose boundary tensors wait between segments.
         known: boards that a refusal may name; None where nobody has looked.
         forward: the units as boards of mode "train-forward" run them; None: as all others.
+        lowest: no border that is chosen lies before this unit.
 
     Raises:
         DoesNotFit: a board holds no front at any micro-batch, or the tail does not fit; names what would do.
@@ -94,7 +96,7 @@ def split(
     for front in wanted.fronts:
         _require_border(models[smallest], front)
     for batch in sorted(models, reverse=True):
-        search = _Search(models[batch], batch, step_items, None if forward is None else forward[batch])
+        search = _Search(models[batch], batch, step_items, None if forward is None else forward[batch], lowest)
         ends = [(front, search.end(front)) for front in wanted.fronts]
         short = [front for front, end in ends if end is None]
         cuts = search.cuts_of_tail(wanted.tail, [end for _, end in ends if end is not None])
@@ -104,8 +106,8 @@ def split(
     raise DoesNotFit(search.too_small(short, known) if short else search.no_tail(wanted.tail, known))
 
 
-def ends_of(units: Sequence[Unit]) -> range:
-    """Where a front may end: with an adapter in it, and something left for the tail.
+def ends_of(units: Sequence[Unit], least: int = 0) -> range:
+    """Where a front may end: with an adapter in it, and something left for the tail; not before unit `least`.
 
     >>> def unit(slot):
     ...     return Unit("", {}, 0, 0, 8, slot)
@@ -113,7 +115,7 @@ def ends_of(units: Sequence[Unit]) -> range:
     range(2, 4)
     """
     lowest = next((k for k, unit in enumerate(units) if unit.adapter_values_per_rank), len(units))
-    return range(lowest + 1, len(units))
+    return range(max(lowest + 1, least), len(units))
 
 
 def _require_border(units: Sequence[Unit], front: Front) -> None:
@@ -133,9 +135,15 @@ class _Search:
     """One micro-batch."""
 
     def __init__(
-        self, units: Sequence[Unit], micro_batch: int, step_items: int, forward: Sequence[Unit] | None = None
+        self,
+        units: Sequence[Unit],
+        micro_batch: int,
+        step_items: int,
+        forward: Sequence[Unit] | None = None,
+        lowest: int = 0,
     ) -> None:
         self.units, self.micro_batch, self.step_items = units, micro_batch, step_items
+        self.ends = ends_of(units, lowest)
         self.forward = forward or units
         self._tables: dict[tuple[str, str], Table] = {}
         below = [0]
@@ -148,7 +156,7 @@ class _Search:
         board = with_budget(front.board, front.board.budget_bytes)
         if front.border is not None:
             return None if self._cuts(board, front.border) is None else front.border
-        fitting = [end for end in ends_of(self.units) if self._whole(board, end)]
+        fitting = [end for end in self.ends if self._whole(board, end)]
         if not fitting:
             return None
         highest = max(k for k, unit in enumerate(self.units) if unit.adapter_values_per_rank)
@@ -245,7 +253,7 @@ class _Search:
 
     def _shallowest(self, board: Board, budget_bytes: int) -> int:
         raised = with_budget(board, budget_bytes)
-        return next(end for end in ends_of(self.units) if self._whole(raised, end))
+        return next(end for end in self.ends if self._whole(raised, end))
 
     def _fits(self, front: Front, budget_bytes: int) -> bool:
         return self.end(replace(front, board=replace(front.board, budget_bytes=budget_bytes))) is not None

@@ -59,6 +59,7 @@ def build(
     called: Mapping[int, str] | None = None,
     front: int = 0,
     features: str = "",
+    back_from: int = 0,
 ) -> list[Piece]:
     """Cut a frozen model and finish every graph of every segment.
 
@@ -75,6 +76,7 @@ def build(
         called: names of boundaries by position, see `export.cut.cut`.
         front: how many segments are finished, if not all.
         features: of a head; the last segment gets a backward graph that begins with their gradient as well.
+        back_from: segments that begin before this node get no backward graph.
 
     Raises:
         BadData: calibration runs do not fit.
@@ -83,8 +85,9 @@ def build(
     segments = cut(frozen, positions, called, FRONT if front else SEGMENT)
     formats = [quant] * len(segments) if isinstance(quant, str | Mapping) else quant
     pieces = []
-    for segment, own in zip(segments[: front or None], formats[: front or None], strict=True):
-        exact = _exact(segment, segment is segments[-1], mode, serve)
+    begins = (0, *positions)
+    for segment, own, start in zip(*(found[: front or None] for found in (segments, formats, begins)), strict=True):
+        exact = _exact(segment, segment is segments[-1], mode if start >= back_from else "serve", serve)
         exact |= _from_features(segment, features) if segment is segments[-1] else {}
         piece = _piece(exact, segment, own, stock, activations)
         piece = _rounded(piece) if half else piece

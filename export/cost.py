@@ -12,7 +12,7 @@ from dataclasses import dataclass, field, replace
 import onnx_ir as ir
 
 from devices.units import Unit
-from export.cut import crossing, is_factor, learns
+from export.cut import crossing, cut, is_factor, learns
 from export.flops import moved_bytes, node_flops
 from export.formats.grid import Grid
 from export.formats.registry import FORMATS
@@ -85,6 +85,7 @@ def cost(
     formats: Mapping[str, Formats] | None = None,
     grid: Grid | None = None,
     states: Mapping[str, str] | None = None,
+    back_from: int = 0,
 ) -> Cost:
     """Count a frozen forward model.
 
@@ -95,6 +96,7 @@ def cost(
         formats: of weights, to count bytes in, by what they are called together; every format by itself if None.
         grid: settings of formats.
         states: outputs by the input that they are fed to at the next run.
+        back_from: in mode "train" the first unit that goes back; those before it run forward only.
 
     Raises:
         NoGradientRule: in mode "train", an operator cannot be differentiated.
@@ -108,7 +110,7 @@ def cost(
     products = products_of(graph, unit_of)
     after = {key: stored(model, formats, grid or Grid(), mode) for key, formats in asked.items()}
     weights, dequantized, tied = weights_by_unit(read, products, after, len(positions) + 1)
-    kept, transient = _activations(model, unit_of, len(positions) + 1, mode)
+    kept, transient = _activations(model, unit_of, len(positions) + 1, mode, [0, *positions][back_from])
     slots = _slots(graph, unit_of)
     held = _states(graph, unit_of, states)
     crossed = [sum(value_bytes(v) for v in values) for values in crossing(graph, positions)]
@@ -225,15 +227,32 @@ def _states(graph: ir.Graph, unit_of: Mapping[ir.Node, int], states: Collection[
     return out
 
 
-def _activations(model: ir.Model, unit_of: Mapping[ir.Node, int], count: int, mode: str) -> tuple[list[int], list[int]]:
+def _activations(
+    model: ir.Model, unit_of: Mapping[ir.Node, int], count: int, mode: str, back_from: int
+) -> tuple[list[int], list[int]]:
     """Bytes kept for the backward pass and most bytes alive beyond those, per unit.
+
+    Nothing is kept of what lies before the node at `back_from`, and the backward pass ends there.
+    """
+    if mode != "train":
+        return _alive(model.graph, unit_of, count)
+    if not back_from:
+        wanted = [v.name or "" for v in model.graph.inputs if learns(v.name or "")]
+        return _alive(build_backward(model, wanted=wanted, loss=LossSpec()).graph, unit_of, count)
+    rest = cut(model, [back_from])[1]
+    back = _alive(build_backward(rest.model, wanted=rest.wanted, loss=LossSpec()).graph, unit_of, count)
+    first = list(unit_of.values())[back_from]
+    there = _alive(model.graph, unit_of, count)
+    return [*there[0][:first], *back[0][first:]], [*there[1][:first], *back[1][first:]]
+
+
+def _alive(graph: ir.Graph, unit_of: Mapping[ir.Node, int], count: int) -> tuple[list[int], list[int]]:
+    """Bytes kept and most bytes alive beyond those, of each unit, in a graph that may have a backward half.
 
     A value of the forward half that the backward half reads is kept, and belongs to the unit that made it.
     Nodes of the backward half belong to the last unit whose values they read; between two of those, to the
     same as before.
     """
-    wanted = [v.name or "" for v in model.graph.inputs if learns(v.name or "")]
-    graph = build_backward(model, wanted=wanted, loss=LossSpec()).graph if mode == "train" else model.graph
     made_in = {v.name: unit for node, unit in unit_of.items() for v in node.outputs}
     kept_values, units = _halves(graph, made_in)
     kept, transient = [0] * count, [0] * count

@@ -122,6 +122,7 @@ class Prepared:
     train_activations: str = FLOAT32
     micro_batches: tuple[int, ...] = ()
     shorter: tuple[int, ...] = ()
+    back_from: int = 0
     _at: dict[int | None, Prepared] = field(default_factory=dict)
     _whole: dict[int, ir.Model] = field(default_factory=dict)
     _frozen: dict[int, tuple[ir.Model, Taken]] = field(default_factory=dict)
@@ -143,6 +144,10 @@ class Prepared:
             own: dict[str, Any] = {"_at": {}, "_whole": {}, "_frozen": {}, "_costs": {}}
             self._at[sequence] = replace(self, sequence=sequence, shorter=(), **own)
         return self._at[sequence]
+
+    def behind(self, unit: int) -> Prepared:
+        """The same where gradients come back to this unit and no further: what lies before it runs forward only."""
+        return replace(self, back_from=unit, _at={}, _costs={})
 
     def serves(self, mode: str) -> bool:
         """Whether segments with slots get a graph without them as well: the only one with integer activations."""
@@ -178,7 +183,8 @@ class Prepared:
         if (batch, mode) not in self._costs:
             states = {pair.input: pair.output for pair in self.captured.states}
             formats = {name: formats_of(self, name) for name in self.formats}
-            self._costs[batch, mode] = cost(self.frozen(batch), batch, mode, formats, self.stock.grid, states)
+            model, back = self.frozen(batch), self.back_from
+            self._costs[batch, mode] = cost(model, batch, mode, formats, self.stock.grid, states, back)
         return self._costs[batch, mode]
 
     def samples(self, batch: int, seed: int | None) -> list[dict[str, NDArray[Any]]]:

@@ -21,6 +21,7 @@ from devices.fronts import BoardSplit, SplitPlan, split
 from devices.plan import Board, Decision
 from export.across import Units
 from export.activations.saturation import needs_seven_bits
+from export.behind import going_back
 from export.choice.assign import spent
 from export.formats.registry import ACTIVATIONS
 from export.half_checks import rounds_half
@@ -41,10 +42,12 @@ def decide(prepared: Prepared, wanted: BoardSplit, known: Sequence[KnownBoard] |
     Raises:
         DoesNotFit: a board holds no front, or the tail does not fit; with what keeps the graph from being cut.
         UsageError: a border that is none.
-        NoGradientRule: an operator cannot be differentiated.
+        NoGradientRule: see `export.behind.going_back`.
     """
+    prepared = going_back(prepared, wanted)
     try:
-        plan = split(Units(prepared, MODE), wanted, known=known, forward=Units(prepared, FORWARD))
+        units = Units(prepared, MODE)
+        plan = split(units, wanted, known=known, forward=Units(prepared, FORWARD), lowest=prepared.back_from)
     except DoesNotFit as refusal:
         reason = uncuttable(prepared.frozen(prepared.batches[-1]).graph)
         if not reason:
@@ -66,7 +69,9 @@ def settle_split(prepared: Prepared, wanted: BoardSplit, stages: Stages) -> list
     Raises:
         DoesNotFit: a board holds no front, or the tail does not fit.
         VerificationError: the third plan is still measured above a budget, or computes something else.
+        NoGradientRule: see `export.behind.going_back`.
     """
+    prepared = going_back(prepared, wanted)
     target, tries, worst = wanted, list[SplitPlan](), ""
     while True:
         try:
@@ -96,6 +101,7 @@ class _Made:
         self.nodes = prepared.cost(plan.micro_batch, MODE).nodes
         self.borders = tuple(zip(self.nodes(plan.borders), (f"border{unit}" for unit in plan.borders), strict=True))
         key = self._key(wanted.tail, plan.tail, self.nodes(plan.tail.cuts))
+        key = replace(key, back_from=self.nodes((prepared.back_from,))[0] if prepared.back_from else 0)
         self.tail = stages.made(key, plan.tail.rank, wanted.tail.name)
         self.chains = [self._chain(f.board, own) for f, own in zip(wanted.fronts, plan.fronts, strict=True)]
 

@@ -56,6 +56,7 @@ class Key:
         beside: micro-batch and tokens of further buckets.
         borders: where fronts end, as nodes, with the names of what crosses there.
         front: how many segments are made, of a board that holds the front only; 0 for all.
+        back_from: segments that begin before this node run forward only.
     """
 
     mode: str
@@ -69,6 +70,7 @@ class Key:
     beside: tuple[Size, ...] = ()
     borders: tuple[tuple[int, str], ...] = ()
     front: int = 0
+    back_from: int = 0
 
 
 @dataclass
@@ -185,6 +187,7 @@ def _built(prepared: Prepared, key: Key, folder: Path) -> Stage:
         dict(key.borders),
         key.front,
         prepared.head.features_output if key.borders and not key.front and prepared.head is not None else "",
+        key.back_from,
     )
     if prepared.scale_inputs:
         refuse_no_scales(pieces)

@@ -125,7 +125,8 @@ def _check_graphs(prepared: Prepared, stage: Stage, chain: Chain, exact: Chain |
         checks |= check_scales(stage, chain, checking_values(prepared, batch, CHECK_RANK), prepared.stock.grid)
     if stage.key.mode == "train":
         values = checking_values(prepared, batch, CHECK_RANK)
-        checks["gradient_error"] = check_gradients(chain, values, learning(stage.pieces))
+        backward = [piece for piece in stage.pieces if "backward" in piece.exact]
+        checks["gradient_error"] = check_gradients(chain, values, learning(backward))
         if prepared.head is not None:
             checks |= check_returned(chain, values, prepared.head, formats_of(stage))
     return checks

@@ -190,7 +190,7 @@ def check_gradients(chain: Chain, feeds: Values, groups: Mapping[str, Sequence[s
             raise VerificationError(f"expected gradients for every slot of {segment}, found {len(gradient)}, some zero")
         direction = {name: g / length for name, g in gradient.items()}
         size = float(np.sqrt(sum((feeds[name].astype(np.float64) ** 2).sum() for name in names)))
-        found = [_central(chain, feeds, direction, step * size) for step in STEPS]
+        found = [central(chain, feeds, direction, step * size) for step in STEPS]
         errors[segment] = min(abs(d - length) / length for d in found)
         if not errors[segment] <= DERIVATIVE_BAR:
             raise VerificationError(
@@ -200,8 +200,8 @@ def check_gradients(chain: Chain, feeds: Values, groups: Mapping[str, Sequence[s
     return errors
 
 
-def _central(chain: Chain, feeds: Values, direction: Values, step: float) -> float:
-    """(L(x + h d) - L(x - h d)) / 2 h, the losses in float64."""
+def central(chain: Chain, feeds: Values, direction: Values, step: float) -> float:
+    """The derivative of a chain's loss along a direction: (L(x + h d) - L(x - h d)) / 2 h, the losses in float64."""
     losses = []
     for sign in (1.0, -1.0):
         moved = {name: (feeds[name] + sign * step * d).astype(np.float32) for name, d in direction.items()}

@@ -13,7 +13,15 @@ from export.gradient.registry import STOPS, find
 
 
 class NoGradientRule(UnsupportedModel):
-    """Operators between the adapters and the loss that cannot be differentiated."""
+    """Operators between the adapters and the loss that cannot be differentiated.
+
+    Attributes:
+        at: places of their nodes in the graph, in its order.
+    """
+
+    def __init__(self, message: str, at: tuple[int, ...] = ()) -> None:
+        super().__init__(message)
+        self.at = at
 
 
 class UnknownDimension(UnsupportedModel):
@@ -95,17 +103,19 @@ def refuse_problems(visits: list[Visit]) -> None:
         NoGradientRule: Names every operator without a rule and every node of it.
         UnknownDimension: Names every value whose shape is neither numbers nor adapter ranks.
     """
-    missing: dict[str, list[str]] = {}
+    missing: dict[str, list[ir.Node]] = {}
     for visit in visits:
         problem = _problem(visit)
         if problem is not None:
-            missing.setdefault(problem, []).append(visit.node.name or visit.node.outputs[0].name or "unnamed")
+            missing.setdefault(problem, []).append(visit.node)
     if missing:
-        found = [f"{problem} (node {join(nodes, 8)})" for problem, nodes in missing.items()]
+        called = {p: [n.name or n.outputs[0].name or "unnamed" for n in nodes] for p, nodes in missing.items()}
+        found = [f"{problem} (node {join(names, 8)})" for problem, names in called.items()]
         raise NoGradientRule(
             "Expected operators with a gradient rule between the adapters and the loss, found no rule for "
             f"{join(found)}. Without one a board still trains with `ridge`, a head on features, and with `spry`, which "
-            "runs forward only: export with --mode train-forward, or with --mode serve to serve it."
+            "runs forward only: export with --mode train-forward, or with --mode serve to serve it.",
+            _places({node for nodes in missing.values() for node in nodes}),
         )
     unknown = list(dict.fromkeys(text for visit in visits for text in _unknown(visit.node)))
     if unknown:
@@ -113,6 +123,11 @@ def refuse_problems(visits: list[Visit]) -> None:
             f"Expected known shapes between the adapters and the loss, found unknown {join(unknown)}; "
             "fix the batch and the sequence length and fold shape arithmetic before differentiating."
         )
+
+
+def _places(nodes: set[ir.Node]) -> tuple[int, ...]:
+    graph = next(iter(nodes)).graph
+    return tuple(place for place, node in enumerate(graph or ()) if node in nodes)
 
 
 def _problem(visit: Visit) -> str | None:
