@@ -11,8 +11,8 @@ TIMES = 2.0  # a link that takes so much longer than planned is told of
 LEAST = 0.1  # of a step; whoever waits less for the link would gain little by another one
 NS = 1e9
 REMEDY = (
-    "open rounds with --split-mode local, which meets the tail once, or with --coding int8 where it is not yet, or "
-    "plan again with the link_bytes_per_s that the board has, for another split"
+    "open rounds with --split-mode local, which meets the tail once, where the model has a head, or with --coding int8 "
+    "where it is not yet, or plan again with the link_bytes_per_s that the board has, for another split"
 )
 
 

@@ -11,7 +11,7 @@ from console.arguments import Arguments
 from console.duration import seconds
 from console.errors import UsageError
 from devices.plan import STEP_ITEMS
-from devices.split.fleet_plan import FleetPlan, read_fleet_plan
+from devices.split.fleet_plan import FleetPlan, Trainer, read_fleet_plan
 from devices.split.work import BATCHES, STEPS, Terms
 from export.arguments import grid, keeping, planning_options, sizes, states
 from export.formats.registry import QUANTS
@@ -96,10 +96,24 @@ def asked_by(options: argparse.Namespace) -> Asked:
     for check in (sizes, states, keeping, grid):
         check(options)
     decodes = (options.task or "").startswith(DECODERS)
+    if decodes:
+        options.trainer = _of_decoders(options)
     labels = read_labels(options.labels, options.data) if options.labels or (options.data and not decodes) else ()
     given = None if options.importance is None else read_importance(options.importance)
     before = None if options.since is None else read_fleet_plan(options.since)
     return Asked(crew_of(options), _terms(options), labels, given, before)
+
+
+def _of_decoders(options: argparse.Namespace) -> list[Trainer]:
+    """The trainers of boards where there are no classes: no head of a board's own, and no last layer that it has.
+
+    Raises:
+        UsageError: such a one was asked for.
+    """
+    if options.labels_stay or "local" in options.trainer:
+        found = "--labels-stay" if options.labels_stay else "--trainer local"
+        raise UsageError(f"expected a model with a head for {found}, found --task {options.task}; leave it out")
+    return [trainer for trainer in options.trainer or TRAINERS if trainer != "local"]
 
 
 def _terms(options: argparse.Namespace) -> Terms:

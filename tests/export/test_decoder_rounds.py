@@ -14,6 +14,7 @@ import torch
 from numpy.typing import NDArray
 from tokenizers import Tokenizer
 
+from console.errors import UsageError
 from edge.data import board_data
 from edge.training.cli import train
 from hub.making import versions
@@ -153,6 +154,11 @@ def test_a_lone_board_learns_what_the_command_learns(made: tuple[Path, Bundle], 
     with farm(tmp_path, {"barn": 0}, (), model=model, write=write_texts) as world:
         assert world.run(settings={**TOLD, "seed": 5})["state"] == "complete"
         begun, sent, texts = version_of(world, 0), published(world, 1)["barn"], sides(world, "barn")[0]
+        told: list[dict[str, Any]] = [{"settings": {"steps": 2, "trainer": "spry"}}, {"recipe": {"thin": "int8"}}]
+        for other in told:
+            before = world.ladder()
+            assert world.run(**other, gate=False)["state"] == "complete"
+            assert all(not np.array_equal(f.product(), before[slot].product()) for slot, f in world.ladder().items())
     own = {slot: factors.prefix(RANK) for slot, factors in begun.lora.items()}
     start, out, lines = tmp_path / "start.safetensors", tmp_path / "out.safetensors", tmp_path / "texts.txt"
     start.write_bytes(to_bytes(Adapter(made[1].manifest.model.id, "", own)))
@@ -179,4 +185,8 @@ def test_fronts_of_a_decoder_learn_what_whole_boards_learn(model: Model, tmp_pat
         found = split.run(settings=TOLD, split={"coding": "float32"})
         assert found["state"] == "complete", found
         assert [s.get("halves") for s in found["per_device"].values()] == [["front", "tail"]] * 2
+        assert found["gate"] is None  # a front has no way back from its tail for the loss of a text
+        for told in ({"labels": "stay"}, {"mode": "local"}):
+            with pytest.raises(UsageError, match="step by step, where tiny-.* has no head"):
+                split.run(settings=TOLD, split=told)
         assert all(far(f.product(), wanted[slot].product()) < 1e-4 for slot, f in version_of(split, 1).lora.items())

@@ -93,6 +93,8 @@ def test_a_fleet_that_is_too_small_is_refused(bert_folder: Path, rows: Path, tmp
         (["--mode", "serve"], "gate: expected mode train or train-forward, found serve"),
         (["--tail", "gate", "--device", "gate"], "expected mode train"),
         (["--since", "none.json"], "expected a plan at none.json"),
+        (["--task", "text-generation", "--trainer", "local"], "a model with a head for --trainer local"),
+        (["--task", "text-generation", "--labels-stay"], "a model with a head for --labels-stay"),
     ],
 )
 def test_what_cannot_be_is_refused_before_a_model_is_read(more: list[str], words: str, fleet: Path) -> None:
