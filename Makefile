@@ -28,7 +28,8 @@ WANTED := $(shell cat pyproject.toml constraints.txt | cksum | tr ' ' -)
 STAMP := .venv/.installed-$(WANTED)
 FLOOR_STAMP := .venv-floor/.installed-$(WANTED)
 
-SIDE_BY_SIDE := -n $(WORKERS) --dist loadfile
+# in the order of tests/conftest.py: files with long tests first
+SIDE_BY_SIDE := -n $(WORKERS) --dist loadfile --no-loadscope-reorder
 PYTEST := $(BIN)/python -m pytest $(SIDE_BY_SIDE)
 FAST := not heavy and not fleet and not chaos and not demo and not boot
 

@@ -21,6 +21,7 @@ report_nothing()  # before any test loads onnxruntime
 ROOT = Path(__file__).resolve().parent.parent
 REPORTED = ("numpy", "onnxruntime", "torch", "onnx", "onnx-ir", "transformers", "paho-mqtt", "amqtt")
 SEED = 20_261_120
+LONG_FIRST = ("demo", "boot", "chaos", "fleet", "heavy")  # marks, those whose tests take longest first
 
 
 def _with_torch() -> list[str]:
@@ -50,6 +51,21 @@ def _version(distribution: str) -> str:
         return importlib.metadata.version(distribution)
     except importlib.metadata.PackageNotFoundError:
         return "absent"
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Side by side, files with long tests go first: one that begins last would leave the other processes idle.
+
+    The processes of pytest-xdist take whole files in this order (`--dist loadfile --no-loadscope-reorder`).
+    """
+    if not hasattr(config, "workerinput"):
+        return
+    ranks: dict[Path, int] = {}
+    for item in items:
+        rank = next((n for n, mark in enumerate(LONG_FIRST) if item.get_closest_marker(mark)), len(LONG_FIRST))
+        ranks[item.path] = min(rank, ranks.get(item.path, rank))
+    items.sort(key=lambda item: ranks[item.path])
 
 
 def pytest_sessionfinish(session: pytest.Session) -> None:
