@@ -14,7 +14,8 @@ from console.progress import progress
 from console.table import table
 from devices.fleet import known_boards
 from devices.split.fleet_plan import read_fleet_plan
-from export.arguments import check_calibration, fleet, grid, keeping, parser, sizes, states
+from export.arguments import check_calibration, fleet, parser
+from export.arguments_plan import grid, keeping, sizes, states
 from export.arguments_split import check_split
 from export.labels import read_labels
 from export.planned import as_planned, fleet_of

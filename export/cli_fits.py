@@ -15,7 +15,8 @@ from console.table import mib, table
 from devices.fleet import Settings, known_boards, station
 from devices.profile import NoAgent, UnknownProfile, load, require_agent
 from devices.stages import Station
-from export.arguments import fleet, grid, keeping, planning_options, sizes, states
+from export.arguments import fleet
+from export.arguments_plan import grid, keeping, planning_options, sizes, states
 from export.fits import Fit, of_bundle, of_model
 from export.formats.registry import QUANTS
 from export.labels import read_labels

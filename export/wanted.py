@@ -6,12 +6,12 @@ import argparse
 from collections.abc import Sequence
 
 from export.activations.given import read_calibration
-from export.arguments import grid, keeping, sizes, states
+from export.arguments_plan import grid, keeping, sizes, states
 from export.prepare import Wanted
 
 
 def wanted(options: argparse.Namespace, labels: Sequence[str]) -> Wanted:
-    """The model that options of `export.arguments.planning_options` name.
+    """The model that options of `export.arguments_plan.planning_options` name.
 
     Args:
         options: read.

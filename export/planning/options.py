@@ -13,7 +13,7 @@ from console.errors import UsageError
 from devices.plan import STEP_ITEMS
 from devices.split.fleet_plan import FleetPlan, Trainer, read_fleet_plan
 from devices.split.work import BATCHES, STEPS, Terms
-from export.arguments import grid, keeping, planning_options, sizes, states
+from export.arguments_plan import grid, keeping, planning_options, sizes, states
 from export.formats.registry import QUANTS
 from export.labels import read_labels
 from export.planning.members import TRAINERS, Crew, crew_of

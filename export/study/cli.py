@@ -10,7 +10,7 @@ from pathlib import Path
 from console.arguments import Arguments
 from console.errors import UsageError
 from console.progress import progress
-from export.arguments import keeping, sizes
+from export.arguments_plan import keeping, sizes
 from export.labels import read_labels
 from export.stoppable import stoppable
 from export.study.data import read_items

@@ -10,7 +10,8 @@ from console.errors import UsageError
 from devices.fleet import Fleet
 from devices.memory import MIB
 from devices.profile import NoAgent, UnknownProfile, load
-from export.arguments import fleet, parser, sizes
+from export.arguments import fleet, parser
+from export.arguments_plan import sizes
 from export.arguments_split import check_split
 
 ZERO, FOUR = "raspberry-pi-zero-2w", "raspberry-pi-4-2gb"

@@ -14,7 +14,7 @@ import pytest
 from console.errors import BadData, UsageError, VerificationError
 from edge import load
 from edge.runner import Runner
-from export.arguments import counts
+from export.arguments_plan import counts
 from export.bucket_checks import check_parts, split_rows
 from export.buckets import same_cuts
 from export.chain import Chain, chain_of, links_of
