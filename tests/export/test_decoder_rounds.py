@@ -18,6 +18,7 @@ from console.errors import UsageError
 from edge.data import board_data
 from edge.training.cli import train
 from hub.making import versions
+from hub.show.rounds import round_text
 from tests.edge.boards import Board, make_board
 from tests.export.causal import adapted, decoder, trainable
 from tests.export.decoders import END, bundle, tiny_gpt2
@@ -142,16 +143,32 @@ def test_two_boards_of_unequal_rank_make_a_version_that_goes_on_better(
         served = [core.store.served_of(world.first.manifest.model.id) for core in world.cores.values()]
         assert [None if one is None else one.digest for one in served] == [found["version"]["digest"]] * 2
 
-        scores = world.run("evaluate", versions=["0", "1"], settings={"split": "all"})["scores"]
+        judged_all = world.run("evaluate", versions=["0", "1"], settings={"split": "all"})
+        scores = judged_all["scores"]
+        assert "loss of a token  perplexity" in round_text(judged_all)
         for name, both in scores.items():
             before, later = sorted(both, key=lambda s: s["version"])
             assert before["rows"] == later["rows"] == told[name]["samples"]
             assert later["loss"] < before["loss"]
 
 
+def by_command(found: Bundle, begun: Adapter, texts: list[str], work: Path) -> dict[str, Lora]:
+    """What `edgequilt train` makes of texts, from a version on, in as many steps as a round."""
+    start, out, lines = work / "start.safetensors", work / "out.safetensors", work / "texts.txt"
+    work.mkdir()
+    own = {slot: factors.prefix(RANK) for slot, factors in begun.lora.items()}
+    start.write_bytes(to_bytes(Adapter(found.manifest.model.id, "", own)))
+    lines.write_text("\n".join(texts), encoding="utf-8")
+    asked = ["--steps", "8", "--batch", "4", "--rate", "0.02", "--seed", "5", "--kept-back", "0", "--clip", "0"]
+    more = ["--schedule", "constant", "--warmup", "0", "--patience", "0", "--kinds", "lora", "--trainer", "backprop"]
+    given = [str(found.folder), "--data", str(lines), "--adapter", str(start), "--out", str(out), "--force", "--json"]
+    assert train([*given, *asked, *more]) == 0
+    return dict(read_adapter(out.read_bytes(), "it").lora)
+
+
 def test_a_lone_board_learns_what_the_command_learns(made: tuple[Path, Bundle], model: Model, tmp_path: Path) -> None:
-    """What a board sends is, to the bit, what `edgequilt train` makes of the same texts, version and settings."""
-    with farm(tmp_path, {"barn": 0}, (), model=model, write=write_texts) as world:
+    """What a board sends is to the bit what `edgequilt train` makes of its texts; spry and thin updates count too."""
+    with farm(tmp_path / "farm", {"barn": 0}, (), model=model, write=write_texts) as world:
         assert world.run(settings={**TOLD, "seed": 5})["state"] == "complete"
         begun, sent, texts = version_of(world, 0), published(world, 1)["barn"], sides(world, "barn")[0]
         told: list[dict[str, Any]] = [{"settings": {"steps": 2, "trainer": "spry"}}, {"recipe": {"thin": "int8"}}]
@@ -159,34 +176,28 @@ def test_a_lone_board_learns_what_the_command_learns(made: tuple[Path, Bundle], 
             before = world.ladder()
             assert world.run(**other, gate=False)["state"] == "complete"
             assert all(not np.array_equal(f.product(), before[slot].product()) for slot, f in world.ladder().items())
-    own = {slot: factors.prefix(RANK) for slot, factors in begun.lora.items()}
-    start, out, lines = tmp_path / "start.safetensors", tmp_path / "out.safetensors", tmp_path / "texts.txt"
-    start.write_bytes(to_bytes(Adapter(made[1].manifest.model.id, "", own)))
-    lines.write_text("\n".join(texts), encoding="utf-8")
-
-    asked = ["--steps", "8", "--batch", "4", "--rate", "0.02", "--seed", "5", "--kept-back", "0", "--clip", "0"]
-    more = ["--schedule", "constant", "--warmup", "0", "--patience", "0", "--kinds", "lora", "--trainer", "backprop"]
-    given = [str(made[1].folder), "--data", str(lines), "--adapter", str(start), "--out", str(out), "--force", "--json"]
-    assert train([*given, *asked, *more]) == 0
-
-    found = read_adapter(out.read_bytes(), "it").lora
+    found = by_command(made[1], begun, texts, tmp_path / "alone")
     assert found.keys() == sent.keys()
     assert all(np.array_equal(found[s].a, f.a) and np.array_equal(found[s].b, f.b) for s, f in sent.items())
 
 
-def test_fronts_of_a_decoder_learn_what_whole_boards_learn(model: Model, tmp_path: Path) -> None:
-    """Fronts of two depths with a tail make the version of two whole boards."""
-    boards = ("barn", "coop")
-    with farm(tmp_path / "whole", dict.fromkeys(boards, 0), (), model=model, write=write_texts) as whole:
-        assert whole.run(settings=TOLD)["state"] == "complete"
-        wanted = version_of(whole, 1).lora
-    depths = dict(zip(boards, (1, 2), strict=True))
-    with farm(tmp_path / "split", depths, model=model, write=write_texts) as split:
-        found = split.run(settings=TOLD, split={"coding": "float32"})
+def test_fronts_of_a_decoder_learn_what_the_command_learns(
+    made: tuple[Path, Bundle], model: Model, tmp_path: Path
+) -> None:
+    """Fronts of two depths make, with a tail, the mean of what `edgequilt train` makes of each one's texts."""
+    with farm(tmp_path / "farm", {"barn": 1, "coop": 2}, model=model, write=write_texts) as world:
+        told = {row["name"]: row["hello"]["jobs"] for row in world.hub.home.ledger.devices()}
+        assert (told["barn"], "tail" in told["tail-1"]) == (["front"], True)
+        found = world.run(settings={**TOLD, "seed": 5}, split={"coding": "float32"})
         assert found["state"] == "complete", found
         assert [s.get("halves") for s in found["per_device"].values()] == [["front", "tail"]] * 2
         assert found["gate"] is None  # a front has no way back from its tail for the loss of a text
-        for told in ({"labels": "stay"}, {"mode": "local"}):
-            with pytest.raises(UsageError, match="step by step, where tiny-.* has no head"):
-                split.run(settings=TOLD, split=told)
-        assert all(far(f.product(), wanted[slot].product()) < 1e-4 for slot, f in version_of(split, 1).lora.items())
+        for split in ({"labels": "stay"}, {"mode": "local"}):
+            with pytest.raises(UsageError, match=r"step by step, where tiny-.* has no head"):
+                world.run(settings=TOLD, split=split)
+        begun, after = version_of(world, 0), version_of(world, 1)
+        texts = [sides(world, name)[0] for name in world.depths]
+    alone = [by_command(made[1], begun, some, tmp_path / str(at)) for at, some in enumerate(texts)]
+    for slot, factors in after.lora.items():
+        parts = [len(some) * one[slot].product() for one, some in zip(alone, texts, strict=True)]
+        assert far(factors.product(), np.sum(parts, axis=0) / sum(map(len, texts))) < 1e-4
