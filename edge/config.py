@@ -12,6 +12,7 @@ from edge.data.row import KEPT_BACK
 from edge.idle.settings import Idle, wrong_hours
 from edge.local.table import Local, LocalTable, listening
 from edge.split.table import SEATS, Door, SplitTable, door
+from edge.standing import STALE_S
 from wire.broker import Protocol
 from wire.files import is_file, is_folder
 from wire.record import NAME, at_least, matching, read_record
@@ -39,6 +40,7 @@ class AgentTable:
     take_part: bool = True
     only_secure: bool = False
     providers: tuple[str, ...] = ()
+    stale_s: float = field(default=STALE_S, metadata=at_least(60))
 
 
 @dataclass(frozen=True)
@@ -110,6 +112,7 @@ class Config:
     providers: tuple[str, ...] = ()  # of onnxruntime, beside the CPU
     seats: int = SEATS  # tails that are served at a time
     split: Door | None = None  # where boards connect to this tail; None: they speak to it through the broker
+    stale_s: float = STALE_S  # that the hub may leave hellos without an answer
 
 
 _TABLES = {
@@ -165,6 +168,7 @@ def read_config(path: Path) -> Config:
         agent.providers,
         SEATS if found.split is None else found.split.seats,
         door(found.split, (files["ca"], files["certificate"], files["key"]), problems),
+        agent.stale_s,
     )
     wrong = wrong_hours(found.idle) if found.idle is not None else ""
     problems += [f"idle.quiet_hours: {wrong}"] if wrong else []

@@ -32,6 +32,7 @@ from edge.setup import Setup
 from edge.split.crossings import Crossings
 from edge.split.seats import Seats
 from edge.split.table import SEATS
+from edge.standing import STALE_S, News
 from edge.status import Status
 from edge.store import Store
 from wire.messages import Hello
@@ -59,6 +60,12 @@ class Core:
         self.store, self.outbox, self.alarms = Store(setup.state), Outbox(setup.state, setup.outbox_bytes), Alarms()
         self.masks = Masks(setup.state)
         self.hearing = Hearing()
+        self._apart: dict[type, Callable[[Any], None]] = {
+            ev.BundleNamed: lambda event: self._renewing.came(event.message),
+            ev.ProgramNamed: self._program,
+            ev.KeysCame: self._keys,
+            ev.StandingCame: lambda event: self.news.came(event.message),
+        }
         self._hello = topic_of(setup.voice.fleet, setup.model, "up", Hello.TYPE, setup.name)
         self.status = Status(
             setup.state / "status.json",
@@ -70,7 +77,8 @@ class Core:
         )
         self.data = Rows(self)
         self.store.clean()
-        self.status.restore()
+        silent_s, stale_s = self.status.restore(), STALE_S if setup.config is None else setup.config.stale_s
+        self.news = News(setup.voice.boot, stale_s, clock(), silent_s)
         self.watch = Watch(setup.state)
         self.watch.look(clock())
         self.barrier = Barrier(setup.config.idle, link, clock)
@@ -181,6 +189,7 @@ class Core:
         for name in self.alarms.ringing(now):
             self._ring(name)
         self._renewing.look()
+        self._compare(now)
         if self.watch.look(now):
             self.status.dirty = True
             self._do(ev.SayHello())
@@ -253,7 +262,9 @@ class Core:
         resident = memory().get("resident_bytes")
         self.status.set(phase=self.life.phase, waiting=len(self.life.waiting), core_bytes=resident)
         self.status.set(mqtt=self.transport.capabilities.protocol, **self.hearing.record(self.now()))
-        self.status.set(**self.watch.record())
+        self.status.set(**self.watch.record(), **self.news.record(self.now()))
+        if self.status.now["trouble"] is None:
+            self.status.set(trouble=self.news.trouble(self.now()))
         self.status.set(**self.crossings.record())
         self._wrote_at = self.now()
         self.status.write()
@@ -306,14 +317,11 @@ class Core:
         except EdgequiltError as error:
             log.warning("ignored %s: %s", topic.rpartition("/")[2], error)
             return
-        if self.updates is not None and events and "/down/" in topic:
+        if self.updates is not None and "/down/" in topic and any(type(e) is not ev.KeysCame for e in events):
             self.updates.heard()
         for event in events:
-            if isinstance(event, ev.BundleNamed):
-                self._come(self._renewing.came, event.message)
-                continue
-            if isinstance(event, ev.ProgramNamed):
-                self._program(event)
+            if type(event) in self._apart:
+                self._come(self._apart[type(event)], event)
                 continue
             if isinstance(event, ev.JobCame):
                 self.status.traffic.enter(event.job.round)
@@ -325,10 +333,10 @@ class Core:
             if isinstance(event, ev.Stored) and self.store.crowded():
                 self._deeds.collect()
 
-    def _come(self, came: Callable[[Any], None], message: object) -> None:
-        """A bundle or a release of the agent is named."""
+    def _come(self, came: Callable[[Any], None], event: object) -> None:
+        """The hub says what is no part of the protocol: a bundle, a release of the agent, its keys."""
         try:
-            came(message)
+            came(event)
         except (EdgequiltError, OSError) as error:  # a full disk, say
             log.error("%s", error)  # noqa: TRY400  # one line, no traceback; the hub says it again
 
@@ -337,7 +345,28 @@ class Core:
         if self.updates is None:
             log.warning("the hub names a release of the agent, but no launcher has started this one: it stays")
             return
-        self._come(self.updates.came, event.message)
+        self.updates.came(event.message)
+
+    def _keys(self, event: ev.KeysCame) -> None:
+        """A hub with another key is told that this board follows, and says again what was not believed."""
+        before = self.setup.hub.believed
+        try:
+            self.setup.hub.follow(event.message.links)
+        finally:
+            if self.setup.hub.believed != before:
+                self._do(ev.SayHello())
+
+    def _compare(self, now: float) -> None:
+        """Whether the hub's news comes through; asks for an answer now and then."""
+        seen, shelf = self.store.released.seen, self.setup.shelf.kept.seen
+        has = {
+            "release": -1 if seen is None else seen.sequence,
+            "bundle": -1 if shelf is None else shelf.sequence,
+            **({} if self.updates is None or self.updates.seen is None else {"program": self.updates.seen}),
+        }
+        self.news.compare(has, "" if seen is None else seen.digest, now)
+        if self.life.connected and (self.news.look(now) or self.news.due(now)):
+            self._do(ev.SayHello())
 
     def _ring(self, name: str) -> None:
         if name == HELLO:

@@ -143,7 +143,7 @@ class Deeds:
     def _hello(self, action: ev.SayHello) -> None:
         setup = self._core.setup
         served, around = self._core.store.served_of(setup.model), surroundings()
-        self._say(
+        said = self._say(
             m.Hello,
             agent=AGENT,
             profile=setup.profile,
@@ -159,9 +159,12 @@ class Deeds:
             network=around.network,
             waits=self._core.barrier.told,
             address=self._core.crossings.address,
+            hub_keys=setup.hub.believed,
             **self._program(),
-            **self._core.watch.told(),
+            **self._warned(),
         )
+        if said:
+            self._core.news.said(setup.voice.sequence, self._core.now())
         self._told, self._told_at = self._news(), self._core.now()
         self._say(m.Presence, state="online")
 
@@ -173,6 +176,11 @@ class Deeds:
         from edge.slots.system import own_words
 
         return {"program": updates.program, "system": own_words()}
+
+    def _warned(self) -> dict[str, Any]:
+        """How the board is, and all that it warns of."""
+        told = self._core.watch.told()
+        return {**told, "warnings": (*told["warnings"], *self._core.news.warnings(self._core.now()))}
 
     def _news(self) -> tuple[bool, int]:
         """What the hub is told when it changes: whether training waits, and how many rows there are."""

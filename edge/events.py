@@ -4,7 +4,18 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from wire.messages import Assignment, Job, MaskOpen, MaskRoster, MaskSealed, MaskSurvivors, Program, Release
+from wire.messages import (
+    Assignment,
+    HubKeys,
+    Job,
+    MaskOpen,
+    MaskRoster,
+    MaskSealed,
+    MaskSurvivors,
+    Program,
+    Release,
+    Standing,
+)
 
 Blobs = frozenset[str]
 
@@ -62,6 +73,20 @@ class ProgramNamed:
     """The hub names the release of the agent to be; the protocol knows as little of it."""
 
     message: Program
+
+
+@dataclass(frozen=True)
+class KeysCame:
+    """The hub says its keys; whom to believe is no part of the protocol."""
+
+    message: HubKeys
+
+
+@dataclass(frozen=True)
+class StandingCame:
+    """The hub answers a hello; what that shows is no part of the protocol."""
+
+    message: Standing
 
 
 @dataclass(frozen=True)

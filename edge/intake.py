@@ -19,6 +19,7 @@ from wire.messages import (
     Canary,
     Cancel,
     Chunk,
+    HubKeys,
     Job,
     MaskOpen,
     MaskRoster,
@@ -28,6 +29,7 @@ from wire.messages import (
     Program,
     Receipt,
     Release,
+    Standing,
     Version,
     decode,
 )
@@ -45,6 +47,8 @@ _PLAIN: dict[type, Callable[[Any], Any]] = {
     Missing: lambda m: ev.Wanted(m.update, indexes_of(m.ranges, MOST_CHUNKS) or m.indexes, m.begin),
     Assignment: ev.BundleNamed,
     Program: ev.ProgramNamed,
+    HubKeys: ev.KeysCame,
+    Standing: ev.StandingCame,
     MaskRoster: ev.MaskCame,
     MaskSealed: ev.MaskCame,
     MaskSurvivors: ev.MaskCame,
@@ -83,7 +87,10 @@ class Intake:
         kind = address.topic.message
         if kind is Chunk:
             return self._chunk(decode(payload, Chunk))
-        body, _ = unseal(payload, address.topic.signer, own.hub, f"a {kind.TYPE} message")
+        body = payload
+        if address.topic.signer:
+            body, key = unseal(payload, address.topic.signer, own.hub, f"a {kind.TYPE} message")
+            own.hub.heard(key)
         message = decode(body, kind)
         if address.device and message.device != own.name:
             raise SignatureError(f"expected a {kind.TYPE} for {own.name}, found one for {message.device}; ignored")

@@ -262,6 +262,8 @@ ALWAYS: dict[type, Handler] = {
     ev.ReleaseCame: _release_came,
     ev.BundleNamed: _nothing,
     ev.ProgramNamed: _nothing,
+    ev.KeysCame: _nothing,
+    ev.StandingCame: _nothing,
     ev.ReleaseLooked: _release_looked,
     ev.Stored: _stored,
     ev.Wanted: _wanted,

@@ -13,6 +13,8 @@ from typing import IO
 from console.errors import StorageError
 from edge.config import OUTBOX_BYTES, Config
 from edge.data import Counted, count_board
+from edge.identity.record import read_identity
+from edge.keyring import Keyring
 from edge.local.about import About, about
 from edge.request import Place
 from edge.shelf import Shelf
@@ -43,7 +45,7 @@ class Setup:
     state: Path
     place: Place
     voice: Voice
-    hub: Trust
+    hub: Keyring
     budget_bytes: int | None
     runtime: str
     config: Config
@@ -78,7 +80,9 @@ def prepare(config: Config) -> Setup:
 
 def _prepared(config: Config, lock: IO[bytes]) -> Setup:
     key = read_private_key(config.device_key)
-    hub = Trust(read_public_key(path, "hub") for path in config.hub_keys)
+    known = read_identity(config.device_key.parent)
+    anchors = [read_public_key(path, "hub") for path in config.hub_keys]
+    hub = Keyring(config.state, config.fleet, anchors, "" if known is None else known.token)
     publishers = Trust(read_public_key(path, "publisher") for path in config.publisher_keys)
     shelf = Shelf(config.state)
     with suppress(StorageError):  # a full disk does not keep a board from serving what it has

@@ -15,6 +15,7 @@ from typing import Any
 from wire.json_text import parse_json
 
 REMEMBERED_JOBS, REMEMBERED_ROUNDS = 200, 100
+LONGEST_S = 1e10  # that is believed of a file
 
 
 @dataclass
@@ -107,13 +108,15 @@ class Status:
             temporary.replace(self.path)
         self.dirty = False
 
-    def restore(self) -> None:
-        """Go on counting where an earlier start of the same agent ended."""
+    def restore(self) -> float:
+        """Go on counting where an earlier start of the same agent ended; returns its `hub_silent_s`."""
         try:
             found = parse_json(self.path.read_bytes(), finite=False)
             self.worker_peak_bytes = int(found["worker_peak_bytes"])
             self.jobs = {str(j["job"]): dict(j) for j in found["jobs"]}
+            silent_s = float(found.get("hub_silent_s") or 0.0)
             cells = {int(r): [int(c["up"]), int(c["down"])] for r, c in found["bytes_by_round"].items()}
         except (OSError, ValueError, KeyError, TypeError, AttributeError, OverflowError):
-            return
+            return 0.0
         self.traffic = Traffic(cells, max(cells, default=-1))
+        return silent_s if 0 <= silent_s < LONGEST_S else 0.0

@@ -31,6 +31,14 @@ class Trust:
         """Believe this key in its role."""
         self._keys[key.role, key.id] = key
 
+    def drop(self, key: PublicKey) -> None:
+        """Believe this key no more."""
+        self._keys.pop((key.role, key.id), None)
+
+    def ids(self, role: str) -> tuple[str, ...]:
+        """The ids of the keys that are believed in a role, the longest believed first."""
+        return tuple(key_id for of, key_id in self._keys if of == role)
+
     def check(self, role: str, key_id: str, signature: bytes, body: bytes, what: str) -> PublicKey:
         """The key that signed.
 

@@ -1,7 +1,8 @@
 """What hub and devices say to each other (docs/messages.md): frozen records, one per type, schema 1 (wire.spoken).
 
-Every message but a chunk travels in a signature envelope. Chunks need none: they are believed only as parts of
-bytes whose SHA-256 a signed message has named. No wall clocks: order is (boot, sequence).
+Every message but two travels in a signature envelope. Chunks need none: they are believed only as parts of bytes whose
+SHA-256 a signed message has named; nor do `hubkeys`, whose links have signatures of their own. No wall clocks: order
+is (boot, sequence).
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from typing import Any, TypeVar
 from console.errors import BadData
 from wire.pack import pack, unpack
 from wire.record import plain, read_record
+from wire.spoken.answers import HubKeys, Standing
 from wire.spoken.assignments import Assignment, Program
 from wire.spoken.jobs import Cancel, Failed, Job, JobKind, ability
 from wire.spoken.masks import (
@@ -57,6 +59,7 @@ __all__ = [
     "Failed",
     "Fetch",
     "Hello",
+    "HubKeys",
     "Job",
     "JobKind",
     "MaskAgreed",
@@ -76,6 +79,7 @@ __all__ = [
     "Release",
     "Rung",
     "Sender",
+    "Standing",
     "UpdateKind",
     "Version",
     "ability",
@@ -111,6 +115,8 @@ MESSAGES: dict[str, Any] = {
         Canary,
         Assignment,
         Program,
+        HubKeys,
+        Standing,
         Chunk,
         Crossing,
         Peer,

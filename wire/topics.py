@@ -27,13 +27,14 @@ class Topic:
     direction: str  # up, down, all, peer
     qos: int
     retain: bool
-    signer: str  # role; empty for chunks
+    signer: str  # role; empty where the envelope is left out
     expiry_s: int | None = None  # after which it need not arrive any more; None: it must, however late
 
 
 PRESENCE_S = 86400  # whoever speaks is there, whatever its presence said yesterday
 JOB_S = 86400  # a round that still waits sends it again at every hello; a cancel lives on after the job that it ends
 CHUNK_DOWN_S = 3600  # who still lacks it asks again
+STANDING_S = 3600  # who got none asks again
 PEER_S = 300  # what is not answered is said again much sooner
 TABLE: tuple[Topic, ...] = (
     Topic(m.Hello, "up", 1, False, "device"),
@@ -59,6 +60,8 @@ TABLE: tuple[Topic, ...] = (
     Topic(m.Chunk, "down", 1, False, "", CHUNK_DOWN_S),
     Topic(m.Assignment, "down", 1, False, "hub"),
     Topic(m.Program, "down", 1, False, "hub"),
+    Topic(m.HubKeys, "down", 1, False, ""),
+    Topic(m.Standing, "down", 1, False, "hub", STANDING_S),
     Topic(m.Version, "all", 1, True, "hub"),
     Topic(m.Release, "all", 1, True, "hub"),
     Topic(m.Crossing, "peer", 1, False, "device", PEER_S),

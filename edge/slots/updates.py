@@ -98,6 +98,14 @@ class Updates:
         return running() or self._slots.current
 
     @property
+    def seen(self) -> int | None:
+        """The highest order that was taken note of; None while none is: the hub says it again."""
+        kept = self._record.kept
+        if self._switched or kept.state in (TRIAL, COMMIT, BACK):
+            return None
+        return -1 if kept.seen is None else kept.seen.sequence
+
+    @property
     def leaves(self) -> bool:
         """Whether the agent should end now for another release to start."""
         return self._switched and self._ways.idle()

@@ -5,7 +5,19 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from console.errors import UsageError
-from hub.requests import bundles, fixes, fleet, groups, importance, keeping, programs, rounds, shutting, versions
+from hub.requests import (
+    bundles,
+    fixes,
+    fleet,
+    groups,
+    importance,
+    keeping,
+    programs,
+    rotating,
+    rounds,
+    shutting,
+    versions,
+)
 from hub.serving.desk import Desk
 from hub.serving.service import Service
 from hub.store.ledger import Row
@@ -17,6 +29,7 @@ OF_THE_HUB: dict[str, Callable[[Service, Row], Row]] = {
     **bundles.TABLE,
     **programs.TABLE,
     **shutting.TABLE,
+    **rotating.TABLE,
     **rounds.READING,
 }
 OF_A_MODEL: dict[str, Callable[[Desk, Row], Row]] = {

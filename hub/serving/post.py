@@ -29,6 +29,12 @@ class Post:
         topic = topic_of(self.fleet, self.model, "down", message.TYPE, device)
         self.transport.publish(topic, seal(self.key, encode(message)), **_manner(entry))
 
+    def send_bare(self, device: str, message: Any) -> None:
+        """Say something without an envelope: what is in it has signatures of its own."""
+        entry = entry_of("down", message.TYPE)
+        topic = topic_of(self.fleet, self.model, "down", message.TYPE, device)
+        self.transport.publish(topic, encode(message), **_manner(entry))
+
     def send_blob(self, device: str, name: str, read: Callable[[], bytes], indexes: tuple[int, ...]) -> None:
         """Send chunks of a blob, those asked for or all."""
         topic = topic_of(self.fleet, self.model, "down", Chunk.TYPE, device)

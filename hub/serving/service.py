@@ -16,6 +16,7 @@ from typing import Any, cast
 
 from console.errors import HubError
 from hub.bundles.counter import Counter
+from hub.deployments.deployment import Deployment
 from hub.identity.grant import Where, addresses
 from hub.identity.renewal import Nonces
 from hub.programs.counter import Programs
@@ -26,6 +27,7 @@ from hub.serving.denied import Denied
 from hub.serving.desk import Desk
 from hub.serving.door import believed
 from hub.serving.guard import Guard
+from hub.serving.standings import Standings
 from hub.store import schema as t
 from hub.store.collecting import collect
 from hub.store.ledger import Row
@@ -34,6 +36,7 @@ from hub.store.writes import put, put_device
 from hub.workers.helped import BROKER, Helped
 from wire import messages as m
 from wire.identity import BrokerAt
+from wire.keys import PrivateKey
 from wire.record import plain
 from wire.topics import Address, hub_subscriptions, parse_topic
 from wire.transport import Transport
@@ -68,6 +71,7 @@ class Service:
         self.guard = Guard(self.home)
         self.bundles = Counter(self.home, transport, self.clock)
         self.programs = Programs(self.home, transport, self.bundles)
+        self.standings = Standings(self.home, transport, self.bundles, self._trials)
         self._on: dict[Any, Callable[[str, Row, Any], None]] = {
             m.Hello: self._hello,
             m.Presence: self._presence,
@@ -84,6 +88,14 @@ class Service:
             lambda up: defer(partial(self.connected, up)),
             lambda fate: defer(partial(self.denied.learn, fate)) if fate.outcome == "denied" else None,
         )
+
+    def speak_with(self, key: PrivateKey) -> None:
+        """Sign with another key from now on, and say anew what lies with the broker under the one before."""
+        self.home.key = key
+        for desk in self.desks.values():
+            desk.post.key = key
+            self.greet(desk)
+        self.standings.say_all()
 
     def nobody_is_online(self) -> None:
         """Forget who was online: at a new broker everybody says hello again."""
@@ -167,6 +179,9 @@ class Service:
         if found["blobs"]:
             log.info("%d updates and %d files were let go", found["updates"], found["blobs"])
 
+    def _trials(self, model: str) -> list[Deployment]:
+        return list(self.desks[model].rollout.open.values()) if model in self.desks else []
+
     def leave_rounds(self, name: str, why: str) -> None:
         """A device takes no part any more: the open rounds that wait for it need not."""
         for desk in self.desks.values():
@@ -216,8 +231,10 @@ class Service:
         known = {"hello": _known(message), "model": model, "online": True, "seen_at_s": self.clock()}
         with self.home.ledger.transaction() as tx:
             put_device(tx, device["name"], **known)
+        self.standings.keys({**device, **known}, message.hub_keys)
         self.bundles.hello({**device, **known}, model, message.bundle)
         self.programs.hello({**device, **known}, model, message.program)
+        self.standings.answer({**device, **known})
 
     def _failed(self, model: str, device: Row, message: m.Failed) -> None:
         self.bundles.failed(device, message)

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from console.duration import words
 from console.table import mib, shown, table
-from hub.identity import claims
+from hub.identity import claims, rotation
 from hub.privacy.promise import summary
 from hub.show.rounds import named, or_dash, privacy_text, round_line, rounds_text, version_named
 from hub.store.ledger import Row
 from hub.store.registry import Home
+from wire.record import plain
 
 MOST_WARNINGS = 8  # of one board, on the page
 HEALTH = ("temperature_c", "under_voltage", "throttled", "load", "disk_free_bytes", "uptime_s")
@@ -29,6 +30,7 @@ def status(home: Home, broker: str, lacks: list[str], now_s: float) -> Row:
         "bundles": [{k: b[k] for k in of_bundles} for b in ledger.bundles()],
         "devices": [device(row, now_s) for row in ledger.devices()],
         "certificates_late": _late(home, now_s),
+        "hub_key": plain(rotation.standing(home)),
         "tokens_open": [row["name"] for row in claims.outstanding(home, now_s) if row["state"] == "open"],
         "rounds_open": [round_line(r) for r in ledger.open_rounds()],
         "privacy": summary(home),
@@ -88,6 +90,14 @@ def device(row: Row, now_s: float) -> Row:
     }
 
 
+def _key(found: Row) -> list[str]:
+    """That the hub has announced another key, while it has."""
+    if not found["next"]:
+        return []
+    count = len(found["know"]) + len(found["wait"])
+    return [f"key {found['next']} of the hub is announced: {len(found['know'])} of {count} boards know it"]
+
+
 def status_text(found: Row) -> str:
     """A page for people."""
     lines = [
@@ -95,6 +105,7 @@ def status_text(found: Row) -> str:
         + (f" (lacks {' and '.join(found['broker_lacks'])})" if found["broker_lacks"] else ""),
         *map(_model, found["models"]),
         *([] if found["models"] else ["no model: add a bundle"]),
+        *_key(found["hub_key"]),
         *privacy_text(found.get("privacy")),
         "",
         table(

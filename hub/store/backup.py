@@ -26,6 +26,7 @@ from console.errors import IntegrityError, StorageError
 from hub.authority import CERTIFICATE, SECRET
 from hub.config import FILE, Config, read_config
 from hub.hardware import place_in
+from hub.identity import rotation
 from hub.making import remembering, versions
 from hub.store import database
 from hub.store.blobs import Blobs
@@ -163,8 +164,9 @@ def blob_name(name: str) -> str:
 def _beside(config: Config, folder: Path, keys: bool) -> tuple[dict[str, Path], list[str]]:
     """The files beside the ledger, and the names of those that are left out."""
     told, stored = config.broker, config.database
-    open_ones = [FILE, f"{KEY}.pub", *config.trust.publishers, told.ca, told.certificate, CERTIFICATE]
-    secret = [f"{KEY}.key", SECRET, told.key, told.password_file, stored.password_file]
+    chain, heirs = rotation.files(folder)
+    open_ones = [FILE, f"{KEY}.pub", *chain, *config.trust.publishers, told.ca, told.certificate, CERTIFICATE]
+    secret = [f"{KEY}.key", *heirs, SECRET, told.key, told.password_file, stored.password_file]
     names = [name for name in (*open_ones, *(secret if keys else ())) if name]
     inner = {name: folder / name for name in names if not Path(name).is_absolute() and ".." not in Path(name).parts}
     left_out = [name for name in (*names, *(() if keys else filter(None, secret))) if name not in inner]

@@ -18,7 +18,7 @@ from hub import authority
 from hub.bundles.keeping import keep
 from hub.config import FILE, TEMPLATE, BrokerConfig, Config, listen_address, publishers, read_config
 from hub.hardware import Hardware
-from hub.keys import make_key, read_key
+from hub.keys import make_key, read_key, settle
 from hub.making import versions
 from hub.making.model import Model, agree, model_of, read_model, whole_of
 from hub.store import schema as t
@@ -97,6 +97,7 @@ def open_home(folder: Path, *, reading: bool = False) -> Home:
         HubError: a hub on another folder uses the same database.
     """
     config = read_config(folder)
+    settle(folder, KEY)
     key = read_key(folder, KEY)
     ledger = Ledger(database_of(config, folder), reading=reading)
     return Home(folder, config, key, ledger, Blobs(folder / "blobs"))

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from functools import partial
 
+from hub.keys import newer
 from hub.making.model import Model
 from hub.serving.door import believed
 from hub.serving.guard import Guard
@@ -17,7 +18,7 @@ from hub.serving.inbox import Inbox
 from hub.serving.post import Post
 from hub.serving.updates import FOLDER, Updates
 from hub.store.partial_files import FilePartials
-from hub.store.registry import Home, models
+from hub.store.registry import KEY, Home, models
 from hub.store.writes import drop_worker, put_worker
 from hub.workers.handing import Handing, KnownRounds
 from hub.workers.patience import Patience
@@ -33,7 +34,7 @@ class Table:
     """What a worker has for one model."""
 
     def __init__(self, home: Home, model: Model, transport: Transport, clock: Callable[[], float]) -> None:
-        post = Post(transport, home.key, home.config.fleet, model.id)
+        self.post = post = Post(transport, home.key, home.config.fleet, model.id)
         self.rounds = KnownRounds(home, model, clock)
         self.home, self.handing, self.patience = home, Handing(home, post, self.rounds), Patience(clock)
         self.store = FilePartials(home.folder / FOLDER / model.id)
@@ -127,6 +128,11 @@ class Worker:
             drop_worker(tx, self.name)
 
     def _look(self) -> None:
+        key = newer(self.home.folder, KEY, self.home.key)
+        if key is not None:
+            self.home.key = key
+            for table in self.tables.values():
+                table.post.key = key
         for name, model in models(self.home).items():
             if name not in self.tables:
                 self.tables[name] = Table(self.home, model, self.transport, self.clock)

@@ -17,7 +17,7 @@ from wire.messages import Job, JobKind, MaskSealed, Release
 EVENTS = (
     *(ev.Connected, ev.Lost, ev.JobCame, ev.Cancelled, ev.Looked, ev.ReleaseCame, ev.ReleaseLooked, ev.Stored),
     *(ev.Computed, ev.Kept, ev.MaskCame, ev.Crashed, ev.Wanted, ev.Receipted, ev.StillWaits, ev.Due, ev.BundleNamed),
-    *(ev.ProgramNamed, ev.Helped),
+    *(ev.ProgramNamed, ev.Helped, ev.KeysCame, ev.StandingCame),
 )
 BLOB, VERSION = "b" * 64, "v" * 64
 

@@ -25,6 +25,8 @@ from edge.data.wanted import Wanted
 from edge.fix import asked_of
 from edge.intake import Intake
 from edge.jobs import settings_of
+from edge.keyring import RECORD as KEYS
+from edge.keyring import Keyring
 from edge.outbox import Outbox, read_lines
 from edge.protocol import Life, step
 from edge.records import Damaged, Records, salvage
@@ -42,7 +44,7 @@ from edge.waiting import Update, describe, described
 from tests.fuzz import mutate
 from tests.fuzz.decoder import Case, Decoder, of_bytes, of_file
 from tests.fuzz.decoders_wire import adapters, pictures
-from tests.wire.test_messages import SAMPLES
+from tests.wire.test_messages import LINKS, SAMPLES, known_key
 from wire import messages as m
 from wire.adapter import Adapter, read_adapter, to_bytes
 from wire.envelope import Trust, seal
@@ -52,6 +54,7 @@ from wire.kinds.lora import Lora
 from wire.manifest import Tensor
 from wire.pack import pack, unpack
 from wire.record import plain
+from wire.succession import key_of, read_link
 from wire.topics import TABLE, topic_of
 
 LABELS = ("apple", "pear")
@@ -247,7 +250,7 @@ def _from_the_hub(folder: Path) -> Case:
     state, place = folder / "state", Place("", "0" * 64, "", 0.1, "")
     setup = Setup(
         "barn-1", "toy-1", "server", "0" * 64, 8, ("train",), Counted(9), state, place,
-        Voice("farm", "toy-1", "barn-1", own), Trust([key.public]), None, "",
+        Voice("farm", "toy-1", "barn-1", own), Keyring(state, "farm", [key.public]), None, "",
         None, Trust(), Shelf(state), None,  # type: ignore[arg-type]  # nothing here looks at a configuration
     )  # fmt: skip
     intake, life = Intake(setup, Store(state)), [Life(connected=True)]
@@ -264,6 +267,13 @@ def _from_the_hub(folder: Path) -> Case:
             life[0] = Life(connected=True)
 
     return Case(seeds, read)
+
+
+def _keys(folder: Path) -> tuple[bytes, ...]:
+    own = Keyring(folder, "farm", [known_key(1).public])
+    own.follow(LINKS)
+    own.heard(known_key(3).public)
+    return ((folder / KEYS).read_bytes(),)
 
 
 def behind_a_byte(bend: mutate.Bend) -> mutate.Bend:
@@ -313,5 +323,20 @@ EDGE: tuple[Decoder, ...] = (
     of_file("checkpoint", mutate.bent_safetensors, "x.safetensors", _session, _checkpoint),
     of_bytes("edits of an adapter", mutate.bent_safetensors, lambda data: undone(read_adapter(data, "x")), _edited),
     Decoder("rows kept for replay", mutate.bent_lines, _replay, weight=0.5),
+    of_file(
+        "keys of the hub that an agent follows",
+        mutate.bent_json,
+        KEYS,
+        lambda path: Keyring(path.parent, "farm", [known_key(1).public]).believed,
+        _keys,
+        weight=0.3,
+    ),
+    of_bytes(
+        "link between keys of a hub",
+        mutate.bent_msgpack,
+        lambda data: (key_of(data), read_link(data, Trust([known_key(1).public]), "farm")),
+        lambda: LINKS[:1],
+        weight=0.5,
+    ),
     Decoder("messages of the hub", behind_a_byte(mutate.bent_msgpack), _from_the_hub, weight=2),
 )

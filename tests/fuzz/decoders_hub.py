@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import random
 import socket
@@ -15,6 +16,7 @@ from console.errors import HubError
 from hub import authority
 from hub.config import read_config
 from hub.fixes.asking import settings_of
+from hub.identity.rotation import CHAIN, chain
 from hub.making.model import Model
 from hub.serving.asked import Asked
 from hub.serving.check import check
@@ -29,7 +31,7 @@ from tests.fuzz.decoder import Case, Decoder, of_bytes, of_file
 from tests.fuzz.decoders_edge import behind_a_byte
 from tests.hub.bundles import manifest, write_bundle
 from tests.hub.world import World
-from tests.wire.test_messages import SAMPLES
+from tests.wire.test_messages import LINKS, SAMPLES
 from wire import messages as m
 from wire.adapter import Adapter, to_bytes
 from wire.chunks import cut
@@ -291,6 +293,10 @@ def _on_its_way(path: Path) -> Any:
     return found and (found.missing, store.join("barn", path.stem))
 
 
+def _chain(folder: Path) -> tuple[bytes, ...]:
+    return (json.dumps({"schema": 1, "links": [base64.b64encode(link).decode() for link in LINKS]}).encode(),)
+
+
 HUB: tuple[Decoder, ...] = (
     Decoder("messages of a board", behind_a_byte(mutate.bent_msgpack), _from_a_board, weight=1),
     Decoder("content of an update", _bent_update, _update, weight=2),
@@ -300,6 +306,7 @@ HUB: tuple[Decoder, ...] = (
     _authority_file(authority.CERTIFICATE),
     Decoder("backup", mutate.bent_tar, _backup, weight=0.1),
     of_file("update on its way", mutate.bent_bytes, f"barn/{digest(ON_ITS_WAY)}.part", _on_its_way, _parts, weight=0.5),
+    of_file("chain of a hub's keys", mutate.bent_json, CHAIN, lambda path: chain(path.parent), _chain, weight=0.5),
     of_file("hub.toml", mutate.bent_toml, "hub.toml", lambda path: read_config(path.parent), _hub_toml),
     of_bytes("input of a fix", mutate.bent_json, _asked_to_fix, lambda: (TEXT_TO_FIX, FILE_TO_FIX)),
     of_bytes("request over HTTPS", mutate.bent_json, _request, lambda: (b'{"a": [1, {"b": null}]}',)),

@@ -43,6 +43,7 @@ HELLO = {
     "warnings": "which of these it warns of",
     "program": "release of the agent",
     "system": "Python, glibc and architecture",
+    "hub_keys": "which keys of the hub it believes",
     "address": "where boards connect to it directly",
 }
 

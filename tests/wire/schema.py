@@ -151,7 +151,7 @@ def _travels(row: Topic) -> Json:
 
 def _envelope() -> Json:
     return {
-        "description": "Around every message but a chunk: body is the bytes of the message, sig is Ed25519 over "
+        "description": "Around all messages but chunks and hubkeys: body is the bytes of the message, sig Ed25519 over "
         '"edgequilt/1/" role 0x00 body.',
         "type": "object",
         "properties": {

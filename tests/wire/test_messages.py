@@ -14,13 +14,24 @@ from wire import messages as m
 from wire.broker import parse_broker
 from wire.chunks import Assembly, cut
 from wire.files import digest
+from wire.keys import PrivateKey, PublicKey, Seed
 from wire.memory import MemoryTransport, Network, matches
 from wire.pack import pack, unpack
+from wire.succession import make_link
 from wire.topics import TABLE, device_subscriptions, hub_subscriptions, parse_topic, peer_subscription, topic_of
 from wire.transport import Will
 
 D = "a" * 64
 SENDER = m.Sender("barn-1", "boot", 3)
+
+
+def known_key(number: int) -> PrivateKey:
+    """A hub key that everybody knows, for examples alone."""
+    seed = Seed(bytes([number]) * 32)
+    return PrivateKey(PublicKey("hub", seed.public, f"hub-{number}"), seed)
+
+
+LINKS = tuple(make_link(known_key(n), known_key(n + 1), "farm", n) for n in (1, 2))
 SAMPLES: tuple[Any, ...] = (
     m.Hello(SENDER, "0.1.0", "server", D, 8, ("train",), 120),
     m.Presence(SENDER, "offline"),
@@ -49,6 +60,8 @@ SAMPLES: tuple[Any, ...] = (
     m.Canary("barn-1", "toy-1", 3, 4, D),
     m.Assignment("barn-1", 4, "toy-1", D, (":8884", "hub.example:8884")),
     m.Program("barn-1", 5, D, (":8884",)),
+    m.HubKeys("barn-1", LINKS),
+    m.Standing("barn-1", "0011223344556677", 7, 12, D, 4, 5),
     m.Chunk(D, 0, 1, b"\x00\xff"),
     m.Crossing(SENDER, "r1-train-barn-1", "0" * 16, "f" * 16, 7, "forth", 3, 1, 0, 2, {"rows": 4}, b"\x00\xff"),
     m.Peer(SENDER, "r1-train-barn-1", "0" * 16, "credit", "f" * 16, fields={"next": 3, "until": 11}),

@@ -39,6 +39,7 @@ class Hello:
     program: str = ""  # the release of the agent that runs; empty: it does not run from one that can be replaced
     system: str = ""  # what releases it takes: Python, glibc and architecture, in words
     address: str = ""  # HOST:PORT where boards reach this tail without the broker; empty: they do not
+    hub_keys: tuple[str, ...] = ()  # ids of the hub's keys that it believes; empty: an older agent
     extra: dict[str, Any] = field(default_factory=dict)
 
 
