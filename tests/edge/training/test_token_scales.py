@@ -9,7 +9,11 @@ from typing import Any
 import numpy as np
 import pytest
 
+from edge.data import Row
+from edge.perplexity import Judged
 from edge.runner import Runner
+from edge.train import TrainSettings
+from edge.train import train as job
 from edge.training.cli import train
 from edge.training.passages import Passage
 from edge.training.scales import factors_of
@@ -91,3 +95,18 @@ def test_the_command_trains_scales_of_a_decoder(llama: tuple[Path, Bundle, dict[
     assert scores[1] is not None
     assert scores[1].loss < 0.98 * scores[0].loss
     assert before.bucket.sequence == SEQUENCE
+
+
+@pytest.mark.heavy
+def test_a_job_trains_scales_of_a_decoder(llama: tuple[Path, Bundle, dict[str, Any]], runner: Runner) -> None:
+    """A job of a round with `qzo` moves them on rows that are texts: their loss falls, and few bytes say it."""
+    adapter, rows = Adapter(llama[1].manifest.model.id, "1" * 64), [Row(Passage(text), 0) for text in TEXTS]
+    told = TrainSettings(steps=12, trainer="qzo", kinds=("scales",), directions=4, learning_rate=0.1)
+    done = job(runner, adapter, rows, told, job="r1-train-barn")
+    made = done.adapter.scales
+    assert made is not None
+    assert made.replay is not None
+    first, last = (Judged(runner, rows).score(one, "1" * 64, 0).tokens for one in (adapter, done.adapter))
+    assert first is not None
+    assert last is not None
+    assert last.loss < 0.98 * first.loss
