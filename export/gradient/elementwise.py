@@ -62,6 +62,16 @@ def cast(t: Tape, c: Call) -> Products:
     return {0: lambda: t.cast(c.g, dtype_of(c.input(0)))}
 
 
+@rule("Mod")
+def mod(t: Tape, c: Call) -> Products:
+    """`y = a - b q` with whole numbers q: da = red(g, a), db = -red(g (a - y) / b, b)."""
+    a, b = c.input(0), c.input(1)
+    return {
+        0: lambda: t.red(c.g, a),
+        1: lambda: t.red(t.neg(t.mul(c.g, t.div(t.sub(a, c.y), b))), b),
+    }
+
+
 @rule("Clip", inputs=(0,))
 def clip(t: Tape, c: Call) -> Products:
     """`y = min(max(x, lo), hi)`: dx = g where lo <= x and x <= hi, else 0."""

@@ -188,3 +188,18 @@ def lp_normalization(t: Tape, c: Call) -> Products:
         return t.div(t.where(zero, 0.0, t.sub(c.g, t.mul(s, gy))), t.where(zero, 1.0, n))
 
     return {0: product}
+
+
+@rule("MeanVarianceNormalization")
+def mean_variance_normalization(t: Tape, c: Call) -> Products:
+    """`y = (x - mean) inv, inv = 1/(sqrt(mean((x - mean)^2)) + 1e-9)`: dx = inv (g - mean(g) - y mean(g y))."""
+    x, attribute = c.input(0), c.node.attributes.get("axes")
+    axes = [0, 2, 3] if attribute is None else [axis % len(dims_of(x)) for axis in attribute.as_ints()]
+
+    def dx() -> ir.Value:
+        apart = t.sub(x, t.reduce_mean(x, axes))
+        inv = t.div(1.0, t.add(t.unary("Sqrt", t.reduce_mean(t.mul(apart, apart), axes)), 1e-9))
+        slope = t.reduce_mean(t.mul(c.g, c.y), axes)
+        return t.mul(t.sub(t.sub(c.g, t.reduce_mean(c.g, axes)), t.mul(c.y, slope)), inv)
+
+    return {0: dx}

@@ -96,6 +96,23 @@ def lp_pool(t: Tape, c: Call) -> Products:
     return {0: product}
 
 
+@rule("GlobalLpPool")
+def global_lp_pool(t: Tape, c: Call) -> Products:
+    """`y = (sum over all pixels |x|^p)^(1/p)`: dx = sign(x) |x|^(p-1) g y^(1-p), and 0 where y is 0."""
+    x, p = c.input(0), c.int("p", 2)
+
+    def product() -> ir.Value:
+        sides = t.unary("Sign", x) if p == 1 else t.mul(t.unary("Sign", x), _power(t, t.unary("Abs", x), p - 1))
+        positive = t.binary("Greater", c.y, 0.0, ir.DataType.BOOL)
+        return t.mul(sides, t.mul(c.g, _power(t, t.where(positive, c.y, 1.0), 1 - p)))
+
+    return {0: product}
+
+
+def _power(t: Tape, x: ir.Value, exponent: int) -> ir.Value:
+    return t.binary("Pow", x, float(exponent))
+
+
 @rule("LRN")
 def local_response_normalization(t: Tape, c: Call) -> Products:
     """`y = x s^-b, s = k + (a / n) sum x^2` over n channels around: dx = g s^-b - 2 a b / n x C^T (g x s^(-b-1))."""

@@ -16,7 +16,7 @@ from export.gradient.moves import Array, scatter_elements, zeros
 from export.gradient.registry import Call, Products, cuts_a_rank, rule
 from export.gradient.tape import Tape
 
-MODES = ("linear", "bilinear")  # the second is its name before opset 20
+MODES = ("linear", "bilinear", "nearest")  # the second is the name of the first before opset 20
 PADDINGS = ("zeros", "border")
 
 
@@ -51,7 +51,8 @@ def grid_sample(t: Tape, c: Call) -> Products:
     """Jaderberg et al., arXiv:1506.02025, equations 3 to 7: y = sum of w x over the pixels around a place, w linear.
 
     With p = the place in pixels and f = p - floor(p), w is a product of f and 1 - f along the axes:
-    dx = zeros with g w added at those pixels; dgrid = dp/dgrid sum(g x) dw/dp, 0 where the border holds a place.
+    dx = zeros with g w added at those pixels; dgrid = dp/dgrid sum(g x) dw/dp, 0 where the border holds a place. Of
+    the nearest pixel w is 1, and dgrid is 0.
     """
     x, grid = c.input(0), c.input(1)
     items, channels, *sizes = (fixed(dim) for dim in dims_of(x))
@@ -61,9 +62,13 @@ def grid_sample(t: Tape, c: Call) -> Products:
     pixels = cache(lambda: _pixels(t, t.reshape(grid, (items, count, len(sizes))), sizes, scales))
     held = cache(lambda: _held(t, pixels(), sizes))
     border = _text(c.node, "padding_mode", "zeros") == "border"
-    corners = cache(lambda: _corners(t, held() if border else pixels(), sizes))
+    nearest = _text(c.node, "mode", "linear") == "nearest"
+    around = _nearest if nearest else _corners
+    corners = cache(lambda: around(t, held() if border else pixels(), sizes))
 
     def dgrid() -> ir.Value:
+        if nearest:
+            return t.zeros(grid)
         slopes = t.mul(_slopes(t, x, g(), corners()), t.constant(scales, dtype_of(grid)))
         if border:
             slopes = t.where(t.binary("Equal", pixels(), held(), ir.DataType.BOOL), slopes, 0.0)
@@ -118,22 +123,25 @@ def _corners(t: Tape, pixels: ir.Value, sizes: Sequence[int]) -> list[Corner]:
     low = t.unary("Floor", pixels)
     upper = t.sub(pixels, low)
     lower = t.sub(1.0, upper)
-    strides = t.ints([math.prod(sizes[len(sizes) - axis :]) for axis in range(len(sizes))])
     found = []
     for ups in itertools.product((0, 1), repeat=len(sizes)):
         place = t.add(low, t.constant(np.array(ups), dtype_of(low))) if any(ups) else low
-        held = _held(t, place, sizes)
-        steps = t.mul(t.cast(held, ir.DataType.INT64), strides)
-        kept = t.cast(t.binary("Equal", place, held, ir.DataType.BOOL), dtype_of(low))
-        found.append(
-            Corner(
-                ups,
-                t.reduce_sum(steps, [2], keepdims=False),
-                [_column(t, upper if up else lower, axis) for axis, up in enumerate(ups)],
-                t.squeeze(t.reduce_prod(kept, [2]), [2]),
-            )
-        )
+        parts = [_column(t, upper if up else lower, axis) for axis, up in enumerate(ups)]
+        found.append(_corner(t, place, sizes, ups, parts))
     return found
+
+
+def _nearest(t: Tape, pixels: ir.Value, sizes: Sequence[int]) -> list[Corner]:
+    return [_corner(t, t.unary("Round", pixels), sizes, (), [])]
+
+
+def _corner(t: Tape, place: ir.Value, sizes: Sequence[int], ups: tuple[int, ...], parts: list[ir.Value]) -> Corner:
+    strides = t.ints([math.prod(sizes[len(sizes) - axis :]) for axis in range(len(sizes))])
+    held = _held(t, place, sizes)
+    steps = t.mul(t.cast(held, ir.DataType.INT64), strides)
+    kept = t.cast(t.binary("Equal", place, held, ir.DataType.BOOL), dtype_of(place))
+    inside = t.squeeze(t.reduce_prod(kept, [2]), [2])
+    return Corner(ups, t.reduce_sum(steps, [2], keepdims=False), parts, inside)
 
 
 def _column(t: Tape, value: ir.Value, axis: int) -> ir.Value:

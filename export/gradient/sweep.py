@@ -20,6 +20,7 @@ from export.gradient import (
     linear,
     normalization,
     piecewise,
+    places,
     pooling,
     reductions,
     resizing,
@@ -36,8 +37,8 @@ from export.gradient.tape import Tape
 
 # Importing a family registers its rules.
 FAMILIES = (
-    *(activations, convolution, einsum, elementwise, indexing, linear, normalization, piecewise, pooling),
-    *(reductions, resizing, sampling, shapes, slicing, trigonometry),
+    *(activations, convolution, einsum, elementwise, indexing, linear, normalization, piecewise, places),
+    *(pooling, reductions, resizing, sampling, shapes, slicing, trigonometry),
 )
 
 

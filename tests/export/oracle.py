@@ -83,6 +83,40 @@ class GridSample(OpRun):
         return (made.numpy(),)
 
 
+class AffineGrid(OpRun):
+    """By torch in the precision of `theta`; the evaluator's own places are float32."""
+
+    op_domain = ""
+
+    def _run(self, theta: Array, size: Array, align_corners: int | None = None) -> tuple[Array]:
+        import torch
+
+        made = torch.nn.functional.affine_grid(
+            torch.from_numpy(theta), [int(n) for n in size], align_corners=bool(align_corners)
+        )
+        return (made.numpy(),)
+
+
+class GlobalLpPool(OpRun):
+    """The norm over all pixels, which the evaluator does not have."""
+
+    op_domain = ""
+
+    def _run(self, x: Array, p: int | None = None) -> tuple[Array]:
+        order, axes = 2 if p is None else p, tuple(range(2, x.ndim))
+        return (((np.abs(x) ** order).sum(axes, keepdims=True) ** (1 / order)).astype(x.dtype),)
+
+
+class MeanVarianceNormalization(OpRun):
+    """The definition; the constants of the evaluator's own are float32."""
+
+    op_domain = ""
+
+    def _run(self, x: Array, axes: list[int] | None = None) -> tuple[Array]:
+        over = (0, 2, 3) if axes is None else tuple(axes)
+        return (((x - x.mean(over, keepdims=True)) / (x.std(over, keepdims=True) + 1e-9)).astype(x.dtype),)
+
+
 class ConvTranspose(OpRun):
     """The definition, one cell of the kernel after the other; the evaluator's own is wrong for several groups."""
 
@@ -208,7 +242,7 @@ class Pad(OpRun):
 
 OPERATORS: list[type[OpRun]] = [
     *(FusedMatMul, SimplifiedLayerNormalization, Erf, Gelu, GridSample, ConvTranspose, MaxPool, LpNormalization),
-    *(Mean, Pad),
+    *(Mean, Pad, AffineGrid, GlobalLpPool, MeanVarianceNormalization),
 ]
 
 

@@ -91,6 +91,24 @@ CASES = {
         "(T[1,2,4,3] a, T[1,3,4,2] b) => (T[1,2,3,4] y) "
         '{ y = GridSample<align_corners=1, padding_mode="border">(a, b) }'
     ),
+    "GridSample, nearest": '(T[2,3,4,5] a, T[2,3,2,2] b) => (T[2,3,3,2] y) { y = GridSample<mode="nearest">(a, b) }',
+    "GridSample, nearest, border, corners": (
+        "(T[2,2,3,4] a, T[2,5,2,2] b) => (T[2,2,5,2] y) "
+        '{ y = GridSample<mode="nearest", align_corners=1, padding_mode="border">(a, b) }'
+    ),
+    "AffineGrid": "(T[2,2,3] a) => (T[2,3,4,2] y) <int64[4] s = {2, 1, 3, 4}> { y = AffineGrid(a, s) }",
+    "AffineGrid, three axes, corners": (
+        "(T[2,3,4] a) => (T[2,2,3,4,3] y) <int64[5] s = {2, 1, 2, 3, 4}> { y = AffineGrid<align_corners=1>(a, s) }"
+    ),
+    "Col2Im": ("(T[2,8,9] a) => (T[2,2,4,4] y) <int64[2] s = {4, 4}, int64[2] k = {2, 2}> { y = Col2Im(a, s, k) }"),
+    "Col2Im, strides, pads, dilations": (
+        "(T[1,12,4] a) => (T[1,2,5,6] y) <int64[2] s = {5, 6}, int64[2] k = {3, 2}> "
+        "{ y = Col2Im<strides=[2,3], pads=[1,2,0,0], dilations=[1,2]>(a, s, k) }"
+    ),
+    "GlobalLpPool": "(T[2,3,4,5] a) => (T[2,3,1,1] y) { y = GlobalLpPool(a) }",
+    "GlobalLpPool, of ones": "(T[2,3,8] a) => (T[2,3,1] y) { y = GlobalLpPool<p=1>(a) }",
+    "MeanVarianceNormalization": "(T[3,2,4,2] a) => (T[3,2,4,2] y) { y = MeanVarianceNormalization(a) }",
+    "MeanVarianceNormalization, axes": ("(T[3,2,4] a) => (T[3,2,4] y) { y = MeanVarianceNormalization<axes=[-1]>(a) }"),
     "GridSample, three axes": "(T[1,2,3,4,2] a, T[1,2,3,2,3] b) => (T[1,2,2,3,2] y) { y = GridSample(a, b) }",
 }
 OPSETS: dict[str, int] = {}
