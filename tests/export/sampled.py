@@ -29,8 +29,11 @@ def weights(seed: int = 3) -> dict[str, np.ndarray]:
     return drawn
 
 
-def sampled(path: Path) -> Path:
-    """The ONNX file: x [batch, 36] to `hidden` [batch, 36]."""
+def sampled(path: Path, mode: str = "cubic", *, affine: bool = False) -> Path:
+    """The ONNX file: x [batch, 36] to `hidden` [batch, 36].
+
+    With `affine` the places are those of an affine map of a grid of 3 by 6, whose numbers are six of `layer.1`.
+    """
 
     def layer(k: int, given: str, made: str) -> list[onnx.NodeProto]:
         return [
@@ -39,17 +42,29 @@ def sampled(path: Path) -> Path:
             helper.make_node("Tanh", [f"s{k}"], [made], name=f"/layer.{k}/Tanh"),
         ]
 
+    def turned() -> list[onnx.NodeProto]:
+        return [
+            helper.make_node("Slice", ["y1", "zero", "six", "one"], ["numbers"], name="/turn/Slice"),
+            helper.make_node("Reshape", ["numbers", "as.theta"], ["theta"], name="/turn/Reshape"),
+            helper.make_node("Shape", ["theta"], ["batch"], name="/turn/Shape", start=0, end=1),
+            helper.make_node("Concat", ["batch", "sides"], ["size"], name="/turn/Concat", axis=0),
+            helper.make_node("AffineGrid", ["theta", "size"], ["turned"], name="/turn/AffineGrid"),
+        ]
+
     def look(picture: str, places: str, made: str) -> list[onnx.NodeProto]:
         return [
             helper.make_node("Reshape", [picture, "as.picture"], ["picture"], name="/look/Reshape"),
             helper.make_node("Reshape", [places, "as.places"], ["places"], name="/look/Reshape_1"),
-            helper.make_node("GridSample", ["picture", "places"], ["seen"], name="/look/GridSample", mode="cubic"),
+            helper.make_node("GridSample", ["picture", "places"], ["seen"], name="/look/GridSample", mode=mode),
             helper.make_node("Reshape", ["seen", "as.row"], [made], name="/look/Reshape_2"),
         ]
 
-    nodes = [*layer(0, "x", "y0"), *layer(1, "y0", "y1"), *look("y0", "y1", "row")]
+    places = [*turned(), *look("y0", "turned", "row")] if affine else look("y0", "y1", "row")
+    nodes = [*layer(0, "x", "y0"), *layer(1, "y0", "y1"), *places]
     nodes += [*layer(2, "row", "y2"), *layer(3, "y2", "hidden")]
     shapes = {"as.picture": [-1, 1, SIDE, SIDE], "as.places": [-1, 1, COUNT, 2], "as.row": [-1, COUNT]}
+    if affine:
+        shapes |= {"zero": [0], "six": [6], "one": [1], "as.theta": [-1, 2, 3], "sides": [1, 3, 6]}
     stored = [numpy_helper.from_array(value, name) for name, value in weights().items()]
     stored += [numpy_helper.from_array(np.array(value, np.int64), name) for name, value in shapes.items()]
     sides = [helper.make_tensor_value_info(name, TensorProto.FLOAT, ["batch", 36]) for name in ("x", "hidden")]
@@ -59,7 +74,13 @@ def sampled(path: Path) -> Path:
 
 
 def torch_loss(
-    x: np.ndarray, labels: np.ndarray, rows: np.ndarray, given: Mapping[str, np.ndarray]
+    x: np.ndarray,
+    labels: np.ndarray,
+    rows: np.ndarray,
+    given: Mapping[str, np.ndarray],
+    mode: str = "bicubic",
+    *,
+    affine: bool = False,
 ) -> tuple[Any, dict[str, Any], Any]:
     """The weighted loss in float64 by torch, its leaves by name of graph input, and what GridSample made, [n, 18].
 
@@ -68,6 +89,8 @@ def torch_loss(
         labels: [n]; -100 counts nothing.
         rows: weights of them.
         given: factors, scales and the head, by graph input.
+        mode: of torch's grid_sample.
+        affine: see `sampled`.
     """
     leaves = {name: torch.tensor(value.astype(np.float64), requires_grad=True) for name, value in given.items()}
     own = {name: torch.tensor(value.astype(np.float64)) for name, value in weights().items()}
@@ -79,9 +102,14 @@ def torch_loss(
         return torch.tanh(z)
 
     y0 = layer(0, torch.tensor(x.astype(np.float64)))
-    places = layer(1, y0).reshape(-1, 1, COUNT, 2)
+    y1 = layer(1, y0)
+    places = y1.reshape(-1, 1, COUNT, 2)
+    if affine:
+        theta = y1[:, :6].reshape(-1, 2, 3)
+        places = torch.nn.functional.affine_grid(theta, [len(x), 1, 3, 6], align_corners=False)
+        places = places.reshape(-1, 1, COUNT, 2)
     seen = torch.nn.functional.grid_sample(
-        y0.reshape(-1, 1, SIDE, SIDE), places, mode="bicubic", padding_mode="zeros", align_corners=False
+        y0.reshape(-1, 1, SIDE, SIDE), places, mode=mode, padding_mode="zeros", align_corners=False
     ).reshape(-1, COUNT)
     hidden = layer(3, layer(2, seen))
     features = torch.nn.functional.normalize(hidden, dim=1) * 36**0.5
