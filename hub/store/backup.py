@@ -2,7 +2,8 @@
 
 A tar of `backup.json` (names, sizes and SHA-256 of the rest), the ledger as SQLite's backup interface copies it, the
 blobs that this copy names, `hub.toml` and what lies beside it. Blobs are written before a row names them and are not
-changed afterwards, so a copy of the ledger that is taken first names only blobs that are there. Where the ledger is
+changed afterwards, so a copy of the ledger that is taken first names only blobs that are there. Files of bundles, which
+may be large and can be added again, are in it where that is asked for. Where the ledger is
 in PostgreSQL its own programs copy it: `pg_dump` first, then this.
 """
 
@@ -24,12 +25,14 @@ from typing import Any, BinaryIO
 
 from console.errors import IntegrityError, StorageError
 from hub.authority import CERTIFICATE, SECRET
+from hub.bundles.keeping import Checked
 from hub.config import FILE, Config, read_config
 from hub.hardware import place_in
 from hub.identity import rotation
 from hub.making import remembering, versions
 from hub.store import database
 from hub.store.blobs import Blobs
+from hub.store.bundle_files import FOLDER, named_files
 from hub.store.database import Database
 from hub.store.ledger import Ledger
 from hub.store.registry import KEY, database_of
@@ -65,19 +68,22 @@ class Index:
     extra: dict[str, Any] = field(default_factory=dict)
 
 
-def back_up(folder: Path, out: Path, *, keys: bool, advance: Advance = lambda n: None) -> dict[str, Any]:
+def back_up(
+    folder: Path, out: Path, *, keys: bool, bundles: bool = False, advance: Advance = lambda n: None
+) -> dict[str, Any]:
     """Write a backup of a hub's folder; a running hub is not disturbed.
 
     Args:
         folder: the hub's.
         out: the file, which must not be there; only its owner can read it.
         keys: whether the hub's secret key, and what logs in to its broker, go into it.
+        bundles: whether the files of bundles and of releases of the agent do.
         advance: told the bytes of each block.
 
     Raises:
         UsageError: there is no hub in the folder.
         StorageError: the file is there already, or something cannot be read or written.
-        IntegrityError: a blob is not what it should be.
+        IntegrityError: a blob, or a file of a bundle, is not what it should be.
     """
     config = read_config(folder)
     if out.exists():
@@ -91,6 +97,9 @@ def back_up(folder: Path, out: Path, *, keys: bool, advance: Advance = lambda n:
             where, beside = database.file(ledger), {LEDGER: ledger, **beside}
         blobs = Blobs(folder / "blobs")
         files = {**beside, **{blob_name(name): blobs.path(name) for name in named_blobs(where, blobs)}}
+        large = named_files(where, Blobs(folder / FOLDER))
+        if bundles:
+            files |= {name: Checked().path(source) for name, source in large.items()}
         parts = tuple(_part(name, path, advance) for name, path in files.items())
         away = "" if LEDGER in files else libpq(where)
         _write(out, Index(FORMAT, SCHEMA, config.fleet, time.time(), keys, parts, away), files)
@@ -102,6 +111,9 @@ def back_up(folder: Path, out: Path, *, keys: bool, advance: Advance = lambda n:
         "left_out": left_out,
         "hardware": sorted({there.token for name in (f"{KEY}.key", SECRET) if (there := place_in(folder / name))}),
         "database": away,
+        "bundle_files": len(large) if bundles else 0,
+        "bundle_files_left_out": 0 if bundles else len(large),
+        "bundle_bytes": sum(source.bytes for source in large.values()),
     }
 
 
@@ -181,9 +193,9 @@ def _part(name: str, path: Path, advance: Advance) -> Part:
         raise StorageError(
             f"expected to read {path} for the backup, but {error.strerror}; nothing was written"
         ) from error
-    if name.startswith("blobs/") and part.sha256 != path.name:
+    if name.startswith(("blobs/", f"{FOLDER}/")) and part.sha256 != Path(name).name:
         raise IntegrityError(
-            f"expected a file with SHA-256 {path.name} at {path}, found other bytes; nothing was written"
+            f"expected a file with SHA-256 {Path(name).name} at {path}, found other bytes; nothing was written"
         )
     return part
 

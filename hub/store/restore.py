@@ -29,6 +29,7 @@ from hub.store import database
 from hub.store import schema as t
 from hub.store.backup import FORMAT, INDEX, LEDGER, SCHEMA, Advance, Index, Part, blob_name, blocks, libpq, named_blobs
 from hub.store.blobs import Blobs
+from hub.store.bundle_files import FOLDER, named_files
 from hub.store.database import Database
 from hub.store.ledger import Ledger
 from hub.store.registry import KEY
@@ -68,7 +69,10 @@ def restore(
     place = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
     try:
         index = unpack(file, place, advance)
-        found = turn_page(Ledger(_database(index, place)), index, clock())
+        where = _database(index, place)
+        large = named_files(where, Blobs(place / FOLDER))
+        found = turn_page(Ledger(where), index, clock())
+        found["bundle_files_missing"] = sum(1 for name in large if not (place / name).exists())
         if folder.exists():
             folder.rmdir()
         place.rename(folder)
@@ -133,7 +137,8 @@ def _index(archive: tarfile.TarFile, file: Path) -> Index:
 def _is_ours(part: Part) -> bool:
     """Whether a file may have such a name: below the folder, not hidden, and a blob is called as its bytes are."""
     return re.fullmatch(NAME, part.name) is not None and (
-        not part.name.startswith("blobs/") or part.name == f"blobs/{part.sha256[:2]}/{part.sha256}"
+        not part.name.startswith(("blobs/", f"{FOLDER}/"))
+        or part.name in (f"{root}/{part.sha256[:2]}/{part.sha256}" for root in ("blobs", FOLDER))
     )
 
 

@@ -26,6 +26,7 @@ from console.errors import (
 from hub import authority
 from hub.store import registry
 from hub.store.backup import INDEX, back_up, libpq
+from hub.store.bundle_files import named_files
 from hub.store.database import server
 from hub.store.restore import EPOCH_S, restore
 from tests.hub.world import World
@@ -370,3 +371,31 @@ def test_the_fleet_s_authority_comes_along(world: World, tmp_path: Path) -> None
     assert "ca.key" in told["left_out"]
     with pytest.raises(SignatureError, match=r"found ca.pem alone"):
         authority.create("farm", tmp_path / "half")
+
+
+def test_bundles_are_in_it_where_that_is_asked_for(world: World, tmp_path: Path) -> None:
+    """With them a restored hub serves every file of its bundles, by digest; without, backup and restore say so."""
+    known = {source.sha256 for source in named_files(world.hub.home.ledger.database, world.hub.home.bundles).values()}
+    left = back_up(world.folder, tmp_path / "small.tar", keys=True)
+    assert (left["bundle_files"], left["bundle_files_left_out"]) == (0, len(known))
+    assert restore(tmp_path / "small.tar", tmp_path / "small")["bundle_files_missing"] == len(known)
+
+    found = back_up(world.folder, tmp_path / "b.tar", keys=True, bundles=True)
+    assert (found["bundle_files"], found["bundle_files_left_out"]) == (len(known), 0)
+    assert restore(tmp_path / "b.tar", tmp_path / "new")["bundle_files_missing"] == 0
+    here = {path.name: digest(path.read_bytes()) for path in (tmp_path / "new" / "bundles").glob("*/*")}
+    assert here == {name: name for name in known}
+    assert known
+
+
+def test_a_bundle_that_changed_makes_no_backup(world: World, tmp_path: Path) -> None:
+    """A file that is not what its bundle says is named, and no half backup is left; without bundles it goes well."""
+    for source in named_files(world.hub.home.ledger.database, world.hub.home.bundles).values():
+        for path in source.places:
+            path.unlink(missing_ok=True)
+            path.write_bytes(b"other bytes")
+        break
+    with pytest.raises(IntegrityError, match="add the bundle again"):
+        back_up(world.folder, tmp_path / "b.tar", keys=True, bundles=True)
+    assert not list(tmp_path.glob("*b.tar*"))
+    back_up(world.folder, tmp_path / "b.tar", keys=True)
