@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 MIB = 1024 * 1024
+LONGEST_NUMBER = 30  # characters, with its unit and its bounds; what is longer is a sentence
 
 
 def mib(size_bytes: float | None) -> str:
@@ -52,8 +53,19 @@ def is_number(cell: str) -> bool:
 
     >>> is_number("82.7 MiB"), is_number("-0.3"), is_number("-"), is_number("segment0")
     (True, True, True, False)
+    >>> is_number("1 of 2 devices answered; not released")
+    False
     """
-    return cell in ("-", "") or cell.lstrip("+-")[:1].isdigit()
+    return cell in ("-", "") or (cell.lstrip("+-")[:1].isdigit() and len(cell) <= LONGEST_NUMBER)
+
+
+def many(count: int, noun: str) -> str:
+    """So many of something, of which more than one end in s.
+
+    >>> many(1, "row"), many(1200, "row")
+    ('1 row', '1,200 rows')
+    """
+    return f"{count:,} {noun}" if count == 1 else f"{count:,} {noun}s"
 
 
 def table(header: Sequence[str], rows: Sequence[Sequence[object]]) -> str:

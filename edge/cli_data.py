@@ -8,7 +8,7 @@ from pathlib import Path
 
 from console.arguments import Arguments
 from console.errors import BadData, UsageError
-from console.table import shown, table
+from console.table import many, shown, table
 from edge.data.row import KEPT_BACK
 from edge.data.survey import Survey, survey
 
@@ -82,7 +82,7 @@ def _facts(found: Survey, batch: int) -> list[tuple[str, str]]:
     return [
         ("to learn from, kept back", f"{found.train.total()}, {found.kept_back.total()}"),
         *found.trait.lines(),
-        ("repeated", f"{found.repeats.again} rows"),
+        ("repeated", many(found.repeats.again, "row")),
         ("one pass", f"{steps['steps_per_pass']} steps of {steps['batch']} rows, {runs}"),
     ]
 

@@ -224,7 +224,8 @@ def _reused(prepared: Prepared, stage: Stage, name: str, options: Options) -> in
 def _still_too_large(board: Board, taken_bytes: int, plans: int) -> str:
     return (
         f"expected graphs within the budget {mib(board.budget_bytes)} of {board.name}, found "
-        f"{mib(taken_bytes)} with plan {plans} and no other; give a larger --budget or a smaller --sequence"
+        f"{mib(taken_bytes)} with plan {plans} and none that takes less; give a larger --budget or a smaller "
+        "--sequence, or, where --plan decided, plan again with a smaller budget for this board"
     )
 
 

@@ -36,8 +36,11 @@ def write_atomic(path: Path, data: bytes, mode: int = 0o644) -> None:
     """Write a file so that a reader, or a power cut, sees all of it or none: temporary name, fsync, rename.
 
     Raises:
-        StorageError: the folder cannot be written.
+        StorageError: the folder cannot be written, or something other than a file is there: a rename would take the
+            place of a device such as /dev/null.
     """
+    if not is_file(path) and path.exists():
+        raise StorageError(f"expected a file or nothing at {path}, found something else; choose another place")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         handle, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)

@@ -93,12 +93,12 @@ def new_key(role: str, name: str) -> PrivateKey:
     """Make a key for a role.
 
     Raises:
-        UsageError: the role is not one of ours, or the name has blanks.
+        UsageError: the role is not one of ours, or the name has blanks or is no Unicode text.
     """
     if role not in ROLES:
         raise UsageError(f"expected a role among {', '.join(ROLES)}, found {role!r}")
-    if not name or name != "".join(name.split()):
-        raise UsageError(f"expected a key name without blanks, found {name!r}")
+    if not name or not name.isprintable() or name != "".join(name.split()):
+        raise UsageError(f"expected a key name that can be printed, without blanks, found {name!r}")
     return _private(Seed(secrets.token_bytes(SEED_BYTES)), role, name)
 
 

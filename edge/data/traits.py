@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from console.errors import BadData
-from console.table import percent
+from console.table import many, percent
 from edge.data.texts import Passage
 from edge.data.wav import read_wave
 
@@ -104,7 +104,7 @@ class TokenCounts:
         share = percent(self.truncated / max(1, self.lengths.total()))
         return [
             ("longest text", f"{found['longest']} tokens; the model sees {self.limit}"),
-            ("truncated", f"{self.truncated} texts, {share}"),
+            ("truncated", f"{many(self.truncated, 'text')}, {share}"),
         ]
 
     def told(self) -> list[str]:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from console.errors import UsageError
+from console.table import many
 from devices.payload.places import SOCKET
 
 if TYPE_CHECKING:
@@ -37,7 +38,7 @@ def feedback(given: argparse.Namespace) -> int:
     if given.json:
         print(json.dumps(found, ensure_ascii=False))
     elif found["new"]:
-        print(f"{found['label']} is kept for the next training; {found['corrected']} labels are corrected by now")
+        print(f"{found['label']} is kept for the next training; corrected by now: {many(found['corrected'], 'label')}")
     else:
         print(f"{found['label']} was known already")
     return 0

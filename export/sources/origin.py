@@ -29,7 +29,8 @@ def refuse_invented(model: ir.Model, modules: Mapping[str, str], stored: set[str
     if invented:
         raise UnsupportedModel(
             f"expected weights for every layer in {source}, found none for {invented[0]} "
-            f"({len(invented)} of {len(modules)} layers); is config.json that of another model, or the task another?"
+            f"({len(invented)} of {len(modules)} layers); is config.json that of another model, or the task another? "
+            "A new classifier is made where --labels or --data name classes"
         )
 
 

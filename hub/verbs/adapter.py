@@ -7,6 +7,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+from console.arguments import whole
 from console.errors import UsageError
 from hub.store import registry
 from hub.verbs.common import add_verb, ask_or_do, say
@@ -19,7 +20,7 @@ def parse(verbs: Any) -> None:
     out = add_verb(adapters, "export", _export, "write a version as a PEFT folder or an adapter file")
     out.add_argument("--format", choices=("peft", "safetensors"), default="peft", help="(default: peft)")
     out.add_argument("--version", default="released", help="a number, tip or released (default: released)")
-    out.add_argument("--rank", type=int, help="only its first directions (default: all)")
+    out.add_argument("--rank", type=whole(1), help="only its first directions (default: all)")
     out.add_argument("--base", default="", help="peft: what it is told that it belongs to (default: the model's id)")
     out.add_argument("--out", type=Path, required=True, help="a folder for PEFT, else a file")
     into = add_verb(adapters, "import", _import, "make a version of an adapter; work goes on from it")

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from console.progress import progress
-from console.table import mib
+from console.table import many, mib
 from hub.verbs.common import add_verb, say
 
 
@@ -65,8 +65,9 @@ def _restore(options: argparse.Namespace) -> int:
 
     with progress("restore", unit="bytes", quiet=options.json) as bar:
         found = restore(options.file, options.folder, advance=bar.advance)
-    holds = f"{found['devices']} devices, {found['versions']} versions; rounds go on from {found['next_round']}"
-    lines = [f"{found['hub']} holds the hub of fleet {found['fleet']}: {holds}"]
+    holds = f"{many(found['devices'], 'device')}, {many(found['versions'], 'version')}"
+    fleet = f"{found['hub']} holds the hub of fleet {found['fleet']}"
+    lines = [f"{fleet}: {holds}; rounds go on from {found['next_round']}"]
     if not found["key"]:
         lines.append(f"the backup has no secret key: put hub.key into {found['hub']} before you start it")
     if found["bundle_files_missing"]:

@@ -7,6 +7,7 @@ import base64
 import getpass
 from pathlib import Path
 
+from console.arguments import whole
 from console.errors import HubError, UsageError
 from hub.fixes.asking import ALL_BYTES
 from hub.show import fixes as show_fixes
@@ -27,7 +28,7 @@ def parse(verbs: argparse._SubParsersAction) -> None:  # type: ignore[type-arg] 
     fix.add_argument(
         "--drawdown", type=float, metavar="X", help="the share of calibration rows that may be lost (default: 0.001)"
     )
-    fix.add_argument("--rank", type=int, metavar="N", help="of the edit, at most (default: 2)")
+    fix.add_argument("--rank", type=whole(1), metavar="N", help="of the edit, at most (default: 2)")
     fix.add_argument("--device", metavar="NAME", help="the server agent that computes it, where there are several")
     fix.add_argument("--dry-run", action="store_true", help="compute and judge it, and send nothing out")
     fix.add_argument(
@@ -36,7 +37,7 @@ def parse(verbs: argparse._SubParsersAction) -> None:  # type: ignore[type-arg] 
         dest="release",
         help="make the version and leave it there, for `hub deploy VERSION --group GROUP`",
     )
-    fix.add_argument("--undo", type=int, metavar="ID", help="take a fix back")
+    fix.add_argument("--undo", type=whole(1), metavar="ID", help="take a fix back")
     fix.add_argument("--list", action="store_true", help="all fixes that were asked for")
 
 

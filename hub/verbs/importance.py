@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from console.table import percent, shown, table
+from console.table import many, percent, shown, table
 from hub.verbs.common import Row, add_verb, ask, say
 from wire.files import write_atomic
 from wire.importance.file import Importance, to_bytes
@@ -46,7 +46,7 @@ def text_of(found: Row, out: Path | None = None) -> str:
         (shown(name), percent(product[name]), percent(score[name]), one.slots[name].count)
         for name in sorted(one.slots, key=lambda name: (-product[name], name))
     ]
-    told = f"version {found['version']}: {one.stage} rounds, {one.boards} boards in the last"
+    told = f"version {found['version']}: {many(one.stage, 'round')}, {many(one.boards, 'board')} in the last"
     far = f"moved by {found['moved']:.2f} since version {found['planned_with']} (threshold {found['threshold']:g})"
     lines = [table(HEADER, rows), "", told, far, *([found["advice"]] if found["advice"] else [])]
     return "\n".join([*lines, *([f"written to {out}"] if out is not None else [])])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 from typing import Any
 
+from console.arguments import above_zero, whole
 from console.errors import HubError
 from hub.rounds.halves import WORDS
 from hub.show import rounds as show_rounds
@@ -22,16 +23,16 @@ def parse(verbs: Any) -> None:
     opened = add_verb(rounds, "open", _round_open, "open a round")
     opened.add_argument("--kind", choices=("statistics", "train", "evaluate"), required=True)
     selection.parse(opened)
-    opened.add_argument("--steps", type=int)
-    opened.add_argument("--batch", type=int)
-    opened.add_argument("--learning-rate", type=float)
-    opened.add_argument("--seed", type=int)
+    opened.add_argument("--steps", type=whole(1))
+    opened.add_argument("--batch", type=whole(1))
+    opened.add_argument("--learning-rate", type=above_zero)
+    opened.add_argument("--seed", type=whole(0))
     opened.add_argument("--ranks", type=numbers, help="evaluate: at these ranks; train: at most this rank")
     opened.add_argument("--kinds", type=names, help="train: what learns, of lora and bias, with commas (default: lora)")
     opened.add_argument("--trainer", choices=TRAINERS, help="train: spry and qzo step by forward passes alone")
     opened.add_argument("--prune-gamma", type=float, metavar="X", help="train: of directions that are safe; 1: all")
     opened.add_argument("--prune-lambda", type=float, metavar="X", help="train: weight of the other ones in the loss")
-    opened.add_argument("--directions", type=int, help="train by forward passes: so many (default: 8)")
+    opened.add_argument("--directions", type=whole(1), help="train by forward passes: so many (default: 8)")
     opened.add_argument(
         "--train-head", action="store_true", default=None, dest="head_learns", help="train: the head learns too"
     )
@@ -39,7 +40,7 @@ def parse(verbs: Any) -> None:
     opened.add_argument("--labels", choices=WORDS["labels"], help="fronts: whether labels go along to the tail")
     opened.add_argument("--split-mode", choices=WORDS["mode"], help="fronts: meet the tail in every step, or once")
     opened.add_argument("--split", choices=("holdout", "all"), help="evaluate: on which rows")
-    opened.add_argument("--minimum-per-class", type=int, help="statistics: leave out classes with fewer rows")
+    opened.add_argument("--minimum-per-class", type=whole(0), help="statistics: leave out classes with fewer rows")
     opened.add_argument("--versions", type=names, help="evaluate: numbers, tip or released, with commas")
     opened.add_argument(
         "--gate",
@@ -53,15 +54,17 @@ def parse(verbs: Any) -> None:
     opened.add_argument(
         "--secure", action="store_true", default=None, help="the hub learns the sum of the updates and no single one"
     )
-    opened.add_argument("--threshold", type=int, metavar="N", help="secure: so many boards must be left at the end")
-    opened.add_argument("--deadline", type=float, metavar="S", help="seconds")
+    opened.add_argument(
+        "--threshold", type=whole(1), metavar="N", help="secure: so many boards must be left at the end"
+    )
+    opened.add_argument("--deadline", type=above_zero, metavar="S", help="seconds")
     recipe.parse(opened)
     opened.add_argument("--wait", action="store_true", help="until the round is done")
     shown = add_verb(rounds, "show", _round_show, "everything about a round", of_model=False)
-    shown.add_argument("number", type=int)
+    shown.add_argument("number", type=whole(1))
     add_verb(rounds, "list", _round_list, "all rounds")
     stop = add_verb(rounds, "stop", _round_stop, "end an open round; nothing is made of it", of_model=False)
-    stop.add_argument("number", type=int)
+    stop.add_argument("number", type=whole(1))
 
 
 def _round_open(options: argparse.Namespace) -> int:

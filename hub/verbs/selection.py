@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from typing import Any
 
-from console.arguments import Arguments
+from console.arguments import Arguments, whole
 from hub.rounds.selection import NETWORKS
 from hub.verbs.common import names
 
@@ -25,9 +25,13 @@ def parse(opened: Arguments) -> None:
     opened.add_argument("--memory", type=_mib, dest="memory_bytes", metavar="MIB", help="with so much memory available")
     opened.add_argument("--over", type=float, metavar="X", help="ask a share of X more devices than are wanted")
     opened.add_argument("--mode", choices=("synchronous", "buffered"), help="train: versions of rounds, or of a buffer")
-    opened.add_argument("--buffer", type=int, metavar="K", help="buffered: updates for a version; 1: each makes one")
-    opened.add_argument("--laps", type=int, metavar="N", help="train: so many versions; 0: until stopped")
-    opened.add_argument("--staleness", type=int, metavar="N", help="buffered: versions that an update may have missed")
+    opened.add_argument(
+        "--buffer", type=whole(1), metavar="K", help="buffered: updates for a version; 1: each makes one"
+    )
+    opened.add_argument("--laps", type=whole(0), metavar="N", help="train: so many versions; 0: until stopped")
+    opened.add_argument(
+        "--staleness", type=whole(0), metavar="N", help="buffered: versions that an update may have missed"
+    )
 
 
 def selection_of(options: argparse.Namespace) -> dict[str, Any]:

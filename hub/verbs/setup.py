@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from console.arguments import whole
 from console.errors import UsageError
 from hub.hardware import Hardware
 from hub.show import status as show_status
@@ -43,8 +44,12 @@ def _parse_up(verbs: Any) -> None:
     up = verbs.add_parser("up", help="run the hub until Ctrl-C")
     up.add_argument("folder", type=Path, nargs="?", default=Path(os.environ.get("EDGEQUILT_HUB", ".")))
     up.add_argument("--broker", metavar="amqtt|mosquitto|URL", help="which broker (default: what hub.toml says)")
-    up.add_argument("--port", type=int, help="another port for a broker that the hub starts; 0 takes a free one")
-    up.add_argument("--web-port", type=int, help="another port for HTTPS; 0 takes a free one (as --port 0 does)")
+    up.add_argument(
+        "--port", type=whole(0, 65535), help="another port for a broker that the hub starts; 0 takes a free one"
+    )
+    up.add_argument(
+        "--web-port", type=whole(0, 65535), help="another port for HTTPS; 0 takes a free one (as --port 0 does)"
+    )
     up.add_argument("--server-agent", type=Path, help="configuration of an agent to run beside the hub")
     up.add_argument("--json", action="store_true")
     up.set_defaults(run=_up)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 from typing import Any
 
+from console.arguments import whole
 from console.errors import HubError, UsageError
 from hub.show import versions as show_versions
 from hub.verbs.common import Row, add_verb, ask, say
@@ -28,7 +29,7 @@ def parse(verbs: Any) -> None:
     noun = parser.add_subparsers(dest="deployment_verb", required=True)
     add_verb(noun, "list", _deployment_list, "all deployments")
     shown = add_verb(noun, "show", _deployment_show, "everything about a deployment")
-    shown.add_argument("number", type=int)
+    shown.add_argument("number", type=whole(1))
 
 
 def _parse_deploy(verbs: Any) -> None:

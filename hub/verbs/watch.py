@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from contextlib import ExitStack, suppress
 from typing import Any
 
+from console.arguments import above_zero
 from console.errors import HubError
 from console.screen import is_terminal, screen
 from hub.show import watch
@@ -20,7 +21,9 @@ EVERY_S = 1.0
 def parse(verbs: Any) -> None:
     """Its options."""
     made = add_verb(verbs, "watch", _watch, "the fleet and the running rounds, until Ctrl-C", of_model=False)
-    made.add_argument("--every", type=float, default=EVERY_S, metavar="S", help="seconds between looks (default: 1)")
+    made.add_argument(
+        "--every", type=above_zero, default=EVERY_S, metavar="S", help="seconds between looks (default: 1)"
+    )
     made.add_argument("--once", action="store_true", help="one page, and back to the prompt")
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from console import errors
-from console.arguments import Arguments
+from console.arguments import Arguments, above_zero, whole
 from console.errors import BadData, EdgequiltError, StorageError, UsageError, join
 from console.progress import progress
 from console.report import Stack, bars, beside, checks, heading, lines, names, page, pictures, section, stacks, table
@@ -42,6 +42,29 @@ def test_a_wrong_command_line_is_our_error() -> None:
         parser.parse_args([])
     with pytest.raises(UsageError, match="invalid int value: 'a'"):
         parser.parse_args(["--n", "a"])
+
+
+def test_a_long_usage_is_where_help_is() -> None:
+    """A verb of many options says where they are listed, not all of them."""
+    parser = Arguments(prog="edgequilt x")
+    for number in range(40):
+        parser.add_argument(f"--option-{number}")
+    with pytest.raises(UsageError, match=r"unrecognized arguments: --m; see `edgequilt x --help`$"):
+        parser.parse_args(["--m"])
+
+
+@pytest.mark.parametrize("text", ["0", "-1", "1.5", "", "x", "²", "1" * 5000, "nan"])
+def test_a_number_out_of_its_range_names_its_option(text: str) -> None:
+    """What is no whole number within bounds, or not above zero, is refused with the option and the bounds."""
+    parser = Arguments(prog="edgequilt x")
+    parser.add_argument("--n", type=whole(1, 9))
+    parser.add_argument("--s", type=above_zero)
+    with pytest.raises(UsageError, match="argument --n: expected a whole number of 1 to 9, found"):
+        parser.parse_args([f"--n={text}"])
+    if text not in ("1.5", "1" * 5000):
+        with pytest.raises(UsageError, match="argument --s: expected a number above 0, found"):
+            parser.parse_args([f"--s={text}"])
+    assert parser.parse_args(["--n=9", "--s=0.5"]).n == 9
 
 
 def test_toml_that_is_none_is_named(tmp_path: Path) -> None:

@@ -38,6 +38,13 @@ def test_a_key_is_never_overwritten(tmp_path: Path) -> None:
         write_key(new_key("hub", "h"), tmp_path)
 
 
+@pytest.mark.parametrize("name", ["", "a b", "a\udcff", "a\x1b"])
+def test_a_key_has_a_name_that_can_be_written(name: str) -> None:
+    """A name with blanks, with what no terminal shows, or with bytes that are no text, is refused before any file."""
+    with pytest.raises(UsageError, match="expected a key name"):
+        new_key("publisher", name)
+
+
 def test_wrong_files_for_keys_are_named(tmp_path: Path) -> None:
     """A public key of another role, a secret where a public key belongs, and noise are each refused in words."""
     secret, public = write_key(new_key("hub", "h"), tmp_path)

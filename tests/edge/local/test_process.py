@@ -67,7 +67,7 @@ def test_a_running_agent_is_asked_and_corrected(board: Board, capsys: pytest.Cap
             assert ask(path, "GET", "/v1/status")[1]["local"]["requests"] == 3
 
             assert main(["feedback", "red sun", "--label", "b", "--socket", str(path)]) == 0
-            assert "b is kept for the next training; 1 labels are corrected" in capsys.readouterr().out
+            assert "b is kept for the next training; corrected by now: 1 label" in capsys.readouterr().out
             assert main(["feedback", asked["id"], "--label", "b", "--config", config, "--json"]) == 0
             assert not json.loads(capsys.readouterr().out)["new"]
             with pytest.raises(BadData, match="expected one of the labels a, b, c, found 'moth'"):
