@@ -218,7 +218,8 @@ def _as_planned(request: ExportRequest, prepared: Prepared) -> ExportRequest:
     """
     if request.plan is None:
         return request
-    units, sites = prepared.cost(request.plan.micro_batch, "train").units, prepared.sites
+    mode = request.everyone[0].mode  # cuts are the same in all; not every model has numbers of "train"
+    units, sites = prepared.cost(request.plan.micro_batch, mode).units, prepared.sites
     check_plan(request.plan, units, sites, prepared.classes)
     boards = tuple(ranked(board, request.plan, sites) for board in request.boards)
     splits = tuple(with_ranks(one, request.plan, sites) for one in request.splits)

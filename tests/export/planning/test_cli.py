@@ -9,7 +9,9 @@ import pytest
 
 from console.errors import BadData, DoesNotFit, EdgequiltError, UsageError
 from devices.split.fleet_plan import read_fleet_plan
+from export.cli import export
 from export.cli_plan import plan
+from tests.export.sampled import sampled
 from wire.importance.file import read_importance
 
 FLEET = """
@@ -69,6 +71,19 @@ def test_a_plan_is_written_and_reads_again(
     again = [str(bert_folder), *KIND, "--data", str(rows), "--fleet", str(fleet), "--since", str(out)]
     assert plan([*again, "--importance", str(scores)]) == 0
     assert "plan.json stays: 0.0 % of the importance moved" in capsys.readouterr().out
+
+
+def test_a_model_without_a_gradient_is_planned_and_exported(fleet: Path, tmp_path: Path) -> None:
+    """Boards learn what no gradient goes through by forward passes, and the plan that says so makes bundles."""
+    out, labels, source = tmp_path / "plan.json", tmp_path / "labels.txt", str(sampled(tmp_path / "net.onnx"))
+    labels.write_text("a\nb\n")
+    assert plan([source, "--labels", str(labels), "--fleet", str(fleet), "--out", str(out)]) == 0
+    assert {board.trainer for board in read_fleet_plan(out).boards} == {"spry"}
+
+    bundles = tmp_path / "bundles"
+    assert export([source, "--labels", str(labels), "--plan", str(out), "--out", str(bundles)]) == 0
+    modes = [json.loads((bundles / n / "manifest.json").read_text())["plan"]["mode"] for n in ("gate", "barn")]
+    assert modes == ["train-forward"] * 2
 
 
 def test_a_fleet_that_is_too_small_is_refused(bert_folder: Path, rows: Path, tmp_path: Path) -> None:
