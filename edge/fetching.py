@@ -85,7 +85,8 @@ class Fetcher:
     """One bundle on its way; `tell` gets `fetched`, `progress`, `delayed` or `impossible`, and what belongs to it."""
 
     def __init__(self, goal: Goal, source: Source, tell: Tell) -> None:
-        self._goal, self._source, self._tell = replace(goal, go_on=self._go_on), source, tell
+        self._goal = replace(goal, go_on=self._go_on, looked=self._looked)
+        self._source, self._tell = source, tell
         self._stop = threading.Event()
         self._told_at, self._done = -1e9, -1
         self._lived_at, self._waits = time.monotonic(), False
@@ -134,10 +135,14 @@ class Fetcher:
             self._stop.wait(max(wait_s, full_jitter(attempt, FIRST_S, LAST_S)))
             self._lived_at, self._waits = time.monotonic(), False
 
-    def _go_on(self, done: int, of: int) -> None:
+    def _looked(self, size: int) -> None:
         if self._stop.is_set():
             raise Stopped
-        self._done, self._lived_at = done, time.monotonic()
+        self._lived_at = time.monotonic()
+
+    def _go_on(self, done: int, of: int) -> None:
+        self._looked(done)
+        self._done = done
         if time.monotonic() - self._told_at >= TOLD_EVERY_S:
             self._told_at = time.monotonic()
             self._say("progress", done=done, of=of)

@@ -52,6 +52,7 @@ class Goal:
         publishers: whose bundles are believed.
         present: folders of bundles that are here, whose files are used again.
         go_on: raises `Stopped` when it is no longer wanted; told the bytes that came and how many there are.
+        looked: the same, told at every block of a file that is here and looked at, of which none comes.
     """
 
     order: Assignment
@@ -59,6 +60,7 @@ class Goal:
     publishers: Trust
     present: Sequence[Path] = ()
     go_on: Callable[[int, int], None] = lambda done, of: None
+    looked: Callable[[int], None] = lambda size: None
 
 
 def install(goal: Goal, source: Source) -> Manifest:
@@ -77,7 +79,7 @@ def install(goal: Goal, source: Source) -> Manifest:
     _room(goal.folder, lacking)
     done, of = sum(f.bytes for f in manifest.files if f not in lacking), sum(f.bytes for f in manifest.files)
     for file in lacking:
-        fetch(goal.folder, file, source, _after(goal, done, of))
+        fetch(goal.folder, file, source, _after(goal, done, of), goal.looked)
         done += file.bytes
     sync_folder(goal.folder)
     return manifest
@@ -116,7 +118,7 @@ def _found(goal: Goal, wanted: File) -> Path | None:
     """A file that is here already, under whatever name; what the other manifests promise is looked at again."""
     for place in (goal.folder / wanted.path, *_listed(goal.present, wanted.sha256)):
         with suppress(OSError):
-            if place.stat().st_size == wanted.bytes and file_digest(place) == wanted.sha256:
+            if place.stat().st_size == wanted.bytes and file_digest(place, goal.looked) == wanted.sha256:
                 return place
     return None
 
@@ -156,14 +158,21 @@ def _room(folder: Path, lacking: Sequence[File]) -> None:
     check_room(folder, sum(file.bytes for file in lacking) - here, "a bundle")
 
 
-def fetch(folder: Path, file: File, source: Source, watch: Callable[[int], None]) -> None:
+def fetch(
+    folder: Path,
+    file: File,
+    source: Source,
+    watch: Callable[[int], None],
+    looked: Callable[[int], None] = lambda size: None,
+) -> None:
     """One file: as much of it as lacks; it gets its name when its digest is right.
 
     Args:
         folder: where it goes.
         file: its name, length and digest, which a signed manifest told.
         source: where it is served, by its digest.
-        watch: told how much of it is here, at every block.
+        watch: told how much of it is here, at every block that comes.
+        looked: told the bytes of every block while its digest is computed.
 
     Raises:
         IntegrityError: the hub serves other bytes.
@@ -184,7 +193,7 @@ def fetch(folder: Path, file: File, source: Source, watch: Callable[[int], None]
             os.fsync(out.fileno())
         if _size(part) < file.bytes:
             raise StorageError(f"expected {file.bytes} bytes of {file.path}, found {_size(part)}; it is fetched again")
-        if file_digest(part) != file.sha256:
+        if file_digest(part, looked) != file.sha256:
             part.unlink()
             raise IntegrityError(f"expected {file.path} as the manifest says, found other bytes; it is fetched again")
         part.replace(target)

@@ -29,7 +29,7 @@ ORDER = "bundle-"  # and the sequence: the name of an assignment where a job wou
 OWN = "the bundle in use"  # the name of its proof
 STEADY_S = 60.0  # that an agent runs with a new bundle before it is kept
 PROVE_S = 900.0  # for a worker to open a bundle, to run its golden input and to read the board's data
-SILENT_S = 900.0  # of the thread that fetches: each wait for the hub ends before, and each block says that it came
+SILENT_S = 900.0  # of the thread that fetches: each wait for the hub ends before, each block is a sign of life
 
 
 class Renewing:

@@ -85,10 +85,12 @@ class Answerer:
             self._model = model
         with tempfile.TemporaryDirectory() as folder:
             kinds = [piece.kind for piece in question.pieces]
-            samples = [
-                opened(kind, d, Path(folder) / str(i)) for i, (kind, d) in enumerate(zip(kinds, data, strict=True))
-            ]
-            found = self._model.infer(samples)
+            places = [Path(folder) / str(i) for i in range(len(kinds))]
+            try:
+                samples = [opened(*told) for told in zip(kinds, data, places, strict=True)]
+                found = self._model.infer(samples)
+            except BadData as error:
+                raise BadData(_as_sent(str(error), kinds, places)) from error
         return [_best(one["scores"], int(question.settings.get("top", 1))) for one in found]
 
     def _generated(self, question: Question, prompt: str) -> dict[str, Any]:
@@ -139,6 +141,15 @@ def opened(kind: str, data: bytes, path: Path) -> Any:
     from edge.arrays import read_arrays
 
     return read_arrays(file)
+
+
+def _as_sent(text: str, kinds: Sequence[str], places: Sequence[Path]) -> str:
+    """A sentence about files of ours, which a client has never seen, as one about what it sent."""
+    for number, (kind, place) in enumerate(zip(kinds, places, strict=True), 1):
+        said = f"{kind} {number} of {len(kinds)}" if len(kinds) > 1 else f"the {kind} of the request"
+        for suffix in (".wav", ".json"):
+            text = text.replace(str(place.with_suffix(suffix)), said)
+    return text
 
 
 def _runner(place: Place) -> Runner:

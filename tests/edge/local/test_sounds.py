@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import io
 import json
 import tempfile
 import wave
@@ -24,12 +25,19 @@ from tests.edge.local.test_api import Running
 from wire.files import digest
 
 
+def wav(samples: Any) -> bytes:
+    """A file with these 16-bit samples."""
+    with io.BytesIO() as made:
+        with wave.open(made, "wb") as file:
+            file.setparams((1, 2, RATE, len(samples), "NONE", ""))
+            file.writeframes(samples.tobytes())
+        return made.getvalue()
+
+
 def sound(path: Path, seed: int) -> Path:
     """A WAV file as long as the model listens."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    with wave.open(str(path), "wb") as file:
-        file.setparams((1, 2, RATE, SAMPLES, "NONE", ""))
-        file.writeframes(np.random.default_rng(seed).integers(-30000, 30000, SAMPLES).astype("<i2").tobytes())
+    path.write_bytes(wav(np.random.default_rng(seed).integers(-30000, 30000, SAMPLES).astype("<i2")))
     return path
 
 
@@ -101,16 +109,30 @@ def test_the_commands_send_files(agent: Running, tmp_path: Path, capsys: pytest.
         main(["infer", *at, str(tmp_path / "absent.wav")])
 
 
+WHOLE = wav(np.zeros(SAMPLES, "<i2"))
 CUT = b"RIFF\x24\x00\x00\x00WAVEfmt "
 REFUSED: dict[str, tuple[str, Any, dict[str, str], int, str]] = {
     "a text": ("infer", {"text": "x"}, {}, 400, "expected sound or arrays for this bundle, found text"),
     "no sound": ("infer", b"hello", {"Content_Type": "audio/wav"}, 400, "expected the bytes of a sound file"),
-    "half a sound": ("infer", CUT, {"Content_Type": "audio/wav"}, 400, "expected a WAV file"),
+    "half a sound": (
+        "infer",
+        CUT,
+        {"Content_Type": "audio/wav"},
+        400,
+        "expected a WAV file at the sound of the request",
+    ),
+    "the second of two": (
+        "infer",
+        {"sounds": [encoded(WHOLE), encoded(CUT)]},
+        {},
+        400,
+        "expected a WAV file at sound 2 of 2",
+    ),
     "a picture": ("infer", b"\x89PNG", {"Content_Type": "image/png"}, 415, "application/json or audio/wav"),
     "another name": ("infer", {"arrays": {"x": [1.0]}}, {}, 400, "input_values is absent"),
     "another shape": ("infer", {"arrays": {"input_values": [1.0]}}, {}, 400, "must be [800], not [1]"),
     "no numbers": ("infer", {"arrays": {"input_values": ["x"] * SAMPLES}}, {}, 400, "no array of numbers"),
-    "ragged": ("infer", {"arrays": {"input_values": [[1.0], [1.0, 2.0]]}}, {}, 400, "expected arrays by name"),
+    "ragged": ("infer", {"arrays": {"input_values": [[1.0], [1.0, 2.0]]}}, {}, 400, "by name in the arrays of"),
     "arrays to learn": (
         "feedback",
         {"arrays": {"input_values": [0.5] * SAMPLES}, "label": "a"},
@@ -134,5 +156,6 @@ def test_what_is_no_sound_is_said(
     assert found[0] == status
     assert found[1].keys() == {"error"}
     assert words in found[1]["error"]
+    assert tempfile.gettempdir() not in found[1]["error"]
     assert sorted(Path(agent.core.setup.place.corrections).rglob("*")) == kept
     assert agent.ask("POST", "/v1/infer", {"arrays": {"input_values": [0.5] * SAMPLES}})[0] == 200
