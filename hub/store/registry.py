@@ -13,7 +13,7 @@ from typing import Any
 
 from sqlalchemy import Connection
 
-from console.errors import HubError, UsageError
+from console.errors import HubError, StorageError, UsageError
 from hub import authority
 from hub.bundles.keeping import keep
 from hub.config import FILE, TEMPLATE, BrokerConfig, Config, listen_address, publishers, read_config
@@ -66,6 +66,7 @@ def create(
     Raises:
         UsageError: the folder already holds a hub, or the fleet's name is not one.
         SignatureError: a file is not a publisher's public key.
+        StorageError: the folder cannot be made.
     """
     if (folder / FILE).exists():
         raise UsageError(f"expected no hub in {folder}, found one; start it with `edgequilt hub up {folder}`")
@@ -75,7 +76,10 @@ def create(
         )
     listen_address(Config(fleet, BrokerConfig(listen=listen)))  # raises before anything is written
     keys = [read_public_key(path, "publisher") for path in publisher_files]
-    folder.mkdir(mode=0o700, parents=True, exist_ok=True)  # updates of boards and secrets of rounds come to lie in it
+    try:
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)  # updates of boards and secrets of rounds lie in it
+    except OSError as error:
+        raise StorageError(f"expected to make {folder}, could not ({error.strerror}); choose another place") from error
     names = []
     for key in keys:
         write_atomic(folder / "publishers" / f"{key.id}.pub", key.line.encode() + b"\n")

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from console.errors import HubError, IntegrityError, SignatureError, UsageError
+from console.errors import HubError, IntegrityError, SignatureError, StorageError, UsageError
 from hub.store import registry
 from hub.store.registry import Home
 from tests.hub.bundles import SLOTS, manifest, write_bundle
@@ -29,6 +29,13 @@ def home(tmp_path: Path, publisher: PrivateKey) -> Iterator[Home]:
     opened = registry.open_home(tmp_path / "hub")
     yield opened
     opened.ledger.close()
+
+
+def test_a_folder_that_cannot_be_made_is_a_sentence(tmp_path: Path) -> None:
+    """Below a file there is no folder: no hub, and a sentence that names the place."""
+    (tmp_path / "file").write_text("")
+    with pytest.raises(StorageError, match=r"expected to make .*hub, could not \(Not a directory\)"):
+        registry.create(tmp_path / "file" / "hub", "farm", [], "127.0.0.1:0")
 
 
 def test_the_first_bundle_makes_version_0(home: Home, publisher: PrivateKey, tmp_path: Path) -> None:
