@@ -122,7 +122,7 @@ def board(tmp_path: Path) -> Board:
 
 
 def test_the_hub_hears_of_heat_when_it_begins_and_when_it_ends_and_not_in_between(board: Board, tmp_path: Path) -> None:
-    """One hello at the connection, one when a limit is crossed, one when that is over; 50 minutes of heat say no more."""
+    """One hello at the connection, one when a limit is crossed, one when it is over; 50 minutes of heat say no more."""
     root, zone = tmp_path / "root", ZONE.format(0)
     farm = Farm(board, Network(), HereLink())
     core = farm.start()
