@@ -56,6 +56,7 @@ class Deeds:
         self._work.mkdir(parents=True, exist_ok=True)
         self._tidy()
         self._told, self._told_at = self._news(), -TELL_EVERY_S
+        self._warned = ""  # the job whose link was told of
         self._masking = Masking(core, self._say)
         self._lost = Residuals(core.setup.state, core.outbox.updates)
         self._do: dict[type, Callable[[Any], None]] = {
@@ -85,15 +86,17 @@ class Deeds:
         name = str(fields.get("id"))
         if job is None or job.job != name or core.life.phase != p.COMPUTING:
             return
-        if kind == "progress":
+        if kind == "progress" and "word" in fields:
+            self._warn(name, str(fields["word"]))
+        elif kind == "progress":
             core.status.job(name, done=fields.get("done"), of=fields.get("of"))
         elif kind in ("note", "taken"):
             core.crossings.worker(kind, name, fields)
         elif kind == "result":
             core.crossings.worker("end", name, {})
             core.barrier.drop()
-            if fields.get("metrics", {}).get("slow_link"):
-                log.warning("%s: %s", name, fields["metrics"]["slow_link"])
+            if fields.get("metrics", {}).get("slow_link") and self._warned != name:
+                self._warn(name, str(fields["metrics"]["slow_link"]))
             self._keep(job, int(fields["samples"]), dict(fields.get("metrics", {})))
         else:
             core.crossings.worker("end", name, fields)
@@ -102,6 +105,11 @@ class Deeds:
             core.happen(_crashed(job, fields))
         if core.life.phase == p.IDLE:
             self.collect()
+
+    def _warn(self, name: str, word: str) -> None:
+        """What a job says of its link: during it, or at its end where it was too short to know before."""
+        self._warned = name
+        log.warning("%s: %s", name, word)
 
     def seat_says(self, kind: str, fields: dict[str, Any]) -> None:
         """What the worker of a tail says."""

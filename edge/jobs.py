@@ -47,11 +47,15 @@ Advance = Callable[[float, float], None]  # done, of
 
 @dataclass
 class Desk:
-    """What a worker keeps between jobs: the checked bundle with its sessions. `channel` is that of a split job."""
+    """What a worker keeps between jobs: the checked bundle with its sessions.
+
+    `channel` is that of a split job; `word` takes what such a job has to say before its end.
+    """
 
     runner: Runner | None = None
     place: Place | None = None
     channel: Channel | None = None
+    word: Callable[[str], None] = lambda text: None
 
     def at(self, place: Place) -> Runner:
         """The runner of a place.
@@ -111,7 +115,7 @@ def perform(desk: Desk, request: Request, advance: Advance = lambda done, of: No
     if request.kind == "train" and request.settings.get(SPLIT):  # of an evaluation it says which rows
         settings = settings_of(request.settings)
         start = begun(request, settings, runner.manifest)
-        payload, result = split_work.front(runner, request, start, settings, data, desk.channel, advance)
+        payload, result = split_work.front(runner, request, start, settings, data, desk.channel, advance, desk.word)
     elif request.kind == "statistics" and request.settings.get(SPLIT):
         with split_work.afar(runner, request, data, desk.channel) as far:
             payload, result = _statistics(far, request, data, advance)

@@ -62,6 +62,7 @@ def _serve(desk: Desk, fields: dict[str, Any], answers: IO[bytes], requests: Req
             from edge.split.pipe import PipeChannel
 
             desk.channel = PipeChannel(requests, answers, str(fields.get("id")))
+            desk.word = lambda text: write_frame(answers, "progress", {"id": fields.get("id"), "word": text})
         result = perform(desk, read_record(Request, fields, "a request of the core"), advance)
         memory_used = {"peak_bytes": memory().get("peak_bytes", 0), "anon_bytes": watch.stop()}
         answer = {"id": result.id, "samples": result.samples, "metrics": {**result.metrics, **memory_used}}

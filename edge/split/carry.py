@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from console.errors import EdgequiltError
 from edge.split.half import Half
-from edge.split.stream import WINDOW, Stream
+from edge.split.stream import ENDED, WINDOW, Stream
 from edge.split.told import other_of
 from edge.split.ways import Ways
 from wire.envelope import Trust, unseal
@@ -205,7 +205,8 @@ class Carry:
             self._tell(half, "credit", {"until": half.until})
         if stream.gone and not half.told_gone:
             half.told_gone = True
-            log.warning("%s: %s", half.id, stream.gone)
+            # without a reason it has ended well, and our worker, whose word is still on its way, most likely has, too
+            log.log(logging.DEBUG if stream.gone == ENDED else logging.WARNING, "%s: %s", half.id, stream.gone)
             gone = {"what": "gone", "step": 0, "micro": 0, "part": 0, "parts": 1, "fields": {"reason": stream.gone}}
             self._tell(half, "note", {**gone, "data": b""})
 

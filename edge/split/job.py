@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
@@ -10,6 +11,7 @@ from itertools import islice
 import numpy as np
 
 from console.errors import BadData
+from devices.split.pace import Pace
 from edge.chain import Chain
 from edge.data.row import Row
 from edge.runner import Runner
@@ -77,6 +79,7 @@ def train_front(
     advance: Callable[[int, float], None] = lambda done, loss: None,
     job: str = "",
     silence_s: float = SILENCE_S,
+    paced: Callable[[int, Pace], None] = lambda steps, pace: None,
 ) -> tuple[Trained, Talk]:
     """Train the front with a tail that `channel` leads to.
 
@@ -91,6 +94,7 @@ def train_front(
         advance: told the steps done and the last mean loss.
         job: its name.
         silence_s: how long the tail may be silent.
+        paced: told, after each step with the tail, how many were done and what one takes.
 
     Raises:
         PeerGone: the tail is not heard, or does not take part.
@@ -110,7 +114,7 @@ def train_front(
         front = Front(runner.bundle, talk, runner.chain.threads, runner.chain.providers, look)
         make = _with_labels(talk) if along else _without_labels(front, adapter)
         with _through(runner, front):
-            done = train(runner, own, rows, settings, advance, job, make)
+            done = train(runner, own, rows, settings, _paced(talk, advance, paced), job, make)
     talk.end()
     return done, talk
 
@@ -121,6 +125,19 @@ def _heard(talk: Talk, advance: Callable[[int, float], None]) -> Callable[[int, 
     def told(done: int, loss: float) -> None:
         talk.busy()
         advance(done, loss)
+
+    return told
+
+
+def _paced(
+    talk: Talk, advance: Callable[[int, float], None], paced: Callable[[int, Pace], None]
+) -> Callable[[int, float], None]:
+    """The same, and somebody hears what the steps have taken by now."""
+    began_s = time.monotonic()
+
+    def told(done: int, loss: float) -> None:
+        advance(done, loss)
+        paced(talk.step, talk.pace(time.monotonic() - began_s))
 
     return told
 

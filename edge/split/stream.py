@@ -23,6 +23,7 @@ AGAIN_UNKNOWN_S, AGAIN_FIRST_S, AGAIN_LAST_S = 15.0, 2.0, 120.0
 AGAIN_TIMES = 4.0  # of what answers took
 PING_S, PINGS_S, GONE_S = 30.0, 10.0, 150.0  # of silence before the first question, between others, to the end
 ANEW = "the other half began anew"
+ENDED = "the other half has ended"  # well: who fails says why
 
 Said = tuple[type, dict[str, Any]]  # a message type, and its fields but the sender and the job
 Part = dict[str, Any]  # what, step, micro, part, parts, fields, data
@@ -187,7 +188,7 @@ class Stream:
         elif message.what == "here":
             self._credit()
         elif message.what == "bye":
-            self.lose(str(message.fields.get("reason") or "the other half has ended")[:300])
+            self.lose(str(message.fields.get("reason") or ENDED)[:300])
 
     def _crossed(self, message: Crossing) -> None:
         number = message.number

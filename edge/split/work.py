@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from console.errors import BadData
-from devices.split.pace import LINK_S, planned_of
+from devices.split.pace import LINK_S, Pace, planned_of
 from edge.assemble import prefix
 from edge.chain import Chain
 from edge.data import Data
@@ -36,7 +36,9 @@ from wire.record import read_record
 from wire.thin.table import NONE
 
 SLOW = "slow_link"  # of what a job tells: a sentence
+KNOWN_AFTER = 4  # steps, whose mean says how fast a link is
 Advance = Callable[[float, float], None]  # done, of
+Word = Callable[[str], None]  # for the log of the agent
 
 
 def split_settings(request: Request) -> SplitSettings:
@@ -57,14 +59,18 @@ def front(
     data: Data,
     channel: Channel | None,
     advance: Advance,
+    word: Word = lambda text: None,
 ) -> tuple[bytes, Result]:
     """Train the front with a tail; its update.
+
+    `word` is told once that the link is slower than planned, as soon as some steps say so.
 
     Raises:
         PeerGone: the tail is not heard, or does not take part.
         BadData: see `edge.train.train`.
     """
     channel, split = _needed(channel, request), split_settings(request)
+    planned = planned_of(runner.manifest.plan.extra)
     done, talk = train_front(
         runner,
         start,
@@ -75,6 +81,7 @@ def front(
         request.digests[0],
         lambda step, loss: advance(step, settings.steps),
         request.id,
+        paced=_warned(planned, word),
     )
     made, pace = done.adapter, talk.pace(done.session.seconds)
     biases = made.bias if "bias" in settings.kinds else {}
@@ -95,10 +102,23 @@ def front(
     }
     if split.mode == "steps":
         metrics[LINK_S] = pace.link_s
-        slow = pace.slow(planned_of(runner.manifest.plan.extra))
+        slow = pace.slow(planned)
         if slow:
             metrics[SLOW] = slow
     return to_bytes(update), Result(request.id, len(data.train), metrics)
+
+
+def _warned(planned: Pace | None, word: Word) -> Callable[[int, Pace], None]:
+    """Says once what a slow link does."""
+    said: list[str] = []
+
+    def paced(steps: int, pace: Pace) -> None:
+        slow = pace.slow(planned) if steps >= KNOWN_AFTER and not said else ""
+        if slow:
+            said.append(slow)
+            word(slow)
+
+    return paced
 
 
 def tail(

@@ -2,7 +2,7 @@
 
 `python -m tests.edge.split.acts`, as a core starts it. Settings: `notes` and `bytes`; `slow_s` between two notes taken;
 `crash` at a note; `fail` ends with that reason at the note
-`fail_at`; `pause_s` before the first note.
+`fail_at`; `pause_s` before the first note; `rest_s` after the last one, before it says what came of the job.
 """
 
 from __future__ import annotations
@@ -82,6 +82,7 @@ def serve(fields: dict[str, Any], answers: IO[bytes], requests: Requests) -> Non
     channel = PipeChannel(requests, answers, fields["id"])
     try:
         made = (tail if fields["kind"] == "tail" else board)(channel, fields["settings"]["play"])
+        time.sleep(float(fields["settings"]["play"].get("rest_s", 0)))
         Path(fields["out"]).write_bytes(fields["id"].encode())
         write_frame(answers, "result", {"id": fields["id"], "samples": 4, "metrics": made})
     except Exception as error:  # noqa: BLE001  # as the real worker does

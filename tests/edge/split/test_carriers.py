@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -29,6 +30,18 @@ def halves(request: pytest.FixtureRequest, boards: dict[str, Board], tmp_path: P
 
 
 everywhere = pytest.mark.parametrize("halves", HERE, indirect=True)
+
+
+@pytest.mark.parametrize("halves", ["memory"], indirect=True)
+def test_a_job_that_ends_well_warns_of_nothing(halves: Two, caplog: pytest.LogCaptureFixture) -> None:
+    """Neither half complains where the other one was done first, whichever that was."""
+    for number, late in enumerate((BARN, COOP)):
+        job = f"r1-train-late-{number}"
+        halves.ask(BARN, job, rest_s=0.5 * (late == BARN))
+        halves.ask(COOP, job, rest_s=0.5 * (late == COOP))
+        halves.run(halves.done)
+    said = [one.getMessage() for one in caplog.records if one.levelno >= logging.WARNING]
+    assert not [words for words in said if "r1-train-late" in words]
 
 
 @everywhere

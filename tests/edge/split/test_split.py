@@ -223,6 +223,31 @@ def test_a_link_that_is_slower_than_planned_is_a_sentence(tmp_path: Path) -> Non
     assert re.match(r"its link takes .+ of a step, planned were 1 ms: .+--split-mode local", pace.slow(planned))
 
 
+@pytest.mark.parametrize(("planned_s", "times"), [(0.001, 1), (60.0, 0)])
+def test_a_slow_link_is_said_within_the_job_once(tmp_path: Path, planned_s: float, times: int) -> None:
+    """After some steps, before the last one, and no word of a link as fast as planned."""
+    bundle, settings = whole(tmp_path), replace(SETTINGS, steps=split_work.KNOWN_AFTER + 2)
+    start, split, said, done = random_adapter(bundle.manifest), SplitSettings(coding="float32"), list[str](), [0]
+    heard = list[int]()
+
+    def advance(steps: int, loss: float) -> None:
+        done[0] = steps
+
+    def word(text: str) -> None:
+        said.append(text)
+        heard.append(done[0])
+
+    paced = split_work._warned(Pace(2 * planned_s, planned_s), word)  # what a front's job is told by
+
+    def act(channel: Channel) -> None:
+        slowed, front = Slowly(channel, 0.05), Runner(front_of(bundle, 1))
+        train_front(front, start, rows(8), settings, slowed, split, advance=advance, paced=paced)
+
+    beside(bundle, start, settings, act)
+    assert (len(said), heard) == (times, [split_work.KNOWN_AFTER] * times)
+    assert all(text.startswith("its link takes ") for text in said)
+
+
 def test_a_tail_that_is_too_slow_to_hear_is_said_with_what_to_do(tmp_path: Path) -> None:
     """Where nothing comes back of a micro-batch, the sentence says how much was sent, and what would be less."""
     bundle = whole(tmp_path)
