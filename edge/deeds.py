@@ -56,7 +56,7 @@ class Deeds:
         self._work.mkdir(parents=True, exist_ok=True)
         self._tidy()
         self._told, self._told_at = self._news(), -TELL_EVERY_S
-        self._warned = ""  # the job whose link was told of
+        self._slow_told = ""  # the job whose link was told of
         self._masking = Masking(core, self._say)
         self._lost = Residuals(core.setup.state, core.outbox.updates)
         self._do: dict[type, Callable[[Any], None]] = {
@@ -95,7 +95,7 @@ class Deeds:
         elif kind == "result":
             core.crossings.worker("end", name, {})
             core.barrier.drop()
-            if fields.get("metrics", {}).get("slow_link") and self._warned != name:
+            if fields.get("metrics", {}).get("slow_link") and self._slow_told != name:
                 self._warn(name, str(fields["metrics"]["slow_link"]))
             self._keep(job, int(fields["samples"]), dict(fields.get("metrics", {})))
         else:
@@ -108,7 +108,7 @@ class Deeds:
 
     def _warn(self, name: str, word: str) -> None:
         """What a job says of its link: during it, or at its end where it was too short to know before."""
-        self._warned = name
+        self._slow_told = name
         log.warning("%s: %s", name, word)
 
     def seat_says(self, kind: str, fields: dict[str, Any]) -> None:
