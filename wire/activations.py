@@ -86,12 +86,20 @@ def _coded(array: Array, coding: Coding, name: str) -> tuple[Array, Array]:
     if coding == "float16":
         scales = np.ldexp(np.float32(1), np.frexp(most)[1]).astype(np.float32)
     else:
-        scales = (most / np.float32(_LARGEST[coding])).astype(np.float32)
+        scales = _scales(most, np.float32(_LARGEST[coding]))
     safe = np.where(scales > 0, scales, 1)[:, None]
     numbers = np.where(masked, 0, rows) / safe
     made = (np.rint(numbers) if coding == "int8" else numbers).astype(_CODED[coding])
     made[masked] = _CODE[coding]
     return scales.astype("<f4"), made
+
+
+def _scales(most: Array, largest: np.float32) -> Array:
+    """What a row is divided by; among subnormal numbers a step more, or its largest number would leave a byte."""
+    scales = (most / largest).astype(np.float32)
+    too_small = np.rint(most / np.where(scales > 0, scales, 1)) > largest
+    more = np.nextafter(scales, np.float32(np.inf), dtype=np.float32)
+    return np.where(too_small | ((scales == 0) & (most > 0)), more, scales)
 
 
 def _header(data: bytes) -> tuple[list[tuple[str, str]], int]:
