@@ -44,7 +44,7 @@ class Last:
 
 def in_start(processes):
     os.register_at_fork(before=lambda: os.kill(os.getpid(), signal.SIGINT))
-    processes.start("late", ["agent", "run", "--config", "nowhere.toml"])
+    processes.start("late", ["agent", "run", "--config", str(Path(sys.argv[1]) / "nowhere.toml")])
 
 def in_finalizer(processes):
     Last()
@@ -87,7 +87,7 @@ def test_a_child_that_dies_is_named_with_its_last_words(tmp_path: Path, monkeypa
     with Processes(tmp_path / "logs") as processes:
         sleeper(processes, "hub")
         processes.check()
-        child = processes.start("barn", ["agent", "run", "--config", "nowhere.toml"])
+        child = processes.start("barn", ["agent", "run", "--config", str(tmp_path / "nowhere.toml")])
         child.process.wait(PATIENCE_S)
         with pytest.raises(EdgequiltError) as caught:
             processes.check()
