@@ -16,6 +16,7 @@ from console.errors import EdgequiltError
 from edge import events as ev
 from edge import protocol as p
 from edge.alarms import Alarms
+from edge.asides import Asides
 from edge.deeds import FETCH, NO_PART, Deeds
 from edge.health.watch import Watch
 from edge.hearing import Hearing
@@ -60,12 +61,6 @@ class Core:
         self.store, self.outbox, self.alarms = Store(setup.state), Outbox(setup.state, setup.outbox_bytes), Alarms()
         self.masks = Masks(setup.state)
         self.hearing = Hearing()
-        self._apart: dict[type, Callable[[Any], None]] = {
-            ev.BundleNamed: lambda event: self._renewing.came(event.message),
-            ev.ProgramNamed: self._program,
-            ev.KeysCame: self._keys,
-            ev.StandingCame: lambda event: self.news.came(event.message),
-        }
         self._hello = topic_of(setup.voice.fleet, setup.model, "up", Hello.TYPE, setup.name)
         self.status = Status(
             setup.state / "status.json",
@@ -85,6 +80,7 @@ class Core:
         self._intake = Intake(setup, self.store)
         self._deeds = Deeds(self)
         self._renewing = Renewing(self)
+        self._asides = Asides(self, self._renewing)
         self.barrier.settled = lambda: self.data.settled
         self.barrier.free = lambda: not self._renewing.proving
         self.crossings = Crossings(self)
@@ -189,7 +185,7 @@ class Core:
         for name in self.alarms.ringing(now):
             self._ring(name)
         self._renewing.look()
-        self._compare(now)
+        self._asides.look(now)
         if self.watch.look(now):
             self.status.dirty = True
             self._do(ev.SayHello())
@@ -320,8 +316,7 @@ class Core:
         if self.updates is not None and "/down/" in topic and any(type(e) is not ev.KeysCame for e in events):
             self.updates.heard()
         for event in events:
-            if type(event) in self._apart:
-                self._come(self._apart[type(event)], event)
+            if self._asides.take(event):
                 continue
             if isinstance(event, ev.JobCame):
                 self.status.traffic.enter(event.job.round)
@@ -332,41 +327,6 @@ class Core:
             self.happen(event)
             if isinstance(event, ev.Stored) and self.store.crowded():
                 self._deeds.collect()
-
-    def _come(self, came: Callable[[Any], None], event: object) -> None:
-        """The hub says what is no part of the protocol: a bundle, a release of the agent, its keys."""
-        try:
-            came(event)
-        except (EdgequiltError, OSError) as error:  # a full disk, say
-            log.error("%s", error)  # noqa: TRY400  # one line, no traceback; the hub says it again
-
-    def _program(self, event: ev.ProgramNamed) -> None:
-        """A board that flashing or installing has not prepared has no releases: whoever keeps it updates its agent."""
-        if self.updates is None:
-            log.warning("the hub names a release of the agent, but no launcher has started this one: it stays")
-            return
-        self.updates.came(event.message)
-
-    def _keys(self, event: ev.KeysCame) -> None:
-        """A hub with another key is told that this board follows, and says again what was not believed."""
-        before = self.setup.hub.believed
-        try:
-            self.setup.hub.follow(event.message.links)
-        finally:
-            if self.setup.hub.believed != before:
-                self._do(ev.SayHello())
-
-    def _compare(self, now: float) -> None:
-        """Whether the hub's news comes through; asks for an answer now and then."""
-        seen, shelf = self.store.released.seen, self.setup.shelf.kept.seen
-        has = {
-            "release": -1 if seen is None else seen.sequence,
-            "bundle": -1 if shelf is None else shelf.sequence,
-            **({} if self.updates is None or self.updates.seen is None else {"program": self.updates.seen}),
-        }
-        self.news.compare(has, "" if seen is None else seen.digest, now)
-        if self.life.connected and (self.news.look(now) or self.news.due(now)):
-            self._do(ev.SayHello())
 
     def _ring(self, name: str) -> None:
         if name == HELLO:
