@@ -21,8 +21,10 @@ from wire.envelope import Trust
 from wire.keys import PrivateKey, new_key, write_key
 from wire.manifest import Manifest, parse_manifest
 from wire.memory import MemoryTransport, Network
+from wire.messages import Job
 
 LABELS = ("a", "b", "c")
+NAME = "barn-1"
 
 
 def write_data(path: Path, rows: int = 24, labels: Sequence[str] = LABELS) -> None:
@@ -103,7 +105,7 @@ class Board:
         return self.folder / "bundle"
 
 
-def make_board(folder: Path, name: str = "barn-1", rows: int = 24, **bundle: Any) -> Board:
+def make_board(folder: Path, name: str = NAME, rows: int = 24, **bundle: Any) -> Board:
     """Write a board's files."""
     folder.mkdir(parents=True, exist_ok=True)
     bundle.setdefault("kind", "text")
@@ -191,3 +193,29 @@ class Farm:
             if nag and int(self.clock.at) % 10 == 0:
                 self.hub.nag()
         return bool(until())
+
+    def unanswered(self, manifest: Manifest) -> str:
+        """Have the board train for a hub that answers no more; the name of the update that it then keeps."""
+        self.hub.deaf = True
+        self.hub.ask(jobs(self.hub.publish_version(manifest, 1))[0])
+        assert self.core is not None
+        outbox = self.core.outbox
+        self.run(lambda: bool(outbox.updates), seconds=20)
+        (name,) = outbox.updates
+        return name
+
+
+def jobs(version: str, round_: int = 1) -> list[Job]:
+    """One of each kind."""
+    train = {"steps": 2, "batch": 4, "learning_rate": 0.01, "seed": 3}
+    return [
+        Job(NAME, f"r{round_}-train-{NAME}", "train", round_, (version,), train),
+        Job(NAME, f"r{round_}-statistics-{NAME}", "statistics", round_, (version,)),
+        Job(NAME, f"r{round_}-gate-{NAME}", "evaluate", round_, (version,), {"ranks": [1, 2]}),
+    ]
+
+
+def status(board: Board) -> dict[str, Any]:
+    """What the agent says of itself."""
+    found: dict[str, Any] = json.loads((board.config.state / "status.json").read_text())
+    return found

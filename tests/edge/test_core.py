@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import random
 from pathlib import Path
 from typing import Any
@@ -16,34 +15,16 @@ from edge.data import read_data
 from edge.jobs import adapter_of
 from edge.request import Request
 from edge.train import TrainSettings, train
-from tests.edge.boards import Board, Farm, HereLink, make_board
+from tests.edge.boards import NAME, Board, Farm, HereLink, jobs, make_board, status
 from wire.adapter import read_adapter
 from wire.memory import Network
 from wire.messages import Job, Version, decode
-
-NAME = "barn-1"
 
 
 @pytest.fixture
 def board(tmp_path: Path) -> Board:
     """A board with a text bundle and 24 rows."""
     return make_board(tmp_path)
-
-
-def jobs(version: str, round_: int = 1) -> list[Job]:
-    """One of each kind."""
-    train = {"steps": 2, "batch": 4, "learning_rate": 0.01, "seed": 3}
-    return [
-        Job(NAME, f"r{round_}-train-{NAME}", "train", round_, (version,), train),
-        Job(NAME, f"r{round_}-statistics-{NAME}", "statistics", round_, (version,)),
-        Job(NAME, f"r{round_}-gate-{NAME}", "evaluate", round_, (version,), {"ranks": [1, 2]}),
-    ]
-
-
-def status(board: Board) -> dict[str, Any]:
-    """What the agent says of itself."""
-    found: dict[str, Any] = json.loads((board.config.state / "status.json").read_text())
-    return found
 
 
 @pytest.mark.parametrize("seed", range(5))

@@ -8,10 +8,9 @@ from pathlib import Path
 
 from edge.doctor.service import judge_twins
 from edge.hearing import OFTEN, TWINS, WITHIN_S, Hearing
-from tests.edge.boards import Farm, HereLink, make_board
+from tests.edge.boards import Farm, HereLink, jobs, make_board, status
 from tests.edge.bundles import MODEL
 from tests.edge.hub import FLEET
-from tests.edge.test_core import jobs, status
 from tests.hub.brokers.places import PlainMosquitto
 from tests.wire.test_mqtt import ACCEPTED_5, FIVE, played
 from wire.memory import Network

@@ -5,8 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from tests.edge.boards import Farm, HereLink, make_board
-from tests.edge.test_core import jobs
+from tests.edge.boards import Farm, HereLink, jobs, make_board
 from wire.memory import Network
 
 

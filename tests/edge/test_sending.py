@@ -9,10 +9,9 @@ from typing import Any
 import pytest
 
 from console.errors import StorageError
-from tests.edge.boards import Board, Farm, HereLink, make_board
+from tests.edge.boards import NAME, Board, Farm, HereLink, jobs, make_board
 from tests.edge.bundles import MODEL
 from tests.edge.hub import FLEET
-from tests.edge.test_core import NAME, jobs
 from wire.adapter import read_adapter
 from wire.files import digest
 from wire.memory import Network
@@ -105,11 +104,7 @@ def test_what_a_hub_lacks_is_sent_and_nothing_else(board: Board) -> None:
     """Ranges name chunks, indexes do where a hub knows no ranges; what is no chunk of the update is left out."""
     farm = Farm(board, Network(), HereLink())
     core = farm.start()
-    version = farm.hub.publish_version(board.manifest, 1)
-    farm.hub.deaf = True
-    farm.hub.ask(jobs(version)[0])
-    farm.run(lambda: bool(core.outbox.updates), seconds=20)
-    (name,) = core.outbox.updates
+    name = farm.unanswered(board.manifest)
     asked: list[tuple[int, ...] | None] = []
     core.outbox.chunks = lambda update, indexes: iter(asked.append(indexes) or ())  # type: ignore[method-assign, func-returns-value]  # looks on
 

@@ -8,10 +8,10 @@ from typing import Any
 import pytest
 
 from edge.cli_status import health_code
+from edge.core import Core
 from edge.doctor.service import judge_agent
 from edge.standing import ASK_LEAST_S, BACK_S, KEPT_BACK, SILENT, STALE_S, News
-from tests.edge.boards import Farm, HereLink, make_board
-from tests.edge.test_core import status
+from tests.edge.boards import Board, Farm, HereLink, make_board, status
 from wire.memory import Network
 from wire.messages import Hello, Standing, encode
 
@@ -100,12 +100,7 @@ def test_the_same_version_under_a_higher_sequence_is_no_news() -> None:
 
 def test_the_hub_that_is_silent_is_told_and_the_board_goes_on(tmp_path: Path) -> None:
     """Who gets no answers for a day warns in status, doctor and hello, and serves what it has; an answer ends it."""
-    board = make_board(tmp_path)
-    farm = Farm(board, Network(), HereLink())
-    core = farm.start()
-    version = farm.hub.publish_version(board.manifest, 1)
-    farm.hub.release(version, 1, 1)
-    farm.run(seconds=20)
+    board, farm, core, version = serving(tmp_path)
     farm.clock.at += STALE_S
     farm.run(seconds=5)
 
@@ -124,12 +119,7 @@ def test_the_hub_that_is_silent_is_told_and_the_board_goes_on(tmp_path: Path) ->
 
 def test_a_network_that_shows_the_old_release_alone_is_seen(tmp_path: Path) -> None:
     """The hub says that it released 2; nothing but 1 ever comes: within minutes the board says so, and asks again."""
-    board = make_board(tmp_path)
-    farm = Farm(board, Network(), HereLink())
-    core = farm.start()
-    version = farm.hub.publish_version(board.manifest, 1)
-    farm.hub.release(version, 1, 1)
-    farm.run(seconds=20)
+    board, farm, core, _ = serving(tmp_path)
     before = len(farm.hub.hellos)
     answer = answer_to(farm.hub.hellos[-1], "e" * 64, release=2)
     farm.hub.say("down", Standing.TYPE, answer, "barn-1")
@@ -145,3 +135,14 @@ def test_a_network_that_shows_the_old_release_alone_is_seen(tmp_path: Path) -> N
 def answer_to(hello: Hello, digest: str, release: int = 1) -> bytes:
     """What an honest hub answers."""
     return encode(Standing("barn-1", hello.sender.boot, hello.sender.sequence, release, digest))
+
+
+def serving(folder: Path) -> tuple[Board, Farm, Core, str]:
+    """A board that has taken release 1, its hub, and the version."""
+    board = make_board(folder)
+    farm = Farm(board, Network(), HereLink())
+    core = farm.start()
+    version = farm.hub.publish_version(board.manifest, 1)
+    farm.hub.release(version, 1, 1)
+    farm.run(seconds=20)
+    return board, farm, core, version

@@ -16,8 +16,7 @@ from console.errors import BadData
 from edge.data.board import Counted, board_data, count_board
 from edge.setup import prepare
 from edge.watching import Watching, seen
-from tests.edge.boards import Board, Farm, HereLink, make_board, write_data
-from tests.edge.test_core import NAME, jobs, status
+from tests.edge.boards import NAME, Board, Farm, HereLink, jobs, make_board, status, write_data
 from wire.memory import Network
 
 

@@ -20,8 +20,7 @@ from edge.core import Core
 from edge.link import WorkerLink
 from edge.request import Place, Request, read_frame, write_frame
 from tests.conftest import ROOT
-from tests.edge.boards import Board, Farm, make_board
-from tests.edge.test_core import NAME, jobs
+from tests.edge.boards import NAME, Board, Farm, jobs, make_board
 from wire.masks import pairwise
 from wire.memory import Network
 from wire.messages import Job, decode

@@ -13,8 +13,7 @@ from edge.idle.barrier import Barrier
 from edge.idle.decide import Readings
 from edge.idle.settings import Idle
 from edge.request import Request
-from tests.edge.boards import Board, Farm, HereLink, make_board
-from tests.edge.test_core import NAME, jobs, status
+from tests.edge.boards import NAME, Board, Farm, HereLink, jobs, make_board, status
 from wire.memory import Network
 from wire.messages import Job
 

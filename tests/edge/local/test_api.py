@@ -21,9 +21,8 @@ from edge import load
 from edge.data.board import board_data
 from edge.local.api import LocalApi, opened
 from edge.local.table import Local
-from tests.edge.boards import Board, Farm, HereLink, make_board
+from tests.edge.boards import NAME, Board, Farm, HereLink, jobs, make_board
 from tests.edge.local.programs import ask
-from tests.edge.test_core import NAME, jobs
 from wire.files import digest
 from wire.memory import Network
 

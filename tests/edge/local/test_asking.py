@@ -19,9 +19,8 @@ from edge.local.asking import Asking
 from edge.local.refused import Refused
 from edge.local.sample import Sample
 from edge.local.table import Local
-from tests.edge.boards import Farm, make_board
+from tests.edge.boards import NAME, Farm, make_board
 from tests.edge.idle.test_barrier import SlowLink
-from tests.edge.test_core import NAME
 from wire.memory import Network
 from wire.messages import Job
 

@@ -9,9 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.edge.boards import make_board
+from tests.edge.boards import NAME, make_board
 from tests.edge.local.test_api import Running
-from tests.edge.test_core import NAME
 
 
 @pytest.fixture
