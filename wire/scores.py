@@ -9,6 +9,7 @@ with texts: sums over all of them.
 from __future__ import annotations
 
 import json
+import math
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -18,6 +19,15 @@ from wire.record import DIGEST, at_least, matching, plain, read_record
 
 SCHEMA = 1
 LARGEST = 1e15  # of a sum: no board has so many tokens, and squares of it are numbers still
+
+
+def perplexity(loss: float) -> float:
+    """e to the loss of a token.
+
+    >>> perplexity(0.0)
+    1.0
+    """
+    return math.exp(min(loss, 700.0))
 
 
 @dataclass(frozen=True)

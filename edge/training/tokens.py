@@ -6,7 +6,6 @@ for more than a short one, as in transformers' own loss.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 
 from console.errors import BadData
@@ -110,8 +109,3 @@ class NextTokens:
         loss, right = self._passing.losses(blocks, chosen, self.adapter(arrays))
         count = blocks.targets(chosen)
         return Score(float(loss.sum()) / max(1, count), int(right.sum()), count)
-
-
-def perplexity(score: Score) -> float:
-    """e to the mean loss of a token."""
-    return math.exp(min(score.loss, 700.0))

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from console.table import percent
-from hub.rounds.gate_of_loss import said_of, summed
+from hub.rounds.gate_of_loss import said_of, summed, verdict
 from wire.scores import Score
 
 NOISE = 1.645  # standard errors: of equally good versions one in twenty is refused
@@ -112,12 +112,10 @@ def decide(
     new, old, error = table.macro(table.new), table.macro(table.old), table.error
     limit = noise * error
     released = new >= old - tolerance - limit
-    verdict = "not worse" if new >= old - tolerance else "lower, but not beyond the noise"
-    if not released:
-        verdict = "worse beyond the noise"
+    found_so = verdict(new >= old - tolerance, released, "lower")
     found = (
         f"macro accuracy {percent(new)} after {percent(old)} on {int(table.count.sum())} rows that boards kept back "
-        f"(noise {percent(limit)}): {verdict}"
+        f"(noise {percent(limit)}): {found_so}"
     )
     return Decision(released, new, old, found + aside + _alarm(table, labels), error)
 

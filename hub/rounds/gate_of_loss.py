@@ -12,7 +12,7 @@ import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from wire.scores import Score, Tokens
+from wire.scores import Score, Tokens, perplexity
 
 
 @dataclass(frozen=True)
@@ -94,15 +94,20 @@ def said_of(found: Sums, tolerance: float, noise: float) -> tuple[bool, float, f
     """
     new, old, limit = found.new / found.tokens, found.old / found.tokens, noise * found.error
     released = new <= old + tolerance + limit
-    verdict = "not worse" if new <= old + tolerance else "higher, but not beyond the noise"
-    verdict = verdict if released else "worse beyond the noise"
+    found_so = verdict(new <= old + tolerance, released, "higher")
     words = (
         f"loss of a token {new:.4f} after {old:.4f} (perplexity {perplexity(new):.4g} after {perplexity(old):.4g}) on "
-        f"{found.rows} texts of {found.tokens} tokens that boards kept back (noise {limit:.4f}): {verdict}"
+        f"{found.rows} texts of {found.tokens} tokens that boards kept back (noise {limit:.4f}): {found_so}"
     )
     return released, new, old, words
 
 
-def perplexity(loss: float) -> float:
-    """e to the loss of a token."""
-    return math.exp(min(loss, 700.0))
+def verdict(alike: bool, released: bool, moved: str) -> str:
+    """What is said of a version: as good, within the noise, or neither.
+
+    >>> verdict(True, True, "higher"), verdict(False, True, "higher"), verdict(False, False, "higher")
+    ('not worse', 'higher, but not beyond the noise', 'worse beyond the noise')
+    """
+    if not released:
+        return "worse beyond the noise"
+    return "not worse" if alike else f"{moved}, but not beyond the noise"

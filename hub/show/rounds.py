@@ -8,14 +8,13 @@ from console.errors import HubError, join
 from console.table import percent, table
 from hub.making import recipe, versions
 from hub.masking.stages import waits_for
-from hub.rounds.gate_of_loss import perplexity
 from hub.rounds.names import job_id
 from hub.rounds.refusal import missed
 from hub.rounds.state import Round, Seat
 from hub.store.ledger import Row
 from hub.store.registry import Home
 from wire.record import plain
-from wire.scores import Score, read_scores
+from wire.scores import Score, perplexity, read_scores
 
 TAIL_LIMIT = 0.05  # of a slot's norm; where more was cut off, people are told
 UPDATES_SAID = 20

@@ -17,7 +17,7 @@ from edge.steps import Steps
 from edge.trainers.backprop import Backprop
 from edge.training.cli import train
 from edge.training.passages import Passage
-from edge.training.tokens import NextTokens, perplexity
+from edge.training.tokens import NextTokens
 from tests.export.causal import (
     Arrays,
     Runs,
@@ -35,6 +35,7 @@ from wire.adapter import read_adapter
 from wire.bundle import Bundle
 from wire.inputs import inputs_of
 from wire.optimizers import Adam32
+from wire.scores import perplexity
 
 BAR = 1e-5
 SIDES = ("right", "left")
@@ -188,7 +189,7 @@ def test_texts_are_learned(gpt2: tuple[Path, dict[int, Bundle]]) -> None:
 
     assert before is not None
     assert after is not None
-    assert perplexity(after) < 0.5 * perplexity(before)
+    assert perplexity(after.loss) < 0.5 * perplexity(before.loss)
     assert after.right > before.right
     assert after.rows == task.blocks.targets([0])
     assert Steps([found], adapter=task.adapter(arrays)).outputs == ("logits",)
