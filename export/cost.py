@@ -110,7 +110,7 @@ def cost(
     products = products_of(graph, unit_of)
     after = {key: stored(model, formats, grid or Grid(), mode) for key, formats in asked.items()}
     weights, dequantized, tied = weights_by_unit(read, products, after, len(positions) + 1)
-    kept, transient = _activations(model, unit_of, len(positions) + 1, mode, [0, *positions][back_from])
+    kept, transient = _activations(model, unit_of, positions, mode, back_from)
     slots = _slots(graph, unit_of)
     held = _states(graph, unit_of, states)
     crossed = [sum(value_bytes(v) for v in values) for values in crossing(graph, positions)]
@@ -228,22 +228,22 @@ def _states(graph: ir.Graph, unit_of: Mapping[ir.Node, int], states: Collection[
 
 
 def _activations(
-    model: ir.Model, unit_of: Mapping[ir.Node, int], count: int, mode: str, back_from: int
+    model: ir.Model, unit_of: Mapping[ir.Node, int], positions: Sequence[int], mode: str, back_from: int
 ) -> tuple[list[int], list[int]]:
     """Bytes kept for the backward pass and most bytes alive beyond those, per unit.
 
-    Nothing is kept of what lies before the node at `back_from`, and the backward pass ends there.
+    Nothing is kept of the units before `back_from`, and the backward pass ends there.
     """
+    count = len(positions) + 1
     if mode != "train":
         return _alive(model.graph, unit_of, count)
     if not back_from:
         wanted = [v.name or "" for v in model.graph.inputs if learns(v.name or "")]
         return _alive(build_backward(model, wanted=wanted, loss=LossSpec()).graph, unit_of, count)
-    rest = cut(model, [back_from])[1]
+    rest = cut(model, [positions[back_from - 1]])[1]
     back = _alive(build_backward(rest.model, wanted=rest.wanted, loss=LossSpec()).graph, unit_of, count)
-    first = list(unit_of.values())[back_from]
     there = _alive(model.graph, unit_of, count)
-    return [*there[0][:first], *back[0][first:]], [*there[1][:first], *back[1][first:]]
+    return [*there[0][:back_from], *back[0][back_from:]], [*there[1][:back_from], *back[1][back_from:]]
 
 
 def _alive(graph: ir.Graph, unit_of: Mapping[ir.Node, int], count: int) -> tuple[list[int], list[int]]:
